@@ -1,1 +1,4 @@
-//! x
+//! spanlink follows every change of a Kubernetes object through the controllers that act on it.
+
+pub mod config;
+pub mod trace;

@@ -1,0 +1,3 @@
+//! Configuration: as written in YAML (`file`), as meant by the rest (`settings`).
+
+pub mod settings;

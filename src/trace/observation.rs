@@ -1,0 +1,216 @@
+//! What a watch says: one [`Observation`] of one object, and the notices around it.
+
+use std::sync::Arc;
+
+use super::{
+    content::Content,
+    object::{GroupKind, ObjectRef, Uid},
+    time::Timestamp,
+};
+
+/// Names one watch for as long as the daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatchId(pub u32);
+
+/// What a watch covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    pub kind: GroupKind,
+    /// `None`: every namespace, or a cluster-scoped kind.
+    pub namespace: Option<Arc<str>>,
+}
+
+/// What a watch said at one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// `ADDED` and `MODIFIED`: the difference is not the watch's to tell.
+    Applied(Observation),
+    Deleted(Observation),
+    /// An item of a list; the list is over with [`Notice::Reset`].
+    Listed(Observation),
+    /// The end of a list: what was known before and was not in it is gone.
+    Reset {
+        at: Timestamp,
+        resource_version: u64,
+    },
+    /// A bookmark: everything up to this resourceVersion has been delivered.
+    Bookmark {
+        at: Timestamp,
+        resource_version: u64,
+    },
+    /// The connection ended or has become useless; until [`Notice::Resumed`] nothing can arrive.
+    Interrupted {
+        at: Timestamp,
+    },
+    /// Connected again. A backlog, if there is one, follows.
+    Resumed {
+        at: Timestamp,
+    },
+}
+
+/// What one watch event said about one object at one instant.
+///
+/// Every field is read leniently: a part of a wrong type is absent, never a failed object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// When it was received.
+    pub at: Timestamp,
+    pub object: ObjectRef,
+    pub resource_version: u64,
+    /// `metadata.generation`; whether it means anything depends on the kind, never on the object.
+    pub generation: Option<i64>,
+    /// Fingerprint of the status as written: the same value, the same status.
+    pub status_fingerprint: u64,
+    pub status: StatusFacts,
+    /// `None` when nothing but status, managedFields, resourceVersion and generation differs from
+    /// what this watch last read of the object.
+    pub body: Option<Box<Body>>,
+}
+
+/// The part of an object that seldom changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Body {
+    pub api_version: Box<str>,
+    pub created: Option<Timestamp>,
+    pub deletion: Option<Deletion>,
+    pub has_finalizers: bool,
+    pub owners: Vec<OwnerReference>,
+    /// The first configured annotation that is there, as written.
+    pub carrier: Option<Carrier>,
+    /// The same annotation's values in templates the object makes children from
+    /// (`spec.template`, `spec.jobTemplate` and its `spec.template`).
+    pub template_carriers: Vec<Box<str>>,
+    /// Over all annotations but `kubectl.kubernetes.io/last-applied-configuration`.
+    pub annotations_fingerprint: u64,
+    /// Labels by which controllers tell revisions apart.
+    pub revision: Revision,
+    pub content: Content,
+    pub spec: SpecFacts,
+    /// `metadata.managedFields` as JSON text; empty where there are none.
+    pub managed_fields: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// `metadata.deletionTimestamp`: the request's time **plus** the grace period.
+    pub timestamp: Timestamp,
+    /// `metadata.deletionGracePeriodSeconds`.
+    pub grace_seconds: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerReference {
+    pub kind: GroupKind,
+    pub name: Arc<str>,
+    pub uid: Uid,
+    pub controller: bool,
+}
+
+/// A stored trace context as an annotation carries it, not yet judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carrier {
+    /// Values over 256 bytes are cut there: they are invalid, and say so with less.
+    pub traceparent: Box<str>,
+    pub tracestate: Option<Box<str>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// Label `controller-revision-hash`.
+    pub controller_revision_hash: Option<Box<str>>,
+    /// Label `pod-template-generation`.
+    pub pod_template_generation: Option<Box<str>>,
+    /// Annotation `deprecated.daemonset.template.generation`.
+    pub daemonset_template_generation: Option<Box<str>>,
+}
+
+/// What convergence needs to know of a spec; fields a kind does not have are `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecFacts {
+    pub replicas: Option<i64>,
+    pub paused: bool,
+    pub suspend: bool,
+    pub progress_deadline_seconds: Option<i64>,
+    pub parallelism: Option<i64>,
+    pub completions: Option<i64>,
+    /// Pods: `restartPolicy`.
+    pub restart_policy: Option<Box<str>>,
+    /// `spec.updateStrategy.type`.
+    pub update_strategy: Option<Box<str>>,
+    /// `spec.updateStrategy.rollingUpdate.partition`.
+    pub partition: Option<i64>,
+    /// Services: `spec.type`.
+    pub service_type: Option<Box<str>>,
+    /// Services: `spec.clusterIP`.
+    pub cluster_ip: Option<Box<str>>,
+    /// Pods: `spec.nodeName` is set.
+    pub scheduled: bool,
+}
+
+/// What convergence needs to know of a status; fields a kind does not have are `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusFacts {
+    /// A status with anything in it was there.
+    pub present: bool,
+    pub observed_generation: Option<i64>,
+    /// At most 64.
+    pub conditions: Vec<Condition>,
+    pub phase: Option<Box<str>>,
+    pub reason: Option<Box<str>>,
+    pub replicas: Option<i64>,
+    pub updated_replicas: Option<i64>,
+    pub ready_replicas: Option<i64>,
+    pub available_replicas: Option<i64>,
+    pub current_replicas: Option<i64>,
+    pub current_revision: Option<Box<str>>,
+    pub update_revision: Option<Box<str>>,
+    /// DaemonSets.
+    pub desired_number_scheduled: Option<i64>,
+    pub current_number_scheduled: Option<i64>,
+    pub updated_number_scheduled: Option<i64>,
+    pub number_available: Option<i64>,
+    pub number_ready: Option<i64>,
+    /// Jobs.
+    pub active: Option<i64>,
+    pub succeeded: Option<i64>,
+    pub failed: Option<i64>,
+    /// Pods: `initContainerStatuses`, then `containerStatuses`; at most 64.
+    pub containers: Vec<Container>,
+    /// Services: `loadBalancer.ingress` is not empty.
+    pub has_ingress: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    pub kind: Box<str>,
+    pub status: Box<str>,
+    pub reason: Box<str>,
+    /// At most 256 characters.
+    pub message: Box<str>,
+    pub last_transition: Option<Timestamp>,
+    pub observed_generation: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    pub name: Box<str>,
+    pub init: bool,
+    pub ready: bool,
+    pub started: bool,
+    pub restarts: i64,
+    /// `state.waiting.reason` and `.message` (at most 256 characters).
+    pub waiting: Option<(Box<str>, Box<str>)>,
+    /// `state.terminated`.
+    pub terminated: Option<Terminated>,
+    /// `lastState.terminated`.
+    pub last_terminated: Option<Terminated>,
+    /// `state.running.startedAt`.
+    pub running_since: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terminated {
+    pub exit_code: i64,
+    pub reason: Box<str>,
+    pub finished: Option<Timestamp>,
+}
