@@ -160,7 +160,9 @@ fn walk(path: &mut String, value: &Value, only_mutable: bool, leaves: &mut Vec<L
             }
             None => push(path, &value.to_string(), only_mutable, leaves),
         },
-        scalar => push(path, &scalar.to_string(), only_mutable, leaves),
+        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            push(path, &value.to_string(), only_mutable, leaves);
+        }
     }
 }
 
