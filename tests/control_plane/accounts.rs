@@ -13,7 +13,7 @@ pub(crate) enum Account {
     /// May everything (`system:masters`).
     Admin,
     /// May what RBAC grants this service account, which need not exist for that.
-    ServiceAccount { namespace: String, name: String },
+    Service { namespace: String, name: String },
     /// Has a token and no permission beyond what every authenticated user has.
     Nobody,
 }
@@ -21,10 +21,7 @@ pub(crate) enum Account {
 impl Account {
     /// The daemon's own account, as the shipped manifests name it.
     pub(crate) fn spanlink() -> Self {
-        Self::ServiceAccount {
-            namespace: "spanlink-system".to_owned(),
-            name: "spanlink".to_owned(),
-        }
+        Self::Service { namespace: "spanlink-system".to_owned(), name: "spanlink".to_owned() }
     }
 
     /// The account's token. No secret: the API server that takes it listens on 127.0.0.1 and holds
@@ -36,7 +33,7 @@ impl Account {
     fn user(&self) -> String {
         match self {
             Self::Admin => "admin".to_owned(),
-            Self::ServiceAccount { namespace, name } => {
+            Self::Service { namespace, name } => {
                 format!("system:serviceaccount:{namespace}:{name}")
             }
             Self::Nobody => "nobody".to_owned(),
@@ -47,7 +44,7 @@ impl Account {
         match self {
             Self::Admin => vec!["system:masters".to_owned()],
             // The groups that a service account's real token carries.
-            Self::ServiceAccount { namespace, .. } => vec![
+            Self::Service { namespace, .. } => vec![
                 "system:serviceaccounts".to_owned(),
                 format!("system:serviceaccounts:{namespace}"),
                 "system:authenticated".to_owned(),

@@ -171,10 +171,10 @@ impl Module {
             let path = self.source().join(name);
             digest.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
         }
-        let digest: [u8; 32] = digest.finalize().into();
-        let [a, b, c, d, e, f, ..] = digest;
         // Six bytes are enough to tell versions apart.
-        Ok([a, b, c, d, e, f].iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")))
+        let digest = digest.finalize();
+        let digest = digest.iter().take(6);
+        Ok(digest.fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")))
     }
 
     fn build(&self, name: &str, package: &str, target: &Path) -> Result<()> {

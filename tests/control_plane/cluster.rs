@@ -140,8 +140,9 @@ impl ControlPlane {
 
     /// Drops etcd's history up to now, and returns the revision it ends at.
     ///
-    /// The API server keeps recent events of its own, so a watch from an old resourceVersion meets
-    /// 410 Gone only after the API server was restarted too.
+    /// Afterwards older versions cannot be read (a list with `resourceVersionMatch=Exact` or an old
+    /// continue token: 410) unless the API server has them in its cache. Watches do not notice: they
+    /// begin from that cache, which a restart of the API server empties; it alone makes them meet 410.
     pub(crate) async fn compact(&self) -> Result<i64> {
         let found = self.ask_etcd("range", &json!({ "key": "AA==" })).await?;
         let revision = found.pointer("/header/revision").and_then(Value::as_str);

@@ -1,5 +1,8 @@
 //! What the other tests rely on: the control plane they run on does what a real cluster does.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -129,7 +132,9 @@ async fn kwoks_own_stages_can_be_chosen() -> Result<()> {
         let pod = pod_when(&pods, "/status/conditions/*Ready/status", "True").await?;
         // Ours say which generation they saw, kwok's do not.
         assert_eq!(at(&pod, "/status/observedGeneration"), Value::Null, "{behaviour}");
-        plane.kubectl(&["-n", &namespace, "delete", "pod", "app", "--wait=false"]).await?;
+        // `general` waits for all of it.
+        let grace = "--grace-period=1";
+        plane.kubectl(&["-n", &namespace, "delete", "pod", "app", "--wait=false", grace]).await?;
         gone(&pods).await?;
     }
     Ok(())
@@ -223,27 +228,140 @@ async fn what_was_killed_comes_back_with_what_it_had() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_watch_from_before_a_compaction_is_told_gone() -> Result<()> {
+async fn a_restart_ends_old_watches_and_a_compaction_ends_old_reads() -> Result<()> {
     let plane = ControlPlane::start(&Options::api_server_only(), &to_stderr).await?;
     let client = plane.client().await?;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
     let old = maps.list(&ListParams::default()).await?.metadata.resource_version;
     let old = old.context("a list without a resourceVersion")?;
-    for name in ["one", "two", "three"] {
-        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-        maps.create(&PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() })
-            .await?;
-    }
-    plane.compact().await?;
+    let metadata = ObjectMeta { name: Some("newer".to_owned()), ..ObjectMeta::default() };
+    maps.create(&PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() }).await?;
+    let get = async |query: &str| {
+        let path = format!("/api/v1/namespaces/default/configmaps?resourceVersion={old}&{query}");
+        let request = http::Request::get(path).body(Vec::new()).context("make a request")?;
+        let answer = client.request_text(request).await;
+        anyhow::Ok(answer.unwrap_or_else(|error| error.to_string()))
+    };
+    let (watch, read) = ("watch=1&timeoutSeconds=1", "resourceVersionMatch=Exact");
+    assert!(get(watch).await?.contains("ADDED"));
+
     plane.kill_api_server();
     plane.restart_api_server().await?;
-    let path = format!(
-        "/api/v1/namespaces/default/configmaps?watch=1&resourceVersion={old}&timeoutSeconds=3"
-    );
-    let answer = client.request_text(http::Request::get(path).body(Vec::new())?).await;
-    let told = answer.map_or_else(|error| format!("{error:#}"), |text| text);
-    assert!(told.contains("410") || told.contains("Expired"), "{told}");
+    let told = get(watch).await?;
+    assert!(told.contains("too old resource version"), "{told}");
+    let told = get(read).await?;
+    assert!(told.contains(r#""items":[]"#), "{told}");
+
+    plane.compact().await?;
+    let told = get(read).await?;
+    assert!(told.contains("is too old"), "{told}");
     Ok(())
+}
+
+#[tokio::test]
+async fn servers_end_with_the_process_that_started_them() -> Result<()> {
+    let mut process = start_in_another_process("waits").await?;
+    process.child.kill()?;
+    process.child.wait()?;
+    process.leaves_nothing_behind().await
+}
+
+#[tokio::test]
+async fn servers_end_when_the_process_exits_without_dropping_them() -> Result<()> {
+    let mut process = start_in_another_process("exits").await?;
+    process.child.wait()?;
+    process.leaves_nothing_behind().await
+}
+
+/// Not a claim: what runs in the other process of the two tests above.
+#[tokio::test]
+#[ignore = "does nothing unless another test starts it"]
+async fn starts_servers_and_never_stops_them() -> Result<()> {
+    let (Some(report), Some(then)) = (std::env::var_os(REPORT), std::env::var_os(THEN)) else {
+        return Ok(());
+    };
+    let plane = ControlPlane::start(&Options::default().with_jaeger(), &to_stderr).await?;
+    let every = [
+        Component::Etcd,
+        Component::ApiServer,
+        Component::ControllerManager,
+        Component::Scheduler,
+        Component::Kwok,
+        Component::Jaeger,
+    ];
+    let ids: Vec<_> = every.iter().filter_map(|component| plane.process_id(*component)).collect();
+    let text = json!({ "ids": ids, "folder": plane.folder() }).to_string();
+    // As a static would, of which no destructor runs.
+    std::mem::forget(plane);
+    let unfinished = Path::new(&report).with_extension("unfinished");
+    fs::write(&unfinished, text)?;
+    fs::rename(&unfinished, report)?;
+    if then == "waits" {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+const REPORT: &str = "SPANLINK_TEST_REPORT";
+const THEN: &str = "SPANLINK_TEST_THEN";
+
+/// A process that started all servers: itself, their ids, and the folder of their data.
+struct Starter {
+    child: Child,
+    ids: Vec<u64>,
+    folder: PathBuf,
+}
+
+impl Starter {
+    async fn leaves_nothing_behind(&self) -> Result<()> {
+        until("every server to end", SOON, async || {
+            for id in &self.ids {
+                ensure!(!runs(*id), "process {id} still runs");
+            }
+            Ok(())
+        })
+        .await?;
+        until("the data to be removed", SOON, async || {
+            ensure!(!self.folder.exists(), "{} is still there", self.folder.display());
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Whether there is such a process, other than one whose end nobody has taken note of yet.
+fn runs(id: u64) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
+    // The state follows the name, which stands in parentheses.
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    !matches!(state, Some('Z' | 'X'))
+}
+
+/// Returns once the other process has started its servers; it then `exits` or `waits`.
+async fn start_in_another_process(then: &str) -> Result<Starter> {
+    let folder = tempfile::tempdir()?;
+    let report = folder.path().join("report");
+    let child = Command::new(std::env::current_exe()?)
+        .args(["--ignored", "--exact"])
+        .arg("control_plane_itself::starts_servers_and_never_stops_them")
+        .env(REPORT, &report)
+        .env(THEN, then)
+        .stdout(Stdio::null())
+        .spawn()?;
+    let report = until("the other process to start its servers", 3 * SOON, async || {
+        let text = fs::read(&report)?;
+        Ok(serde_json::from_slice::<Value>(&text)?)
+    })
+    .await?;
+    let ids: Vec<u64> =
+        report["ids"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    ensure!(ids.len() == 6, "six servers were to start: {report}");
+    let data = PathBuf::from(report["folder"].as_str().context("no folder")?);
+    if then == "waits" {
+        assert!(ids.iter().all(|id| runs(*id)), "all servers run: {report}");
+        assert!(data.is_dir(), "their data is there: {report}");
+    }
+    Ok(Starter { child, ids, folder: data })
 }
 
 async fn list_config_maps(client: Client, namespace: &str) -> Result<()> {
