@@ -109,7 +109,15 @@ impl ControlPlane {
                     "kubernetes.io/arch": "amd64",
                 },
             },
-            "status": { "capacity": room, "allocatable": room },
+            "status": {
+                "capacity": room,
+                "allocatable": room,
+                // Becomes the hostIP of its Pods. Nobody answers there.
+                "addresses": [
+                    { "type": "InternalIP", "address": "192.0.2.1" },
+                    { "type": "Hostname", "address": name },
+                ],
+            },
         }))?;
         let nodes: Api<Node> = Api::all(self.client().await?);
         nodes

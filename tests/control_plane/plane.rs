@@ -121,6 +121,9 @@ impl ControlPlane {
             plane.launch(component)?;
             plane.ready(component).await?;
         }
+        if options.components.contains(&Component::ControllerManager) {
+            plane.layout.write_root_authority()?;
+        }
         for component in &rest {
             plane.launch(*component)?;
         }

@@ -99,6 +99,19 @@ impl Layout {
         self.folder.join("certificates/apiserver.crt")
     }
 
+    /// Writes the authority alone, for the controllers that hand it on to Pods: they refuse a bundle
+    /// with the server's own certificate in it.
+    pub(crate) fn write_root_authority(&self) -> Result<()> {
+        const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+        let path = self.authority();
+        let chain =
+            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let (_, last) = chain
+            .rsplit_once(BEGIN)
+            .with_context(|| format!("no certificate in {}", path.display()))?;
+        self.write("root-authority.crt", &format!("{BEGIN}{last}"))
+    }
+
     fn kubeconfig(&self) -> PathBuf {
         Account::Admin.kubeconfig_path(&self.folder)
     }
@@ -179,7 +192,7 @@ impl Layout {
             flag("kubeconfig", self.kubeconfig()),
             flag("service-account-private-key-file", self.folder.join("service-account.key")),
             flag("use-service-account-credentials", "true"),
-            flag("root-ca-file", self.authority()),
+            flag("root-ca-file", self.folder.join("root-authority.crt")),
             flag("leader-elect", "false"),
             flag("bind-address", "127.0.0.1"),
             flag("secure-port", "0"),

@@ -57,6 +57,7 @@ async fn a_pod_passes_through_its_states_as_under_a_real_kubelet() -> Result<()>
     let pod = pod_when(&pods, "/status/conditions/*Ready/status", "True").await?;
     assert_eq!(at(&pod, "/status/phase"), "Running");
     assert_eq!(at(&pod, "/status/observedGeneration"), 1);
+    assert_eq!(at(&pod, "/status/hostIP"), "192.0.2.1");
     assert_eq!(at(&pod, "/status/initContainerStatuses/0/state/terminated/reason"), "Completed");
     plane.kubectl(&["-n", &namespace, "delete", "pod", "app", "--wait=false"]).await?;
     gone(&pods).await
@@ -260,17 +261,16 @@ async fn a_restart_ends_old_watches_and_a_compaction_ends_old_reads() -> Result<
 
 #[tokio::test]
 async fn servers_end_with_the_process_that_started_them() -> Result<()> {
-    let mut process = start_in_another_process("waits").await?;
-    process.child.kill()?;
-    process.child.wait()?;
-    process.leaves_nothing_behind().await
+    let mut starter = start_in_another_process("waits").await?;
+    starter.process.0.kill()?;
+    starter.leaves_nothing_behind().await
 }
 
 #[tokio::test]
 async fn servers_end_when_the_process_exits_without_dropping_them() -> Result<()> {
-    let mut process = start_in_another_process("exits").await?;
-    process.child.wait()?;
-    process.leaves_nothing_behind().await
+    let mut starter = start_in_another_process("exits").await?;
+    assert!(starter.process.0.wait()?.success());
+    starter.leaves_nothing_behind().await
 }
 
 /// Not a claim: what runs in the other process of the two tests above.
@@ -307,9 +307,19 @@ const THEN: &str = "SPANLINK_TEST_THEN";
 
 /// A process that started all servers: itself, their ids, and the folder of their data.
 struct Starter {
-    child: Child,
+    process: Process,
     ids: Vec<u64>,
     folder: PathBuf,
+}
+
+/// Ends with the test, also when that fails.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 impl Starter {
@@ -348,6 +358,7 @@ async fn start_in_another_process(then: &str) -> Result<Starter> {
         .env(THEN, then)
         .stdout(Stdio::null())
         .spawn()?;
+    let process = Process(child);
     let report = until("the other process to start its servers", 3 * SOON, async || {
         let text = fs::read(&report)?;
         Ok(serde_json::from_slice::<Value>(&text)?)
@@ -361,7 +372,7 @@ async fn start_in_another_process(then: &str) -> Result<Starter> {
         assert!(ids.iter().all(|id| runs(*id)), "all servers run: {report}");
         assert!(data.is_dir(), "their data is there: {report}");
     }
-    Ok(Starter { child, ids, folder: data })
+    Ok(Starter { process, ids, folder: data })
 }
 
 async fn list_config_maps(client: Client, namespace: &str) -> Result<()> {
