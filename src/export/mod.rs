@@ -4,7 +4,13 @@
 //! [`encode`] knows OTLP's types, so wire types never pass this edge.
 
 pub mod batch;
+pub mod client;
 pub mod encode;
+mod grpc;
+mod http;
+mod reason;
+pub mod retry;
+pub mod sender;
 
 #[cfg(test)]
 mod samples;
