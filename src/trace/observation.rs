@@ -48,6 +48,18 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Applied(now) | Self::Deleted(now) | Self::Listed(now) => now.at,
+            Self::Reset { at, .. }
+            | Self::Bookmark { at, .. }
+            | Self::Interrupted { at }
+            | Self::Resumed { at } => *at,
+        }
+    }
+}
+
 /// What one watch event said about one object at one instant.
 ///
 /// Every field is read leniently: a part of a wrong type is absent, never a failed object.

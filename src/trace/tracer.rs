@@ -116,8 +116,9 @@ impl Tracer {
         std::mem::take(&mut self.out)
     }
 
-    /// A watch said something.
+    /// A watch said something: what was due before has happened before.
     pub fn notice(&mut self, id: WatchId, notice: Notice) -> Output {
+        self.run_out(notice.at());
         let at = match notice {
             Notice::Applied(now) => {
                 let at = self.heard(id, now.at, now.resource_version);
@@ -164,6 +165,11 @@ impl Tracer {
 
     /// Time has come to `now`.
     pub fn expire(&mut self, now: Timestamp) -> Output {
+        self.run_out(now);
+        std::mem::take(&mut self.out)
+    }
+
+    fn run_out(&mut self, now: Timestamp) {
         self.decide(now);
         while let Some((at, _)) = self.timers.first()
             && *at <= now
@@ -171,7 +177,14 @@ impl Tracer {
         {
             self.ring(&uid, at);
         }
-        std::mem::take(&mut self.out)
+    }
+
+    /// Nothing is open and nothing undecided: no more spans will come of what was seen.
+    pub fn is_settled(&self) -> bool {
+        self.watches.values().all(|watch| watch.undecided.is_empty())
+            && self.objects.values().all(|known| {
+                known.changes.iter().all(|change| !change.convergence.is_open())
+            })
     }
 
     /// Convergences that have not ended, by kind: a gauge for `/metrics`.
