@@ -35,19 +35,19 @@ const MODULES: [Module; 3] = [
             ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
             ("etcd", "go.etcd.io/etcd/server/v3"),
         ],
-        minutes: 6,
+        minutes: 7,
     },
     Module {
         folder: "kwok",
         stamp: None,
         binaries: &[("kwok", "sigs.k8s.io/kwok/cmd/kwok")],
-        minutes: 1,
+        minutes: 2,
     },
     Module {
         folder: "jaeger",
         stamp: None,
         binaries: &[("jaeger", "github.com/jaegertracing/jaeger/cmd/jaeger")],
-        minutes: 3,
+        minutes: 4,
     },
 ];
 
