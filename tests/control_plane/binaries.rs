@@ -35,19 +35,19 @@ const MODULES: [Module; 3] = [
             ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
             ("etcd", "go.etcd.io/etcd/server/v3"),
         ],
-        minutes: 6,
+        minutes: 7,
     },
     Module {
         folder: "kwok",
         stamp: None,
         binaries: &[("kwok", "sigs.k8s.io/kwok/cmd/kwok")],
-        minutes: 1,
+        minutes: 2,
     },
     Module {
         folder: "jaeger",
         stamp: None,
         binaries: &[("jaeger", "github.com/jaegertracing/jaeger/cmd/jaeger")],
-        minutes: 3,
+        minutes: 4,
     },
 ];
 
@@ -57,6 +57,9 @@ const KUBEBUILDER: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 /// Stage documents that kwok's module ships, below its `kustomize/stage`.
 const KWOK_STAGES: [&str; 4] =
     ["pod/general", "pod/fast", "node/fast", "node/heartbeat-with-lease"];
+
+/// Part of the name of a binary that is being built.
+const UNFINISHED: &str = ".unfinished-";
 
 /// Where the servers are.
 #[derive(Clone, Debug)]
@@ -153,6 +156,7 @@ impl Module {
             return Ok(target);
         }
         fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
+        remove_unfinished(&target)?;
         for (name, package) in missing {
             progress(&format!(
                 "Building {name} in {} (once; all of {} takes up to {} minutes on two cores).",
@@ -178,8 +182,9 @@ impl Module {
     }
 
     fn build(&self, name: &str, package: &str, target: &Path) -> Result<()> {
-        // Under its name it is complete: a build that was interrupted leaves nothing behind.
-        let unfinished = target.join(format!("{name}.unfinished"));
+        // Under its own name a binary is complete. A `go` whose test was killed may still be writing,
+        // so no two processes write to the same file.
+        let unfinished = target.join(format!("{name}{UNFINISHED}{}", std::process::id()));
         self.go(&[
             "build".as_ref(),
             "-trimpath".as_ref(),
@@ -239,6 +244,18 @@ impl Module {
         );
         String::from_utf8(output.stdout).context("read the output of `go`")
     }
+}
+
+/// Removes what interrupted builds left behind.
+fn remove_unfinished(target: &Path) -> Result<()> {
+    let list = || format!("list {}", target.display());
+    for entry in fs::read_dir(target).with_context(list)? {
+        let path = entry.with_context(list)?.path();
+        if path.is_file() && path.to_string_lossy().contains(UNFINISHED) {
+            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies the stage documents out of kwok's module, which lies in Go's module cache since the build.

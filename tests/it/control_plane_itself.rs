@@ -79,6 +79,18 @@ async fn image_pull_back_off_is_what_the_stage_says() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_image_is_pulled_again_after_its_back_off() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("pull").await?;
+    plane.apply(&pod(&namespace, Some("image-pull-back-off"))).await?;
+    let pods = Api::namespaced(plane.client().await?, &namespace);
+    for reason in ["ErrImagePull", "ImagePullBackOff", "ErrImagePull", "ImagePullBackOff"] {
+        pod_when(&pods, "/status/containerStatuses/0/state/waiting/reason", reason).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn crash_loop_back_off_is_what_the_stage_says() -> Result<()> {
     let pod = waiting("crash-loop-back-off", "CrashLoopBackOff").await?;
     assert_eq!(at(&pod, "/status/phase"), "Running");
@@ -152,6 +164,28 @@ async fn a_job_completes_and_another_fails() -> Result<()> {
         let job = format!("job/{name}");
         plane.kubectl(&["-n", &namespace, "wait", &wait, &job, "--timeout=30s"]).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_runs_as_long_as_its_annotation_says() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("long").await?;
+    let mut job: Value = serde_json::from_str(&job(&namespace, "long", "default"))?;
+    let annotations = json!({ "spanlink.test/runs-for": "3s" });
+    job["spec"]["template"]["metadata"]["annotations"] = annotations;
+    plane.apply(&job.to_string()).await?;
+    let pods: Api<Pod> = Api::namespaced(plane.client().await?, &namespace);
+    let ended = until("the Job's Pod to end", SOON, async || {
+        let pod = pods.list(&ListParams::default()).await?.items.into_iter().next();
+        let pod = serde_json::to_value(pod.context("there is none")?)?;
+        ensure!(at(&pod, "/status/phase") == "Succeeded", "its status is {:#}", pod["status"]);
+        Ok(at(&pod, "/status/containerStatuses/0/state/terminated"))
+    })
+    .await?;
+    let time = |name: &str| ended[name].as_str().unwrap_or_default().parse::<jiff::Timestamp>();
+    let ran = time("finishedAt")?.duration_since(time("startedAt")?);
+    assert!((2..=6).contains(&ran.as_secs()), "it ran {ran:?}");
     Ok(())
 }
 

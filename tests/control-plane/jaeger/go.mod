@@ -1,3 +1,4 @@
+// Jaeger, which tests send spans to and ask for them.
 module spanlink.dev/tests/control-plane/jaeger
 
 go 1.26.0

@@ -1,3 +1,4 @@
+// The fake kubelet, and the stage documents that ship with it.
 module spanlink.dev/tests/control-plane/kwok
 
 go 1.26.0
