@@ -5,3 +5,5 @@ pub mod export;
 pub mod metrics;
 pub mod outbox;
 pub mod trace;
+pub mod watch;
+pub mod replay;

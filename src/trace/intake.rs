@@ -33,13 +33,10 @@ impl Tracer {
         }
     }
 
-    pub(super) fn apply(&mut self, id: WatchId, now: &Observation) {
+    pub(super) fn apply(&mut self, id: WatchId, now: &Observation, in_list: bool) {
         let Some(watch) = self.watches.get(&id) else { return };
-        let listed_anew = now.resource_version <= watch.delivered;
         let is_first_list = watch.rounds == 0;
         // An item belongs to the list being read, an event to the last complete one.
-        let in_list =
-            !matches!(watch.state, Connection::Live { .. } | Connection::CatchingUp { .. });
         let round = if in_list { watch.rounds + 1 } else { watch.rounds };
         let uid = now.object.uid.clone();
         let Some(known) = self.objects.get_mut(&uid) else {
@@ -50,7 +47,7 @@ impl Tracer {
         // The same object through two watches, or a list that repeats what events told.
         let is_repeat = now.resource_version == known.resource_version;
         let is_behind =
-            now.resource_version < known.resource_version && known.watch != id && !listed_anew;
+            !in_list && known.watch != id && now.resource_version < known.resource_version;
         if is_repeat || is_behind {
             return;
         }

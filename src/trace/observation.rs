@@ -92,7 +92,7 @@ pub struct Body {
     /// The same annotation's values in templates the object makes children from
     /// (`spec.template`, `spec.jobTemplate` and its `spec.template`).
     pub template_carriers: Vec<Box<str>>,
-    /// Over all annotations but `kubectl.kubernetes.io/last-applied-configuration`.
+    /// Over all annotations, whatever their order.
     pub annotations_fingerprint: u64,
     /// Labels by which controllers tell revisions apart.
     pub revision: Revision,

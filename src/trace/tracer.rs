@@ -94,10 +94,7 @@ impl Tracer {
     /// A recording without any list starts empty: what comes is new.
     pub fn open_empty(&mut self, id: WatchId, watched: Watched, at: Timestamp) {
         self.open(id, watched, at);
-        if let Some(watch) = self.watches.get_mut(&id) {
-            watch.rounds = 1;
-            watch.state = Connection::Live { since: at };
-        }
+        self.connection(id, Connection::Live { since: at });
     }
 
     /// The kind is served no more: its objects are forgotten, their deletions were told before.
@@ -122,12 +119,12 @@ impl Tracer {
         let at = match notice {
             Notice::Applied(now) => {
                 let at = self.heard(id, now.at, now.resource_version);
-                self.apply(id, &now);
+                self.apply(id, &now, false);
                 at
             }
             Notice::Listed(now) => {
                 let at = now.at;
-                self.apply(id, &now);
+                self.apply(id, &now, true);
                 at
             }
             Notice::Deleted(now) => {
@@ -182,9 +179,10 @@ impl Tracer {
     /// Nothing is open and nothing undecided: no more spans will come of what was seen.
     pub fn is_settled(&self) -> bool {
         self.watches.values().all(|watch| watch.undecided.is_empty())
-            && self.objects.values().all(|known| {
-                known.changes.iter().all(|change| !change.convergence.is_open())
-            })
+            && self
+                .objects
+                .values()
+                .all(|known| known.changes.iter().all(|change| !change.convergence.is_open()))
     }
 
     /// Convergences that have not ended, by kind: a gauge for `/metrics`.
