@@ -4,6 +4,6 @@ pub mod config;
 pub mod export;
 pub mod metrics;
 pub mod outbox;
+pub mod replay;
 pub mod trace;
 pub mod watch;
-pub mod replay;

@@ -38,7 +38,7 @@ impl Tracer {
         let (at, source, manager) = self.time_of(uid, now, &difference, &managers);
         let api_at = at.whole_second();
         if let Some(body) = body {
-            self.note_context_at(uid, body, api_at);
+            self.note_context_at(uid, body, api_at, now.resource_version);
         }
         let context = self.current_context(uid);
         let Some(known) = self.objects.get_mut(uid) else { return };
@@ -153,11 +153,17 @@ impl Tracer {
     }
 
     pub(super) fn note_context(&mut self, uid: &Uid, now: &Observation, body: &Body) {
-        self.note_context_at(uid, body, now.at.whole_second());
+        self.note_context_at(uid, body, now.at.whole_second(), now.resource_version);
     }
 
     /// The annotation may have moved, with a change or without one.
-    pub(super) fn note_context_at(&mut self, uid: &Uid, body: &Body, api_at: Timestamp) {
+    pub(super) fn note_context_at(
+        &mut self,
+        uid: &Uid,
+        body: &Body,
+        api_at: Timestamp,
+        version: u64,
+    ) {
         let moved = self.carrier_moved(uid, body);
         let Some(known) = self.objects.get_mut(uid) else { return };
         for template in &body.template_carriers {
@@ -167,6 +173,7 @@ impl Tracer {
             return;
         }
         known.contexts.since = Some(api_at);
+        known.contexts.since_version = version;
         known.contexts.current = None;
         known.contexts.written = body.carrier.as_ref().map(value_of);
         let Some(carrier) = &body.carrier else { return };

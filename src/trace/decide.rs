@@ -178,7 +178,10 @@ impl Tracer {
         change.details.as_ref()?.context.as_ref()?;
         let value = change.value?;
         let owner = known.owner.as_ref().and_then(|owner| self.objects.get(&owner.uid));
+        // `rollout undo` brings an old ReplicaSet's annotations back, in the change itself.
+        let came_with_it = known.contexts.since_version == change.resource_version;
         let on_older_sets = known.object.kind.is("apps", "Deployment")
+            && came_with_it
             && self.objects.values().any(|set| {
                 set.owner.as_ref().is_some_and(|owner| owner.uid == known.object.uid)
                     && set.object.kind.is("apps", "ReplicaSet")

@@ -119,12 +119,11 @@ impl Managers {
 
 enum Segment<'a> {
     Field(&'a str),
-    /// The value of a list item's map key.
+    /// The value of a list item's map key, or a field whose name has dots in it.
     Item(&'a str),
 }
 
-/// `a.b[c].d`; annotation-like keys with dots do not occur outside metadata, those of selectors
-/// and labels in a spec end the search at their parent.
+/// `a.b[c].d`
 fn segments(path: &str) -> Vec<Segment<'_>> {
     let mut segments = Vec::new();
     let mut rest = path;
@@ -149,7 +148,9 @@ fn owns(fields: &Value, path: &[Segment<'_>]) -> bool {
     let Some(fields) = fields.as_object() else { return false };
     let below = match first {
         Segment::Field(name) => fields.get(&format!("f:{name}")),
-        Segment::Item(key) => fields.iter().find(|(name, _)| is_item(name, key)).map(|(_, v)| v),
+        Segment::Item(key) => fields
+            .get(&format!("f:{key}"))
+            .or_else(|| fields.iter().find(|(name, _)| is_item(name, key)).map(|(_, v)| v)),
     };
     match below {
         // An empty set: the value is owned as a whole, whatever it holds.

@@ -66,6 +66,8 @@ pub(super) struct Contexts {
     pub(super) current: Option<(ContextValue, TraceContext)>,
     /// When the current value appeared, in API time.
     pub(super) since: Option<Timestamp>,
+    /// The resourceVersion it was first seen at.
+    pub(super) since_version: u64,
     /// Carried as fresh by a spec change or a delete, or there at start-up.
     used: Vec<ContextValue>,
     /// Whatever was on it or in its templates: its children's copies are inherited.
