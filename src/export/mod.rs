@@ -8,9 +8,12 @@ pub mod client;
 pub mod encode;
 mod grpc;
 mod http;
+pub mod json;
 mod reason;
 pub mod retry;
 pub mod sender;
+pub mod sink;
+pub mod tree;
 
 #[cfg(test)]
 mod samples;
