@@ -63,7 +63,7 @@ fn is_default(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
+    use expect_test::expect_file;
     use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
     use super::*;
@@ -74,147 +74,7 @@ mod tests {
         let line = line(&[full_span()], &encoder());
         assert!(!line.contains('\n'));
         let value: Value = serde_json::from_str(&line).unwrap();
-        expect![[r#"
-            {
-              "resourceSpans": [
-                {
-                  "resource": {
-                    "attributes": [
-                      {
-                        "key": "service.name",
-                        "value": {
-                          "stringValue": "deployment-controller"
-                        }
-                      },
-                      {
-                        "key": "deployment.environment.name",
-                        "value": {
-                          "stringValue": "test"
-                        }
-                      },
-                      {
-                        "key": "k8s.cluster.name",
-                        "value": {
-                          "stringValue": "prod-eu"
-                        }
-                      },
-                      {
-                        "key": "k8s.cluster.uid",
-                        "value": {
-                          "stringValue": "11111111-2222-3333-4444-555555555555"
-                        }
-                      }
-                    ]
-                  },
-                  "schemaUrl": "https://opentelemetry.io/schemas/1.37.0",
-                  "scopeSpans": [
-                    {
-                      "schemaUrl": "https://opentelemetry.io/schemas/1.37.0",
-                      "scope": {
-                        "name": "spanlink",
-                        "version": "0.1.0"
-                      },
-                      "spans": [
-                        {
-                          "attributes": [
-                            {
-                              "key": "spanlink.verb",
-                              "value": {
-                                "stringValue": "create"
-                              }
-                            },
-                            {
-                              "key": "spanlink.generation",
-                              "value": {
-                                "intValue": "1"
-                              }
-                            },
-                            {
-                              "key": "spanlink.change.rewound",
-                              "value": {
-                                "boolValue": true
-                              }
-                            },
-                            {
-                              "key": "spanlink.change.fields",
-                              "value": {
-                                "arrayValue": {
-                                  "values": [
-                                    {
-                                      "stringValue": "spec.replicas"
-                                    },
-                                    {
-                                      "stringValue": "spec.paused"
-                                    }
-                                  ]
-                                }
-                              }
-                            }
-                          ],
-                          "droppedLinksCount": 2,
-                          "endTimeUnixNano": "1767323045000001000",
-                          "events": [
-                            {
-                              "attributes": [
-                                {
-                                  "key": "status",
-                                  "value": {
-                                    "stringValue": "False"
-                                  }
-                                }
-                              ],
-                              "name": "Available",
-                              "timeUnixNano": "1767323045000000000"
-                            }
-                          ],
-                          "flags": 257,
-                          "kind": 1,
-                          "links": [
-                            {
-                              "attributes": [
-                                {
-                                  "key": "spanlink.link.role",
-                                  "value": {
-                                    "stringValue": "context"
-                                  }
-                                }
-                              ],
-                              "flags": 769,
-                              "spanId": "00f067aa0ba902b7",
-                              "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
-                              "traceState": "vendor=abc"
-                            },
-                            {
-                              "attributes": [
-                                {
-                                  "key": "spanlink.link.role",
-                                  "value": {
-                                    "stringValue": "supersedes"
-                                  }
-                                }
-                              ],
-                              "flags": 256,
-                              "spanId": "0000000000000010",
-                              "traceId": "0000000000000000000000000000abcc"
-                            }
-                          ],
-                          "name": "update Deployment",
-                          "parentSpanId": "0000000000000011",
-                          "spanId": "0000000000000012",
-                          "startTimeUnixNano": "1767323045000000000",
-                          "status": {
-                            "code": 2,
-                            "message": "it went wrong"
-                          },
-                          "traceId": "0000000000000000000000000000abcd"
-                        }
-                      ]
-                    }
-                  ]
-                }
-              ]
-            }"#]]
-        .assert_eq(&serde_json::to_string_pretty(&value).unwrap());
+        expect_file!["full_span.json"].assert_eq(&serde_json::to_string_pretty(&value).unwrap());
     }
 
     #[test]

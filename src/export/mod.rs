@@ -7,6 +7,7 @@ pub mod batch;
 pub mod client;
 pub mod encode;
 mod grpc;
+mod health;
 mod http;
 pub mod json;
 mod reason;

@@ -8,13 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
 
 use super::{
     batch::{Batch, Limits},
     client::Transport,
     encode::Encoder,
-    retry::{Answer, Backoff, Code, Silence, Verdict},
+    health::Health,
+    retry::{Backoff, Code, Verdict},
 };
 use crate::metrics::Metrics;
 
@@ -223,60 +223,6 @@ impl Stop<'_> {
     }
 }
 
-/// Says when export begins to fail and when it works again, and what was lost, in few lines.
-#[derive(Debug, Default)]
-struct Health {
-    failing: bool,
-    warned: bool,
-    last_warning: Option<Instant>,
-    last_loss: Option<Instant>,
-    lost: usize,
-}
-
-impl Health {
-    /// At most one line of a sort in this time.
-    const QUIET: Duration = Duration::from_mins(1);
-
-    fn answers(&self) -> bool {
-        !self.failing
-    }
-
-    fn fail(&mut self, answer: &Answer, endpoint: &str) {
-        self.failing = true;
-        if self.warned || self.last_warning.is_some_and(|last| last.elapsed() < Self::QUIET) {
-            return;
-        }
-        self.warned = true;
-        self.last_warning = Some(Instant::now());
-        let code = answer.code();
-        match answer {
-            Answer::None(Silence::TimedOut(reason) | Silence::Failed(reason)) => {
-                warn!(endpoint, %code, "Export fails and is retried; spans wait: {reason}");
-            }
-            Answer::Accepted { .. } | Answer::Grpc { .. } | Answer::Http { .. } => {
-                warn!(endpoint, %code, "Export fails and is retried; spans wait.");
-            }
-        }
-    }
-
-    fn recover(&mut self, endpoint: &str) {
-        self.failing = false;
-        if std::mem::take(&mut self.warned) {
-            info!(endpoint, "Export works again.");
-        }
-    }
-
-    fn lose(&mut self, spans: usize, code: &str) {
-        self.lost = self.lost.saturating_add(spans);
-        if self.last_loss.is_some_and(|last| last.elapsed() < Self::QUIET) {
-            return;
-        }
-        self.last_loss = Some(Instant::now());
-        let spans = std::mem::take(&mut self.lost);
-        warn!(spans, code, "The collector refused spans for good; they are not sent again.");
-    }
-}
-
 /// From 0 to 1: hashers of the standard library are seeded by the system.
 fn chance() -> f64 {
     let drawn = std::hash::RandomState::new().build_hasher().finish();
@@ -293,7 +239,10 @@ mod tests {
     use tokio::sync::{Notify, oneshot};
 
     use super::*;
-    use crate::export::samples::{encoder, span};
+    use crate::export::{
+        retry::Answer,
+        samples::{encoder, span},
+    };
 
     #[derive(Clone, Default)]
     struct Records(Arc<(Mutex<VecDeque<Bytes>>, Notify)>);
@@ -340,11 +289,11 @@ mod tests {
             let begun = *self.begun.get_or_insert_with(Instant::now);
             self.requests.lock().unwrap().push((begun.elapsed(), request));
             let answer = self.answers.lock().unwrap().pop_front();
-            answer.unwrap_or(if self.otherwise_silent {
-                unavailable()
-            } else {
-                Answer::Accepted { rejected: 0 }
-            })
+            match answer {
+                Some(answer) => answer,
+                None if self.otherwise_silent => unavailable(),
+                None => Answer::Accepted { rejected: 0 },
+            }
         }
 
         fn peer(&self) -> &'static str {
@@ -394,7 +343,7 @@ mod tests {
         assert_eq!(requests.len(), 41);
         assert!(requests.iter().all(|(_, request)| *request == requests[0].1));
         assert!(requests[40].0 > Duration::from_mins(10));
-        let waits = requests.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        let waits = requests.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0));
         assert!(waits.max().unwrap() <= Backoff::MAX + Duration::from_millis(2));
         assert_eq!(run.metrics.spans_exported.get(), 2);
         let failures = &run.metrics.export_failures;

@@ -7,6 +7,7 @@ use spanlink::{
     config::settings::{Compression, Protocol},
     export::{client::Client, retry::Answer, sender::Drain},
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
 use crate::{
@@ -105,7 +106,7 @@ async fn a_receiver_that_is_mute_is_given_up_in_time() {
     let receiver = Receiver::grpc([Step::Mute], None).await;
     let mut settings = grpc(&receiver);
     settings.timeout = Duration::from_millis(50);
-    expect!["the connection to http://127.0.0.1:PORT failed (Timeout expired)"]
+    expect!["http://127.0.0.1:PORT did not answer within 50ms"]
         .assert_eq(&silence(send_once(&settings).await, receiver.address));
 }
 
@@ -120,10 +121,17 @@ async fn nobody_listening_is_said_so() {
 
 #[tokio::test]
 async fn the_other_protocol_is_guessed() {
-    let receiver = Receiver::http([], None).await;
-    let answer = send_once(&grpc(&receiver)).await;
-    expect!["Grpc { code: Unimplemented, retry_info: None }"]
-        .assert_eq(&silence(answer, receiver.address));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n400 Bad Request").await.unwrap();
+        connection.read_to_end(&mut Vec::new()).await.ok();
+    });
+    let settings = settings(Protocol::Grpc, format!("http://{address}"));
+    let why = silence(send_once(&settings).await, address);
+    assert!(why.contains("does it want TLS (https://), or the other"), "{why}");
+    server.abort();
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! OTLP over TLS: authorities, client certificates, names, and what to say when they do not fit.
 
-use std::{fs, path::Path};
+use std::{fs, path::PathBuf};
 
 use expect_test::{Expect, expect};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -45,8 +45,8 @@ impl Certificates {
         Self { folder, server: ServerTls { cert, key, client_ca: None }, ca }
     }
 
-    fn path(&self, file: &str) -> Option<std::path::PathBuf> {
-        Some(self.folder.path().join(Path::new(file)))
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
     }
 
     fn server_that_wants_to_know_its_clients(&self) -> ServerTls {
@@ -76,7 +76,7 @@ async fn an_authority_of_ones_own_is_trusted() {
     for protocol in BOTH {
         let receiver = receiver(protocol, Some(certificates.server.clone())).await;
         let mut settings = endpoint(protocol, "https", &receiver);
-        settings.tls.ca_file = certificates.path("ca");
+        settings.tls.ca_file = Some(certificates.path("ca"));
         assert_eq!(send_once(&settings).await, ACCEPTED, "{protocol:?}");
     }
 }
@@ -88,9 +88,9 @@ async fn a_client_certificate_is_shown() {
         let tls = certificates.server_that_wants_to_know_its_clients();
         let receiver = receiver(protocol, Some(tls)).await;
         let mut settings = endpoint(protocol, "https", &receiver);
-        settings.tls.ca_file = certificates.path("ca");
-        settings.tls.cert_file = certificates.path("cert");
-        settings.tls.key_file = certificates.path("key");
+        settings.tls.ca_file = Some(certificates.path("ca"));
+        settings.tls.cert_file = Some(certificates.path("cert"));
+        settings.tls.key_file = Some(certificates.path("key"));
         assert_eq!(send_once(&settings).await, ACCEPTED, "{protocol:?}");
     }
 }
@@ -101,7 +101,7 @@ async fn another_name_is_expected_where_one_is_given() {
     for protocol in BOTH {
         let receiver = receiver(protocol, Some(certificates.server.clone())).await;
         let mut settings = endpoint(protocol, "https", &receiver);
-        settings.tls.ca_file = certificates.path("ca");
+        settings.tls.ca_file = Some(certificates.path("ca"));
         settings.tls.server_name = Some("collector.test".to_owned());
         assert_eq!(send_once(&settings).await, ACCEPTED, "{protocol:?}");
     }
@@ -127,7 +127,7 @@ async fn check_silence(
 async fn a_certificate_nobody_trusts_is_said_so() {
     let certificates = Certificates::make(&["127.0.0.1"]);
     let other = Certificates::make(&["127.0.0.1"]);
-    let change = |settings: &mut ExportSettings| settings.tls.ca_file = other.path("ca");
+    let change = |settings: &mut ExportSettings| settings.tls.ca_file = Some(other.path("ca"));
     check_silence(Some(certificates.server.clone()), change, "https", expect![[r#"
         the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): does its authority have to be named (tls.ca_file), or the name in it (tls.server_name)?
         the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): does its authority have to be named (tls.ca_file), or the name in it (tls.server_name)?"#]]).await;
@@ -136,26 +136,42 @@ async fn a_certificate_nobody_trusts_is_said_so() {
 #[tokio::test]
 async fn a_certificate_of_another_name_is_said_so() {
     let certificates = Certificates::make(&["collector.test"]);
-    let change = |settings: &mut ExportSettings| settings.tls.ca_file = certificates.path("ca");
+    let change =
+        |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("ca"));
     check_silence(Some(certificates.server.clone()), change, "https", expect![[r#"
         the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): does its authority have to be named (tls.ca_file), or the name in it (tls.server_name)?
         the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): does its authority have to be named (tls.ca_file), or the name in it (tls.server_name)?"#]]).await;
 }
 
+/// Where it is a race what the client gets to know first: the hint is the same.
+async fn check_hint(
+    tls: ServerTls,
+    settings_of: impl Fn(&mut ExportSettings),
+    scheme: &str,
+    hint: &str,
+) {
+    for protocol in BOTH {
+        let receiver = receiver(protocol, Some(tls.clone())).await;
+        let mut settings = endpoint(protocol, scheme, &receiver);
+        settings_of(&mut settings);
+        let why = silence(send_once(&settings).await, receiver.address);
+        assert!(why.contains(hint), "{protocol:?}: {why}");
+    }
+}
+
 #[tokio::test]
 async fn a_missing_client_certificate_is_said_so() {
     let certificates = Certificates::make(&["127.0.0.1"]);
-    let change = |settings: &mut ExportSettings| settings.tls.ca_file = certificates.path("ca");
+    let ca = |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("ca"));
     let tls = certificates.server_that_wants_to_know_its_clients();
-    check_silence(Some(tls), change, "https", expect![[r#"
-        the connection to https://127.0.0.1:PORT failed (received fatal alert: CertificateRequired)
-        https://127.0.0.1:PORT refuses the TLS connection (CertificateRequired): does it want a client certificate (tls.cert_file, tls.key_file)?"#]]).await;
+    check_hint(tls, ca, "https", "does it want a client certificate").await;
 }
 
 #[tokio::test]
 async fn https_to_a_receiver_without_tls_is_said_so() {
     let certificates = Certificates::make(&["127.0.0.1"]);
-    let change = |settings: &mut ExportSettings| settings.tls.ca_file = certificates.path("ca");
+    let change =
+        |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("ca"));
     check_silence(
         None,
         change,
@@ -170,9 +186,7 @@ async fn https_to_a_receiver_without_tls_is_said_so() {
 #[tokio::test]
 async fn http_to_a_receiver_with_tls_is_said_so() {
     let certificates = Certificates::make(&["127.0.0.1"]);
-    check_silence(Some(certificates.server.clone()), |_| (), "http", expect![[r#"
-        the connection to http://127.0.0.1:PORT failed (stream closed because of a broken pipe)
-        what listens at http://127.0.0.1:PORT does not answer as a collector would (invalid HTTP version parsed): does it want TLS (https://), or the other of OTLP's protocols (gRPC is usual at port 4317, http/protobuf at 4318)?"#]]).await;
+    check_hint(certificates.server, |_| (), "http", "does it want TLS (https://)").await;
 }
 
 #[tokio::test]
@@ -185,10 +199,13 @@ async fn tls_settings_that_cannot_be_followed_are_refused_at_the_start() {
             let text = Client::new(&settings).unwrap_err().to_string();
             text.replace(certificates.folder.path().to_str().unwrap(), "FOLDER")
         };
-        let ca = |settings: &mut ExportSettings| settings.tls.ca_file = certificates.path("ca");
-        let gone = |settings: &mut ExportSettings| settings.tls.ca_file = certificates.path("gone");
-        let half =
-            |settings: &mut ExportSettings| settings.tls.cert_file = certificates.path("cert");
+        let ca =
+            |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("ca"));
+        let gone =
+            |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("gone"));
+        let half = |settings: &mut ExportSettings| {
+            settings.tls.cert_file = Some(certificates.path("cert"));
+        };
         assert_eq!(
             error(&ca, "http"),
             "TLS is configured, but http://collector:4317 is not encrypted: should it be https://?"

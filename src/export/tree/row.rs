@@ -21,20 +21,20 @@ pub(super) fn change(
     style: Style,
 ) -> String {
     let end = reconcile.unwrap_or(change);
-    let mut parts = vec![subject(change, place)];
-    if let Some(outcome) =
-        text(end, "spanlink.outcome").or_else(|| text(change, "spanlink.outcome"))
-    {
-        let painted = match (&end.status, outcome) {
-            (SpanStatus::Error(_), _) => style.paint(Colour::Red, outcome),
-            (SpanStatus::Unset, "converged" | "deleted") => style.paint(Colour::Green, outcome),
-            (SpanStatus::Unset, _) => style.paint(Colour::Yellow, outcome),
-        };
-        let duration = style.duration(end.end.since(end.start));
-        parts[0] += &format!(" -> {painted}{duration}");
-    } else {
-        parts[0] += " …";
-    }
+    let outcome = text(end, "spanlink.outcome").or_else(|| text(change, "spanlink.outcome"));
+    let ended = outcome.map_or_else(
+        || "…".to_owned(),
+        |outcome| {
+            let colour = match (&end.status, outcome) {
+                (SpanStatus::Error(_), _) => Colour::Red,
+                (SpanStatus::Unset, "converged" | "deleted") => Colour::Green,
+                (SpanStatus::Unset, _) => Colour::Yellow,
+            };
+            let duration = style.duration(end.end.since(end.start));
+            format!("-> {}{duration}", style.paint(colour, outcome))
+        },
+    );
+    let mut parts = vec![format!("{} {ended}", subject(change, place))];
     parts.extend(problem(end, style));
     parts.extend(causes(change, reconcile).iter().map(|cause| style.paint(Colour::Dim, cause)));
     parts.extend(notes(change));
@@ -185,14 +185,14 @@ fn fields(change: &Span) -> Option<String> {
         return None;
     };
     let shown: Vec<&str> = paths.iter().take(FIELDS_SHOWN).map(AsRef::as_ref).collect();
-    let mut fields = shown.join(", ");
-    if paths.len() > shown.len() {
-        fields += &format!(", {} more", paths.len() - shown.len());
-    }
-    if let Some(manager) = text(change, "spanlink.change.manager") {
-        fields += &format!(" by {manager}");
-    }
-    Some(format!("{{{fields}}}"))
+    let fields = shown.join(", ");
+    let more = match paths.len() - shown.len() {
+        0 => String::new(),
+        more => format!(", {more} more"),
+    };
+    let by = text(change, "spanlink.change.manager");
+    let by = by.map_or_else(String::new, |manager| format!(" by {manager}"));
+    Some(format!("{{{fields}{more}{by}}}"))
 }
 
 fn text<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
