@@ -13,7 +13,7 @@ use super::{
     batch::{Batch, Limits},
     client::Transport,
     encode::Encoder,
-    health::Health,
+    health::{Health, Line, Loss},
     retry::{Backoff, Code, Verdict},
 };
 use crate::metrics::Metrics;
@@ -105,7 +105,8 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
             drop(records);
             if batch.oversized > 0 {
                 self.count_refused(batch.oversized);
-                self.health.lose(batch.oversized, "too large for any request");
+                let line = self.health.lose(batch.oversized, Loss::Oversized);
+                self.log(line);
             }
             if batch.spans > 0 && !self.send(&batch, &mut stop).await {
                 return self.queue.len();
@@ -133,7 +134,8 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
                 Verdict::PartlyAccepted { rejected } => self.accept(batch, rejected),
                 Verdict::Refused { code } => self.refuse(batch, code),
                 Verdict::Retry { after } => {
-                    self.health.fail(&answer, self.transport.peer());
+                    let line = self.health.fail(&answer);
+                    self.log(line);
                     if !self.wait(after, stop).await {
                         return false;
                     }
@@ -150,10 +152,12 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         self.metrics.spans_exported.inc_by(spans - rejected);
         self.metrics.spans_rejected.inc_by(rejected);
         self.backoff.reset();
-        self.health.recover(self.transport.peer());
+        let line = self.health.recover();
+        self.log(line);
         if rejected > 0 {
             let lost = usize::try_from(rejected).unwrap_or(usize::MAX);
-            self.health.lose(lost, "rejected in a partial success");
+            let line = self.health.lose(lost, Loss::Rejected);
+            self.log(line);
         }
     }
 
@@ -161,8 +165,16 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
     fn refuse(&mut self, batch: &Batch, code: Code) {
         self.count_refused(batch.spans);
         self.backoff.reset();
-        self.health.recover(self.transport.peer());
-        self.health.lose(batch.spans, &code.to_string());
+        let line = self.health.recover();
+        self.log(line);
+        let line = self.health.lose(batch.spans, Loss::Refused(code));
+        self.log(line);
+    }
+
+    fn log(&self, line: Option<Line>) {
+        if let Some(line) = line {
+            line.log(self.transport.peer());
+        }
     }
 
     fn count_refused(&self, spans: usize) {

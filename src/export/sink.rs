@@ -86,3 +86,41 @@ impl fmt::Debug for Sink {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::samples::{Printed, START, encoder, span, text};
+
+    #[test]
+    fn otlp_makes_a_record_of_each_span() {
+        let mut sink = Sink::Otlp(encoder());
+        let spans = vec![span("s", "a"), span("s", "b")];
+        let expected: Vec<Bytes> = spans.iter().map(|span| encoder().record(span)).collect();
+        assert_eq!(sink.accept(spans, START).unwrap(), expected);
+    }
+
+    #[test]
+    fn json_is_a_line_each_time() {
+        let printed = Printed::default();
+        let mut sink = Sink::Json(encoder(), Box::new(printed.clone()));
+        for name in ["a", "b"] {
+            assert!(sink.accept(vec![span("s", name)], START).unwrap().is_empty());
+        }
+        assert!(sink.accept(Vec::new(), START).unwrap().is_empty());
+        assert_eq!(printed.text().lines().count(), 2);
+    }
+
+    #[test]
+    fn a_tree_is_printed_when_it_is_due_or_at_the_end() {
+        let printed = Printed::default();
+        let mut sink = Sink::tree(Style::STABLE, Box::new(printed.clone()));
+        let mut span = span("s", "create Deployment");
+        span.attributes.push(text("spanlink.outcome", "converged"));
+        sink.accept(vec![span], START).unwrap();
+        sink.tick(START).unwrap();
+        assert_eq!(printed.text(), "");
+        sink.finish().unwrap();
+        assert_eq!(printed.text(), "create Deployment shop/web g1 -> converged\n");
+    }
+}
