@@ -59,7 +59,8 @@ impl Encoder {
         Self { resource }
     }
 
-    /// One span as it waits for export: see [`parts`].
+    /// One span as it waits for export: its service's name, after two bytes of length, and the
+    /// encoded span. Requests group spans by service, so the resource is not repeated here.
     pub fn record(&self, span: &Span) -> Bytes {
         let message = message(span);
         let service = shortened(&span.service);

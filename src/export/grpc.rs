@@ -15,7 +15,7 @@ use tonic::{
 use super::{
     client::{ClientError, Pem},
     encode::{GRPC_PATH, rejected},
-    reason::Peer,
+    reason::{Peer, find},
     retry::{Answer, Silence, retry_info},
 };
 use crate::config::settings::{Compression, ExportSettings};
@@ -60,8 +60,8 @@ impl GrpcClient {
     pub(super) async fn send(&mut self, request: Bytes, peer: &Peer) -> Answer {
         match tokio::time::timeout(self.timeout, self.call(request)).await {
             Ok(Ok(answer)) => Answer::Accepted { rejected: rejected(&answer) },
-            Ok(Err(status)) => answer(&status, peer),
-            Err(_) => Answer::None(Silence::TimedOut(format!(
+            Ok(Err(status)) if !has_expired(&status) => answer(&status, peer),
+            Ok(Err(_)) | Err(_) => Answer::None(Silence::TimedOut(format!(
                 "{} did not answer within {:?}",
                 peer.shown, self.timeout
             ))),
@@ -96,13 +96,19 @@ fn tls(settings: &ExportSettings) -> Result<ClientTlsConfig, ClientError> {
 fn headers(settings: &ExportSettings) -> Result<MetadataMap, ClientError> {
     let mut headers = MetadataMap::new();
     for (name, value) in &settings.headers {
+        // What is wrong with a value is not told: it would be in the log then.
         let wrong = || ClientError::Header { name: name.clone() };
-        let key: MetadataKey<Ascii> = name.to_lowercase().parse().map_err(|_| wrong())?;
-        let mut value: MetadataValue<Ascii> = value.parse().map_err(|_| wrong())?;
+        let key: MetadataKey<Ascii> = name.to_lowercase().parse().ok().ok_or_else(wrong)?;
+        let mut value: MetadataValue<Ascii> = value.parse().ok().ok_or_else(wrong)?;
         value.set_sensitive(true); // mostly credentials
         headers.insert(key, value);
     }
     Ok(headers)
+}
+
+/// The library keeps the time it tells the receiver as well, and may be first.
+fn has_expired(status: &Status) -> bool {
+    status.source().is_some_and(|source| find::<tonic::TimeoutExpired>(source).is_some())
 }
 
 /// A status with a source was made on our side of the connection: no receiver has answered, and

@@ -152,9 +152,10 @@ fn with_tls(
 fn headers(settings: &ExportSettings) -> Result<HeaderMap, ClientError> {
     let mut headers = HeaderMap::new();
     for (name, value) in &settings.headers {
+        // What is wrong with a value is not told: it would be in the log then.
         let wrong = || ClientError::Header { name: name.clone() };
-        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-        let mut value = HeaderValue::from_str(value).map_err(|_| wrong())?;
+        let key = HeaderName::from_bytes(name.as_bytes()).ok().ok_or_else(wrong)?;
+        let mut value = HeaderValue::from_str(value).ok().ok_or_else(wrong)?;
         value.set_sensitive(true); // mostly credentials
         headers.insert(key, value);
     }

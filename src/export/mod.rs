@@ -7,10 +7,14 @@ pub mod batch;
 pub mod client;
 pub mod encode;
 mod grpc;
+mod health;
 mod http;
+pub mod json;
 mod reason;
 pub mod retry;
 pub mod sender;
+pub mod sink;
+pub mod tree;
 
 #[cfg(test)]
 mod samples;

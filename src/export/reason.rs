@@ -46,6 +46,9 @@ impl Peer {
         if innermost.contains("lookup address") {
             return format!("the name in {shown} is unknown ({innermost})");
         }
+        if let Some(alert) = innermost.strip_prefix("received fatal alert: ") {
+            return self.refused_by_tls(alert);
+        }
         if !self.tls && is_foreign(error, &innermost) {
             return format!(
                 "what listens at {shown} does not answer as a collector would ({innermost}): does \
@@ -53,7 +56,11 @@ impl Peer {
                  4317, http/protobuf at 4318)?"
             );
         }
-        format!("the connection to {shown} failed ({innermost})")
+        // A collector that goes away looks the same as one that dislikes how we come.
+        let hint = if self.tls { "a client certificate (tls.cert_file)" } else { "TLS (https://)" };
+        format!(
+            "the connection to {shown} failed ({innermost}); if that goes on: does it want {hint}?"
+        )
     }
 
     fn tls_failed(&self, error: &rustls::Error) -> String {
@@ -66,18 +73,29 @@ impl Peer {
                 "the certificate of {shown} is not trusted ({why}): does its authority have to be \
                  named (tls.ca_file), or the name in it (tls.server_name)?"
             ),
-            rustls::Error::AlertReceived(why) => format!(
-                "{shown} refuses the TLS connection ({why:?}): does it want a client certificate \
-                 (tls.cert_file, tls.key_file)?"
-            ),
+            rustls::Error::AlertReceived(alert) => self.refused_by_tls(&format!("{alert:?}")),
             other => format!("the TLS connection to {shown} failed ({other})"),
         }
+    }
+
+    fn refused_by_tls(&self, alert: &str) -> String {
+        let shown = &self.shown;
+        format!(
+            "{shown} refuses the TLS connection ({alert}): does it want a client certificate \
+             (tls.cert_file, tls.key_file)?"
+        )
     }
 }
 
 /// Bytes came, but not HTTP as expected: mostly a TLS alert, or the other of OTLP's protocols.
 fn is_foreign(error: &(dyn Error + 'static), innermost: &str) -> bool {
-    let parsed = ["invalid HTTP", "frame with invalid size", "HTTP/0.9", "protocol error"];
+    let parsed = [
+        "invalid HTTP",
+        "unexpected message",
+        "frame with invalid size",
+        "HTTP/0.9",
+        "protocol error",
+    ];
     parsed.iter().any(|text| innermost.contains(text))
         || chain(error).any(|error| error.to_string().contains("FRAME_SIZE_ERROR"))
 }
@@ -87,7 +105,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 }
 
 /// The first error of this type, also inside an [`io::Error`], which hides what it wraps.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+pub(super) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     chain(error).find_map(|error| {
         error.downcast_ref::<E>().or_else(|| {
             let wrapped = error.downcast_ref::<io::Error>()?.get_ref()?;

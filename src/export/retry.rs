@@ -175,7 +175,7 @@ struct RetryDelay {
     nanos: i32,
 }
 
-/// The RetryInfo in a `grpc-status-details-bin`; zero where it names no time.
+/// The `RetryInfo` in a `grpc-status-details-bin`; zero where it names no time.
 pub(super) fn retry_info(details: &[u8]) -> Option<Duration> {
     let status = RpcStatus::decode(details).ok()?;
     let is_retry_info = |detail: &&Detail| detail.type_url.ends_with("/google.rpc.RetryInfo");

@@ -1,5 +1,10 @@
 //! Spans for the tests of this folder.
 
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
 use super::encode::Encoder;
 use crate::{
     config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
@@ -107,4 +112,27 @@ pub(super) fn full_span() -> Span {
     }];
     span.status = SpanStatus::Error("it went wrong".into());
     span
+}
+
+/// What has been written, to look at afterwards.
+#[derive(Clone, Default)]
+pub(super) struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Printed {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Ok(mut printed) = self.0.lock() {
+            printed.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -8,13 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
 
 use super::{
     batch::{Batch, Limits},
     client::Transport,
     encode::Encoder,
-    retry::{Answer, Backoff, Code, Silence, Verdict},
+    health::{Health, Line, Loss},
+    retry::{Backoff, Code, Verdict},
 };
 use crate::metrics::Metrics;
 
@@ -105,7 +105,8 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
             drop(records);
             if batch.oversized > 0 {
                 self.count_refused(batch.oversized);
-                self.health.lose(batch.oversized, "too large for any request");
+                let line = self.health.lose(batch.oversized, Loss::Oversized);
+                self.log(line);
             }
             if batch.spans > 0 && !self.send(&batch, &mut stop).await {
                 return self.queue.len();
@@ -133,7 +134,8 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
                 Verdict::PartlyAccepted { rejected } => self.accept(batch, rejected),
                 Verdict::Refused { code } => self.refuse(batch, code),
                 Verdict::Retry { after } => {
-                    self.health.fail(&answer, self.transport.peer());
+                    let line = self.health.fail(&answer);
+                    self.log(line);
                     if !self.wait(after, stop).await {
                         return false;
                     }
@@ -150,10 +152,12 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         self.metrics.spans_exported.inc_by(spans - rejected);
         self.metrics.spans_rejected.inc_by(rejected);
         self.backoff.reset();
-        self.health.recover(self.transport.peer());
+        let line = self.health.recover();
+        self.log(line);
         if rejected > 0 {
             let lost = usize::try_from(rejected).unwrap_or(usize::MAX);
-            self.health.lose(lost, "rejected in a partial success");
+            let line = self.health.lose(lost, Loss::Rejected);
+            self.log(line);
         }
     }
 
@@ -161,8 +165,16 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
     fn refuse(&mut self, batch: &Batch, code: Code) {
         self.count_refused(batch.spans);
         self.backoff.reset();
-        self.health.recover(self.transport.peer());
-        self.health.lose(batch.spans, &code.to_string());
+        let line = self.health.recover();
+        self.log(line);
+        let line = self.health.lose(batch.spans, Loss::Refused(code));
+        self.log(line);
+    }
+
+    fn log(&self, line: Option<Line>) {
+        if let Some(line) = line {
+            line.log(self.transport.peer());
+        }
     }
 
     fn count_refused(&self, spans: usize) {
@@ -223,60 +235,6 @@ impl Stop<'_> {
     }
 }
 
-/// Says when export begins to fail and when it works again, and what was lost, in few lines.
-#[derive(Debug, Default)]
-struct Health {
-    failing: bool,
-    warned: bool,
-    last_warning: Option<Instant>,
-    last_loss: Option<Instant>,
-    lost: usize,
-}
-
-impl Health {
-    /// At most one line of a sort in this time.
-    const QUIET: Duration = Duration::from_mins(1);
-
-    fn answers(&self) -> bool {
-        !self.failing
-    }
-
-    fn fail(&mut self, answer: &Answer, endpoint: &str) {
-        self.failing = true;
-        if self.warned || self.last_warning.is_some_and(|last| last.elapsed() < Self::QUIET) {
-            return;
-        }
-        self.warned = true;
-        self.last_warning = Some(Instant::now());
-        let code = answer.code();
-        match answer {
-            Answer::None(Silence::TimedOut(reason) | Silence::Failed(reason)) => {
-                warn!(endpoint, %code, "Export fails and is retried; spans wait: {reason}");
-            }
-            Answer::Accepted { .. } | Answer::Grpc { .. } | Answer::Http { .. } => {
-                warn!(endpoint, %code, "Export fails and is retried; spans wait.");
-            }
-        }
-    }
-
-    fn recover(&mut self, endpoint: &str) {
-        self.failing = false;
-        if std::mem::take(&mut self.warned) {
-            info!(endpoint, "Export works again.");
-        }
-    }
-
-    fn lose(&mut self, spans: usize, code: &str) {
-        self.lost = self.lost.saturating_add(spans);
-        if self.last_loss.is_some_and(|last| last.elapsed() < Self::QUIET) {
-            return;
-        }
-        self.last_loss = Some(Instant::now());
-        let spans = std::mem::take(&mut self.lost);
-        warn!(spans, code, "The collector refused spans for good; they are not sent again.");
-    }
-}
-
 /// From 0 to 1: hashers of the standard library are seeded by the system.
 fn chance() -> f64 {
     let drawn = std::hash::RandomState::new().build_hasher().finish();
@@ -293,7 +251,10 @@ mod tests {
     use tokio::sync::{Notify, oneshot};
 
     use super::*;
-    use crate::export::samples::{encoder, span};
+    use crate::export::{
+        retry::Answer,
+        samples::{encoder, span},
+    };
 
     #[derive(Clone, Default)]
     struct Records(Arc<(Mutex<VecDeque<Bytes>>, Notify)>);
@@ -340,11 +301,11 @@ mod tests {
             let begun = *self.begun.get_or_insert_with(Instant::now);
             self.requests.lock().unwrap().push((begun.elapsed(), request));
             let answer = self.answers.lock().unwrap().pop_front();
-            answer.unwrap_or(if self.otherwise_silent {
-                unavailable()
-            } else {
-                Answer::Accepted { rejected: 0 }
-            })
+            match answer {
+                Some(answer) => answer,
+                None if self.otherwise_silent => unavailable(),
+                None => Answer::Accepted { rejected: 0 },
+            }
         }
 
         fn peer(&self) -> &'static str {
@@ -394,7 +355,7 @@ mod tests {
         assert_eq!(requests.len(), 41);
         assert!(requests.iter().all(|(_, request)| *request == requests[0].1));
         assert!(requests[40].0 > Duration::from_mins(10));
-        let waits = requests.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        let waits = requests.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0));
         assert!(waits.max().unwrap() <= Backoff::MAX + Duration::from_millis(2));
         assert_eq!(run.metrics.spans_exported.get(), 2);
         let failures = &run.metrics.export_failures;
