@@ -1,7 +1,20 @@
-//! The edge in: what Kubernetes says becomes observations.
+//! The edge in: what Kubernetes says becomes notices.
+//!
+//! Each watch is a task of its own, on a runtime that only watches live on: a failing kind harms no
+//! other. What is read is dropped once it is an observation; a full queue makes the watches wait.
 
 mod body;
+mod client;
 pub mod decode;
 mod lenient;
+mod lines;
 pub mod recording;
+mod resolve;
+mod state;
 mod status;
+mod stream;
+mod supervise;
+
+pub use client::{ClientError, client, runtime};
+pub use resolve::{Resolved, UnknownKind};
+pub use supervise::{FromWatch, Synced, WatchError, Watches};
