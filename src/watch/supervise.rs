@@ -101,25 +101,25 @@ impl Watches {
                     }
                 }
             }
-            tokio::select! {
+            let over = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
-                over = tasks.join_next(), if !tasks.is_empty() => {
-                    if let Some(Ok((key, Over::NotServed))) = over
-                        && let Some(id) = running.remove(&key)
-                    {
-                        info!(kind = %key.0.kind, "Served no more.");
-                        if self.out.send(FromWatch::Closed(id)).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                    tokio::select! {
-                        biased;
-                        _ = stop.wait_for(|stop| *stop) => break,
-                        () = sleep(REDISCOVER) => {}
-                    }
+                () = stopped(&mut stop) => break,
+                over = tasks.join_next(), if !tasks.is_empty() => over,
+                () = sleep(REDISCOVER), if awaits => None,
+            };
+            if let Some(Ok((key, Over::NotServed))) = over
+                && let Some(id) = running.remove(&key)
+            {
+                info!(kind = %key.0.kind, "Served no more.");
+                if self.out.send(FromWatch::Closed(id)).await.is_err() {
+                    return Ok(());
                 }
-                () = sleep(REDISCOVER), if awaits => {}
+                // It may come back at once, in another version; asking for that is not a hurry.
+                tokio::select! {
+                    biased;
+                    () = stopped(&mut stop) => break,
+                    () = sleep(REDISCOVER) => {}
+                }
             }
             match Served::discover(&self.client).await {
                 Ok(anew) => served = anew,
@@ -173,6 +173,11 @@ impl Watches {
         tasks.spawn(async move { (key, reader.run().await) });
         true
     }
+}
+
+async fn stopped(stop: &mut signal::Receiver<bool>) {
+    // A signal nobody can give any more has been given.
+    stop.wait_for(|stop| *stop).await.ok();
 }
 
 /// A watch for each namespace, or one for all.
