@@ -5,7 +5,7 @@ use std::path::Path;
 use tracing::warn;
 
 use crate::{
-    trace::{id::Ids, observation::Watched, output::Output, rules::Rules, tracer::Tracer},
+    trace::{id::Ids, object::GroupKind, output::Output, rules::Rules, tracer::Tracer},
     watch::recording::{Recording, RecordingError},
 };
 
@@ -18,13 +18,13 @@ pub fn replay(
     path: &Path,
     rules: Rules,
     annotations: &[String],
-    wanted: impl Fn(&Watched) -> bool,
+    wanted: impl Fn(&GroupKind) -> bool,
     mut each: impl FnMut(Output),
 ) -> Result<(), RecordingError> {
     let recording = Recording::read(path)?;
     let mut tracer = Tracer::new(rules, Ids::default());
     let Some(begin) = recording.begin() else { return Ok(()) };
-    for (_, watch) in recording.watches().filter(|(_, watch)| wanted(&watch.watched)) {
+    for (_, watch) in recording.watches().filter(|(_, watch)| wanted(&watch.watched.kind)) {
         if watch.starts_empty {
             tracer.open_empty(watch.id, watch.watched.clone(), begin);
         } else {

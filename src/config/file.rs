@@ -66,6 +66,7 @@ struct Watch {
     service: Option<String>,
     settle: Option<Length>,
     deadline: Option<Length>,
+    owner_wait: Option<Length>,
     stuck_after: Option<Length>,
 }
 
@@ -283,8 +284,8 @@ fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
         let of = |at: fn(&serde_saphyr::Location) -> u64| location.as_ref().map_or(1, at);
         ConfigError::Written {
             path: path.to_owned(),
-            line: of(|at| at.line().into()),
-            column: of(|at| at.column().into()),
+            line: of(|at| at.line()),
+            column: of(|at| at.column()),
             problem: explain(&error.to_string()),
         }
     })
@@ -367,10 +368,10 @@ impl File {
                 outbox_spans_max: self.outbox.spans_max.unwrap_or(65_536),
             },
             admin: AdminSettings {
-                listen: self
-                    .admin
-                    .listen
-                    .map_or(Some(SocketAddr::from(([127, 0, 0, 1], 9464))), |listen| listen.0),
+                listen: self.admin.listen.map_or_else(
+                    || Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+                    |listen| listen.0,
+                ),
                 own_traces: self.own_traces.endpoint,
             },
         }
@@ -389,6 +390,7 @@ fn default_kinds() -> Vec<KindSettings> {
             service: None,
             settle: None,
             deadline: None,
+            owner_wait: None,
             stuck_after: None,
         })
         .collect()
@@ -404,6 +406,7 @@ impl Watch {
             service: self.service,
             settle: self.settle.map(|length| length.0),
             deadline: self.deadline.map(|length| length.0),
+            owner_wait: self.owner_wait.map(|length| length.0),
             stuck_after: self.stuck_after.map(|length| length.0),
         }
     }

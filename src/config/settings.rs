@@ -40,6 +40,7 @@ pub struct KindSettings {
     pub service: Option<String>,
     pub settle: Option<Duration>,
     pub deadline: Option<Duration>,
+    pub owner_wait: Option<Duration>,
     pub stuck_after: Option<Duration>,
 }
 

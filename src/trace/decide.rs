@@ -76,7 +76,7 @@ impl Tracer {
             if watch.delivered > change.resource_version {
                 continue;
             }
-            if self.wait_for(watch, change) > now {
+            if self.wait_for(watch, known, change) > now {
                 return None;
             }
             late = true;
@@ -92,7 +92,7 @@ impl Tracer {
         }
         self.awaited(known, change)
             .filter(|watch| watch.delivered <= change.resource_version)
-            .map(|watch| self.wait_for(watch, change))
+            .map(|watch| self.wait_for(watch, known, change))
             .max()
     }
 
@@ -143,7 +143,7 @@ impl Tracer {
     }
 
     /// While the awaited watch reconnects or reads a backlog, time starts when it has caught up.
-    pub(super) fn wait_for(&self, watch: &Watch, change: &Change) -> Timestamp {
+    pub(super) fn wait_for(&self, watch: &Watch, known: &Tracked, change: &Change) -> Timestamp {
         let from = match watch.state {
             Connection::Live { since } => since,
             Connection::CatchingUp { heard } => heard,
@@ -151,7 +151,7 @@ impl Tracer {
                 return since.max(change.received).plus(WATCH_AWAY);
             }
         };
-        from.max(change.received).plus(self.rules.owner_wait)
+        from.max(change.received).plus(self.rules.owner_wait(&known.object.kind))
     }
 
     pub(super) fn decide_one(&mut self, key: &ChangeKey) {

@@ -28,6 +28,7 @@ pub struct KindRules {
     pub service: Option<Arc<str>>,
     pub settle: Option<Duration>,
     pub deadline: Option<Duration>,
+    pub owner_wait: Option<Duration>,
     pub stuck_after: Option<Duration>,
 }
 
@@ -67,6 +68,10 @@ impl Rules {
             deadline: of_kind.and_then(|k| k.deadline).unwrap_or(by_default).max(own),
             stuck_after: of_kind.and_then(|k| k.stuck_after).unwrap_or(self.limits.stuck_after),
         }
+    }
+
+    pub fn owner_wait(&self, kind: &GroupKind) -> Duration {
+        self.of(kind).and_then(|k| k.owner_wait).unwrap_or(self.owner_wait)
     }
 
     pub fn service(&self, kind: &GroupKind) -> Option<Arc<str>> {

@@ -146,8 +146,8 @@ impl Decoder {
             .resource_version
             .ok_or(DecodeError::Without("a metadata.resourceVersion that is a number"))?;
         let api_version =
-            top.api_version.as_deref().or(type_meta.map(|(v, _)| v)).unwrap_or_default();
-        let kind = top.kind.as_deref().or(type_meta.map(|(_, k)| k)).unwrap_or_default();
+            top.api_version.as_deref().or_else(|| type_meta.map(|(v, _)| v)).unwrap_or_default();
+        let kind = top.kind.as_deref().or_else(|| type_meta.map(|(_, k)| k)).unwrap_or_default();
         let kind = GroupKind::of(api_version, kind);
 
         let mut fingerprint = Xxh3::new();
