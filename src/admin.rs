@@ -79,9 +79,8 @@ pub async fn serve(
         if missing.is_empty() {
             (StatusCode::OK, "ok\n".to_owned())
         } else {
-            let missing: String =
-                missing.iter().map(|kind| format!("not synced: {kind}\n")).collect();
-            (StatusCode::SERVICE_UNAVAILABLE, missing)
+            let missing = missing.join("\nnot synced: ");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not synced: {missing}\n"))
         }
     };
     let exposition = move || async move { exposition(&metrics) };

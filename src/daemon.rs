@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, IsTerminal as _},
+    io::{self, BufWriter},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -130,11 +130,9 @@ pub fn run(
             None => 0,
         };
         outbox.close();
-        match &result {
-            Ok(open) => info!(left_behind, open_convergences = open, "Stopped."),
-            Err(_) => info!(left_behind, "Stopped."),
-        }
-        result.map(|_| ())
+        let open_convergences = result?;
+        info!(left_behind, open_convergences, "Stopped.");
+        Ok(())
     })
 }
 

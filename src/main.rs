@@ -10,7 +10,7 @@ use clap::Parser as _;
 use spanlink::{
     cli::{Cli, Command, ConfigCommand},
     config::{ConfigError, jaeger_ui::jaeger_ui, settings::Settings},
-    daemon, logging,
+    daemon,
 };
 
 fn main() -> ExitCode {

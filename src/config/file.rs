@@ -284,8 +284,8 @@ fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
         let of = |at: fn(&serde_saphyr::Location) -> u64| location.as_ref().map_or(1, at);
         ConfigError::Written {
             path: path.to_owned(),
-            line: of(|at| at.line()),
-            column: of(|at| at.column()),
+            line: of(serde_saphyr::Location::line),
+            column: of(serde_saphyr::Location::column),
             problem: explain(&error.to_string()),
         }
     })
