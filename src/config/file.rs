@@ -293,15 +293,29 @@ fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
 
 /// Says an unknown word's nearest right one.
 fn explain(problem: &str) -> String {
-    let quoted: Vec<&str> = problem.split('`').skip(1).step_by(2).collect();
-    let is_unknown = problem.contains("unknown field") || problem.contains("unknown variant");
-    let (true, Some((wrong, right))) = (is_unknown, quoted.split_first()) else {
-        return problem.to_owned();
+    // The place is said before.
+    let problem = problem.split(" at line ").next().unwrap_or(problem);
+    let unknown = [("unknown field ", "option"), ("unknown variant ", "value")]
+        .into_iter()
+        .find_map(|(prefix, what)| Some((what, problem.strip_prefix(prefix)?)));
+    let Some((what, rest)) = unknown else {
+        return match problem {
+            "invalid u64" => "expected a whole number that is not negative".to_owned(),
+            other => other.to_owned(),
+        };
     };
-    let what = if problem.contains("unknown field") { "option" } else { "value" };
+    let (wrong, expected) = rest.split_once(", expected ").unwrap_or((rest, ""));
+    let bare = |word: &str| word.trim_matches(|c| c == '`' || c == ' ').to_owned();
+    let wrong = bare(wrong);
+    let right: Vec<String> = expected
+        .trim_start_matches("one of ")
+        .replace(" or ", ", ")
+        .split(", ")
+        .map(bare)
+        .collect();
     let nearest = right
         .iter()
-        .map(|word| (strsim::osa_distance(wrong, word), word))
+        .map(|word| (strsim::osa_distance(&wrong, word), word))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, word)| *distance <= word.len().div_ceil(2).max(2));
     match nearest {

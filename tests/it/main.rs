@@ -5,6 +5,8 @@
 #[path = "../control_plane/mod.rs"]
 mod control_plane;
 
+mod architecture;
+mod config_file;
 mod control_plane_itself;
 mod export_grpc;
 mod export_http;
