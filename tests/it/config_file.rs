@@ -36,7 +36,10 @@ fn the_example_is_every_default() {
 
 #[test]
 fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_word() {
-    refuses("setle: 2s\n", expect![[r#"spanlink.yaml:1:1: unknown option "setle"; did you mean "settle"?"#]]);
+    refuses(
+        "setle: 2s\n",
+        expect![[r#"spanlink.yaml:1:1: unknown option "setle"; did you mean "settle"?"#]],
+    );
     refuses(
         "otlp:\n  endpiont: http://x\n",
         expect![[r#"spanlink.yaml:2:3: unknown option "endpiont"; did you mean "endpoint"?"#]],
@@ -51,17 +54,21 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_word() {
     );
     refuses(
         "watch:\n  - kind: deployments\n",
-        expect![[r#"spanlink.yaml:2:11: "deployments" names no kind; write Kind.group (Deployment.apps), a core Kind (Pod), group/version/Kind (apps/v1/Deployment) or *.group (*.example.com)"#]],
+        expect![[
+            r#"spanlink.yaml:2:11: "deployments" names no kind; write Kind.group (Deployment.apps), a core Kind (Pod), group/version/Kind (apps/v1/Deployment) or *.group (*.example.com)"#
+        ]],
     );
-    refuses(
-        "watch:\n  - namespaces: [a]\n",
-        expect!["spanlink.yaml:2:5: missing field `kind`"],
-    );
+    refuses("watch:\n  - namespaces: [a]\n", expect!["spanlink.yaml:2:5: missing field `kind`"]);
     refuses(
         "outbox: {spans_max: many}\n",
         expect!["spanlink.yaml:1:21: expected a whole number that is not negative"],
     );
-    refuses("a: [\n", expect![[r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, settle, deadline, owner_wait, stuck_after, batch, startup, causes, otlp, outbox, admin, own_traces"#]]);
+    refuses(
+        "a: [\n",
+        expect![[
+            r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, settle, deadline, owner_wait, stuck_after, batch, startup, causes, otlp, outbox, admin, own_traces"#
+        ]],
+    );
 }
 
 #[test]

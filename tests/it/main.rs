@@ -12,4 +12,5 @@ mod export_grpc;
 mod export_http;
 mod export_support;
 mod export_tls;
+mod scenarios;
 mod scripted_receiver;
