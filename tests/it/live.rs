@@ -322,11 +322,14 @@ async fn the_shipped_manifests_are_accepted_and_their_account_suffices() -> Resu
         ("update", "deployments.apps", false),
         ("patch", "deployments.apps", false),
         ("delete", "pods", false),
-        ("create", "pods/exec", false),
-        ("get", "pods/log", false),
+        ("create", "pods --subresource=exec", false),
+        ("get", "pods --subresource=log", false),
         ("list", "nodes", false),
     ] {
-        let asked = plane.kubectl(&["auth", "can-i", verb, resource, "-A", account]).await;
+        let mut question = vec!["auth", "can-i", verb];
+        question.extend(resource.split(' '));
+        question.extend(["-A", account]);
+        let asked = plane.kubectl(&question).await;
         let answer = asked.unwrap_or_else(|error| format!("{error:#}"));
         assert_eq!(answer.trim().starts_with("yes"), may, "{verb} {resource}: {answer}");
     }
