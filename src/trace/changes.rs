@@ -261,8 +261,8 @@ fn hash_of(text: &str) -> ContextValue {
 /// Those that are still there: nobody owns what was removed, and nobody is guessed.
 fn values_of(fields: &[Box<str>], content: &Content) -> Vec<Box<str>> {
     let is_value =
-        |field: &&Box<str>| content.leaves.iter().any(|leaf| leaf.path == **field && !leaf.is_keys);
-    fields.iter().filter(is_value).cloned().collect()
+        |field: &str| content.leaves.iter().any(|leaf| *leaf.path == *field && !leaf.is_keys);
+    fields.iter().filter(|field| is_value(field)).cloned().collect()
 }
 
 /// What makes the change itself and no other.

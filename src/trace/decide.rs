@@ -329,8 +329,8 @@ impl Tracer {
         let parent = decided.cause.clone();
         let Some(known) = self.objects.get_mut(&key.uid) else { return };
         let Some(at) = known.changes.iter().position(|change| change.key == *key) else { return };
-        let resumes = !known.spec.paused && known.changes.get(at).is_some_and(is_update_of_spec);
-        let resumed = if resumes { std::mem::take(&mut known.contexts.paused) } else { Vec::new() };
+        let goes_on = !known.spec.paused && known.changes.get(at).is_some_and(is_update_of_spec);
+        let resumed = if goes_on { std::mem::take(&mut known.contexts.paused) } else { Vec::new() };
         if let Some(change) = known.changes.get_mut(at) {
             change.at = floor.map_or(change.at, |floor| change.at.max(floor));
             if let Some(details) = change.details.as_deref_mut() {

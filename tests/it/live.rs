@@ -194,7 +194,7 @@ async fn a_custom_resource_installed_later_is_followed_through_its_controller() 
     let plane = shared().await?;
     let namespace = plane.namespace("widgets").await?;
     let configuration = format!("{}  - kind: \"*.{namespace}.example.com\"\n", only(&namespace));
-    let _daemon = beside(plane, &configuration).await?;
+    let daemon = beside(plane, &configuration).await?;
     plane.apply(&widget_definition(&namespace)).await?;
     plane
         .kubectl(&[
@@ -216,7 +216,6 @@ async fn a_custom_resource_installed_later_is_followed_through_its_controller() 
     });
     let resource = format!("widgets.{namespace}.example.com");
     // A watch of the new kind has to be there, or the Widget is known from its first list.
-    let daemon = &_daemon;
     let synced = format!("spanlink_watch_synced{{kind=\"Widget.{namespace}.example.com\"}}");
     until("the new kind to be watched", SOON, async || {
         ensure!(daemon.metric(&synced).await? > 0.5, "not synced");

@@ -3,7 +3,11 @@
 //! A wrong trace that somebody reports is their recording, here. `UPDATE_EXPECT=1` rewrites what is
 //! expected; read the difference before believing it.
 
-use std::{collections::HashSet, fs, path::PathBuf};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use expect_test::expect_file;
 use spanlink::{
@@ -24,7 +28,7 @@ fn scenarios() -> Vec<PathBuf> {
     found
 }
 
-fn spans_of(scenario: &PathBuf) -> Vec<Span> {
+fn spans_of(scenario: &Path) -> Vec<Span> {
     let annotations = ["tracing.k8s.io/traceparent".to_owned()];
     let mut spans = Vec::new();
     let history = scenario.join("history.jsonl");
