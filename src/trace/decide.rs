@@ -142,16 +142,16 @@ impl Tracer {
         })
     }
 
-    /// While the awaited watch reconnects or reads a backlog, time starts when it has caught up.
+    /// While the awaited watch reconnects or reads a backlog, time starts when it has caught up. One
+    /// that has been away for long is waited for no more than any other.
     pub(super) fn wait_for(&self, watch: &Watch, known: &Tracked, change: &Change) -> Timestamp {
-        let from = match watch.state {
-            Connection::Live { since } => since,
-            Connection::CatchingUp { heard } => heard,
-            Connection::Away { since } => {
-                return since.max(change.received).plus(WATCH_AWAY);
+        let wait = self.rules.owner_wait(&known.object.kind);
+        match watch.state {
+            Connection::Live { since: from } | Connection::CatchingUp { heard: from } => {
+                from.max(change.received).plus(wait)
             }
-        };
-        from.max(change.received).plus(self.rules.owner_wait(&known.object.kind))
+            Connection::Away { since } => since.plus(WATCH_AWAY).max(change.received.plus(wait)),
+        }
     }
 
     pub(super) fn decide_one(&mut self, key: &ChangeKey) {

@@ -164,17 +164,14 @@ async fn an_api_server_that_is_killed_and_a_collector_that_is_away_cost_nothing_
 -> Result<()> {
     let plane = ControlPlane::start(&Options::default(), &to_stderr).await?;
     let namespace = plane.namespace("faults").await?;
-    let unavailable = || Step::Grpc(tonic::Code::Unavailable, None);
-    let receiver = Receiver::grpc([unavailable(), unavailable(), unavailable()], None).await;
+    // Away for a minute: each refusal asks for ten seconds.
+    let away = || Step::Grpc(tonic::Code::Unavailable, Some(Duration::from_secs(10)));
+    let receiver = Receiver::grpc([(); 6].map(|()| away()), None).await;
     let otlp = format!("http://{}", receiver.address);
     let kubeconfig = plane.kubeconfig(&Account::Admin);
     let daemon = Daemon::run(&kubeconfig, &otlp, &only_deployments(&namespace)).await?;
     let fault = async {
-        let first = || async {
-            ensure!(!receiver.accepted().is_empty(), "nothing yet");
-            Ok(())
-        };
-        until("the first request", Duration::from_mins(1), first).await?;
+        receiver.got(1).await;
         plane.kill_api_server();
         plane.restart_api_server().await
     };
