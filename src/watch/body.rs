@@ -1,0 +1,231 @@
+//! Reads the part of an object that seldom changes: owners, annotations, content.
+
+use std::{borrow::Cow, sync::Arc};
+
+use serde_json::{Map, Value, value::RawValue};
+use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::{
+    decode::{Names, Wire},
+    lenient::{boxed, cut, int, is_true, pairs, text, time},
+};
+use crate::trace::{
+    content::{Content, Digest},
+    object::{GroupKind, Uid},
+    observation::{Body, Carrier, Deletion, OwnerReference, Revision, SpecFacts},
+};
+
+/// Owner references read of one object.
+const MAX_OWNERS: usize = 64;
+/// A traceparent has 55 characters; longer ones are cut and stay recognisably wrong.
+const MAX_TRACEPARENT: usize = 256;
+/// Longer ones are left away: W3C asks for 512 characters to be passed on.
+const MAX_TRACESTATE: usize = 4096;
+/// kubectl's copy of the whole object: it says nothing the object does not.
+pub(super) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+pub(super) fn read(
+    wire: &Wire<'_>,
+    kind: &GroupKind,
+    carriers: &Arc<[Box<str>]>,
+    names: &mut Names,
+) -> Body {
+    let meta = &wire.meta;
+    let annotations = meta.annotations.map(pairs).unwrap_or_default();
+    let labels = meta.labels.map(pairs).unwrap_or_default();
+    let spec = wire.content("spec").map(pairs).unwrap_or_default();
+    Body {
+        api_version: wire.api_version.and_then(boxed).unwrap_or_default(),
+        created: meta.created.and_then(time),
+        deletion: meta.deleted.and_then(time).map(|timestamp| Deletion {
+            timestamp,
+            grace_seconds: meta.grace.and_then(int).unwrap_or(0),
+        }),
+        has_finalizers: meta.finalizers.is_some_and(|raw| !items(raw, 1).is_empty()),
+        owners: meta.owners.map(|raw| owners(raw, names)).unwrap_or_default(),
+        carrier: carrier(&annotations, carriers),
+        template_carriers: template_carriers(&spec, carriers),
+        annotations_fingerprint: annotations_fingerprint(&annotations),
+        revision: Revision {
+            controller_revision_hash: find(&labels, "controller-revision-hash").and_then(boxed),
+            pod_template_generation: find(&labels, "pod-template-generation").and_then(boxed),
+            daemonset_template_generation: find(
+                &annotations,
+                "deprecated.daemonset.template.generation",
+            )
+            .and_then(boxed),
+        },
+        content: content(wire, kind.is("", "Pod")),
+        spec: spec_facts(&spec),
+        managed_fields: meta
+            .managed_fields
+            .map(RawValue::get)
+            .filter(|text| text.starts_with('['))
+            .unwrap_or_default()
+            .into(),
+    }
+}
+
+type Pair<'de> = (Cow<'de, str>, &'de RawValue);
+
+fn find<'de>(fields: &[Pair<'de>], key: &str) -> Option<&'de RawValue> {
+    fields.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
+}
+
+fn find_text<'de>(fields: &[Pair<'de>], key: &str) -> Option<Cow<'de, str>> {
+    find(fields, key).and_then(text)
+}
+
+/// The first items of an array; of anything else none.
+fn items(raw: &RawValue, max: usize) -> Vec<&RawValue> {
+    struct Items<'de> {
+        items: Vec<&'de RawValue>,
+        max: usize,
+    }
+    impl<'de> serde::de::Visitor<'de> for Items<'de> {
+        type Value = Vec<&'de RawValue>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array")
+        }
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            mut self,
+            mut seq: A,
+        ) -> Result<Self::Value, A::Error> {
+            while self.items.len() < self.max {
+                match seq.next_element()? {
+                    Some(item) => self.items.push(item),
+                    None => return Ok(self.items),
+                }
+            }
+            while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+            Ok(self.items)
+        }
+    }
+    let mut reader = serde_json::Deserializer::from_str(raw.get());
+    serde::Deserializer::deserialize_seq(&mut reader, Items { items: Vec::new(), max })
+        .unwrap_or_default()
+}
+
+fn owners(raw: &RawValue, names: &mut Names) -> Vec<OwnerReference> {
+    items(raw, MAX_OWNERS).into_iter().filter_map(|item| owner(&pairs(item), names)).collect()
+}
+
+fn owner(fields: &[Pair<'_>], names: &mut Names) -> Option<OwnerReference> {
+    let api_version = find_text(fields, "apiVersion").unwrap_or_default();
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    Some(OwnerReference {
+        kind: GroupKind {
+            group: names.shared(group),
+            kind: names.shared(&find_text(fields, "kind")?),
+        },
+        name: Arc::from(&*find_text(fields, "name")?),
+        uid: Uid::new(&find_text(fields, "uid")?),
+        controller: find(fields, "controller").is_some_and(is_true),
+    })
+}
+
+fn carrier(annotations: &[Pair<'_>], keys: &[Box<str>]) -> Option<Carrier> {
+    keys.iter().find_map(|key| {
+        let traceparent = find_text(annotations, key)?;
+        let tracestate = key
+            .strip_suffix("traceparent")
+            .and_then(|prefix| find_text(annotations, &format!("{prefix}tracestate")))
+            .filter(|text| text.len() <= MAX_TRACESTATE);
+        Some(Carrier {
+            traceparent: cut_bytes(&traceparent, MAX_TRACEPARENT),
+            tracestate: tracestate.map(Into::into),
+        })
+    })
+}
+
+fn cut_bytes(text: &str, max: usize) -> Box<str> {
+    let mut max = max.min(text.len());
+    while !text.is_char_boundary(max) {
+        max -= 1;
+    }
+    text.get(..max).unwrap_or_default().into()
+}
+
+fn template_carriers(spec: &[Pair<'_>], keys: &[Box<str>]) -> Vec<Box<str>> {
+    let job = find(spec, "jobTemplate").map(pairs).unwrap_or_default();
+    let job_spec = find(&job, "spec").map(pairs).unwrap_or_default();
+    let template = |fields: &[Pair<'_>]| {
+        let metadata = pairs(find(&pairs_of(fields, "template"), "metadata")?);
+        carrier(&pairs_of(&metadata, "annotations"), keys)
+    };
+    let of_job = find(&job, "metadata")
+        .and_then(|metadata| carrier(&pairs_of(&pairs(metadata), "annotations"), keys));
+    [template(spec), of_job, template(&job_spec)]
+        .into_iter()
+        .flatten()
+        .map(|carrier| carrier.traceparent)
+        .collect()
+}
+
+fn pairs_of<'de>(fields: &[Pair<'de>], key: &str) -> Vec<Pair<'de>> {
+    find(fields, key).map(pairs).unwrap_or_default()
+}
+
+/// The same in whatever order they are written.
+fn annotations_fingerprint(annotations: &[Pair<'_>]) -> u64 {
+    annotations
+        .iter()
+        .filter(|(key, _)| key != LAST_APPLIED)
+        .map(|(key, value)| {
+            let value = text(value).unwrap_or_else(|| value.get().into());
+            xxh3_64_with_seed(value.as_bytes(), xxh3_64(key.as_bytes()))
+        })
+        .fold(0, u64::wrapping_add)
+}
+
+fn content(wire: &Wire<'_>, only_mutable: bool) -> Content {
+    let parsed: serde_json::Result<Map<String, Value>> = wire
+        .content
+        .iter()
+        .map(|(key, raw)| Ok((key.clone().into_string(), serde_json::from_str(raw.get())?)))
+        .collect();
+    match parsed {
+        Ok(object) => Content::read(&object, only_mutable),
+        // Deeper than can be read safely: its text still tells whether it changed.
+        Err(_) => {
+            Content { digest: text_digest(&wire.content), template: None, leaves: Vec::new() }
+        }
+    }
+}
+
+fn text_digest(content: &[(Box<str>, &RawValue)]) -> Digest {
+    let mut hash = Sha256::new();
+    for text in content.iter().flat_map(|(key, raw)| [&**key, raw.get()]) {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    let mut digest = Digest::default();
+    for (to, from) in digest.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    digest
+}
+
+fn spec_facts(spec: &[Pair<'_>]) -> SpecFacts {
+    let number = |key| find(spec, key).and_then(int);
+    let strategy = pairs_of(spec, "updateStrategy");
+    SpecFacts {
+        replicas: number("replicas"),
+        paused: find(spec, "paused").is_some_and(is_true),
+        suspend: find(spec, "suspend").is_some_and(is_true),
+        progress_deadline_seconds: number("progressDeadlineSeconds"),
+        parallelism: number("parallelism"),
+        completions: number("completions"),
+        restart_policy: find(spec, "restartPolicy").and_then(boxed),
+        update_strategy: find(&strategy, "type").and_then(boxed),
+        partition: find(&pairs_of(&strategy, "rollingUpdate"), "partition").and_then(int),
+        service_type: find(spec, "type").and_then(short),
+        cluster_ip: find(spec, "clusterIP").and_then(short),
+        scheduled: find_text(spec, "nodeName").is_some_and(|name| !name.is_empty()),
+    }
+}
+
+fn short(raw: &RawValue) -> Option<Box<str>> {
+    text(raw).map(|text| cut(&text, 64))
+}

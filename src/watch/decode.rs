@@ -1,0 +1,359 @@
+//! Turns watch events and list items of every kind into observations, reading only what is needed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    str,
+    sync::Arc,
+};
+
+use serde::de::{IgnoredAny, MapAccess};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
+
+use super::{
+    body,
+    lenient::{Fields, Fill, fill, int, mended, pairs, text},
+    status,
+};
+use crate::trace::{
+    object::{GroupKind, ObjectRef, Uid},
+    observation::{Observation, StatusFacts},
+    time::Timestamp,
+};
+
+/// One watch event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Applied(Observation),
+    Deleted(Observation),
+    Bookmark {
+        resource_version: u64,
+        /// The list a watch began with is complete.
+        ends_list: bool,
+    },
+    /// The server's word on why it ends the watch.
+    Error {
+        code: u16,
+        message: String,
+    },
+    /// Of a type there is no name for.
+    Unknown,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Undecodable {
+    #[error("not JSON")]
+    NotJson(#[source] serde_json::Error),
+    #[error("an object without name or UID")]
+    Nameless,
+}
+
+/// Reads the events of one watch. Remembers of every object whether its body has been read.
+#[derive(Debug)]
+pub struct Decoder {
+    kind: GroupKind,
+    /// For items of lists, which do not carry their own.
+    api_version: Box<str>,
+    annotations: Arc<[Box<str>]>,
+    /// By UID, a fingerprint of what was last read of the object; its lowest bit says in which
+    /// list, or after which, that was.
+    read: HashMap<u128, u64>,
+    list: u64,
+    /// Names that come again and again: namespaces, owners' kinds.
+    names: Names,
+}
+
+impl Decoder {
+    pub fn new(kind: GroupKind, api_version: &str, annotations: Arc<[Box<str>]>) -> Self {
+        Self {
+            kind,
+            api_version: api_version.into(),
+            annotations,
+            read: HashMap::new(),
+            list: 0,
+            names: Names::default(),
+        }
+    }
+
+    /// Reads one line of a watch.
+    ///
+    /// # Errors
+    /// When it is not JSON, or an object without name or UID.
+    pub fn event(&mut self, line: &[u8], at: Timestamp) -> Result<Event, Undecodable> {
+        readable(line, |text| {
+            let mut event = Line::default();
+            fill(text, &mut event).map_err(Undecodable::NotJson)?;
+            self.event_of(&event, at)
+        })
+    }
+
+    /// Reads one item of a list.
+    ///
+    /// # Errors
+    /// When it is not JSON, or an object without name or UID.
+    pub fn item(&mut self, object: &[u8], at: Timestamp) -> Result<Observation, Undecodable> {
+        readable(object, |text| {
+            let mut wire = Wire::default();
+            fill(text, &mut wire).map_err(Undecodable::NotJson)?;
+            self.observe(&wire, at, Reading::Only)
+        })
+    }
+
+    /// The object is gone: should its UID come again, everything is read again.
+    pub fn forget(&mut self, uid: &Uid) {
+        self.read.remove(&key(uid));
+    }
+
+    /// What was not read since the last call is gone.
+    pub fn list_ended(&mut self) {
+        let list = self.list;
+        self.read.retain(|_, read| *read & 1 == list);
+        self.list ^= 1;
+    }
+
+    fn event_of(&mut self, event: &Line<'_>, at: Timestamp) -> Result<Event, Undecodable> {
+        let wire = &event.object;
+        Ok(match event.kind.and_then(text).as_deref() {
+            Some("ADDED" | "MODIFIED") => Event::Applied(self.observe(wire, at, Reading::Only)?),
+            Some("DELETED") => Event::Deleted(self.observe(wire, at, Reading::Whole)?),
+            Some("BOOKMARK") => Event::Bookmark {
+                resource_version: wire.meta.version(),
+                ends_list: wire.meta.annotations.is_some_and(ends_list),
+            },
+            Some("ERROR") => Event::Error {
+                code: wire
+                    .content("code")
+                    .and_then(int)
+                    .and_then(|code| u16::try_from(code).ok())
+                    .unwrap_or(0),
+                message: wire
+                    .content("message")
+                    .and_then(text)
+                    .map_or_else(String::new, std::borrow::Cow::into_owned),
+            },
+            _ => Event::Unknown,
+        })
+    }
+
+    fn observe(
+        &mut self,
+        wire: &Wire<'_>,
+        at: Timestamp,
+        reading: Reading,
+    ) -> Result<Observation, Undecodable> {
+        let meta = &wire.meta;
+        let named = |raw: Option<_>| raw.and_then(text).filter(|text| !text.is_empty());
+        let (Some(uid), Some(name)) = (named(meta.uid), named(meta.name)) else {
+            return Err(Undecodable::Nameless);
+        };
+        let uid = Uid::new(&uid);
+        let news = match reading {
+            Reading::Whole => true,
+            Reading::Only => {
+                let now = meta.fingerprint & !1 | self.list;
+                self.read.insert(key(&uid), now).is_none_or(|before| before >> 1 != now >> 1)
+            }
+        };
+        let body = news.then(|| {
+            let mut body = body::read(wire, &self.kind, &self.annotations, &mut self.names);
+            if body.api_version.is_empty() {
+                body.api_version.clone_from(&self.api_version);
+            }
+            Box::new(body)
+        });
+        Ok(Observation {
+            at,
+            object: ObjectRef {
+                kind: self.kind.clone(),
+                namespace: named(meta.namespace).map(|namespace| self.names.shared(&namespace)),
+                name: Arc::from(&*name),
+                uid,
+            },
+            resource_version: meta.version(),
+            generation: meta.generation.and_then(int),
+            status_fingerprint: wire.status.map_or(0, |raw| xxh3_64(raw.get().as_bytes())),
+            status: wire.status.map_or_else(StatusFacts::default, status::read),
+            body,
+        })
+    }
+}
+
+/// How much is wanted of an object.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// The body where it is news.
+    Only,
+    /// The last word on it: always the body.
+    Whole,
+}
+
+fn key(uid: &Uid) -> u128 {
+    match uid {
+        Uid::Uuid(bits) => *bits,
+        Uid::Text(text) => xxh3_128(text.as_bytes()),
+    }
+}
+
+fn ends_list(annotations: &RawValue) -> bool {
+    pairs(annotations).iter().any(|(key, value)| {
+        key == "k8s.io/initial-events-end" && text(value).is_some_and(|text| text == "true")
+    })
+}
+
+/// Hands the text over, and what can be made of it where it is no JSON.
+fn readable<T>(
+    bytes: &[u8],
+    mut read: impl FnMut(&str) -> Result<T, Undecodable>,
+) -> Result<T, Undecodable> {
+    let text = str::from_utf8(bytes)
+        .map_or_else(|_| String::from_utf8_lossy(bytes), std::borrow::Cow::Borrowed);
+    match read(&text) {
+        Err(Undecodable::NotJson(error)) => match read(&mended(&text)) {
+            Err(Undecodable::NotJson(_)) => Err(Undecodable::NotJson(error)),
+            mended => mended,
+        },
+        read => read,
+    }
+}
+
+/// A line of a watch.
+#[derive(Default)]
+struct Line<'de> {
+    kind: Option<&'de RawValue>,
+    object: Wire<'de>,
+}
+
+impl<'de> Fields<'de> for Line<'de> {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "type" => self.kind = Some(map.next_value()?),
+            "object" => {
+                self.object = Wire::default();
+                map.next_value_seed(Fill(&mut self.object))?;
+            }
+            _ => {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An object as text, taken apart once.
+#[derive(Default)]
+pub(super) struct Wire<'de> {
+    pub(super) api_version: Option<&'de RawValue>,
+    pub(super) meta: Meta<'de>,
+    pub(super) status: Option<&'de RawValue>,
+    /// `spec`, `data` and the like: everything that is neither type, metadata nor status.
+    pub(super) content: Vec<(Box<str>, &'de RawValue)>,
+}
+
+impl<'de> Wire<'de> {
+    pub(super) fn content(&self, key: &str) -> Option<&'de RawValue> {
+        self.content.iter().rev().find(|(name, _)| &**name == key).map(|(_, value)| *value)
+    }
+}
+
+impl<'de> Fields<'de> for Wire<'de> {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "metadata" => return map.next_value_seed(Fill(&mut self.meta)),
+            "status" => self.status = Some(map.next_value()?),
+            "kind" => {
+                map.next_value::<IgnoredAny>()?;
+            }
+            _ => {
+                let value: &RawValue = map.next_value()?;
+                self.meta.differs_with(key, value);
+                if key == "apiVersion" {
+                    self.api_version = Some(value);
+                } else {
+                    self.content.push((key.into(), value));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Meta<'de> {
+    uid: Option<&'de RawValue>,
+    name: Option<&'de RawValue>,
+    namespace: Option<&'de RawValue>,
+    resource_version: Option<&'de RawValue>,
+    generation: Option<&'de RawValue>,
+    pub(super) created: Option<&'de RawValue>,
+    pub(super) deleted: Option<&'de RawValue>,
+    pub(super) grace: Option<&'de RawValue>,
+    pub(super) finalizers: Option<&'de RawValue>,
+    pub(super) owners: Option<&'de RawValue>,
+    pub(super) annotations: Option<&'de RawValue>,
+    pub(super) labels: Option<&'de RawValue>,
+    pub(super) managed_fields: Option<&'de RawValue>,
+    /// Over the text of all that makes a body.
+    fingerprint: u64,
+}
+
+impl Meta<'_> {
+    fn version(&self) -> u64 {
+        self.resource_version.and_then(text).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// xxh3 links each text to all before it: in a server's output the order does not change.
+    fn differs_with(&mut self, key: &str, value: &RawValue) {
+        let key = xxh3_64_with_seed(key.as_bytes(), self.fingerprint);
+        self.fingerprint = xxh3_64_with_seed(value.get().as_bytes(), key);
+    }
+}
+
+impl<'de> Fields<'de> for Meta<'de> {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        let value: &'de RawValue = map.next_value()?;
+        let place = match key {
+            "resourceVersion" => &mut self.resource_version,
+            "generation" => &mut self.generation,
+            "managedFields" => &mut self.managed_fields,
+            _ => {
+                self.differs_with(key, value);
+                match key {
+                    "uid" => &mut self.uid,
+                    "name" => &mut self.name,
+                    "namespace" => &mut self.namespace,
+                    "creationTimestamp" => &mut self.created,
+                    "deletionTimestamp" => &mut self.deleted,
+                    "deletionGracePeriodSeconds" => &mut self.grace,
+                    "finalizers" => &mut self.finalizers,
+                    "ownerReferences" => &mut self.owners,
+                    "annotations" => &mut self.annotations,
+                    "labels" => &mut self.labels,
+                    _ => return Ok(()),
+                }
+            }
+        };
+        *place = Some(value);
+        Ok(())
+    }
+}
+
+/// Gives equal names one place in memory.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashSet<Arc<str>>);
+
+/// More names than any cluster has namespaces worth sharing: then it begins anew.
+const MAX_NAMES: usize = 4096;
+
+impl Names {
+    pub(super) fn shared(&mut self, name: &str) -> Arc<str> {
+        if let Some(shared) = self.0.get(name) {
+            return Arc::clone(shared);
+        }
+        if self.0.len() >= MAX_NAMES {
+            self.0.clear();
+        }
+        let shared = Arc::from(name);
+        self.0.insert(Arc::clone(&shared));
+        shared
+    }
+}
