@@ -1,2 +1,67 @@
-//! x
-fn main() {}
+//! A doorway: arguments, settings, logging, the command, an exit code.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use spanlink::{
+    cli::{Cli, Command, ConfigCommand},
+    config::{ConfigError, jaeger_ui::jaeger_ui, settings::Settings},
+    daemon,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match act(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if even this fails.
+            writeln!(io::stderr(), "spanlink: {error:#}").ok();
+            let is_about_configuration = error.downcast_ref::<ConfigError>().is_some();
+            ExitCode::from(if is_about_configuration { 2 } else { 1 })
+        }
+    }
+}
+
+fn act(cli: &Cli) -> anyhow::Result<()> {
+    let common = &cli.common;
+    let settings = Settings::load(common.config.as_deref(), std::env::vars())?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_installed| anyhow::anyhow!("a TLS provider is installed already"))?;
+    let kubeconfig = common.kubeconfig.as_deref();
+    let log = common.log.as_deref();
+    match &cli.command {
+        Command::Run { to } => daemon::run(&settings, kubeconfig, (*to).into(), log),
+        Command::Record { output } => daemon::record(&settings, kubeconfig, output.as_deref(), log),
+        Command::Replay { file, to } => {
+            let everything = common.config.is_none();
+            daemon::replay(&settings, file, (*to).into(), everything, log)
+        }
+        Command::Config(ConfigCommand::Check) => check(&settings),
+        Command::Config(ConfigCommand::JaegerUi) => {
+            let text = serde_json::to_string_pretty(&jaeger_ui(&settings))
+                .context("cannot write the configuration as JSON")?;
+            Ok(writeln!(io::stdout(), "{text}")?)
+        }
+    }
+}
+
+fn check(settings: &Settings) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for warning in settings.warnings() {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(writeln!(out, "The configuration is right.")?)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

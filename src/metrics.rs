@@ -45,6 +45,7 @@ const CONVERGENCE_BUCKETS: &[f64] =
     &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 86400.0];
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "a list, as long as there are metrics")]
     /// # Errors
     /// When the process collector cannot be registered, which takes a registry that has one.
     pub fn new() -> prometheus::Result<Self> {

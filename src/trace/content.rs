@@ -172,10 +172,17 @@ fn depth(path: &str) -> usize {
 
 fn with_segment(path: &mut String, key: &str, then: impl FnOnce(&mut String)) {
     let end = path.len();
-    if end > 0 {
-        path.push('.');
+    if key.contains(['.', '[']) {
+        // Labels and the like: `nodeSelector[kubernetes.io/os]`.
+        path.push('[');
+        path.push_str(key);
+        path.push(']');
+    } else {
+        if end > 0 {
+            path.push('.');
+        }
+        path.push_str(key);
     }
-    path.push_str(key);
     then(path);
     path.truncate(end);
 }

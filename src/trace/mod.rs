@@ -1,9 +1,34 @@
 //! The pure middle: observations in, spans out. No IO, no clock, no async, no logging.
+//!
+//! An [`observation::Observation`] is compared with what is known of its object (`detect`); what
+//! differs and means something is a change, for which a cause is found (`cause`, `link`) and whose
+//! convergence is followed (`converge`, by the rules in [`status`]) until it has an outcome. Then it
+//! is told as spans (`tell`). [`tracer::Tracer`] holds the state and leads through.
 
 #![warn(clippy::indexing_slicing, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
 
+mod cause;
+pub mod change;
+mod changes;
 pub mod content;
+pub mod context;
+pub mod converge;
+mod decide;
+mod detect;
+mod emit;
+mod follow;
+pub mod id;
+mod intake;
+pub mod kind;
+mod link;
+pub mod manager;
 pub mod object;
 pub mod observation;
+pub mod output;
+pub mod rules;
 pub mod span;
+pub mod status;
+mod tell;
 pub mod time;
+pub mod tracer;
+mod tracked;

@@ -48,6 +48,18 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Applied(now) | Self::Deleted(now) | Self::Listed(now) => now.at,
+            Self::Reset { at, .. }
+            | Self::Bookmark { at, .. }
+            | Self::Interrupted { at }
+            | Self::Resumed { at } => *at,
+        }
+    }
+}
+
 /// What one watch event said about one object at one instant.
 ///
 /// Every field is read leniently: a part of a wrong type is absent, never a failed object.
@@ -80,7 +92,7 @@ pub struct Body {
     /// The same annotation's values in templates the object makes children from
     /// (`spec.template`, `spec.jobTemplate` and its `spec.template`).
     pub template_carriers: Vec<Box<str>>,
-    /// Over all annotations but `kubectl.kubernetes.io/last-applied-configuration`.
+    /// Over all annotations, whatever their order.
     pub annotations_fingerprint: u64,
     /// Labels by which controllers tell revisions apart.
     pub revision: Revision,

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
-    decode::{Names, Wire},
+    decode::{Names, Wire, group_of},
     lenient::{boxed, cut, int, is_true, pairs, text, time},
 };
 use crate::trace::{
@@ -22,13 +22,11 @@ const MAX_OWNERS: usize = 64;
 const MAX_TRACEPARENT: usize = 256;
 /// Longer ones are left away: W3C asks for 512 characters to be passed on.
 const MAX_TRACESTATE: usize = 4096;
-/// kubectl's copy of the whole object: it says nothing the object does not.
-pub(super) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 pub(super) fn read(
     wire: &Wire<'_>,
     kind: &GroupKind,
-    carriers: &Arc<[Box<str>]>,
+    carriers: &[String],
     names: &mut Names,
 ) -> Body {
     let meta = &wire.meta;
@@ -36,7 +34,7 @@ pub(super) fn read(
     let labels = meta.labels.map(pairs).unwrap_or_default();
     let spec = wire.content("spec").map(pairs).unwrap_or_default();
     Body {
-        api_version: wire.api_version.and_then(boxed).unwrap_or_default(),
+        api_version: Box::default(),
         created: meta.created.and_then(time),
         deletion: meta.deleted.and_then(time).map(|timestamp| Deletion {
             timestamp,
@@ -113,10 +111,9 @@ fn owners(raw: &RawValue, names: &mut Names) -> Vec<OwnerReference> {
 
 fn owner(fields: &[Pair<'_>], names: &mut Names) -> Option<OwnerReference> {
     let api_version = find_text(fields, "apiVersion").unwrap_or_default();
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
     Some(OwnerReference {
         kind: GroupKind {
-            group: names.shared(group),
+            group: names.shared(group_of(&api_version)),
             kind: names.shared(&find_text(fields, "kind")?),
         },
         name: Arc::from(&*find_text(fields, "name")?),
@@ -125,7 +122,7 @@ fn owner(fields: &[Pair<'_>], names: &mut Names) -> Option<OwnerReference> {
     })
 }
 
-fn carrier(annotations: &[Pair<'_>], keys: &[Box<str>]) -> Option<Carrier> {
+fn carrier(annotations: &[Pair<'_>], keys: &[String]) -> Option<Carrier> {
     keys.iter().find_map(|key| {
         let traceparent = find_text(annotations, key)?;
         let tracestate = key
@@ -147,7 +144,7 @@ fn cut_bytes(text: &str, max: usize) -> Box<str> {
     text.get(..max).unwrap_or_default().into()
 }
 
-fn template_carriers(spec: &[Pair<'_>], keys: &[Box<str>]) -> Vec<Box<str>> {
+fn template_carriers(spec: &[Pair<'_>], keys: &[String]) -> Vec<Box<str>> {
     let job = find(spec, "jobTemplate").map(pairs).unwrap_or_default();
     let job_spec = find(&job, "spec").map(pairs).unwrap_or_default();
     let template = |fields: &[Pair<'_>]| {
@@ -171,7 +168,6 @@ fn pairs_of<'de>(fields: &[Pair<'de>], key: &str) -> Vec<Pair<'de>> {
 fn annotations_fingerprint(annotations: &[Pair<'_>]) -> u64 {
     annotations
         .iter()
-        .filter(|(key, _)| key != LAST_APPLIED)
         .map(|(key, value)| {
             let value = text(value).unwrap_or_else(|| value.get().into());
             xxh3_64_with_seed(value.as_bytes(), xxh3_64(key.as_bytes()))

@@ -1,6 +1,7 @@
 //! Turns watch events and list items of every kind into observations, reading only what is needed.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     str,
     sync::Arc,
@@ -17,13 +18,13 @@ use super::{
 };
 use crate::trace::{
     object::{GroupKind, ObjectRef, Uid},
-    observation::{Observation, StatusFacts},
+    observation::{Body, Observation, StatusFacts},
     time::Timestamp,
 };
 
-/// One watch event.
+/// What a line of a watch says.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum Line {
     Applied(Observation),
     Deleted(Observation),
     Bookmark {
@@ -41,20 +42,18 @@ pub enum Event {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum Undecodable {
+pub enum DecodeError {
     #[error("not JSON")]
     NotJson(#[source] serde_json::Error),
-    #[error("an object without name or UID")]
-    Nameless,
+    #[error("without {0}")]
+    Without(&'static str),
 }
 
 /// Reads the events of one watch. Remembers of every object whether its body has been read.
 #[derive(Debug)]
 pub struct Decoder {
-    kind: GroupKind,
-    /// For items of lists, which do not carry their own.
-    api_version: Box<str>,
-    annotations: Arc<[Box<str>]>,
+    /// Keys that may hold a trace context, the first that is there counts.
+    annotations: Vec<String>,
     /// By UID, a fingerprint of what was last read of the object; its lowest bit says in which
     /// list, or after which, that was.
     read: HashMap<u128, u64>,
@@ -64,11 +63,10 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    pub fn new(kind: GroupKind, api_version: &str, annotations: Arc<[Box<str>]>) -> Self {
+    /// `annotations`: keys that may hold a trace context, the first that is there counts.
+    pub fn new(annotations: &[String]) -> Self {
         Self {
-            kind,
-            api_version: api_version.into(),
-            annotations,
+            annotations: annotations.to_vec(),
             read: HashMap::new(),
             list: 0,
             names: Names::default(),
@@ -79,23 +77,29 @@ impl Decoder {
     ///
     /// # Errors
     /// When it is not JSON, or an object without name or UID.
-    pub fn event(&mut self, line: &[u8], at: Timestamp) -> Result<Event, Undecodable> {
+    pub fn line(&mut self, line: &[u8], at: Timestamp) -> Result<Line, DecodeError> {
         readable(line, |text| {
-            let mut event = Line::default();
-            fill(text, &mut event).map_err(Undecodable::NotJson)?;
+            let mut event = RawEvent::default();
+            fill(text, &mut event).map_err(DecodeError::NotJson)?;
             self.event_of(&event, at)
         })
     }
 
-    /// Reads one item of a list.
+    /// Reads one item of a list, which may be silent about its own apiVersion and kind.
     ///
     /// # Errors
     /// When it is not JSON, or an object without name or UID.
-    pub fn item(&mut self, object: &[u8], at: Timestamp) -> Result<Observation, Undecodable> {
-        readable(object, |text| {
+    pub fn item(
+        &mut self,
+        item: &[u8],
+        api_version: &str,
+        kind: &str,
+        at: Timestamp,
+    ) -> Result<Observation, DecodeError> {
+        readable(item, |text| {
             let mut wire = Wire::default();
-            fill(text, &mut wire).map_err(Undecodable::NotJson)?;
-            self.observe(&wire, at, Reading::Only)
+            fill(text, &mut wire).map_err(DecodeError::NotJson)?;
+            self.observe(&wire, (api_version, kind), at, Reading::Only)
         })
     }
 
@@ -111,16 +115,18 @@ impl Decoder {
         self.list ^= 1;
     }
 
-    fn event_of(&mut self, event: &Line<'_>, at: Timestamp) -> Result<Event, Undecodable> {
+    fn event_of(&mut self, event: &RawEvent<'_>, at: Timestamp) -> Result<Line, DecodeError> {
         let wire = &event.object;
         Ok(match event.kind.and_then(text).as_deref() {
-            Some("ADDED" | "MODIFIED") => Event::Applied(self.observe(wire, at, Reading::Only)?),
-            Some("DELETED") => Event::Deleted(self.observe(wire, at, Reading::Whole)?),
-            Some("BOOKMARK") => Event::Bookmark {
+            Some("ADDED" | "MODIFIED") => {
+                Line::Applied(self.observe(wire, ("", ""), at, Reading::Only)?)
+            }
+            Some("DELETED") => Line::Deleted(self.observe(wire, ("", ""), at, Reading::Whole)?),
+            Some("BOOKMARK") => Line::Bookmark {
                 resource_version: wire.meta.version(),
                 ends_list: wire.meta.annotations.is_some_and(ends_list),
             },
-            Some("ERROR") => Event::Error {
+            Some("ERROR") => Line::Error {
                 code: wire
                     .content("code")
                     .and_then(int)
@@ -129,24 +135,31 @@ impl Decoder {
                 message: wire
                     .content("message")
                     .and_then(text)
-                    .map_or_else(String::new, std::borrow::Cow::into_owned),
+                    .map_or_else(String::new, Cow::into_owned),
             },
-            _ => Event::Unknown,
+            _ => Line::Unknown,
         })
     }
 
     fn observe(
         &mut self,
         wire: &Wire<'_>,
+        (api_version, kind): (&str, &str),
         at: Timestamp,
         reading: Reading,
-    ) -> Result<Observation, Undecodable> {
+    ) -> Result<Observation, DecodeError> {
         let meta = &wire.meta;
         let named = |raw: Option<_>| raw.and_then(text).filter(|text| !text.is_empty());
         let (Some(uid), Some(name)) = (named(meta.uid), named(meta.name)) else {
-            return Err(Undecodable::Nameless);
+            return Err(DecodeError::Without("name or UID"));
         };
         let uid = Uid::new(&uid);
+        let api_version = named(wire.api_version).unwrap_or(Cow::Borrowed(api_version));
+        let kind = named(wire.kind).unwrap_or(Cow::Borrowed(kind));
+        let kind = GroupKind {
+            group: self.names.shared(group_of(&api_version)),
+            kind: self.names.shared(&kind),
+        };
         let news = match reading {
             Reading::Whole => true,
             Reading::Only => {
@@ -155,16 +168,13 @@ impl Decoder {
             }
         };
         let body = news.then(|| {
-            let mut body = body::read(wire, &self.kind, &self.annotations, &mut self.names);
-            if body.api_version.is_empty() {
-                body.api_version.clone_from(&self.api_version);
-            }
-            Box::new(body)
+            let read = body::read(wire, &kind, &self.annotations, &mut self.names);
+            Box::new(Body { api_version: api_version.into(), ..read })
         });
         Ok(Observation {
             at,
             object: ObjectRef {
-                kind: self.kind.clone(),
+                kind,
                 namespace: named(meta.namespace).map(|namespace| self.names.shared(&namespace)),
                 name: Arc::from(&*name),
                 uid,
@@ -176,6 +186,11 @@ impl Decoder {
             body,
         })
     }
+}
+
+/// Of an apiVersion; empty for the core group.
+pub(super) fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// How much is wanted of an object.
@@ -203,27 +218,26 @@ fn ends_list(annotations: &RawValue) -> bool {
 /// Hands the text over, and what can be made of it where it is no JSON.
 fn readable<T>(
     bytes: &[u8],
-    mut read: impl FnMut(&str) -> Result<T, Undecodable>,
-) -> Result<T, Undecodable> {
-    let text = str::from_utf8(bytes)
-        .map_or_else(|_| String::from_utf8_lossy(bytes), std::borrow::Cow::Borrowed);
+    mut read: impl FnMut(&str) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let text = str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
     match read(&text) {
-        Err(Undecodable::NotJson(error)) => match read(&mended(&text)) {
-            Err(Undecodable::NotJson(_)) => Err(Undecodable::NotJson(error)),
+        Err(DecodeError::NotJson(error)) => match read(&mended(&text)) {
+            Err(DecodeError::NotJson(_)) => Err(DecodeError::NotJson(error)),
             mended => mended,
         },
         read => read,
     }
 }
 
-/// A line of a watch.
+/// A watch event as text.
 #[derive(Default)]
-struct Line<'de> {
+struct RawEvent<'de> {
     kind: Option<&'de RawValue>,
     object: Wire<'de>,
 }
 
-impl<'de> Fields<'de> for Line<'de> {
+impl<'de> Fields<'de> for RawEvent<'de> {
     fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "type" => self.kind = Some(map.next_value()?),
@@ -242,7 +256,8 @@ impl<'de> Fields<'de> for Line<'de> {
 /// An object as text, taken apart once.
 #[derive(Default)]
 pub(super) struct Wire<'de> {
-    pub(super) api_version: Option<&'de RawValue>,
+    api_version: Option<&'de RawValue>,
+    kind: Option<&'de RawValue>,
     pub(super) meta: Meta<'de>,
     pub(super) status: Option<&'de RawValue>,
     /// `spec`, `data` and the like: everything that is neither type, metadata nor status.
@@ -260,9 +275,7 @@ impl<'de> Fields<'de> for Wire<'de> {
         match key {
             "metadata" => return map.next_value_seed(Fill(&mut self.meta)),
             "status" => self.status = Some(map.next_value()?),
-            "kind" => {
-                map.next_value::<IgnoredAny>()?;
-            }
+            "kind" => self.kind = Some(map.next_value()?),
             _ => {
                 let value: &RawValue = map.next_value()?;
                 self.meta.differs_with(key, value);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    decode::{Decoder, Event, Undecodable},
+    decode::{DecodeError, Decoder, Line},
     lenient::mended,
 };
 use crate::trace::{
@@ -15,9 +15,8 @@ use crate::trace::{
 
 const AT: Timestamp = Timestamp::from_nanos(1);
 
-fn decoder(group: &str, kind: &str) -> Decoder {
-    let keys = ["tracing.k8s.io/traceparent".into(), "example.com/traceparent".into()];
-    Decoder::new(GroupKind::new(group, kind), "apps/v1", keys.into())
+fn decoder() -> Decoder {
+    Decoder::new(&["tracing.k8s.io/traceparent".into(), "example.com/traceparent".into()])
 }
 
 fn object(changes: &Value) -> Value {
@@ -44,19 +43,19 @@ fn merge(to: &mut Value, from: &Value) {
 
 fn applied(decoder: &mut Decoder, text: &str) -> Observation {
     let line = format!("{{\"type\":\"MODIFIED\",\"object\":{text}}}\n");
-    match decoder.event(line.as_bytes(), AT).unwrap() {
-        Event::Applied(observation) => observation,
+    match decoder.line(line.as_bytes(), AT).unwrap() {
+        Line::Applied(observation) => observation,
         other => panic!("{other:?}"),
     }
 }
 
 fn read(changes: &Value) -> Observation {
-    applied(&mut decoder("apps", "Deployment"), &object(changes).to_string())
+    applied(&mut decoder(), &object(changes).to_string())
 }
 
 #[test]
 fn body_is_read_when_something_but_status_differs() {
-    let mut decoder = decoder("apps", "Deployment");
+    let mut decoder = decoder();
     let mut has_body =
         |changes: Value| applied(&mut decoder, &object(&changes).to_string()).body.is_some();
     assert!(has_body(json!({})));
@@ -70,11 +69,11 @@ fn body_is_read_when_something_but_status_differs() {
 
 #[test]
 fn deleted_object_comes_with_its_body_and_a_forgotten_one_is_read_again() {
-    let mut decoder = decoder("apps", "Deployment");
+    let mut decoder = decoder();
     let text = object(&json!({})).to_string();
     applied(&mut decoder, &text);
     let line = format!("{{\"type\":\"DELETED\",\"object\":{text}}}");
-    let Event::Deleted(deleted) = decoder.event(line.as_bytes(), AT).unwrap() else {
+    let Line::Deleted(deleted) = decoder.line(line.as_bytes(), AT).unwrap() else {
         panic!("not deleted")
     };
     assert!(deleted.body.is_some());
@@ -85,23 +84,26 @@ fn deleted_object_comes_with_its_body_and_a_forgotten_one_is_read_again() {
 
 #[test]
 fn objects_absent_from_a_list_are_forgotten() {
-    let mut decoder = decoder("apps", "Deployment");
+    let mut decoder = decoder();
     let named = |uid| object(&json!({"metadata": {"uid": uid}})).to_string();
-    decoder.item(named("a").as_bytes(), AT).unwrap();
+    decoder.item(named("a").as_bytes(), "apps/v1", "Deployment", AT).unwrap();
     applied(&mut decoder, &named("b"));
     decoder.list_ended();
-    assert!(decoder.item(named("a").as_bytes(), AT).unwrap().body.is_none());
+    assert!(
+        decoder.item(named("a").as_bytes(), "apps/v1", "Deployment", AT).unwrap().body.is_none()
+    );
     decoder.list_ended();
     assert!(applied(&mut decoder, &named("a")).body.is_none());
     assert!(applied(&mut decoder, &named("b")).body.is_some());
 }
 
 #[test]
-fn list_item_gets_its_api_version_from_its_list() {
+fn list_item_gets_its_kind_from_its_list() {
     let mut item = object(&json!({}));
-    item.as_object_mut().unwrap().remove("apiVersion");
-    let mut decoder = decoder("apps", "Deployment");
-    let item = decoder.item(item.to_string().as_bytes(), AT).unwrap();
+    item.as_object_mut().unwrap().retain(|key, _| key != "apiVersion" && key != "kind");
+    let mut decoder = decoder();
+    let item = decoder.item(item.to_string().as_bytes(), "apps/v1", "Deployment", AT).unwrap();
+    assert_eq!(item.object.kind, GroupKind::new("apps", "Deployment"));
     assert_eq!(&*item.body.unwrap().api_version, "apps/v1");
 }
 
@@ -135,21 +137,8 @@ fn bodies_carry_what_links_and_changes_are_made_from() {
 }
 
 #[test]
-fn last_applied_configuration_does_not_count_as_an_annotation() {
-    let fingerprint = |annotations: Value| {
-        read(&json!({"metadata": {"annotations": annotations}}))
-            .body
-            .unwrap()
-            .annotations_fingerprint
-    };
-    let last_applied = "kubectl.kubernetes.io/last-applied-configuration";
-    assert_eq!(fingerprint(json!({"a": "1"})), fingerprint(json!({"a": "1", last_applied: "{}"})));
-    assert_ne!(fingerprint(json!({"a": "1"})), fingerprint(json!({"a": "2"})));
-}
-
-#[test]
 fn container_states_are_read() {
-    let mut decoder = decoder("", "Pod");
+    let mut decoder = decoder();
     let pod = object(&json!({"status": {
         "initContainerStatuses": [{"name": "i", "ready": true, "started": false}],
         "containerStatuses": [{"name": "c", "restartCount": 4,
@@ -203,8 +192,7 @@ fn ten_thousand_levels_fail_nothing_wherever_they_are() {
         "status": {"conditions": "@", "loadBalancer": "@", "phase": "@", "x": "@"}}))
     .to_string();
     for deep in [deep, maps] {
-        let observation =
-            applied(&mut decoder("apps", "Deployment"), &text.replace("\"@\"", &deep));
+        let observation = applied(&mut decoder(), &text.replace("\"@\"", &deep));
         let body = observation.body.unwrap();
         assert_eq!(body.spec.replicas, Some(5));
         assert!(body.content.leaves.is_empty());
@@ -226,8 +214,8 @@ fn broken_text_is_mended() {
         let mut line = b"{\"type\":\"ADDED\",\"object\":".to_vec();
         let (head, tail) = text.split_once('@').unwrap();
         line.extend([head.as_bytes(), broken, tail.as_bytes(), b"}"].concat());
-        let event = decoder("apps", "Deployment").event(&line, AT).unwrap();
-        assert!(matches!(event, Event::Applied(_)), "{broken:?}");
+        let event = decoder().line(&line, AT).unwrap();
+        assert!(matches!(event, Line::Applied(_)), "{broken:?}");
     }
     assert_eq!(mended("a\\\\ud800"), "a\\\\ud800");
 }
@@ -237,7 +225,7 @@ fn duplicate_keys_count_once_and_the_last_wins() {
     let text = r#"{"metadata":{"name":"a","name":"web","uid":"u"},"spec":{"replicas":1},
         "spec":{"replicas":2},"status":{"replicas":1,"replicas":2,
         "conditions":[{"type":"A"}],"conditions":[{"type":"B"}]}}"#;
-    let observation = applied(&mut decoder("apps", "Deployment"), text);
+    let observation = applied(&mut decoder(), text);
     assert_eq!(&*observation.object.name, "web");
     assert_eq!(observation.body.unwrap().spec.replicas, Some(2));
     assert_eq!(observation.status.replicas, Some(2));
@@ -262,38 +250,38 @@ fn thousand_owners_are_not_all_read() {
 
 #[test]
 fn only_a_nameless_object_or_no_json_is_undecodable() {
-    let mut decoder = decoder("apps", "Deployment");
-    let mut read = |line: &str| decoder.event(line.as_bytes(), AT);
+    let mut decoder = decoder();
+    let mut read = |line: &str| decoder.line(line.as_bytes(), AT);
     let nameless = r#"{"type":"ADDED","object":{"metadata":{"name":"a"}}}"#;
-    assert!(matches!(read(nameless), Err(Undecodable::Nameless)));
+    assert!(matches!(read(nameless), Err(DecodeError::Without(_))));
     let wrong = r#"{"type":"ADDED","object":{"metadata":[{"name":"a","uid":"u"}]}}"#;
-    assert!(matches!(read(wrong), Err(Undecodable::Nameless)));
+    assert!(matches!(read(wrong), Err(DecodeError::Without(_))));
     for text in ["", "{", "[1", r#"{"type":"ADDED","object":{"metadata":"#] {
-        assert!(matches!(read(text), Err(Undecodable::NotJson(_))), "{text}");
+        assert!(matches!(read(text), Err(DecodeError::NotJson(_))), "{text}");
     }
 }
 
 #[test]
 fn bookmarks_and_errors_are_told_apart() {
-    let mut decoder = decoder("", "Pod");
-    let mut read = |line: &str| decoder.event(line.as_bytes(), AT).unwrap();
+    let mut decoder = decoder();
+    let mut read = |line: &str| decoder.line(line.as_bytes(), AT).unwrap();
     let bookmark = r#"{"type":"BOOKMARK","object":{"kind":"Pod","metadata":{"resourceVersion":
         "9","creationTimestamp":null@},"spec":{"containers":null},"status":{}}}"#;
-    let plain = Event::Bookmark { resource_version: 9, ends_list: false };
+    let plain = Line::Bookmark { resource_version: 9, ends_list: false };
     assert_eq!(read(&bookmark.replace('@', "")), plain);
     let end = bookmark.replace('@', r#","annotations":{"k8s.io/initial-events-end":"true"}"#);
-    assert_eq!(read(&end), Event::Bookmark { resource_version: 9, ends_list: true });
+    assert_eq!(read(&end), Line::Bookmark { resource_version: 9, ends_list: true });
     let error = r#"{"type":"ERROR","object":{"kind":"Status","message":"old","code":410}}"#;
-    assert_eq!(read(error), Event::Error { code: 410, message: "old".into() });
-    assert_eq!(read(r#"{"type":"NOTE","object":{}}"#), Event::Unknown);
+    assert_eq!(read(error), Line::Error { code: 410, message: "old".into() });
+    assert_eq!(read(r#"{"type":"NOTE","object":{}}"#), Line::Unknown);
 }
 
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let mut decoder = decoder("", "Pod");
-        drop(decoder.event(&bytes, AT));
-        drop(decoder.item(&bytes, AT));
+        let mut decoder = decoder();
+        drop(decoder.line(&bytes, AT));
+        drop(decoder.item(&bytes, "apps/v1", "Deployment", AT));
     }
 
     #[test]
@@ -312,7 +300,7 @@ proptest! {
         let text = object(&json!({"spec": {"template": null}, "data": null})).to_string();
         let mut object: Value = serde_json::from_str(&text).unwrap();
         merge(&mut object, &changes);
-        prop_assert!(decoder("apps", "Deployment").item(object.to_string().as_bytes(), AT).is_ok());
+        prop_assert!(decoder().item(object.to_string().as_bytes(), "apps/v1", "Deployment", AT).is_ok());
     }
 
     #[test]
@@ -321,8 +309,8 @@ proptest! {
         let mut bytes = format!("{{\"type\":\"ADDED\",\"object\":{text}}}").into_bytes();
         let at = at.min(bytes.len() - 1);
         bytes[at] = with;
-        drop(decoder("", "Pod").event(&bytes, AT));
-        drop(decoder("", "Pod").event(&bytes[..at], AT));
+        drop(decoder().line(&bytes, AT));
+        drop(decoder().line(&bytes[..at], AT));
     }
 }
 

@@ -1,15 +1,25 @@
-//! Kubernetes in: lists and watches, read narrowly, as notices.
+//! The edge in: what Kubernetes says becomes notices.
 //!
-//! - A watch that fails disturbs no other, and none is ever tried in a hot loop.
-//! - A list ends with one `Reset`: what was not in it is gone.
-//! - A strange object is counted and passed over, or read as far as it goes.
-//! - Time comes from the clock handed in.
+//! Each watch is a task of its own, on a runtime that only watches live on: a failing kind harms no
+//! other. What is read is dropped once it is an observation; a full queue makes the watches wait.
 
 mod body;
+mod chance;
+mod client;
+mod counters;
 pub mod decode;
 #[cfg(test)]
 mod decode_tests;
 mod lenient;
+mod lines;
+mod page;
+pub mod recording;
+mod resolve;
+mod state;
 mod status;
+mod stream;
+mod supervise;
 
-pub use decode::{Decoder, Event, Undecodable};
+pub use client::{ClientError, client, runtime};
+pub use resolve::{Resolved, UnknownKind};
+pub use supervise::{FromWatch, Synced, WatchError, Watches};

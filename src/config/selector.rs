@@ -1,0 +1,78 @@
+//! Reads kinds as they are written: `Deployment.apps`, `Pod`, `apps/v1/Deployment`, `*.example.com`.
+
+use super::settings::KindSelector;
+
+impl KindSelector {
+    /// # Errors
+    /// What would be right, for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{text:?} names no kind; write Kind.group (Deployment.apps), a core Kind (Pod), \
+                 group/version/Kind (apps/v1/Deployment) or *.group (*.example.com)"
+            )
+        };
+        let is_kind = |kind: &str| {
+            kind.starts_with(|c: char| c.is_ascii_uppercase())
+                && kind.chars().all(|c| c.is_ascii_alphanumeric())
+        };
+        let is_group = |group: &str| {
+            !group.is_empty()
+                && group
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        let (group, version, kind) = match parts.as_slice() {
+            [one] => match one.split_once('.') {
+                Some((kind, group)) => (group, None, kind),
+                None => ("", None, *one),
+            },
+            [version, kind] => ("", Some(*version), *kind),
+            [group, version, kind] => (*group, Some(*version), *kind),
+            _ => return Err(wrong()),
+        };
+        let every = kind == "*" && version.is_none() && is_group(group);
+        let is_right = every
+            || (is_kind(kind)
+                && (group.is_empty() || is_group(group))
+                && version.is_none_or(|version| version.starts_with('v')));
+        if !is_right {
+            return Err(wrong());
+        }
+        Ok(Self {
+            group: group.to_owned(),
+            version: version.map(str::to_owned),
+            kind: (!every).then(|| kind.to_owned()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> Option<(String, Option<String>, Option<String>)> {
+        KindSelector::parse(text).ok().map(|s| (s.group, s.version, s.kind))
+    }
+
+    #[test]
+    fn kinds_are_written_as_kubectl_takes_them() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(parts("Pod"), Some((String::new(), None, some("Pod"))));
+        assert_eq!(parts("Deployment.apps"), Some(("apps".to_owned(), None, some("Deployment"))));
+        assert_eq!(
+            parts("apps/v1/Deployment"),
+            Some(("apps".to_owned(), some("v1"), some("Deployment")))
+        );
+        assert_eq!(parts("v1/Pod"), Some((String::new(), some("v1"), some("Pod"))));
+        assert_eq!(parts("*.example.com"), Some(("example.com".to_owned(), None, None)));
+    }
+
+    #[test]
+    fn what_names_no_kind_is_refused() {
+        for text in ["", "pods", "*", "Pod.", "a/b/c/d", "deployment.apps", "*.Apps", "Po d"] {
+            assert_eq!(parts(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Counts what the trace notes.
+
+use crate::{
+    metrics::Metrics,
+    trace::{converge::Outcome, output::Note},
+};
+
+/// KEP-5915's labels for who reads annotations.
+const COMPONENT: &str = "spanlink";
+
+pub(crate) fn note(metrics: &Metrics, note: &Note) {
+    match note {
+        Note::Change { kind, verb } => {
+            metrics.changes.with_label_values(&[&*kind.to_string(), verb.name()]).inc();
+        }
+        Note::Extracted { kind, valid } => {
+            let result = if *valid { "success" } else { "invalid" };
+            metrics
+                .contexts_extracted
+                .with_label_values(&[COMPONENT, COMPONENT, &*kind.kind, result])
+                .inc();
+        }
+        Note::Link { role } => metrics.links.with_label_values(&[*role]).inc(),
+        Note::Opened => metrics.convergences_opened.inc(),
+        Note::Closed { kind, outcome, took } => {
+            metrics.convergences_closed.with_label_values(&[outcome.name()]).inc();
+            if *outcome == Outcome::Converged {
+                metrics
+                    .convergence_seconds
+                    .with_label_values(&[&*kind.to_string()])
+                    .observe(took.as_secs_f64());
+            }
+        }
+        Note::OwnerLate => metrics.owners_late.inc(),
+        Note::Baseline => metrics.baselines.inc(),
+        Note::Rewound => metrics.rewinds.inc(),
+        Note::Gap { generations } => {
+            metrics.gaps.inc_by(u64::try_from(*generations).unwrap_or(0));
+        }
+    }
+}

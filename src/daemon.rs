@@ -1,0 +1,532 @@
+//! Wires the house: watch → trace → outbox → export, the loop that owns the state, the order of stopping.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use kube::Client;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal as os_signal},
+    sync::{mpsc, oneshot, watch as signal},
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    admin::{self, Health},
+    config::settings::{KindSelector, Settings, Stale, Startup, WatchSettings},
+    count,
+    export::{
+        client::Client as OtlpClient,
+        encode::Encoder,
+        sender::{Drain, Queue, Sender},
+        sink::Sink,
+        tree::Style,
+    },
+    logging,
+    metrics::Metrics,
+    outbox::{Limits, Outbox},
+    replay,
+    trace::{
+        converge::Limits as ConvergenceLimits,
+        id::Ids,
+        object::GroupKind,
+        output::Output,
+        rules::{KindRules, Rules},
+        time::Timestamp,
+        tracer::Tracer,
+    },
+    watch::{self, FromWatch, Synced, Watches, recording::RecordingWriter},
+};
+
+/// Where spans go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    Otlp,
+    Tree,
+    Json,
+}
+
+/// Batches of notices between the watches and the loop. When it is full, the watches wait.
+const BATCHES_MAX: usize = 16;
+/// How often the loop shows that it turns, and gauges are brought up to date.
+const PULSE: Duration = Duration::from_secs(5);
+/// How often a sink that prints is asked what is due.
+const TICK: Duration = Duration::from_millis(250);
+/// For the watches and the loop to end; they have nothing to wait for.
+const LOOP_ENDS: Duration = Duration::from_secs(2);
+
+/// The one clock. Time enters the house here, as data.
+pub fn clock() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "the one clock")]
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX));
+    Timestamp::from_nanos(nanos)
+}
+
+/// `spanlink run`: until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot begin: no cluster, no such kind, no address to listen on.
+pub fn run(
+    settings: &Settings,
+    kubeconfig: Option<&Path>,
+    to: To,
+    log: Option<&str>,
+) -> anyhow::Result<()> {
+    main_runtime()?.block_on(async {
+        let _logging = logging::init(log, settings.admin.own_traces.as_deref())?;
+        let metrics = Metrics::new().context("cannot register metrics")?;
+        let health = Health::default();
+        if let Some(address) = settings.admin.listen {
+            let listener = TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {address} (option admin.listen, or none)")
+            })?;
+            tokio::spawn(admin::serve(listener, health.clone(), metrics.clone(), clock));
+        }
+        let cluster_uid = cluster_uid(kubeconfig).await?;
+        let encoder = Encoder::new(&settings.export, &settings.cluster, cluster_uid.as_deref());
+        let outbox =
+            Outbox::new(Limits::records(settings.export.outbox_spans_max), metrics.clone());
+        let (stop, stopped) = signal::channel(false);
+        let (drain, drained) = oneshot::channel();
+        let sender = match to {
+            To::Otlp => {
+                let transport = OtlpClient::new(&settings.export)?;
+                let queue = Waiting(outbox.clone());
+                let sender = Sender::new(queue, transport, encoder.clone(), metrics.clone());
+                let until = async { drained.await.unwrap_or_default() };
+                Some(tokio::spawn(sender.run(until)))
+            }
+            To::Tree | To::Json => None,
+        };
+        let rules = rules(settings);
+        let ids = Ids { cluster: cluster_uid.unwrap_or_default().into() };
+        let core = Core {
+            tracer: Tracer::new(rules, ids),
+            sink: sink(to, encoder),
+            outbox: outbox.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+        };
+        info!(
+            kinds = settings.watch.kinds.len(),
+            endpoint = settings.export.endpoint,
+            "Starting. Memory only: what is open when it stops is not resumed."
+        );
+        let watching = WatchThread::start(settings, kubeconfig, metrics, health, core, stopped)?;
+        let result = watching.until_stopped(&stop).await;
+        drain.send(Drain::default()).ok();
+        let left_behind = match sender {
+            Some(sender) => sender.await.unwrap_or_default(),
+            None => 0,
+        };
+        outbox.close();
+        let open_convergences = result?;
+        info!(left_behind, open_convergences, "Stopped.");
+        Ok(())
+    })
+}
+
+/// `spanlink record`: raw watch lines to a file, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot begin, or not write.
+pub fn record(
+    settings: &Settings,
+    kubeconfig: Option<&Path>,
+    output: Option<&Path>,
+    log: Option<&str>,
+) -> anyhow::Result<()> {
+    main_runtime()?.block_on(async {
+        let _logging = logging::init(log, None)?;
+        let out: Box<dyn io::Write + Send> = match output {
+            Some(path) => {
+                let file = File::create(path)
+                    .with_context(|| format!("cannot write the recording {}", path.display()))?;
+                Box::new(BufWriter::new(file))
+            }
+            None => Box::new(BufWriter::new(io::stdout())),
+        };
+        let writer = Arc::new(Mutex::new(RecordingWriter::new(out)));
+        let (stop, stopped) = signal::channel(false);
+        let (broken, mut is_broken) = mpsc::channel(1);
+        let tap: watch::recording::Tap = {
+            let writer = Arc::clone(&writer);
+            Arc::new(move |name, at, line| {
+                let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                let written = writer.write(name, at, line).and_then(|()| writer.flush());
+                if let Err(error) = written {
+                    broken.try_send(error).ok();
+                }
+            })
+        };
+        let (out, mut notices) = mpsc::channel(BATCHES_MAX);
+        let watches = Watches {
+            client: watch::client(kubeconfig).await?,
+            settings: settings.watch.clone(),
+            metrics: Metrics::new().context("cannot register metrics")?,
+            clock,
+            out,
+            stop: stopped,
+            synced: Arc::new(|_, _| {}),
+            tap: Some(tap),
+        };
+        let mut watching = tokio::spawn(watches.run());
+        let drops = async { while notices.recv().await.is_some() {} };
+        let result = tokio::select! {
+            () = asked_to_stop() => Ok(()),
+            Some(error) = is_broken.recv() => Err(error).context("cannot write the recording"),
+            result = &mut watching => result.context("the watches panicked")?.map_err(Into::into),
+            () = drops => Ok(()),
+        };
+        stop.send_replace(true);
+        writer.lock().unwrap_or_else(PoisonError::into_inner).flush()?;
+        result
+    })
+}
+
+/// `spanlink replay`: a recording in, spans out. `everything`: no configuration says what to take.
+///
+/// # Errors
+/// When the file is no recording, or the output cannot be written.
+pub fn replay(
+    settings: &Settings,
+    file: &Path,
+    to: To,
+    everything: bool,
+    log: Option<&str>,
+) -> anyhow::Result<()> {
+    main_runtime()?.block_on(async {
+        let _logging = logging::init(log.or(Some("warn")), None)?;
+        let metrics = Metrics::new().context("cannot register metrics")?;
+        let encoder = Encoder::new(&settings.export, &settings.cluster, None);
+        let mut spans = Vec::new();
+        replay::replay(
+            file,
+            rules(settings),
+            &settings.watch.annotations,
+            |kind| everything || is_configured(&settings.watch, kind),
+            |output| spans.extend(output.spans),
+        )?;
+        match to {
+            To::Tree => {
+                let text = crate::export::tree::render(&spans, Style::of(&io::stdout()));
+                io::Write::write_all(&mut io::stdout().lock(), text.as_bytes())?;
+            }
+            To::Json => {
+                let mut sink = sink(to, encoder);
+                sink.accept(spans, clock())?;
+            }
+            To::Otlp => {
+                let limits = Limits::records(spans.len().max(1));
+                let outbox = Outbox::new(limits, metrics.clone());
+                let transport = OtlpClient::new(&settings.export)?;
+                for span in &spans {
+                    outbox.push(encoder.record(span)).await?;
+                }
+                let sender = Sender::new(Waiting(outbox), transport, encoder, metrics);
+                let left = sender.run(async { Drain::default() }).await;
+                anyhow::ensure!(
+                    left == 0,
+                    "{left} of {} spans were not sent to {}",
+                    spans.len(),
+                    settings.export.endpoint
+                );
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Export, signals and HTTP live here; the watches and the loop on a runtime of their own.
+fn main_runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
+}
+
+/// The identity of the cluster is that of its first Namespace. Without it ids are still the same
+/// for the same cluster, and could meet those of another.
+async fn cluster_uid(kubeconfig: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let client = watch::client(kubeconfig).await?;
+    let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client);
+    match namespaces.get_metadata("kube-system").await {
+        Ok(namespace) => Ok(namespace.metadata.uid),
+        Err(kube::Error::Api(status)) => {
+            warn!(
+                code = status.code,
+                "Cannot read Namespace kube-system; k8s.cluster.uid is unknown."
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error).context(
+            "the API server does not answer; is the address in the kubeconfig right, and is it up?",
+        ),
+    }
+}
+
+fn sink(to: To, encoder: Encoder) -> Sink {
+    match to {
+        To::Otlp => Sink::Otlp(encoder),
+        To::Tree => Sink::tree(Style::of(&io::stdout()), Box::new(io::stdout())),
+        To::Json => Sink::Json(encoder, Box::new(io::stdout())),
+    }
+}
+
+/// The options of the configuration, as the trace means them.
+fn rules(settings: &Settings) -> Rules {
+    let mut rules = Rules {
+        limits: ConvergenceLimits {
+            settle: settings.trace.settle,
+            deadline: settings.trace.deadline,
+            stuck_after: settings.trace.stuck_after,
+        },
+        owner_wait: settings.trace.owner_wait,
+        annotation: settings.watch.annotations.first().cloned().unwrap_or_default().into(),
+        drop_stale: settings.trace.stale == Stale::Drop,
+        report_existing: settings.trace.startup == Startup::Report,
+        ..Rules::default()
+    };
+    for entry in &settings.watch.kinds {
+        let kind = KindRules {
+            service: entry.service.as_deref().map(Into::into),
+            settle: entry.settle,
+            deadline: entry.deadline,
+            owner_wait: entry.owner_wait,
+            stuck_after: entry.stuck_after,
+        };
+        match &entry.selector.kind {
+            Some(name) => {
+                rules.kinds.insert(GroupKind::new(&entry.selector.group, name), kind);
+            }
+            None => {
+                rules.groups.insert(entry.selector.group.as_str().into(), kind);
+            }
+        }
+    }
+    rules
+}
+
+fn is_configured(settings: &WatchSettings, kind: &GroupKind) -> bool {
+    let selects = |selector: &KindSelector| {
+        *selector.group == *kind.group
+            && selector.kind.as_deref().is_none_or(|name| *name == *kind.kind)
+    };
+    settings.kinds.iter().any(|entry| selects(&entry.selector))
+}
+
+/// Joins the outbox with the sender: neither knows the other.
+struct Waiting(Outbox);
+
+impl Queue for Waiting {
+    async fn filled(&self) {
+        self.0.filled().await;
+    }
+
+    fn take(&self, records_max: usize, bytes_max: usize) -> Vec<bytes::Bytes> {
+        self.0.take(records_max, bytes_max)
+    }
+
+    fn acknowledge(&self, count: usize) {
+        self.0.acknowledge(count);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The thread on which watches and the loop live: they wake up together, and seldom.
+struct WatchThread {
+    ended: oneshot::Receiver<anyhow::Result<usize>>,
+}
+
+impl WatchThread {
+    fn start(
+        settings: &Settings,
+        kubeconfig: Option<&Path>,
+        metrics: Metrics,
+        health: Health,
+        core: Core,
+        stop: signal::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let runtime = watch::runtime(settings.watch.batch).context("cannot start a runtime")?;
+        let settings = settings.watch.clone();
+        let kubeconfig = kubeconfig.map(Path::to_owned);
+        let (tell, ended) = oneshot::channel();
+        let work = move || {
+            let result = runtime.block_on(async {
+                let client = watch::client(kubeconfig.as_deref()).await?;
+                watch_and_trace(client, settings, metrics, health, core, stop).await
+            });
+            // Watches that wait for a silent server are not waited for.
+            runtime.shutdown_background();
+            tell.send(result).ok();
+        };
+        thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(work)
+            .context("cannot start a thread")?;
+        Ok(Self { ended })
+    }
+
+    /// Until it is asked to stop, or ended by itself. How many convergences are open then.
+    async fn until_stopped(mut self, stop: &signal::Sender<bool>) -> anyhow::Result<usize> {
+        tokio::select! {
+            () = asked_to_stop() => {}
+            ended = &mut self.ended => return ended.context("the loop panicked")?,
+        }
+        info!("Stopping.");
+        stop.send_replace(true);
+        tokio::select! {
+            ended = self.ended => ended.context("the loop panicked")?,
+            () = sleep(LOOP_ENDS) => Ok(0),
+        }
+    }
+}
+
+async fn watch_and_trace(
+    client: Client,
+    settings: WatchSettings,
+    metrics: Metrics,
+    health: Health,
+    mut core: Core,
+    stop: signal::Receiver<bool>,
+) -> anyhow::Result<usize> {
+    let (out, inputs) = mpsc::channel(BATCHES_MAX);
+    let synced: Synced = Arc::new(move |kind, synced| health.synced(kind, synced));
+    let stopped = stop.clone();
+    let watches = Watches { client, settings, metrics, clock, out, stop, synced, tap: None };
+    let watching = tokio::spawn(watches.run());
+    core.turn(inputs, stopped).await?;
+    if watching.is_finished() {
+        watching.await.context("the watches panicked")??;
+    }
+    Ok(core.tracer.open_convergences().values().sum::<i64>().try_into().unwrap_or(0))
+}
+
+/// The loop that owns the state.
+struct Core {
+    tracer: Tracer,
+    sink: Sink,
+    outbox: Outbox,
+    metrics: Metrics,
+    health: Health,
+}
+
+/// Everything that can happen to it.
+enum Input {
+    FromWatch(FromWatch),
+    Due,
+    Tick,
+    Pulse,
+    Stop,
+}
+
+impl Core {
+    async fn turn(
+        &mut self,
+        mut inputs: mpsc::Receiver<FromWatch>,
+        mut stop: signal::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let prints = !matches!(self.sink, Sink::Otlp(_));
+        loop {
+            let due = self.tracer.next();
+            let input = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => Input::Stop,
+                _ = pulse.tick() => Input::Pulse,
+                from = inputs.recv() => from.map_or(Input::Stop, Input::FromWatch),
+                () = until(due), if due.is_some() => Input::Due,
+                _ = tick.tick(), if prints => Input::Tick,
+            };
+            match input {
+                Input::FromWatch(said) => self.hear(said).await?,
+                Input::Due => {
+                    let output = self.tracer.expire(clock());
+                    self.deliver(output).await?;
+                }
+                Input::Tick => self.sink.tick(clock())?,
+                Input::Pulse => self.pulse(),
+                Input::Stop => break,
+            }
+        }
+        self.sink.finish()?;
+        Ok(())
+    }
+
+    async fn hear(&mut self, said: FromWatch) -> anyhow::Result<()> {
+        match said {
+            FromWatch::Opened(id, watched) => self.tracer.open(id, watched, clock()),
+            FromWatch::Closed(id) => {
+                let output = self.tracer.close(id, clock());
+                self.deliver(output).await?;
+            }
+            FromWatch::Said(id, notices) => {
+                for notice in notices {
+                    let output = self.tracer.notice(id, notice);
+                    self.deliver(output).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn deliver(&mut self, output: Output) -> anyhow::Result<()> {
+        for note in &output.notes {
+            count::note(&self.metrics, note);
+        }
+        for record in self.sink.accept(output.spans, clock())? {
+            // Full: the loop waits here, and behind it the watches. Closed: it is being stopped.
+            if self.outbox.push(record).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn pulse(&mut self) {
+        self.health.beat(clock());
+        set(&self.metrics.convergences_open, &self.tracer.open_convergences());
+        set(&self.metrics.objects, &self.tracer.known_objects());
+    }
+}
+
+fn set(gauge: &prometheus::IntGaugeVec, values: &std::collections::HashMap<&GroupKind, i64>) {
+    gauge.reset();
+    for (kind, value) in values {
+        gauge.with_label_values(&[&kind.to_string()]).set(*value);
+    }
+}
+
+async fn until(due: Option<Timestamp>) {
+    if let Some(due) = due {
+        sleep(due.since(clock())).await;
+    }
+}
+
+/// SIGTERM or SIGINT.
+async fn asked_to_stop() {
+    let mut terminate = match os_signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            error!(%error, "Cannot listen for SIGTERM.");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,387 @@
+//! Turns spans into OTLP: the only file that knows OTLP's types, and the same bytes every time.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
+    common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value},
+    resource::v1::Resource,
+    trace::v1 as otlp,
+};
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
+};
+
+use crate::{
+    config::settings::{ClusterSettings, ExportSettings},
+    trace::{
+        span::{Attribute, Link, Span, SpanEvent, SpanId, SpanStatus, TraceId, Value},
+        time::Timestamp,
+    },
+};
+
+/// The semantic conventions our attribute names follow.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";
+
+/// Name of our instrumentation scope.
+pub const SCOPE: &str = "spanlink";
+
+/// The path of OTLP's one method for traces.
+///
+/// <https://opentelemetry.io/docs/specs/otlp/#otlpgrpc>
+pub(super) const GRPC_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+/// Encodes for one cluster, so it knows everything a resource says but `service.name`.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    /// Ordered by key, so that equal resources have equal bytes.
+    resource: BTreeMap<String, String>,
+}
+
+impl Encoder {
+    /// `cluster_uid`: the UID of the Namespace `kube-system`, where it could be read.
+    pub fn new(
+        settings: &ExportSettings,
+        cluster: &ClusterSettings,
+        cluster_uid: Option<&str>,
+    ) -> Self {
+        let mut resource = settings.resource.clone();
+        resource.retain(|key, _| !is_of_this_process(key));
+        let known =
+            [("k8s.cluster.name", cluster.name.as_deref()), ("k8s.cluster.uid", cluster_uid)];
+        for (key, value) in known {
+            if let Some(value) = value {
+                resource.insert(key.to_owned(), value.to_owned());
+            }
+        }
+        Self { resource }
+    }
+
+    /// One span as it waits for export: its service's name, after two bytes of length, and the
+    /// encoded span. Requests group spans by service, so the resource is not repeated here.
+    pub fn record(&self, span: &Span) -> Bytes {
+        let message = message(span);
+        let service = shortened(&span.service);
+        let mut record = BytesMut::with_capacity(2 + service.len() + message.encoded_len());
+        record.extend_from_slice(&u16::try_from(service.len()).unwrap_or(u16::MAX).to_le_bytes());
+        record.extend_from_slice(service.as_bytes());
+        message.encode(&mut record).expect("a buffer that grows takes every message");
+        record.freeze()
+    }
+
+    /// Bytes a request needs for a service whatever spans it has, at most.
+    pub(super) fn service_len(&self, service: &str) -> usize {
+        let around = 3 * LENGTH_MAX + self.resource(service).encoded_len() + scope().encoded_len();
+        around + 4 * LENGTH_MAX + 2 * SCHEMA_URL.len()
+    }
+
+    /// Bytes a request needs for a record's span, at most.
+    pub(super) fn span_len(record: &[u8]) -> usize {
+        record.len() + LENGTH_MAX
+    }
+
+    /// An encoded `ExportTraceServiceRequest`: a `ResourceSpans` each service, with spans as the
+    /// records hold them, not encoded anew.
+    pub(super) fn request<'a>(
+        &self,
+        services: impl IntoIterator<Item = (&'a str, Vec<&'a [u8]>)>,
+    ) -> Bytes {
+        let mut request = BytesMut::new();
+        for (service, spans) in services {
+            let scope = scope();
+            let spans_len: usize = spans.iter().map(|span| field_len(span.len())).sum();
+            let scope_spans_len =
+                field_len(scope.encoded_len()) + spans_len + field_len(SCHEMA_URL.len());
+            let resource = self.resource(service);
+            let resource_spans_len = field_len(resource.encoded_len())
+                + field_len(scope_spans_len)
+                + field_len(SCHEMA_URL.len());
+
+            put_field(&mut request, 1, resource_spans_len); // resource_spans
+            put_field(&mut request, 1, resource.encoded_len()); // resource
+            resource.encode(&mut request).expect("a buffer that grows takes every message");
+            put_field(&mut request, 2, scope_spans_len); // scope_spans
+            put_field(&mut request, 1, scope.encoded_len()); // scope
+            scope.encode(&mut request).expect("a buffer that grows takes every message");
+            for span in spans {
+                put_field(&mut request, 2, span.len()); // spans
+                request.extend_from_slice(span);
+            }
+            for _of in ["scope spans", "resource spans"] {
+                put_field(&mut request, 3, SCHEMA_URL.len()); // schema_url
+                request.extend_from_slice(SCHEMA_URL.as_bytes());
+            }
+        }
+        request.freeze()
+    }
+
+    /// The same request as a message, for whom its bytes are not enough.
+    pub(super) fn message(&self, spans: &[Span]) -> ExportTraceServiceRequest {
+        let mut services: Vec<(&str, Vec<otlp::Span>)> = Vec::new();
+        for span in spans {
+            let service = shortened(&span.service);
+            match services.iter_mut().find(|(known, _)| *known == service) {
+                Some((_, spans)) => spans.push(message(span)),
+                None => services.push((service, vec![message(span)])),
+            }
+        }
+        let resource_spans = services
+            .into_iter()
+            .map(|(service, spans)| otlp::ResourceSpans {
+                resource: Some(self.resource(service)),
+                scope_spans: vec![otlp::ScopeSpans {
+                    scope: Some(scope()),
+                    spans,
+                    schema_url: SCHEMA_URL.to_owned(),
+                }],
+                schema_url: SCHEMA_URL.to_owned(),
+            })
+            .collect();
+        ExportTraceServiceRequest { resource_spans }
+    }
+
+    fn resource(&self, service: &str) -> Resource {
+        let mut attributes = vec![text("service.name", service)];
+        let others = self.resource.iter().filter(|(key, _)| *key != "service.name");
+        attributes.extend(others.map(|(key, value)| text(key, value)));
+        Resource { attributes, ..Resource::default() }
+    }
+}
+
+/// A record's service name and its encoded span; `None` for what is no record.
+pub(super) fn parts(record: &[u8]) -> Option<(&str, &[u8])> {
+    let (len, rest) = record.split_at_checked(2)?;
+    let len = u16::from_le_bytes(len.try_into().ok()?);
+    let (service, span) = rest.split_at_checked(usize::from(len))?;
+    Some((std::str::from_utf8(service).ok()?, span))
+}
+
+/// Spans a receiver says it rejected of a request it took, by the body of its answer.
+///
+/// <https://opentelemetry.io/docs/specs/otlp/#partial-success>
+pub(super) fn rejected(answer: &[u8]) -> u64 {
+    // Some receivers answer with something else, or nothing: they took the request all the same.
+    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
+    answer.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
+}
+
+/// What `OTEL_RESOURCE_ATTRIBUTES` often says of the process: our spans tell of other Pods than
+/// ours, and must not look different after a restart.
+fn is_of_this_process(key: &str) -> bool {
+    matches!(key, "service.instance.id" | "container.id" | "k8s.node.name" | "k8s.container.name")
+        || ["k8s.pod.", "process.", "host."].iter().any(|of| key.starts_with(of))
+}
+
+/// The most a field's key and length take: tags below 16, lengths below 4 GiB.
+const LENGTH_MAX: usize = 6;
+
+fn field_len(len: usize) -> usize {
+    1 + encoded_len_varint(u64::try_from(len).unwrap_or(u64::MAX)) + len
+}
+
+fn put_field(buffer: &mut BytesMut, tag: u32, len: usize) {
+    encode_key(tag, WireType::LengthDelimited, buffer);
+    encode_varint(u64::try_from(len).unwrap_or(u64::MAX), buffer);
+}
+
+/// A record writes its service's length in two bytes; Kubernetes' names are far shorter.
+fn shortened(service: &str) -> &str {
+    service.get(..service.floor_char_boundary(1024)).unwrap_or(service)
+}
+
+fn scope() -> InstrumentationScope {
+    InstrumentationScope {
+        name: SCOPE.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    }
+}
+
+/// Bits of a span's and a link's flags: the low byte is W3C's.
+///
+/// <https://github.com/open-telemetry/opentelemetry-proto/blob/v1.9.0/opentelemetry/proto/trace/v1/trace.proto>
+mod flags {
+    pub(super) const SAMPLED: u32 = 0x01;
+    pub(super) const HAS_IS_REMOTE: u32 = 0x100;
+    pub(super) const IS_REMOTE: u32 = 0x200;
+}
+
+fn message(span: &Span) -> otlp::Span {
+    otlp::Span {
+        trace_id: trace_id(span.trace_id),
+        span_id: span_id(span.span_id),
+        trace_state: String::new(),
+        parent_span_id: span.parent.map(span_id).unwrap_or_default(),
+        // Parents are spans of ours.
+        flags: flags::SAMPLED | flags::HAS_IS_REMOTE,
+        name: (*span.name).to_owned(),
+        kind: otlp::span::SpanKind::Internal.into(),
+        start_time_unix_nano: unix_nanos(span.start),
+        end_time_unix_nano: unix_nanos(span.end),
+        attributes: key_values(&span.attributes),
+        dropped_attributes_count: 0,
+        events: span.events.iter().map(event).collect(),
+        dropped_events_count: 0,
+        links: span.links.iter().map(link).collect(),
+        dropped_links_count: span.dropped_links,
+        status: match &span.status {
+            SpanStatus::Unset => None,
+            SpanStatus::Error(message) => Some(otlp::Status {
+                message: (**message).to_owned(),
+                code: otlp::status::StatusCode::Error.into(),
+            }),
+        },
+    }
+}
+
+fn link(link: &Link) -> otlp::span::Link {
+    let remote = if link.remote { flags::IS_REMOTE } else { 0 };
+    otlp::span::Link {
+        trace_id: trace_id(link.trace_id),
+        span_id: span_id(link.span_id),
+        trace_state: link.trace_state.as_deref().unwrap_or_default().to_owned(),
+        attributes: key_values(&link.attributes),
+        dropped_attributes_count: 0,
+        flags: u32::from(link.flags) | flags::HAS_IS_REMOTE | remote,
+    }
+}
+
+fn event(event: &SpanEvent) -> otlp::span::Event {
+    otlp::span::Event {
+        time_unix_nano: unix_nanos(event.at),
+        name: event.name.clone().into_owned(),
+        attributes: key_values(&event.attributes),
+        dropped_attributes_count: 0,
+    }
+}
+
+fn key_values(attributes: &[Attribute]) -> Vec<KeyValue> {
+    let value = |value: &Value| match value {
+        Value::Text(text) => any_value::Value::StringValue((**text).to_owned()),
+        Value::Int(int) => any_value::Value::IntValue(*int),
+        Value::Bool(bool) => any_value::Value::BoolValue(*bool),
+        Value::Texts(texts) => any_value::Value::ArrayValue(ArrayValue {
+            values: texts
+                .iter()
+                .map(|text| wrapped(any_value::Value::StringValue((**text).to_owned())))
+                .collect(),
+        }),
+    };
+    attributes.iter().map(|each| key_value(&each.key, value(&each.value))).collect()
+}
+
+fn text(key: &str, text: &str) -> KeyValue {
+    key_value(key, any_value::Value::StringValue(text.to_owned()))
+}
+
+fn key_value(key: &str, value: any_value::Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(wrapped(value)), ..KeyValue::default() }
+}
+
+fn wrapped(value: any_value::Value) -> AnyValue {
+    AnyValue { value: Some(value) }
+}
+
+fn trace_id(id: TraceId) -> Vec<u8> {
+    id.0.to_be_bytes().to_vec()
+}
+
+fn span_id(id: SpanId) -> Vec<u8> {
+    id.0.to_be_bytes().to_vec()
+}
+
+/// Times before 1970 do not occur; a clock that says so must not make times after 2500 of it.
+fn unix_nanos(at: Timestamp) -> u64 {
+    u64::try_from(at.nanos()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use expect_test::expect;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::export::samples::{encoder, full_span, settings, span};
+
+    #[test]
+    fn a_record_is_a_service_and_a_span() {
+        let record = encoder().record(&span("web-controller", "create Deployment"));
+        let (service, encoded) = parts(&record).unwrap();
+        assert_eq!(service, "web-controller");
+        let decoded = otlp::Span::decode(encoded).unwrap();
+        assert_eq!(decoded, message(&span("web-controller", "create Deployment")));
+        assert_eq!(parts(&[9, 0, 1]), None);
+        assert_eq!(parts(&[9]), None);
+    }
+
+    #[test]
+    fn a_parent_is_local_and_a_link_says_whether_it_is() {
+        let message = message(&full_span());
+        let links: Vec<u32> = message.links.iter().map(|link| link.flags).collect();
+        expect!["span 0x101, links [301, 100]"]
+            .assert_eq(&format!("span {:#x}, links {links:x?}", message.flags));
+        assert_eq!(message.kind, 1);
+        assert_eq!(message.dropped_links_count, 2);
+        assert_eq!(message.links[0].trace_state, "vendor=abc");
+    }
+
+    #[test]
+    fn a_resource_names_the_cluster_and_never_the_process() {
+        let mut settings = settings();
+        for key in ["k8s.pod.name", "service.instance.id", "process.pid", "service.name"] {
+            settings.resource.insert(key.to_owned(), "ours".to_owned());
+        }
+        settings.resource.insert("k8s.cluster.name".to_owned(), "from the environment".to_owned());
+        let cluster = ClusterSettings { name: Some("prod-eu".to_owned()) };
+        let encoder = Encoder::new(&settings, &cluster, Some("u-1"));
+        let resource = encoder.resource("job-controller");
+        let lines: Vec<String> = resource
+            .attributes
+            .iter()
+            .map(|each| match each.value.as_ref().and_then(|value| value.value.as_ref()) {
+                Some(any_value::Value::StringValue(text)) => format!("{}={text}", each.key),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        expect![[r"
+            service.name=job-controller
+            deployment.environment.name=test
+            k8s.cluster.name=prod-eu
+            k8s.cluster.uid=u-1"]]
+        .assert_eq(&lines.join("\n"));
+    }
+
+    #[test]
+    fn an_answer_tells_rejected_spans_if_it_is_one() {
+        use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+        let answer = |rejected_spans| {
+            let partial = ExportTracePartialSuccess { rejected_spans, ..Default::default() };
+            ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+        };
+        assert_eq!(rejected(&answer(3)), 3);
+        assert_eq!(rejected(&answer(-3)), 0);
+        assert_eq!(rejected(b""), 0);
+        assert_eq!(rejected(b"<html>"), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_is_deterministic(
+            name in ".{0,40}", service in ".{0,20}", id: u128, int: i64, key in "[a-z.]{1,20}",
+        ) {
+            let make = || {
+                let mut span = full_span();
+                span.name = name.as_str().into();
+                span.service = Arc::from(service.as_str());
+                span.trace_id = TraceId(id);
+                span.attributes.push(Attribute { key: key.clone().into(), value: Value::Int(int) });
+                span
+            };
+            prop_assert_eq!(encoder().record(&make()), encoder().record(&make()));
+        }
+    }
+}

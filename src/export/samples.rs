@@ -1,0 +1,138 @@
+//! Spans for the tests of this folder.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use super::encode::Encoder;
+use crate::{
+    config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
+    trace::{
+        object::{GroupKind, ObjectRef, Uid},
+        span::{Attribute, Link, Role, Span, SpanEvent, SpanId, SpanStatus, TraceId, Value},
+        time::Timestamp,
+    },
+};
+
+/// 2026-01-02T03:04:05Z.
+pub(super) const START: Timestamp = Timestamp::from_nanos(1_767_323_045_000_000_000);
+
+pub(super) fn settings() -> ExportSettings {
+    ExportSettings {
+        endpoint: "http://localhost:4317".to_owned(),
+        protocol: Protocol::Grpc,
+        headers: [].into(),
+        compression: Compression::None,
+        timeout: std::time::Duration::from_secs(10),
+        tls: TlsSettings::default(),
+        resource: [("deployment.environment.name".to_owned(), "test".to_owned())].into(),
+        outbox_spans_max: 100,
+    }
+}
+
+pub(super) fn encoder() -> Encoder {
+    let cluster = ClusterSettings { name: Some("prod-eu".to_owned()) };
+    Encoder::new(&settings(), &cluster, Some("11111111-2222-3333-4444-555555555555"))
+}
+
+pub(super) fn text(key: &'static str, text: &str) -> Attribute {
+    Attribute { key: key.into(), value: Value::Text(text.into()) }
+}
+
+pub(super) fn int(key: &'static str, int: i64) -> Attribute {
+    Attribute { key: key.into(), value: Value::Int(int) }
+}
+
+pub(super) fn yes(key: &'static str) -> Attribute {
+    Attribute { key: key.into(), value: Value::Bool(true) }
+}
+
+pub(super) fn texts(key: &'static str, texts: &[&str]) -> Attribute {
+    let texts = texts.iter().map(|text| Box::from(*text)).collect();
+    Attribute { key: key.into(), value: Value::Texts(texts) }
+}
+
+/// A plain span of a Deployment's creation.
+pub(super) fn span(service: &str, name: &str) -> Span {
+    Span {
+        trace_id: TraceId(0xabcd),
+        span_id: SpanId(0x12),
+        parent: None,
+        role: Role::Change,
+        name: name.into(),
+        service: service.into(),
+        object: ObjectRef {
+            kind: GroupKind::new("apps", "Deployment"),
+            namespace: Some("shop".into()),
+            name: "web".into(),
+            uid: Uid::new("7c5c1a1e-0000-4000-8000-000000000001"),
+        },
+        start: START,
+        end: START.plus(std::time::Duration::from_micros(1)),
+        attributes: vec![text("spanlink.verb", "create"), int("spanlink.generation", 1)],
+        links: Vec::new(),
+        dropped_links: 0,
+        events: Vec::new(),
+        status: SpanStatus::Unset,
+    }
+}
+
+/// A span that uses everything a span can have.
+pub(super) fn full_span() -> Span {
+    let mut span = span("deployment-controller", "update Deployment");
+    span.parent = Some(SpanId(0x11));
+    span.attributes.extend([
+        yes("spanlink.change.rewound"),
+        texts("spanlink.change.fields", &["spec.replicas", "spec.paused"]),
+    ]);
+    span.links = vec![
+        Link {
+            trace_id: TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736),
+            span_id: SpanId(0x00f0_67aa_0ba9_02b7),
+            trace_state: Some("vendor=abc".into()),
+            flags: 1,
+            remote: true,
+            attributes: vec![text("spanlink.link.role", "context")],
+        },
+        Link {
+            trace_id: TraceId(0xabcc),
+            span_id: SpanId(0x10),
+            trace_state: None,
+            flags: 0,
+            remote: false,
+            attributes: vec![text("spanlink.link.role", "supersedes")],
+        },
+    ];
+    span.dropped_links = 2;
+    span.events = vec![SpanEvent {
+        at: START,
+        name: "Available".into(),
+        attributes: vec![text("status", "False")],
+    }];
+    span.status = SpanStatus::Error("it went wrong".into());
+    span
+}
+
+/// What has been written, to look at afterwards.
+#[derive(Clone, Default)]
+pub(super) struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Printed {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Ok(mut printed) = self.0.lock() {
+            printed.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

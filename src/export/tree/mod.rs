@@ -1,0 +1,20 @@
+//! Traces for people: an indented tree each, a change and its outcome on one row.
+//!
+//! ```text
+//! update Deployment shop/web g2 -> converged 4.2s  [context 4bf92f35…]  {spec.replicas by kubectl}
+//! ├─ create ReplicaSet web-5b6848fddb g1 -> converged 3.1s
+//! │  └─ create Pod web-5b6848fddb-mpdtf g1 -> converged 3.0s
+//! └─ update ReplicaSet web-7584b4688f g2 -> converged 12ms
+//! ```
+
+mod live;
+mod render;
+mod row;
+mod style;
+
+pub use live::Live;
+pub use render::render;
+pub use style::Style;
+
+#[cfg(test)]
+mod tests;

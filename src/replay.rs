@@ -1,0 +1,51 @@
+//! Plays a recording through the trace: watch events in, spans out, no cluster.
+
+use std::path::Path;
+
+use tracing::warn;
+
+use crate::{
+    trace::{id::Ids, object::GroupKind, output::Output, rules::Rules, tracer::Tracer},
+    watch::recording::{Recording, RecordingError},
+};
+
+/// Plays the whole of a recording. `at` of its events is the clock; at the end of the file time runs
+/// on until every convergence has ended.
+///
+/// # Errors
+/// When the file cannot be read or is no recording.
+pub fn replay(
+    path: &Path,
+    rules: Rules,
+    annotations: &[String],
+    wanted: impl Fn(&GroupKind) -> bool,
+    mut each: impl FnMut(Output),
+) -> Result<(), RecordingError> {
+    let recording = Recording::read(path)?;
+    let mut tracer = Tracer::new(rules, Ids::default());
+    let Some(begin) = recording.begin() else { return Ok(()) };
+    for (_, watch) in recording.watches().filter(|(_, watch)| wanted(&watch.watched.kind)) {
+        if watch.starts_empty {
+            tracer.open_empty(watch.id, watch.watched.clone(), begin);
+        } else {
+            tracer.open(watch.id, watch.watched.clone(), begin);
+        }
+    }
+    recording.play(
+        annotations,
+        |watch, notice| {
+            // Timers ring at their own time, as they would have rung then.
+            while let Some(due) = tracer.next().filter(|due| *due < notice.at()) {
+                each(tracer.expire(due));
+            }
+            each(tracer.notice(watch, notice));
+        },
+        |line, error| warn!(line, %error, "Skipping undecodable event."),
+    )?;
+    while !tracer.is_settled()
+        && let Some(due) = tracer.next()
+    {
+        each(tracer.expire(due));
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Finds which change of the owner, or of the Namespace, a change follows from, and whether it was
+//! its doing (contract: causes §1 to §4).
+
+use std::{cmp::Ordering, collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    change::{Change, OwnerMention, Scope},
+    detect::same_template,
+    id::{ChangeKey, Verb},
+    object::{GroupKind, Uid},
+    observation::OwnerReference,
+    time::Timestamp,
+    tracked::Tracked,
+};
+
+/// A chain this deep ends in a head, as an owner cycle would.
+const MAX_DEPTH: u8 = 16;
+
+/// What is known, as causes are looked for in it.
+pub(super) struct View<'a> {
+    pub(super) objects: &'a HashMap<Uid, Tracked>,
+    /// Namespaces by name.
+    pub(super) namespaces: &'a HashMap<Arc<str>, Uid>,
+    pub(super) deadline: &'a dyn Fn(&GroupKind) -> Duration,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Cause {
+    /// `None`: a head.
+    pub(super) parent: Option<ChangeKey>,
+    pub(super) owner: Option<OwnerMention>,
+    /// Of a disruption.
+    pub(super) reason: Option<Box<str>>,
+}
+
+impl View<'_> {
+    pub(super) fn cause(&self, object: &Tracked, change: &Change) -> Cause {
+        let owner = object.owner.as_ref().and_then(|reference| self.owner(object, reference));
+        let cause = match change.key.verb {
+            Verb::Create => owner.map(|owner| self.of_create(object, change, owner)),
+            Verb::Update => owner.map(|owner| self.of_update(object, change, owner)),
+            Verb::Delete => Some(self.of_delete(object, change, owner)),
+        };
+        let mut cause = cause.unwrap_or_default();
+        if cause.owner.is_none() {
+            // Nobody watches it, or it is gone: named only.
+            cause.owner = object.owner.as_ref().map(named);
+        }
+        if cause.parent.as_ref().is_some_and(|parent| self.is_too_deep(parent)) {
+            cause.parent = None;
+        }
+        cause
+    }
+
+    fn owner(&self, object: &Tracked, reference: &OwnerReference) -> Option<&Tracked> {
+        (reference.uid != object.object.uid).then(|| self.objects.get(&reference.uid)).flatten()
+    }
+
+    fn is_too_deep(&self, parent: &ChangeKey) -> bool {
+        self.objects
+            .get(&parent.uid)
+            .and_then(|object| object.change(parent)?.decided.as_ref())
+            .is_none_or(|decided| decided.depth >= MAX_DEPTH)
+    }
+
+    fn of_create(&self, object: &Tracked, change: &Change, owner: &Tracked) -> Cause {
+        let candidates = self.candidates(owner, change);
+        match best_match(object, change, owner, &candidates) {
+            Some(candidate) => caused_by(owner, candidate),
+            None => settled(owner, change),
+        }
+    }
+
+    fn of_update(&self, object: &Tracked, change: &Change, owner: &Tracked) -> Cause {
+        let managers = change.details.as_ref().and_then(|details| {
+            Some((&details.manager.as_ref()?.name, details.owner_manager.as_ref()?))
+        });
+        // Somebody else than the owner's controller: a person on an operator's Deployment.
+        if managers.is_some_and(|(writer, controller)| writer != controller) {
+            return not_its_doing(owner, change, &self.candidates(owner, change));
+        }
+        let scaled_up =
+            object.object.kind.is("apps", "ReplicaSet") && change.scaled == Ordering::Greater;
+        let candidates = self.candidates(owner, change);
+        let found = if scaled_up {
+            best_match(object, change, owner, &candidates)
+        } else {
+            candidates.first().copied()
+        };
+        found.map_or_else(|| settled(owner, change), |candidate| caused_by(owner, candidate))
+    }
+
+    /// The first that fits.
+    fn of_delete(&self, object: &Tracked, change: &Change, owner: Option<&Tracked>) -> Cause {
+        let before = |deletion: &&Change| {
+            deletion.resource_version <= change.resource_version && deletion.decided.is_some()
+        };
+        // 1: garbage collection, foreground.
+        if let Some(owner) = owner
+            && let Some(deletion) = owner.deletion().filter(before)
+        {
+            return caused_by(owner, deletion);
+        }
+        // 2: the Namespace goes.
+        if let Some(namespace) = self.namespace(object)
+            && let Some(deletion) = namespace.deletion().filter(before)
+        {
+            return caused_by(namespace, deletion);
+        }
+        let candidates = owner.map(|owner| self.candidates(owner, change)).unwrap_or_default();
+        // 3: eviction, preemption, a lost node.
+        if let Some(reason) = &object.disruption {
+            let cause =
+                owner.map(|owner| not_its_doing(owner, change, &candidates)).unwrap_or_default();
+            return Cause { reason: Some(reason.clone()), ..cause };
+        }
+        let Some(owner) = owner else { return Cause::default() };
+        // 4: the owner wants fewer, or other, children.
+        let wants_fewer = |candidate: &&&Change| {
+            !owner.object.kind.is("apps", "ReplicaSet") || candidate.scaled == Ordering::Less
+        };
+        if let Some(candidate) = candidates.iter().find(wants_fewer) {
+            return caused_by(owner, candidate);
+        }
+        // 5: cleaned up beyond revisionHistoryLimit, after the rollout.
+        let is_empty_set = object.object.kind.is("apps", "ReplicaSet")
+            && object.spec.replicas == Some(0)
+            && !object.has_replicas;
+        if is_empty_set
+            && let Some(newest) = owner.newest_below(change.resource_version)
+            && self.is_recent(owner, newest, change.api_at)
+        {
+            return caused_by(owner, newest);
+        }
+        // 6: a person, or something nobody can tell from one.
+        not_its_doing(owner, change, &candidates)
+    }
+
+    fn namespace(&self, object: &Tracked) -> Option<&Tracked> {
+        self.objects.get(self.namespaces.get(object.object.namespace.as_ref()?)?)
+    }
+
+    /// The owner's changes in flight at the child's resourceVersion, the newest first;
+    /// metadata-scope ones only if there is no other.
+    fn candidates<'a>(&self, owner: &'a Tracked, child: &Change) -> Vec<&'a Change> {
+        let all: Vec<&Change> = owner
+            .changes
+            .iter()
+            .rev()
+            .filter(|change| change.decided.is_some() && change.key.verb != Verb::Delete)
+            .filter(|change| was_in_flight(owner, change, child))
+            .filter(|change| self.is_recent(owner, change, child.api_at))
+            .collect();
+        let of_spec: Vec<&Change> =
+            all.iter().copied().filter(|change| change.scope == Scope::Spec).collect();
+        if of_spec.is_empty() { all } else { of_spec }
+    }
+
+    /// A change stops being a cause when the deadline has passed, in API times, since it or the
+    /// last change below it: a slow roll keeps its Pods.
+    fn is_recent(&self, owner: &Tracked, change: &Change, at: Timestamp) -> bool {
+        let last = change.api_at.max(change.last_caused);
+        at.since(last) <= (self.deadline)(&owner.object.kind)
+    }
+}
+
+fn was_in_flight(owner: &Tracked, change: &Change, child: &Change) -> bool {
+    if child.relisted {
+        // resourceVersions are those of last writes then; times are not.
+        let begun = change.api_at <= child.api_at;
+        return begun && (child.api_at <= owner.status_written || !owner.was_current);
+    }
+    change.is_in_flight_at(child.resource_version)
+}
+
+/// The newest that agrees in pod template and annotation, else in template, else in annotation,
+/// else the newest.
+fn best_match<'a>(
+    object: &Tracked,
+    change: &Change,
+    owner: &Tracked,
+    candidates: &[&'a Change],
+) -> Option<&'a Change> {
+    let in_template = |candidate: &&&Change| agrees_in_template(object, change, owner, candidate);
+    let in_value = |candidate: &&&Change| candidate.value == change.value;
+    candidates
+        .iter()
+        .find(|candidate| in_template(candidate) && in_value(candidate))
+        .or_else(|| candidates.iter().find(in_template))
+        .or_else(|| candidates.iter().find(in_value))
+        .or_else(|| candidates.first())
+        .copied()
+}
+
+fn agrees_in_template(
+    object: &Tracked,
+    change: &Change,
+    owner: &Tracked,
+    candidate: &Change,
+) -> bool {
+    let of_pods = |mark: &Option<Box<str>>| mark.is_some() && *mark == candidate.revision;
+    if owner.object.kind.is("apps", "StatefulSet") {
+        of_pods(&object.revision.controller_revision_hash)
+    } else if owner.object.kind.is("apps", "DaemonSet") {
+        of_pods(&object.revision.pod_template_generation)
+    } else {
+        same_template(change.template, candidate.template)
+    }
+}
+
+fn caused_by(owner: &Tracked, parent: &Change) -> Cause {
+    Cause {
+        parent: Some(parent.key.clone()),
+        owner: Some(mention(owner, Some(parent), false)),
+        reason: None,
+    }
+}
+
+/// A head whose owner has nothing in flight: last week's rollout did not cause it.
+fn settled(owner: &Tracked, child: &Change) -> Cause {
+    let newest = owner.newest_below(child.resource_version);
+    // Known from start-up alone: settled only if it was Current there.
+    let settled = newest.is_some() || owner.was_current;
+    Cause { owner: Some(mention(owner, newest, settled)), ..Cause::default() }
+}
+
+/// A head although the owner may have something in flight.
+fn not_its_doing(owner: &Tracked, child: &Change, candidates: &[&Change]) -> Cause {
+    match candidates.first() {
+        Some(change) => {
+            Cause { owner: Some(mention(owner, Some(change), false)), ..Cause::default() }
+        }
+        None => settled(owner, child),
+    }
+}
+
+fn mention(owner: &Tracked, change: Option<&Change>, settled: bool) -> OwnerMention {
+    OwnerMention {
+        kind: owner.object.kind.clone(),
+        name: Arc::clone(&owner.object.name),
+        uid: owner.object.uid.clone(),
+        generation: change.map_or(owner.target, |change| change.generation),
+        settled,
+        ids: change
+            .and_then(|change| change.decided.as_ref())
+            .map(|decided| (decided.trace_id, decided.span_id)),
+    }
+}
+
+fn named(reference: &OwnerReference) -> OwnerMention {
+    OwnerMention {
+        kind: reference.kind.clone(),
+        name: Arc::clone(&reference.name),
+        uid: reference.uid.clone(),
+        generation: None,
+        settled: false,
+        ids: None,
+    }
+}

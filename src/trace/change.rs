@@ -1,0 +1,173 @@
+//! A change of one object, from the moment it is seen until nobody asks for it any more.
+
+use std::{cmp::Ordering, sync::Arc};
+
+use super::{
+    content::Digest,
+    context::TraceContext,
+    converge::Convergence,
+    id::ChangeKey,
+    manager::Manager,
+    object::{GroupKind, Uid},
+    span::{Link, SpanId, TraceId},
+    time::Timestamp,
+};
+
+/// Which part of the object changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Spec,
+    /// Only annotations: of Deployments this makes a generation too.
+    Metadata,
+}
+
+impl Scope {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spec => "spec",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
+/// Which clock a change's time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    /// When the watch event was received; where the API knows the second, within that second.
+    Received,
+    ManagedFields,
+    CreationTimestamp,
+    DeletionTimestamp,
+}
+
+impl TimeSource {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::ManagedFields => "managedFields",
+            Self::CreationTimestamp => "creationTimestamp",
+            Self::DeletionTimestamp => "deletionTimestamp",
+        }
+    }
+}
+
+/// A value of the context annotation, told from others without keeping it.
+pub type ContextValue = u64;
+
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub key: ChangeKey,
+    pub resource_version: u64,
+    pub scope: Scope,
+    /// `None` for kinds without one.
+    pub generation: Option<i64>,
+    /// When it was made, as well as can be known; never before its cause.
+    pub at: Timestamp,
+    pub source: TimeSource,
+    /// When it was made by the API's clock: what two changes are compared by.
+    pub api_at: Timestamp,
+    pub received: Timestamp,
+    /// First seen in a list after start-up: its resourceVersion is that of a later write.
+    pub relisted: bool,
+    pub template: Option<Digest>,
+    pub value: Option<ContextValue>,
+    /// How `spec.replicas` moved.
+    pub scaled: Ordering,
+    /// The resourceVersion at which the object was Current again: until then it is in flight.
+    pub until: Option<u64>,
+    /// The API time of the last change it caused.
+    pub last_caused: Timestamp,
+    /// What its Pods are marked with: a StatefulSet's first `status.updateRevision` that belongs
+    /// to it, a DaemonSet's template generation.
+    pub revision: Option<Box<str>>,
+    pub decided: Option<Decided>,
+    pub convergence: Convergence,
+    /// What only its spans need; dropped with the last of them.
+    pub details: Option<Box<Details>>,
+}
+
+impl Change {
+    pub fn is_in_flight_at(&self, resource_version: u64) -> bool {
+        self.resource_version < resource_version
+            && self.until.is_none_or(|until| until > resource_version)
+    }
+}
+
+/// The cause that was found, and all that follows from it.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    /// `None`: a head.
+    pub parent: Option<SpanId>,
+    /// The change it was caused by; for what is told once for all a change caused.
+    pub cause: Option<ChangeKey>,
+    /// The head's change span.
+    pub head: SpanId,
+    /// The annotated trace at the beginning of the chain.
+    pub origin: Option<TraceId>,
+    /// Steps from the head.
+    pub depth: u8,
+    /// The owners up to the head.
+    pub lineage: Option<Arc<Lineage>>,
+}
+
+/// An owner, and its own.
+#[derive(Debug)]
+pub struct Lineage {
+    pub kind: GroupKind,
+    pub name: Arc<str>,
+    pub above: Option<Arc<Self>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Details {
+    pub fields: Vec<Box<str>>,
+    pub missed: i64,
+    pub rewound: bool,
+    pub manager: Option<Manager>,
+    /// Who made the owner the controller.
+    pub owner_manager: Option<Box<str>>,
+    /// The annotation as it stood.
+    pub context: Option<TraceContext>,
+    /// What was found out about it, and about the owner.
+    pub judged: Option<Judged>,
+    pub owner: Option<OwnerMention>,
+    /// Of a disruption.
+    pub reason: Option<Box<str>>,
+    /// For the change span.
+    pub links: Vec<Link>,
+    /// For the reconcile span: known only after a head's change span has left.
+    pub late_links: Vec<Link>,
+    /// The change it overtook.
+    pub supersedes: Option<Superseded>,
+    pub superseded_key: Option<ChangeKey>,
+    /// A joined metadata change's origin.
+    pub joined_origin: Option<TraceId>,
+}
+
+/// How a context relates to the change that carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    Fresh,
+    Inherited,
+    Stale,
+    Revived,
+}
+
+/// What is said of an owner.
+#[derive(Clone, Debug)]
+pub struct OwnerMention {
+    pub kind: GroupKind,
+    pub name: Arc<str>,
+    pub uid: Uid,
+    pub generation: Option<i64>,
+    pub settled: bool,
+    pub ids: Option<(TraceId, SpanId)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Superseded {
+    pub generation: Option<i64>,
+    pub ids: (TraceId, SpanId),
+}

@@ -1,0 +1,299 @@
+//! Turns a difference into a change: its time, its writer, what it overtakes.
+
+use std::{cmp::Ordering, time::Duration};
+
+use super::{
+    change::{Change, ContextValue, Details, Scope, Superseded, TimeSource},
+    context::TraceContext,
+    converge::{Convergence, Outcome, refine},
+    detect::{self, Difference},
+    id::{ChangeKey, Verb},
+    kind,
+    manager::{Manager, Managers},
+    object::Uid,
+    observation::{Body, Carrier, Observation, SpecFacts},
+    output::Note,
+    span::{SpanId, TraceId},
+    status,
+    time::Timestamp,
+    tracer::{Tracer, prune},
+    tracked::Tracked,
+};
+
+impl Tracer {
+    pub(super) fn current_context(&self, uid: &Uid) -> Option<TraceContext> {
+        Some(self.objects.get(uid)?.contexts.current.as_ref()?.1.clone())
+    }
+
+    /// A difference becomes a change, whose cause is yet to be found.
+    pub(super) fn changed(
+        &mut self,
+        uid: &Uid,
+        now: &Observation,
+        difference: Difference,
+        relisted: bool,
+    ) {
+        let body = now.body.as_deref();
+        let managers = body.map(|body| Managers::parse(&body.managed_fields)).unwrap_or_default();
+        let (at, source, manager) = self.time_of(uid, now, &difference, &managers);
+        let api_at = at.whole_second();
+        if let Some(body) = body {
+            self.note_context_at(uid, body, api_at, now.resource_version);
+        }
+        let context = self.current_context(uid);
+        let Some(known) = self.objects.get_mut(uid) else { return };
+        if difference.rewound {
+            known.epoch = now.resource_version;
+            self.out.notes.push(Note::Rewound);
+        }
+        if difference.missed > 0 {
+            self.out.notes.push(Note::Gap { generations: difference.missed });
+        }
+        if let Some(status) = managers.of_status() {
+            known.service = Some(status.name.into());
+        }
+        known.generation = now.generation.or(known.generation);
+        let key = key_of(known, now, difference.verb);
+        let replicas = |spec: &SpecFacts| spec.replicas.unwrap_or(1);
+        let scaled = match (difference.verb, body) {
+            (Verb::Update, Some(body)) => replicas(&body.spec).cmp(&replicas(&known.spec)),
+            (Verb::Create | Verb::Delete, _) | (Verb::Update, None) => Ordering::Equal,
+        };
+        let fingerprint = match difference.verb {
+            // Whatever status an object is created with was not written after.
+            Verb::Create => now.status_fingerprint,
+            Verb::Update | Verb::Delete => known.status_fingerprint,
+        };
+        let owner_manager =
+            known.owner.as_ref().and_then(|owner| managers.of_owner_reference(&owner.uid));
+        let is_over =
+            difference.verb != Verb::Delete && status::has_nothing_to_wait_for(&now.object.kind);
+        let change = Change {
+            at,
+            source,
+            scope: difference.scope,
+            relisted,
+            template: body.map_or(known.template, |body| body.content.template),
+            scaled,
+            revision: body.and_then(|b| b.revision.daemonset_template_generation.clone()),
+            until: is_over.then_some(now.resource_version),
+            convergence: if is_over {
+                Convergence::over(Outcome::Converged, at)
+            } else {
+                Convergence::begin(at, now.at, fingerprint)
+            },
+            details: Some(Box::new(Details {
+                fields: difference.fields,
+                missed: difference.missed,
+                rewound: difference.rewound,
+                manager,
+                owner_manager: owner_manager.map(|manager| manager.name),
+                context,
+                ..Details::default()
+            })),
+            ..new_change(known, key, now.resource_version, now.at, api_at)
+        };
+        self.push_change(uid, change);
+    }
+
+    /// A disappearance is a `delete` that is already over: the normal case of a background delete
+    /// without finalizers, and of what is absent after a relist.
+    pub(super) fn disappeared(&mut self, uid: &Uid, resource_version: u64, at: Timestamp) {
+        let context = self.current_context(uid);
+        let Some(known) = self.objects.get_mut(uid) else { return };
+        let key = ChangeKey { uid: uid.clone(), epoch: known.epoch, verb: Verb::Delete, step: 0 };
+        let change = Change {
+            convergence: Convergence::over(Outcome::Deleted, at),
+            details: Some(Box::new(Details { context, ..Details::default() })),
+            ..new_change(known, key, resource_version, at, at.whole_second())
+        };
+        self.push_change(uid, change);
+    }
+
+    /// When a change was made and by whom, as well as can be known.
+    pub(super) fn time_of(
+        &self,
+        uid: &Uid,
+        now: &Observation,
+        difference: &Difference,
+        managers: &Managers,
+    ) -> (Timestamp, TimeSource, Option<Manager>) {
+        let body = now.body.as_deref();
+        let (api, source, manager) = match difference.verb {
+            Verb::Create => {
+                let created = body.and_then(|body| body.created);
+                (created, TimeSource::CreationTimestamp, managers.of_creation())
+            }
+            Verb::Delete => {
+                // deletionTimestamp is the request's time plus the grace period.
+                let asked = body.and_then(|body| body.deletion).map(|deletion| {
+                    let grace = u64::try_from(deletion.grace_seconds).unwrap_or(0);
+                    deletion.timestamp.minus(Duration::from_secs(grace))
+                });
+                (asked, TimeSource::DeletionTimestamp, None)
+            }
+            Verb::Update => {
+                let manager = match difference.scope {
+                    Scope::Spec => managers.of_any(&difference.fields),
+                    Scope::Metadata => body
+                        .filter(|body| self.carrier_moved(uid, body))
+                        .and_then(|_| managers.of_annotation(&self.rules.annotation)),
+                };
+                (manager.as_ref().and_then(|m| m.at), TimeSource::ManagedFields, manager)
+            }
+        };
+        let at = refine(api, now.at);
+        let source = if at == now.at { TimeSource::Received } else { source };
+        (at, source, manager)
+    }
+
+    pub(super) fn carrier_moved(&self, uid: &Uid, body: &Body) -> bool {
+        let before = self.objects.get(uid).and_then(|known| known.contexts.written);
+        before != body.carrier.as_ref().map(value_of)
+    }
+
+    pub(super) fn note_context(&mut self, uid: &Uid, now: &Observation, body: &Body) {
+        self.note_context_at(uid, body, now.at.whole_second(), now.resource_version);
+    }
+
+    /// The annotation may have moved, with a change or without one.
+    pub(super) fn note_context_at(
+        &mut self,
+        uid: &Uid,
+        body: &Body,
+        api_at: Timestamp,
+        version: u64,
+    ) {
+        let moved = self.carrier_moved(uid, body);
+        let Some(known) = self.objects.get_mut(uid) else { return };
+        for template in &body.template_carriers {
+            known.contexts.note_seen(hash_of(template));
+        }
+        if !moved {
+            return;
+        }
+        known.contexts.since = Some(api_at);
+        known.contexts.since_version = version;
+        known.contexts.current = None;
+        known.contexts.written = body.carrier.as_ref().map(value_of);
+        let Some(carrier) = &body.carrier else { return };
+        let parsed = TraceContext::parse(carrier);
+        self.out
+            .notes
+            .push(Note::Extracted { kind: known.object.kind.clone(), valid: parsed.is_ok() });
+        if let Ok(context) = parsed {
+            let value = value_of(carrier);
+            known.contexts.note_seen(value);
+            known.contexts.current = Some((value, context));
+        }
+    }
+
+    /// Takes a change in: what was open is overtaken, the cause is to be decided.
+    pub(super) fn push_change(&mut self, uid: &Uid, mut change: Change) {
+        let Some(known) = self.objects.get_mut(uid) else { return };
+        self.out
+            .notes
+            .push(Note::Change { kind: known.object.kind.clone(), verb: change.key.verb });
+        if change.convergence.is_open() {
+            self.out.notes.push(Note::Opened);
+        }
+        let mut overtaken = Vec::new();
+        if change.scope == Scope::Spec {
+            known.target = change.generation.or(known.target);
+            for older in &mut known.changes {
+                if older.convergence.overtake(change.at) {
+                    overtaken.push(older.key.clone());
+                }
+            }
+            change.value = known.contexts.current.as_ref().map(|(value, _)| *value);
+        } else {
+            known.target = change.generation.or(known.target);
+            let joins = known
+                .changes
+                .iter()
+                .any(|open| open.scope == Scope::Spec && open.convergence.is_open());
+            if !joins {
+                // It opens nothing, so nothing supersedes it.
+                change.convergence = Convergence::over(Outcome::Converged, change.at);
+            }
+        }
+        // The newest of the overtaken that was not Current is what this one supersedes.
+        let superseded = known.changes.iter().rev().find(|older| {
+            older.scope == Scope::Spec
+                && overtaken.contains(&older.key)
+                && older.convergence.ended().is_some_and(|e| e.outcome == Outcome::Superseded)
+        });
+        let superseded = superseded.map(|older| older.key.clone());
+        let key = change.key.clone();
+        let resource_version = change.resource_version;
+        let watch = known.watch;
+        if let (Some(older), Some(details)) = (superseded, change.details.as_mut()) {
+            details.supersedes = Some(Superseded {
+                generation: known.change(&older).and_then(|older| older.generation),
+                // Filled in when it is decided: the older one is decided first.
+                ids: (TraceId(0), SpanId(0)),
+            });
+            details.superseded_key = Some(older);
+        }
+        prune(known, change.received);
+        known.changes.push(change);
+        if let Some(watch) = self.watches.get_mut(&watch) {
+            watch.sequence += 1;
+            watch.undecided.insert((resource_version, watch.sequence), key);
+        }
+        for key in overtaken {
+            self.ended(&key);
+        }
+    }
+}
+
+fn value_of(carrier: &Carrier) -> ContextValue {
+    hash_of(&carrier.traceparent)
+}
+
+fn hash_of(text: &str) -> ContextValue {
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+/// What makes the change itself and no other.
+fn key_of(known: &Tracked, now: &Observation, verb: Verb) -> ChangeKey {
+    let step = match (verb, detect::generation_of(now)) {
+        (Verb::Create | Verb::Delete, _) => 0,
+        (Verb::Update, Some(generation)) => u64::try_from(generation).unwrap_or(0),
+        (Verb::Update, None) => now.resource_version,
+    };
+    ChangeKey { uid: known.object.uid.clone(), epoch: known.epoch, verb, step }
+}
+
+/// A change as everything that is known of its object makes it.
+fn new_change(
+    known: &Tracked,
+    key: ChangeKey,
+    resource_version: u64,
+    received: Timestamp,
+    api_at: Timestamp,
+) -> Change {
+    Change {
+        key,
+        resource_version,
+        scope: Scope::Spec,
+        generation: match kind::steps(&known.object.kind) {
+            kind::Steps::Generation => known.generation,
+            kind::Steps::Digest => None,
+        },
+        at: received,
+        source: TimeSource::Received,
+        api_at,
+        received,
+        relisted: false,
+        template: known.template,
+        value: known.contexts.current.as_ref().map(|(value, _)| *value),
+        scaled: Ordering::Equal,
+        until: None,
+        last_caused: api_at,
+        revision: None,
+        decided: None,
+        convergence: Convergence::begin(received, received, known.status_fingerprint),
+        details: None,
+    }
+}

@@ -1,0 +1,127 @@
+//! Tells what changed between two observations of one object (contract: from watch event to change).
+
+use super::{
+    change::Scope,
+    content::{Content, Digest},
+    id::Verb,
+    kind::{self, Steps},
+    observation::Observation,
+    tracked::Tracked,
+};
+
+/// A difference that means something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Difference {
+    pub(super) verb: Verb,
+    pub(super) scope: Scope,
+    /// Paths that changed, at most [`MAX_FIELDS`].
+    pub(super) fields: Vec<Box<str>>,
+    /// Generations overwritten before they could be seen.
+    pub(super) missed: i64,
+    pub(super) rewound: bool,
+}
+
+impl Difference {
+    fn of(verb: Verb) -> Self {
+        Self { verb, scope: Scope::Spec, fields: Vec::new(), missed: 0, rewound: false }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Status, labels, managedFields: it feeds the open convergence.
+    Nothing,
+    /// Other content without a step: a Pod's binding, an upgraded API server's new defaults.
+    Baseline,
+    Changed(Difference),
+}
+
+const MAX_FIELDS: usize = 32;
+
+/// Compares a known object with what was observed of it now.
+pub(super) fn detect(known: &Tracked, now: &Observation) -> Seen {
+    let body = now.body.as_deref();
+    if known.is_terminating {
+        // Later steps belong to the deletion; nothing updates what is going.
+        return Seen::Nothing;
+    }
+    let step = generation_step(known, now);
+    if body.is_some_and(|body| body.deletion.is_some()) {
+        // The deletion is itself one step.
+        let missed = step.map_or(0, |step| step - 1).max(0);
+        return Seen::Changed(Difference { missed, ..Difference::of(Verb::Delete) });
+    }
+    let content_differs = body.is_some_and(|body| body.content.digest != known.digest);
+    let annotations_differ =
+        body.is_some_and(|body| body.annotations_fingerprint != known.annotations_fingerprint);
+    let fields = || body.map_or_else(Vec::new, |body| changed_fields(&known.leaves, &body.content));
+    let update = Difference::of(Verb::Update);
+    match step {
+        None if content_differs => Seen::Changed(Difference { fields: fields(), ..update }),
+        Some(0) if content_differs => Seen::Baseline,
+        None | Some(0) => Seen::Nothing,
+        Some(step) if step < 0 => {
+            Seen::Changed(Difference { rewound: true, fields: fields(), ..update })
+        }
+        Some(step) => {
+            let missed = step - 1;
+            if content_differs {
+                Seen::Changed(Difference { fields: fields(), missed, ..update })
+            } else if annotations_differ {
+                Seen::Changed(Difference { scope: Scope::Metadata, missed, ..update })
+            } else if kind::is_built_in(&now.object.kind) {
+                // There and back again, unseen: built-in kinds step for nothing else.
+                Seen::Changed(Difference { missed, ..update })
+            } else {
+                // A custom resource without a status subresource: its status moves the generation.
+                Seen::Nothing
+            }
+        }
+    }
+}
+
+/// By how much the generation moved; `None` where the kind, or its server, has none.
+fn generation_step(known: &Tracked, now: &Observation) -> Option<i64> {
+    match kind::steps(&now.object.kind) {
+        Steps::Generation => Some(now.generation?.saturating_sub(known.generation?)),
+        Steps::Digest => None,
+    }
+}
+
+/// The step of a change: its generation, or the resourceVersion where the kind has none.
+pub(super) fn generation_of(now: &Observation) -> Option<i64> {
+    match kind::steps(&now.object.kind) {
+        Steps::Generation => now.generation,
+        Steps::Digest => None,
+    }
+}
+
+/// A list's keys are a leaf of their own: they name what something was removed from, and say
+/// nothing where what is below them is named already.
+fn changed_fields(known: &[u32], content: &Content) -> Vec<Box<str>> {
+    let new: Vec<&str> = content
+        .leaves
+        .iter()
+        .filter(|leaf| !known.contains(&leaf.digest))
+        .map(|leaf| &*leaf.path)
+        .collect();
+    new.iter()
+        .filter(|path| {
+            !new.iter().any(|other| {
+                other.strip_prefix(**path).is_some_and(|below| below.starts_with(['.', '[']))
+            })
+        })
+        .take(MAX_FIELDS)
+        .map(|path| (*path).into())
+        .collect()
+}
+
+/// The digests of a content's leaves, all that is kept of them.
+pub(super) fn leaves_of(content: &Content) -> Box<[u32]> {
+    content.leaves.iter().map(|leaf| leaf.digest).collect()
+}
+
+/// Compares templates only where both sides have one.
+pub(super) fn same_template(a: Option<Digest>, b: Option<Digest>) -> bool {
+    a.is_some() && a == b
+}

@@ -1,0 +1,137 @@
+//! Emits what is to be told, once: heads at once, all else when it has ended.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    change::{Change, Scope},
+    converge::Limits,
+    id::ChangeKey,
+    kind,
+    output::Note,
+    span::Role,
+    tell::Teller,
+    time::Timestamp,
+    tracer::Tracer,
+    tracked::Tracked,
+};
+
+/// Problems told once are remembered this long.
+const STUCK_MEMORY: Duration = Duration::from_hours(24);
+
+impl Tracer {
+    pub(super) fn service(&self, known: &Tracked) -> Arc<str> {
+        let kind = &known.object.kind;
+        let by_rule = self.rules.service(kind);
+        let built_in = || kind::service(kind).map(Arc::from);
+        let by_status = || known.service.clone();
+        by_rule
+            .or_else(built_in)
+            .or_else(by_status)
+            .unwrap_or_else(|| format!("{}-controller", kind.kind.to_lowercase()).into())
+    }
+
+    pub(super) fn teller<'a>(
+        &'a self,
+        known: &'a Tracked,
+        change: &'a Change,
+    ) -> Option<Teller<'a>> {
+        Some(Teller {
+            ids: &self.ids,
+            object: known,
+            change,
+            decided: change.decided.as_ref()?,
+            service: self.service(known),
+        })
+    }
+
+    /// A head's change span leaves at once, so that its trace has a name from the first second.
+    pub(super) fn tell_head(&mut self, key: &ChangeKey) {
+        let Some((known, change)) = self.change(key) else { return };
+        let Some(details) = change.details.as_deref() else { return };
+        let Some(teller) = self.teller(known, change) else { return };
+        if teller.decided.parent.is_some() {
+            return;
+        }
+        let over_when_seen =
+            change.convergence.ended().filter(|ended| ended.at <= change.at || is_moment(change));
+        let span = teller.change(details, over_when_seen.filter(|_| is_moment(change)), Vec::new());
+        self.out.spans.push(span);
+    }
+
+    /// A convergence has ended: tells it, once its cause is decided.
+    pub(super) fn ended(&mut self, key: &ChangeKey) {
+        let Some(known) = self.objects.get_mut(&key.uid) else { return };
+        let kind = known.object.kind.clone();
+        let Some(change) = known.change_mut(key) else { return };
+        if change.decided.is_none() || change.details.is_none() {
+            return;
+        }
+        let events = change.convergence.take_events();
+        let Some((known, change)) = self.change(key) else { return };
+        let (Some(details), Some(ended)) = (change.details.as_deref(), change.convergence.ended())
+        else {
+            return;
+        };
+        let Some(teller) = self.teller(known, change) else { return };
+        let span = match teller.decided.parent {
+            Some(_) => Some(teller.change(details, Some(ended), events)),
+            None if is_moment(change) => None,
+            None => Some(teller.reconcile(details, ended, events)),
+        };
+        let note = Note::Closed { kind, outcome: ended.outcome, took: ended.at.since(change.at) };
+        self.out.spans.extend(span);
+        self.out.notes.push(note);
+        if let Some(change) = self.objects.get_mut(&key.uid).and_then(|known| known.change_mut(key))
+        {
+            change.details = None;
+        }
+    }
+
+    pub(super) fn tell_late(&mut self, key: &ChangeKey, at: Timestamp) {
+        let Some((known, change)) = self.change(key) else { return };
+        let span = self.teller(known, change).map(|teller| teller.late(at));
+        self.out.spans.extend(span);
+    }
+
+    /// Once for all that one change caused: 200 Pods with one wrong image are one row, and it names
+    /// the object of the lowest resourceVersion hit by then.
+    pub(super) fn tell_stuck(&mut self, key: &ChangeKey, now: Timestamp, limits: &Limits) {
+        let Some((_, change)) = self.change(key) else { return };
+        let Some(decided) = &change.decided else { return };
+        let Some(trouble) = change.convergence.trouble() else { return };
+        let reason = trouble.problem.reason.clone();
+        let shared = decided.cause.clone().unwrap_or_else(|| key.clone());
+        let id = self.ids.span(&shared, Role::Stuck, &reason);
+        if self.stuck_told.insert(id, now).is_some() {
+            return;
+        }
+        if self.stuck_told.len() > 1024 {
+            self.stuck_told.retain(|_, told| told.plus(STUCK_MEMORY) > now);
+        }
+        let hit = self
+            .objects
+            .values()
+            .flat_map(|known| known.changes.iter().map(move |change| (known, change)))
+            .filter(|(_, change)| {
+                let same_cause = change.key == *key
+                    || change.decided.as_ref().is_some_and(|d| d.cause.as_ref() == Some(&shared));
+                same_cause
+                    && change.convergence.is_open()
+                    && change.convergence.trouble().is_some_and(|trouble| {
+                        trouble.problem.reason == reason
+                            && trouble.since.plus(limits.stuck_after) <= now
+                    })
+            })
+            .min_by_key(|(_, change)| change.resource_version);
+        let span = hit.and_then(|(known, change)| {
+            let trouble = change.convergence.trouble()?;
+            Some(self.teller(known, change)?.stuck(&shared, trouble, limits.stuck_after))
+        });
+        self.out.spans.extend(span);
+    }
+}
+
+/// A head without a reconcile span: over when it was seen, or opening nothing.
+fn is_moment(change: &Change) -> bool {
+    change.scope == Scope::Metadata || change.convergence.was_over_when_seen()
+}

@@ -1,0 +1,163 @@
+//! Follows convergences: by each status that is observed, and by time.
+
+use std::time::Duration;
+
+use super::{
+    change::Scope,
+    converge::{News, Outcome},
+    id::{ChangeKey, Verb},
+    kind,
+    object::Uid,
+    observation::Observation,
+    status::{self, Evidence, Status},
+    time::Timestamp,
+    tracer::{STRAGGLERS, Tracer, must_keep, prune},
+};
+
+/// A deleted object stays a cause this long.
+const GONE_WAIT: Duration = Duration::from_mins(15);
+
+/// What owns next to nothing is forgotten sooner: what it caused has arrived by then.
+const GONE_POD_WAIT: Duration = Duration::from_mins(1);
+
+impl Tracer {
+    pub(super) fn observe_status(&mut self, uid: &Uid, now: &Observation) {
+        let Some(known) = self.objects.get_mut(uid) else { return };
+        known.read_status(now);
+        let of_a_job = known.owner.as_ref().is_some_and(|owner| owner.kind.is("batch", "Job"));
+        let mut newest = known
+            .changes
+            .iter_mut()
+            .rev()
+            .filter(|change| change.scope == Scope::Spec && change.key.verb != Verb::Delete);
+        let newest = newest.next();
+        // Start-up gives no change to measure a status against: any status counts as evidence.
+        let written_since = newest
+            .map_or(now.status.present, |c| c.convergence.note_status(now.status_fingerprint));
+        let evidence = Evidence {
+            kind: &now.object.kind,
+            spec: &known.spec,
+            status: &now.status,
+            generation: known
+                .target
+                .filter(|_| kind::steps(&now.object.kind) == kind::Steps::Generation),
+            written_since,
+            of_a_job,
+        };
+        let verdict = status::judge(&evidence);
+        known.was_current = matches!(verdict, Status::Current { .. });
+        let finished =
+            matches!(verdict, Status::Failed { .. }) && now.object.kind.is("batch", "Job");
+        if known.was_current || finished {
+            for change in &mut known.changes {
+                if change.key.verb != Verb::Delete {
+                    change.until.get_or_insert(now.resource_version);
+                }
+            }
+        }
+        let progress = status::progress(&now.object.kind, &now.status);
+        let mut news = Vec::new();
+        for change in &mut known.changes {
+            if change.key.verb == Verb::Delete || change.convergence.is_over() {
+                continue;
+            }
+            if change.revision.is_none()
+                && now.status.observed_generation >= change.generation
+                && change.generation.is_some()
+            {
+                change.revision.clone_from(&known.update_revision);
+            }
+            if change.scope == Scope::Metadata {
+                if now.status.observed_generation >= change.generation {
+                    change.convergence.end(Outcome::Converged, now.at);
+                    news.push((change.key.clone(), News::Ended));
+                }
+                continue;
+            }
+            let problem = status::problem(&now.object.kind, &now.status);
+            let what = change.convergence.observe(&verdict, &now.status, problem, progress, now.at);
+            news.extend(what.map(|what| (change.key.clone(), what)));
+        }
+        for (key, what) in news {
+            self.hear(&key, &what);
+        }
+    }
+
+    pub(super) fn hear(&mut self, key: &ChangeKey, news: &News) {
+        match news {
+            News::Ended => self.ended(key),
+            News::Late { at } => self.tell_late(key, *at),
+        }
+    }
+
+    /// A timer of this object has run out.
+    pub(super) fn ring(&mut self, uid: &Uid, now: Timestamp) {
+        let Some(known) = self.objects.get_mut(uid) else { return };
+        known.timer = None;
+        let wait = if known.object.kind.is("", "Pod") { GONE_POD_WAIT } else { GONE_WAIT };
+        if known.gone.is_some_and(|gone| gone.plus(wait) <= now) {
+            self.forget(uid);
+            return;
+        }
+        let limits = self.rules.limits(&known.object.kind, known.spec.progress_deadline_seconds);
+        let mut news = Vec::new();
+        let mut stuck = Vec::new();
+        for change in &mut known.changes {
+            news.extend(change.convergence.expire(now, &limits).map(|n| (change.key.clone(), n)));
+            let is_open = change.convergence.is_open();
+            if let Some(trouble) = change.convergence.trouble_mut()
+                && is_open
+                && !trouble.told
+                && change.decided.is_some()
+                && trouble.since.plus(limits.stuck_after) <= now
+            {
+                trouble.told = true;
+                stuck.push(change.key.clone());
+            }
+        }
+        prune(known, now);
+        for key in stuck {
+            self.tell_stuck(&key, now, &limits);
+        }
+        for (key, what) in news {
+            self.hear(&key, &what);
+        }
+        self.wind(uid);
+    }
+
+    /// Sets the object's timer anew.
+    pub(super) fn wind(&mut self, uid: &Uid) {
+        let Some(known) = self.objects.get_mut(uid) else { return };
+        let limits = self.rules.limits(&known.object.kind, known.spec.progress_deadline_seconds);
+        let wait = if known.object.kind.is("", "Pod") { GONE_POD_WAIT } else { GONE_WAIT };
+        let gone = known.gone.map(|gone| gone.plus(wait));
+        let changes = known
+            .changes
+            .iter()
+            .filter_map(|change| change.convergence.deadline(&limits, change.decided.is_some()));
+        let prunes = known
+            .changes
+            .iter()
+            .enumerate()
+            .filter(|(at, change)| !must_keep(known, *at, change))
+            .map(|(_, change)| change.received.plus(STRAGGLERS));
+        let next = changes.chain(prunes).chain(gone).min();
+        if known.timer != next {
+            if let Some(timer) = known.timer {
+                self.timers.remove(&(timer, uid.clone()));
+            }
+            known.timer = next;
+            self.timers.extend(next.map(|next| (next, uid.clone())));
+        }
+    }
+
+    pub(super) fn forget(&mut self, uid: &Uid) {
+        let Some(known) = self.objects.remove(uid) else { return };
+        if let Some(timer) = known.timer {
+            self.timers.remove(&(timer, uid.clone()));
+        }
+        if self.namespaces.get(&known.object.name) == Some(uid) {
+            self.namespaces.remove(&known.object.name);
+        }
+    }
+}

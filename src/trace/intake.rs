@@ -1,0 +1,175 @@
+//! Takes in what watches say: observations, lists, disappearances.
+
+use std::sync::Arc;
+
+use super::{
+    change::Scope,
+    converge::Outcome,
+    detect::{self, Difference, Seen},
+    id::Verb,
+    kind,
+    object::Uid,
+    observation::{Observation, WatchId},
+    output::Note,
+    time::Timestamp,
+    tracer::{Connection, Tracer},
+    tracked::Tracked,
+};
+
+impl Tracer {
+    pub(super) fn heard(&mut self, id: WatchId, at: Timestamp, resource_version: u64) -> Timestamp {
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.delivered = watch.delivered.max(resource_version);
+            if let Connection::CatchingUp { heard } = &mut watch.state {
+                *heard = at;
+            }
+        }
+        at
+    }
+
+    pub(super) fn connection(&mut self, id: WatchId, state: Connection) {
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.state = state;
+        }
+    }
+
+    pub(super) fn apply(&mut self, id: WatchId, now: &Observation, in_list: bool) {
+        let Some(watch) = self.watches.get(&id) else { return };
+        let is_first_list = watch.rounds == 0;
+        // An item belongs to the list being read, an event to the last complete one.
+        let round = if in_list { watch.rounds + 1 } else { watch.rounds };
+        let uid = now.object.uid.clone();
+        let Some(known) = self.objects.get_mut(&uid) else {
+            self.first_sight(id, round, now, in_list, is_first_list);
+            return;
+        };
+        known.round = round;
+        // The same object through two watches, or a list that repeats what events told.
+        let is_repeat = now.resource_version == known.resource_version;
+        let is_behind =
+            !in_list && known.watch != id && now.resource_version < known.resource_version;
+        if is_repeat || is_behind {
+            return;
+        }
+        known.watch = id;
+        known.gone = None;
+        let seen = detect::detect(known, now);
+        match seen {
+            Seen::Changed(difference) => self.changed(&uid, now, difference, false),
+            Seen::Baseline | Seen::Nothing => {
+                if seen == Seen::Baseline {
+                    self.out.notes.push(Note::Baseline);
+                }
+                if let Some(body) = now.body.as_deref() {
+                    self.note_context(&uid, now, body);
+                }
+            }
+        }
+        if let Some(known) = self.objects.get_mut(&uid) {
+            known.resource_version = now.resource_version;
+            known.generation = now.generation.or(known.generation);
+            if let Some(body) = now.body.as_deref() {
+                known.read_body(body);
+            }
+        }
+        self.observe_status(&uid, now);
+        self.wind(&uid);
+    }
+
+    pub(super) fn first_sight(
+        &mut self,
+        id: WatchId,
+        round: u32,
+        now: &Observation,
+        in_list: bool,
+        is_first_list: bool,
+    ) {
+        // Without a body there is nothing to know it by; the next event has one.
+        let Some(body) = now.body.as_deref() else { return };
+        let uid = now.object.uid.clone();
+        self.objects.insert(uid.clone(), Tracked::new(id, round, now, body));
+        if now.object.kind.is("", "Namespace") {
+            self.namespaces.insert(Arc::clone(&now.object.name), uid.clone());
+        }
+        if is_first_list && in_list && !self.rules.report_existing {
+            self.note_context(&uid, now, body);
+            if let Some(tracked) = self.objects.get_mut(&uid)
+                && let Some((value, _)) = tracked.contexts.current
+            {
+                tracked.contexts.note_used(value);
+                tracked.contexts.last = Some(value);
+            }
+        } else {
+            let created = Difference {
+                verb: Verb::Create,
+                scope: Scope::Spec,
+                fields: Vec::new(),
+                missed: match kind::steps(&now.object.kind) {
+                    // Created and changed before it was seen.
+                    kind::Steps::Generation if body.deletion.is_none() => {
+                        now.generation.map_or(0, |generation| generation - 1).max(0)
+                    }
+                    kind::Steps::Generation | kind::Steps::Digest => 0,
+                },
+                rewound: false,
+            };
+            self.changed(&uid, now, created, in_list && !is_first_list);
+            if body.deletion.is_some() {
+                let deleted = Difference {
+                    verb: Verb::Delete,
+                    scope: Scope::Spec,
+                    fields: Vec::new(),
+                    missed: 0,
+                    rewound: false,
+                };
+                self.changed(&uid, now, deleted, false);
+            }
+        }
+        self.observe_status(&uid, now);
+        self.wind(&uid);
+    }
+
+    pub(super) fn delete(&mut self, id: WatchId, now: &Observation) {
+        let uid = now.object.uid.clone();
+        if !self.objects.contains_key(&uid) {
+            let Some(body) = now.body.as_deref() else { return };
+            let Some(watch) = self.watches.get(&id) else { return };
+            self.objects.insert(uid.clone(), Tracked::new(id, watch.rounds, now, body));
+        }
+        self.gone(&uid, now.at, now.resource_version);
+    }
+
+    /// The end of a list: what was known before and was not in it is gone.
+    pub(super) fn reset(&mut self, id: WatchId, at: Timestamp, resource_version: u64) {
+        let Some(watch) = self.watches.get_mut(&id) else { return };
+        watch.rounds += 1;
+        watch.state = Connection::Live { since: at };
+        let round = watch.rounds;
+        let absent: Vec<Uid> = self
+            .objects
+            .values()
+            .filter(|known| known.watch == id && known.round != round && known.gone.is_none())
+            .map(|known| known.object.uid.clone())
+            .collect();
+        for uid in absent {
+            self.gone(&uid, at, resource_version);
+        }
+    }
+
+    /// The object is no more.
+    pub(super) fn gone(&mut self, uid: &Uid, at: Timestamp, resource_version: u64) {
+        let Some(known) = self.objects.get_mut(uid) else { return };
+        if known.gone.is_some() {
+            return;
+        }
+        known.gone = Some(at);
+        if let Some(deletion) = known.changes.iter_mut().find(|c| c.key.verb == Verb::Delete) {
+            deletion.convergence.end(Outcome::Deleted, at);
+            let key = deletion.key.clone();
+            self.ended(&key);
+        } else {
+            self.disappeared(uid, resource_version, at);
+        }
+        self.wind(uid);
+    }
+}

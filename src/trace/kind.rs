@@ -1,0 +1,124 @@
+//! What is known of kinds before any object of them is seen.
+
+use super::object::GroupKind;
+
+/// How a step from one state of an object to the next is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steps {
+    /// By `metadata.generation`.
+    Generation,
+    /// By a digest of the content: the kind has no generation, whatever an object carries.
+    Digest,
+}
+
+/// Built-in kinds whose generation the API server keeps
+/// ([each kind's strategy](https://github.com/kubernetes/kubernetes/tree/v1.37.2/pkg/registry)).
+const WITH_GENERATION: &[(&str, &str)] = &[
+    ("", "Pod"),
+    ("", "PodTemplate"),
+    ("", "ReplicationController"),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("apps", "DaemonSet"),
+    ("apps", "Deployment"),
+    ("apps", "ReplicaSet"),
+    ("apps", "StatefulSet"),
+    ("autoscaling", "HorizontalPodAutoscaler"),
+    ("batch", "CronJob"),
+    ("batch", "Job"),
+    ("discovery.k8s.io", "EndpointSlice"),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("networking.k8s.io", "Ingress"),
+    ("networking.k8s.io", "NetworkPolicy"),
+    ("policy", "PodDisruptionBudget"),
+    ("resource.k8s.io", "DeviceClass"),
+    ("scheduling.k8s.io", "PriorityClass"),
+    ("storage.k8s.io", "CSIDriver"),
+];
+
+/// Groups that are part of Kubernetes itself. `*.k8s.io` alone does not tell: Gateway API and
+/// Cluster API are custom resources under names of that form.
+const BUILT_IN_GROUPS: &[&str] = &[
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "internal.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+    "storagemigration.k8s.io",
+];
+
+pub fn is_built_in(kind: &GroupKind) -> bool {
+    BUILT_IN_GROUPS.contains(&&*kind.group)
+}
+
+pub fn steps(kind: &GroupKind) -> Steps {
+    if !is_built_in(kind) || WITH_GENERATION.contains(&(&*kind.group, &*kind.kind)) {
+        Steps::Generation
+    } else {
+        Steps::Digest
+    }
+}
+
+/// The controller that does the work, by the name it reports in Events. `None`: a custom resource,
+/// whose controller nobody knows beforehand.
+pub fn service(kind: &GroupKind) -> Option<&'static str> {
+    if !is_built_in(kind) {
+        return None;
+    }
+    Some(match (&*kind.group, &*kind.kind) {
+        ("apps", "Deployment") => "deployment-controller",
+        ("apps", "ReplicaSet") => "replicaset-controller",
+        ("apps", "StatefulSet") => "statefulset-controller",
+        ("apps", "DaemonSet") => "daemonset-controller",
+        ("batch", "Job") => "job-controller",
+        ("batch", "CronJob") => "cronjob-controller",
+        ("autoscaling", "HorizontalPodAutoscaler") => "horizontal-pod-autoscaler",
+        ("policy", "PodDisruptionBudget") => "controllermanager",
+        ("", "Pod") => "pod-lifecycle",
+        ("", "ReplicationController") => "replication-controller",
+        ("", "Namespace") => "namespace-controller",
+        ("", "PersistentVolumeClaim") => "persistentvolume-controller",
+        ("", "Service") => "service-controller",
+        _ => "spanlink",
+    })
+}
+
+/// The attribute that semantic conventions have for the kind's name
+/// ([k8s resource](https://opentelemetry.io/docs/specs/semconv/resource/k8s/)).
+pub fn name_attribute(kind: &GroupKind) -> Option<&'static str> {
+    Some(match (&*kind.group, &*kind.kind) {
+        ("apps", "Deployment") => "k8s.deployment.name",
+        ("apps", "ReplicaSet") => "k8s.replicaset.name",
+        ("apps", "StatefulSet") => "k8s.statefulset.name",
+        ("apps", "DaemonSet") => "k8s.daemonset.name",
+        ("batch", "Job") => "k8s.job.name",
+        ("batch", "CronJob") => "k8s.cronjob.name",
+        ("autoscaling", "HorizontalPodAutoscaler") => "k8s.hpa.name",
+        ("", "Pod") => "k8s.pod.name",
+        ("", "Namespace") => "k8s.namespace.name",
+        ("", "Node") => "k8s.node.name",
+        ("", "ReplicationController") => "k8s.replicationcontroller.name",
+        ("", "ResourceQuota") => "k8s.resourcequota.name",
+        _ => return None,
+    })
+}

@@ -1,0 +1,209 @@
+//! Who wrote what, and when, by `metadata.managedFields`: evidence, never required.
+//!
+//! The newest entry is not the writer; the entry that owns a changed path is
+//! ([server-side apply](https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management)).
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{object::Uid, time::Timestamp};
+
+/// The entries of one object, parsed when a change was seen and dropped after.
+#[derive(Debug, Default)]
+pub struct Managers {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    #[serde(default)]
+    manager: String,
+    #[serde(default)]
+    operation: String,
+    #[serde(default)]
+    subresource: String,
+    #[serde(default)]
+    time: String,
+    #[serde(default)]
+    fields_v1: Value,
+}
+
+/// The field manager that made a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manager {
+    pub name: Box<str>,
+    pub operation: Box<str>,
+    pub subresource: Box<str>,
+    /// Whole seconds; entries of `/scale` have none.
+    pub at: Option<Timestamp>,
+}
+
+impl From<&Entry> for Manager {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            name: entry.manager.as_str().into(),
+            operation: entry.operation.as_str().into(),
+            subresource: entry.subresource.as_str().into(),
+            at: Timestamp::parse(&entry.time),
+        }
+    }
+}
+
+impl Managers {
+    /// Leniently: entries that cannot be read are passed over.
+    pub fn parse(text: &str) -> Self {
+        let entries = serde_json::from_str::<Vec<Value>>(text).unwrap_or_default();
+        let entries =
+            entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect();
+        Self { entries }
+    }
+
+    /// Who owns the first of `paths` that anybody owns. Status entries are left out.
+    pub fn of_any(&self, paths: &[Box<str>]) -> Option<Manager> {
+        paths.iter().find_map(|path| {
+            let segments = segments(path);
+            // Several may own a path after server-side apply: the latest has written it.
+            self.entries
+                .iter()
+                .filter(|entry| entry.subresource != "status")
+                .filter(|entry| owns(&entry.fields_v1, &segments))
+                .max_by(|a, b| a.time.cmp(&b.time))
+                .map(Manager::from)
+        })
+    }
+
+    /// Who created the object: the earliest entry that owns anything of its content.
+    pub fn of_creation(&self) -> Option<Manager> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.subresource.is_empty() && !entry.time.is_empty())
+            .min_by(|a, b| a.time.cmp(&b.time))
+            .map(Manager::from)
+    }
+
+    /// Who wrote an annotation.
+    pub fn of_annotation(&self, key: &str) -> Option<Manager> {
+        self.owner_of_steps(&[
+            "f:metadata".to_owned(),
+            "f:annotations".to_owned(),
+            format!("f:{key}"),
+        ])
+    }
+
+    /// Who made `owner` the controller.
+    pub fn of_owner_reference(&self, owner: &Uid) -> Option<Manager> {
+        self.owner_of_steps(&[
+            "f:metadata".to_owned(),
+            "f:ownerReferences".to_owned(),
+            format!("k:{{\"uid\":\"{owner}\"}}"),
+        ])
+    }
+
+    /// Who writes the status.
+    pub fn of_status(&self) -> Option<Manager> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.fields_v1.get("f:status").is_some())
+            .max_by(|a, b| a.time.cmp(&b.time))
+            .map(Manager::from)
+    }
+
+    fn owner_of_steps(&self, steps: &[String]) -> Option<Manager> {
+        let owns = |entry: &&Entry| {
+            steps.iter().try_fold(&entry.fields_v1, |at, step| at.get(step)).is_some()
+        };
+        self.entries.iter().filter(owns).max_by(|a, b| a.time.cmp(&b.time)).map(Manager::from)
+    }
+}
+
+enum Segment<'a> {
+    Field(&'a str),
+    /// The value of a list item's map key, or a field whose name has dots in it.
+    Item(&'a str),
+}
+
+/// `a.b[c].d`
+fn segments(path: &str) -> Vec<Segment<'_>> {
+    let mut segments = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(item) = rest.strip_prefix('[') {
+            let (key, after) = item.split_once(']').unwrap_or((item, ""));
+            segments.push(Segment::Item(key));
+            rest = after.strip_prefix('.').unwrap_or(after);
+        } else {
+            let end = rest.find(['.', '[']).unwrap_or(rest.len());
+            let (field, after) = rest.split_at(end);
+            segments.push(Segment::Field(field));
+            rest = after.strip_prefix('.').unwrap_or(after);
+        }
+    }
+    segments
+}
+
+/// Whether a field set holds the path, or something above it that is owned as a whole.
+fn owns(fields: &Value, path: &[Segment<'_>]) -> bool {
+    let Some((first, rest)) = path.split_first() else { return true };
+    let Some(fields) = fields.as_object() else { return false };
+    let below = match first {
+        Segment::Field(name) => fields.get(&format!("f:{name}")),
+        Segment::Item(key) => fields
+            .get(&format!("f:{key}"))
+            .or_else(|| fields.iter().find(|(name, _)| is_item(name, key)).map(|(_, v)| v)),
+    };
+    match below {
+        // An empty set: the value is owned as a whole, whatever it holds.
+        Some(below) => {
+            below.as_object().is_some_and(serde_json::Map::is_empty) || owns(below, rest)
+        }
+        None => false,
+    }
+}
+
+fn is_item(name: &str, key: &str) -> bool {
+    let Some(keys) = name.strip_prefix("k:") else { return false };
+    serde_json::from_str::<serde_json::Map<String, Value>>(keys).is_ok_and(|keys| {
+        keys.values().any(|value| match value {
+            Value::String(text) => text == key,
+            Value::Number(number) => number.to_string() == key,
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: &str = r#"[
+      {"manager":"kubectl-create","operation":"Update","time":"2026-11-24T10:00:00Z","fieldsV1":
+        {"f:spec":{"f:replicas":{},"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"web\"}":{".":{},"f:name":{}}}}}}}},
+      {"manager":"kubectl-set","operation":"Update","time":"2026-11-24T10:00:05Z","fieldsV1":
+        {"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"web\"}":{"f:image":{}}}}}}}},
+      {"manager":"kube-controller-manager","operation":"Update","subresource":"status","time":"2026-11-24T10:00:09Z",
+        "fieldsV1":{"f:status":{"f:replicas":{}}}},
+      "nonsense", {"manager": 5}
+    ]"#;
+
+    #[test]
+    fn the_entry_that_owns_the_changed_path_is_the_writer() {
+        let managers = Managers::parse(FIELDS);
+        let writer = |path: &str| managers.of_any(&[path.into()]).map(|m| m.name.to_string());
+        assert_eq!(
+            writer("spec.template.spec.containers[web].image").as_deref(),
+            Some("kubectl-set")
+        );
+        assert_eq!(writer("spec.replicas").as_deref(), Some("kubectl-create"));
+        assert_eq!(writer("spec.paused"), None);
+        assert_eq!(managers.of_status().unwrap().name.as_ref(), "kube-controller-manager");
+        assert_eq!(managers.of_creation().unwrap().name.as_ref(), "kubectl-create");
+    }
+
+    #[test]
+    fn garbage_names_nobody() {
+        for text in ["", "{}", "[[]]", "[null]", "[{\"fieldsV1\": 7}]"] {
+            assert_eq!(Managers::parse(text).of_any(&["spec.replicas".into()]), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What follows from a notice: spans to send, and notes to count.
+
+use std::time::Duration;
+
+use super::{converge::Outcome, id::Verb, object::GroupKind, span::Span};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Output {
+    pub spans: Vec<Span>,
+    pub notes: Vec<Note>,
+}
+
+/// Something that happened and is worth a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    Change {
+        kind: GroupKind,
+        verb: Verb,
+    },
+    /// A context annotation was read.
+    Extracted {
+        kind: GroupKind,
+        valid: bool,
+    },
+    Link {
+        role: &'static str,
+    },
+    Opened,
+    Closed {
+        kind: GroupKind,
+        outcome: Outcome,
+        took: Duration,
+    },
+    /// A change was decided without its owner's watch.
+    OwnerLate,
+    /// Content moved without a generation.
+    Baseline,
+    Rewound,
+    /// Generations overwritten before they could be seen.
+    Gap {
+        generations: i64,
+    },
+}

@@ -1,0 +1,377 @@
+//! Judges a status by the rules of kstatus, with the deviations the README lists.
+//!
+//! Source of the rules: [kstatus](https://github.com/kubernetes-sigs/cli-utils/tree/v0.37.2/pkg/kstatus/status).
+//! A new kind's readiness is a row in [`rule`] and a function.
+
+use super::{
+    kind::is_built_in,
+    object::GroupKind,
+    observation::{Condition, Container, SpecFacts, StatusFacts},
+    time::Timestamp,
+};
+
+/// What kstatus says of an object, seen against one of its changes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Status {
+    /// Dealt with; since when, where a condition says so.
+    Current {
+        since: Option<Timestamp>,
+    },
+    InProgress,
+    /// Paused, and the controller has taken note.
+    Paused,
+    Failed {
+        reason: Box<str>,
+        message: Box<str>,
+        since: Option<Timestamp>,
+    },
+    /// No status was written that could be evidence of anything.
+    Unknown,
+}
+
+/// A known reason why things do not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub reason: Box<str>,
+    pub message: Box<str>,
+    /// The container it is about; empty for the object as a whole.
+    pub container: Box<str>,
+    pub since: Option<Timestamp>,
+}
+
+/// One judgement needs all of this.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    pub kind: &'a GroupKind,
+    pub spec: &'a SpecFacts,
+    pub status: &'a StatusFacts,
+    /// The generation the change made; `None` for kinds without one.
+    pub generation: Option<i64>,
+    /// A status was written after the change.
+    pub written_since: bool,
+    /// Kind of the controller owner is Job.
+    pub of_a_job: bool,
+}
+
+/// Kinds nobody reconciles, or whose controllers leave no trace of having done so: over when seen.
+pub fn has_nothing_to_wait_for(kind: &GroupKind) -> bool {
+    is_built_in(kind) && rule(kind).is_none()
+}
+
+type Rule = fn(&Evidence<'_>) -> Status;
+
+fn rule(kind: &GroupKind) -> Option<Rule> {
+    Some(match (&*kind.group, &*kind.kind) {
+        ("apps", "Deployment") => deployment,
+        ("apps", "ReplicaSet") | ("", "ReplicationController") => replica_set,
+        ("apps", "StatefulSet") => stateful_set,
+        ("apps", "DaemonSet") => daemon_set,
+        ("batch", "Job") => job,
+        ("", "Pod") => pod,
+        ("", "Namespace") => |e| by_phase(e, "Active"),
+        ("", "PersistentVolumeClaim") => |e| by_phase(e, "Bound"),
+        ("", "Service") => service,
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => crd,
+        ("autoscaling", "HorizontalPodAutoscaler") | ("policy", "PodDisruptionBudget") => observed,
+        ("apiregistration.k8s.io", "APIService") => |e| when(is_true(e, "Available")),
+        _ => return None,
+    })
+}
+
+/// Current, in progress or failed, as seen against the change's generation.
+pub fn judge(e: &Evidence<'_>) -> Status {
+    // Old conditions linger on a new generation: observedGeneration before anything else.
+    if let (Some(observed), Some(generation)) = (e.status.observed_generation, e.generation)
+        && observed < generation
+    {
+        return Status::InProgress;
+    }
+    if e.spec.paused && e.status.observed_generation.is_some() {
+        return Status::Paused;
+    }
+    if is_true(e, "Reconciling").is_some() {
+        return Status::InProgress;
+    }
+    if let Some(stalled) = is_true(e, "Stalled") {
+        return failed(stalled);
+    }
+    match rule(e.kind) {
+        Some(rule) => rule(e),
+        None if is_built_in(e.kind) => Status::Current { since: None },
+        None => custom_resource(e),
+    }
+}
+
+/// A custom resource nobody has written a status for is not Current: there must be evidence.
+fn custom_resource(e: &Evidence<'_>) -> Status {
+    let observed = matches!(
+        (e.status.observed_generation, e.generation),
+        (Some(observed), Some(generation)) if observed >= generation
+    );
+    if !observed && !e.written_since {
+        return Status::Unknown;
+    }
+    match condition(e.status, "Ready") {
+        Some(ready) if &*ready.status == "True" => {
+            match (ready.observed_generation, e.generation) {
+                (Some(observed), Some(generation)) if observed < generation => Status::InProgress,
+                _ => Status::Current { since: ready.last_transition },
+            }
+        }
+        Some(_) => Status::InProgress,
+        None => Status::Current { since: None },
+    }
+}
+
+fn deployment(e: &Evidence<'_>) -> Status {
+    if e.status.observed_generation.is_none() {
+        return Status::InProgress;
+    }
+    let progressing = condition(e.status, "Progressing");
+    if let Some(condition) = progressing
+        && &*condition.reason == "ProgressDeadlineExceeded"
+    {
+        return failed(condition);
+    }
+    let wanted = e.spec.replicas.unwrap_or(1);
+    let status = e.status;
+    let (updated, total) = (count(status.updated_replicas), count(status.replicas));
+    let (available, ready) = (count(status.available_replicas), count(status.ready_replicas));
+    // Without a deadline (kubectl sets none, the API server defaults to 600) nobody keeps the condition.
+    let has_no_deadline = e.spec.progress_deadline_seconds == Some(i64::from(i32::MAX));
+    let rolled_out = has_no_deadline
+        || progressing
+            .is_some_and(|c| &*c.status == "True" && &*c.reason == "NewReplicaSetAvailable");
+    let done = updated >= wanted
+        && total <= updated
+        && available >= updated
+        && ready >= wanted
+        && rolled_out
+        && is_true(e, "Available").is_some();
+    when_done(done)
+}
+
+fn replica_set(e: &Evidence<'_>) -> Status {
+    let wanted = e.spec.replicas.unwrap_or(1);
+    let done = e.status.observed_generation.is_some()
+        && is_true(e, "ReplicaFailure").is_none()
+        && count(e.status.replicas) == wanted
+        && count(e.status.available_replicas) >= wanted
+        && count(e.status.ready_replicas) >= wanted;
+    when_done(done)
+}
+
+fn stateful_set(e: &Evidence<'_>) -> Status {
+    if e.status.observed_generation.is_none() {
+        return Status::InProgress;
+    }
+    // Under OnDelete nothing happens until somebody deletes Pods: nothing to wait for.
+    if e.spec.update_strategy.as_deref() == Some("OnDelete") {
+        return Status::Current { since: None };
+    }
+    let wanted = e.spec.replicas.unwrap_or(1);
+    let status = e.status;
+    if count(status.replicas) != wanted || count(status.ready_replicas) < wanted {
+        return Status::InProgress;
+    }
+    let updated = count(status.updated_replicas);
+    let done = match e.spec.partition {
+        Some(partition) if partition > 0 => updated >= (wanted - partition).max(0),
+        _ => {
+            count(status.current_replicas) >= wanted
+                && status.current_revision == status.update_revision
+        }
+    };
+    when_done(done)
+}
+
+fn daemon_set(e: &Evidence<'_>) -> Status {
+    let (Some(_), Some(desired)) =
+        (e.status.observed_generation, e.status.desired_number_scheduled)
+    else {
+        return Status::InProgress;
+    };
+    let on_delete = e.spec.update_strategy.as_deref() == Some("OnDelete");
+    let done = count(e.status.current_number_scheduled) >= desired
+        && (on_delete || count(e.status.updated_number_scheduled) >= desired)
+        && count(e.status.number_available) >= desired
+        && count(e.status.number_ready) >= desired;
+    when_done(done)
+}
+
+/// Deviation: a running Job has not converged (upstream calls it Current once it has started).
+/// `SuccessCriteriaMet` and `FailureTarget` come first; only `Complete` and `Failed` are verdicts.
+fn job(e: &Evidence<'_>) -> Status {
+    if let Some(condition) = is_true(e, "Failed") {
+        return failed(condition);
+    }
+    if let Some(condition) = is_true(e, "Complete") {
+        return Status::Current { since: condition.last_transition };
+    }
+    when(is_true(e, "Suspended"))
+}
+
+/// Deviations: phase Failed is a failure; a Job's Pod has converged when it succeeded, not when it
+/// was Ready; what cannot be scheduled or started is a [`Problem`], not yet a failure.
+fn pod(e: &Evidence<'_>) -> Status {
+    let finishes =
+        e.of_a_job && e.spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always");
+    match e.status.phase.as_deref() {
+        Some("Succeeded") => Status::Current { since: last_finished(e.status) },
+        Some("Failed") => Status::Failed {
+            reason: pod_failure(e.status),
+            message: "".into(),
+            since: last_finished(e.status),
+        },
+        Some("Running") if !finishes => when(is_true(e, "Ready")),
+        _ => Status::InProgress,
+    }
+}
+
+fn pod_failure(status: &StatusFacts) -> Box<str> {
+    let of_a_container = || {
+        status.containers.iter().filter_map(|c| c.terminated.as_ref()).find(|t| t.exit_code != 0)
+    };
+    match &status.reason {
+        Some(reason) => reason.clone(),
+        None => of_a_container().map_or_else(|| "Failed".into(), |t| t.reason.clone()),
+    }
+}
+
+fn last_finished(status: &StatusFacts) -> Option<Timestamp> {
+    status.containers.iter().filter_map(|c| c.terminated.as_ref()?.finished).max()
+}
+
+fn service(e: &Evidence<'_>) -> Status {
+    let waits = e.spec.service_type.as_deref() == Some("LoadBalancer") && !e.status.has_ingress;
+    when_done(!waits)
+}
+
+fn crd(e: &Evidence<'_>) -> Status {
+    match condition(e.status, "NamesAccepted") {
+        Some(condition) if &*condition.status == "False" => failed(condition),
+        _ => when(is_true(e, "Established")),
+    }
+}
+
+fn observed(e: &Evidence<'_>) -> Status {
+    when_done(e.status.observed_generation.is_some())
+}
+
+fn by_phase(e: &Evidence<'_>, current: &str) -> Status {
+    when_done(e.status.phase.as_deref() == Some(current))
+}
+
+/// Current since the condition turned, in progress without it.
+fn when(condition: Option<&Condition>) -> Status {
+    condition.map_or(Status::InProgress, |c| Status::Current { since: c.last_transition })
+}
+
+fn when_done(done: bool) -> Status {
+    if done { Status::Current { since: None } } else { Status::InProgress }
+}
+
+fn failed(condition: &Condition) -> Status {
+    Status::Failed {
+        reason: condition.reason.clone(),
+        message: condition.message.clone(),
+        since: condition.last_transition,
+    }
+}
+
+fn count(value: Option<i64>) -> i64 {
+    value.unwrap_or(0)
+}
+
+fn is_true<'a>(e: &Evidence<'a>, kind: &str) -> Option<&'a Condition> {
+    condition(e.status, kind).filter(|condition| &*condition.status == "True")
+}
+
+pub fn condition<'a>(status: &'a StatusFacts, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| &*condition.kind == kind)
+}
+
+/// Waiting reasons of containers that do not pass by themselves.
+const WAITING_PROBLEMS: &[&str] = &[
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+];
+
+/// What a status says of why it does not go on.
+pub fn problem(kind: &GroupKind, status: &StatusFacts) -> Option<Problem> {
+    if kind.is("", "Pod") {
+        let unschedulable = condition(status, "PodScheduled")
+            .filter(|c| &*c.status == "False" && &*c.reason == "Unschedulable");
+        if let Some(condition) = unschedulable {
+            return Some(of_condition(condition));
+        }
+        return status.containers.iter().find_map(of_container);
+    }
+    condition(status, "ReplicaFailure").filter(|c| &*c.status == "True").map(of_condition)
+}
+
+fn of_condition(condition: &Condition) -> Problem {
+    Problem {
+        reason: condition.reason.clone(),
+        message: condition.message.clone(),
+        container: "".into(),
+        since: condition.last_transition,
+    }
+}
+
+fn of_container(container: &Container) -> Option<Problem> {
+    let (reason, message) = container.waiting.as_ref()?;
+    WAITING_PROBLEMS.contains(&&**reason).then(|| Problem {
+        // The kubelet goes to and fro between the two; the problem is one.
+        reason: if &**reason == "ErrImagePull" {
+            "ImagePullBackOff".into()
+        } else {
+            reason.clone()
+        },
+        message: message.clone(),
+        container: container.name.clone(),
+        since: None,
+    })
+}
+
+/// Whether what a problem blocks has come true. Until then it lasts: a restart does not end a
+/// CrashLoopBackOff.
+pub fn is_over(problem: &Problem, status: &StatusFacts) -> bool {
+    if problem.container.is_empty() {
+        return match condition(status, "PodScheduled") {
+            Some(scheduled) => &*scheduled.status == "True",
+            None => condition(status, "ReplicaFailure").is_none_or(|c| &*c.status != "True"),
+        };
+    }
+    let Some(container) = status.containers.iter().find(|c| c.name == problem.container) else {
+        return false;
+    };
+    match &*problem.reason {
+        "CrashLoopBackOff" => {
+            container.ready
+                || (container.init
+                    && container.terminated.as_ref().is_some_and(|t| t.exit_code == 0))
+        }
+        _ => container.running_since.is_some() || container.terminated.is_some(),
+    }
+}
+
+/// How far a rollout has come, as counters of which each only counts when it exceeds its highest.
+pub fn progress(kind: &GroupKind, status: &StatusFacts) -> [i64; 4] {
+    if kind.is("", "Pod") {
+        let conditions = status.conditions.iter().filter(|c| &*c.status == "True").count();
+        return [i64::try_from(conditions).unwrap_or(0), 0, 0, 0];
+    }
+    [
+        count(status.updated_replicas.or(status.updated_number_scheduled)),
+        count(status.ready_replicas.or(status.number_ready)),
+        count(status.available_replicas.or(status.number_available)),
+        count(status.succeeded),
+    ]
+}

@@ -1,0 +1,304 @@
+//! Tells changes as spans: names, extents, attributes, links (contract: §2, §6).
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    change::{Change, Decided, Details, Judged, Lineage},
+    converge::{Ended, Outcome, Trouble},
+    id::{ChangeKey, Ids},
+    kind,
+    link::{self, flag, int, text},
+    span::{Attribute, Link, Role, Span, SpanEvent, SpanStatus, Value},
+    time::Timestamp,
+    tracked::Tracked,
+};
+
+/// A head's change span: there is nothing in it but that it happened.
+const MOMENT: Duration = Duration::from_micros(1);
+/// Every other span lasts this long at least: Jaeger warns on less.
+const SHORTEST: Duration = Duration::from_micros(2);
+const MAX_LINKS: usize = 16;
+
+/// Everything a span is told from.
+pub(super) struct Teller<'a> {
+    pub(super) ids: &'a Ids,
+    pub(super) object: &'a Tracked,
+    pub(super) change: &'a Change,
+    pub(super) decided: &'a Decided,
+    pub(super) service: Arc<str>,
+}
+
+impl Teller<'_> {
+    /// The change span: of a head at once (`ended` where it is over when seen), of a caused change
+    /// at its outcome.
+    pub(super) fn change(
+        &self,
+        details: &Details,
+        ended: Option<&Ended>,
+        events: Vec<SpanEvent>,
+    ) -> Span {
+        let mut attributes = self.object_attributes();
+        let object = &self.object.object;
+        attributes.push(text("k8s.object.uid", &object.uid.to_string()));
+        attributes.push(text("k8s.object.api_version", &self.object.api_version));
+        attributes
+            .push(text("k8s.object.resource_version", &self.change.resource_version.to_string()));
+        attributes.extend(owner_names(self.decided.lineage.as_ref()));
+        attributes.extend(self.step_attributes());
+        attributes.extend(detail_attributes(self.change, details));
+        let is_head = self.decided.parent.is_none();
+        let mut links = details.links.clone();
+        if !is_head {
+            links.extend(details.late_links.iter().cloned());
+        }
+        let extent = match ended {
+            Some(ended) if !is_head => self.until(ended.at),
+            _ => MOMENT,
+        };
+        let mut span = self.span(Role::Change, self.change.key.verb.name(), extent, attributes);
+        span.parent = self.decided.parent;
+        span.origin(details.joined_origin.or(self.decided.origin));
+        span.link_all(links);
+        if let Some(ended) = ended {
+            span.end_as(ended, details.reason.as_deref());
+        } else if let Some(reason) = &details.reason {
+            span.attributes.push(text("spanlink.reason", reason));
+        }
+        span.events = within(events, span.start, span.end);
+        span
+    }
+
+    /// A head's road to its outcome.
+    pub(super) fn reconcile(
+        &self,
+        details: &Details,
+        ended: &Ended,
+        events: Vec<SpanEvent>,
+    ) -> Span {
+        let mut attributes = self.object_attributes();
+        attributes.extend(self.step_attributes());
+        let mut span = self.span(Role::Reconcile, "reconcile", self.until(ended.at), attributes);
+        span.parent = Some(self.decided.span_id);
+        span.origin(self.decided.origin);
+        span.link_all(details.late_links.clone());
+        span.end_as(ended, None);
+        span.events = within(events, span.start, span.end);
+        span
+    }
+
+    /// A convergence after the verdict.
+    pub(super) fn late(&self, at: Timestamp) -> Span {
+        let mut attributes = self.object_attributes();
+        attributes.extend(self.step_attributes());
+        let mut span = self.span(Role::Late, "late", SHORTEST, attributes);
+        span.parent = Some(self.decided.span_id);
+        span.start = at.max(self.change.at);
+        span.end = span.start.plus(SHORTEST);
+        span.origin(self.decided.origin);
+        span
+    }
+
+    /// A problem that has held: under its trace's head, one for all that the same change caused.
+    pub(super) fn stuck(&self, shared: &ChangeKey, trouble: &Trouble, after: Duration) -> Span {
+        let reason = &trouble.problem.reason;
+        let mut attributes = self.object_attributes();
+        attributes.push(text("error.type", reason));
+        attributes.push(text("spanlink.reason", reason));
+        if !trouble.problem.container.is_empty() {
+            attributes.push(text("k8s.container.name", &trouble.problem.container));
+        }
+        let mut span = self.span(Role::Stuck, "stuck", SHORTEST, attributes);
+        span.span_id = self.ids.span(shared, Role::Stuck, reason);
+        span.parent = Some(self.decided.head);
+        span.start = trouble.since.plus(after).max(self.change.at);
+        span.end = span.start.plus(SHORTEST);
+        span.origin(self.decided.origin);
+        let message: &str =
+            if trouble.problem.message.is_empty() { reason } else { &trouble.problem.message };
+        span.status = SpanStatus::Error(message.into());
+        span
+    }
+
+    fn span(&self, role: Role, verb: &str, extent: Duration, attributes: Vec<Attribute>) -> Span {
+        let object = &self.object.object;
+        Span {
+            trace_id: self.decided.trace_id,
+            span_id: self.ids.span(&self.change.key, role, ""),
+            parent: None,
+            role,
+            name: format!("{verb} {}", object.kind.kind).into(),
+            service: Arc::clone(&self.service),
+            object: object.clone(),
+            start: self.change.at,
+            end: self.change.at.plus(extent),
+            attributes,
+            links: Vec::new(),
+            dropped_links: 0,
+            events: Vec::new(),
+            status: SpanStatus::Unset,
+        }
+    }
+
+    fn until(&self, end: Timestamp) -> Duration {
+        end.since(self.change.at).max(SHORTEST)
+    }
+
+    fn object_attributes(&self) -> Vec<Attribute> {
+        let object = &self.object.object;
+        let mut attributes = Vec::with_capacity(24);
+        if let Some(namespace) = &object.namespace {
+            attributes.push(text("k8s.namespace.name", namespace));
+        }
+        if let Some(key) = kind::name_attribute(&object.kind) {
+            attributes.push(text(key, &object.name));
+        }
+        attributes.push(text("k8s.object.kind", &object.kind.kind));
+        attributes.push(text("k8s.object.name", &object.name));
+        attributes
+    }
+
+    fn step_attributes(&self) -> impl Iterator<Item = Attribute> {
+        let verb = text("spanlink.verb", self.change.key.verb.name());
+        let generation = self.change.generation.map(|g| int("spanlink.generation", g));
+        [verb].into_iter().chain(generation)
+    }
+}
+
+impl Span {
+    fn origin(&mut self, origin: Option<super::span::TraceId>) {
+        self.attributes
+            .extend(origin.map(|origin| text("spanlink.origin.trace_id", &origin.to_string())));
+    }
+
+    fn link_all(&mut self, mut links: Vec<Link>) {
+        let dropped = links.len().saturating_sub(MAX_LINKS);
+        links.truncate(MAX_LINKS);
+        self.dropped_links = u32::try_from(dropped).unwrap_or(u32::MAX);
+        self.links = links;
+    }
+
+    fn end_as(&mut self, ended: &Ended, other_reason: Option<&str>) {
+        self.attributes.push(text("spanlink.outcome", ended.outcome.name()));
+        let reason = if ended.reason.is_empty() { other_reason } else { Some(&*ended.reason) };
+        self.attributes.extend(reason.map(|reason| text("spanlink.reason", reason)));
+        match ended.outcome {
+            Outcome::Failed => {
+                self.attributes.push(text("error.type", &ended.reason));
+                let message: &str =
+                    if ended.message.is_empty() { &ended.reason } else { &ended.message };
+                self.status = SpanStatus::Error(message.into());
+            }
+            Outcome::TimedOut => {
+                self.attributes.push(text("error.type", "timeout"));
+                self.status = SpanStatus::Error("no verdict before the deadline".into());
+            }
+            Outcome::Converged
+            | Outcome::Superseded
+            | Outcome::Deleted
+            | Outcome::Paused
+            | Outcome::Unknown => {}
+        }
+    }
+}
+
+/// The names of the owners up to the head, by their semantic convention: `k8s.deployment.name=web`
+/// finds its Pods too. The nearest of a kind counts.
+fn owner_names(lineage: Option<&Arc<Lineage>>) -> Vec<Attribute> {
+    let mut names: Vec<Attribute> = Vec::new();
+    let mut at = lineage;
+    while let Some(owner) = at {
+        if let Some(key) = kind::name_attribute(&owner.kind)
+            && !names.iter().any(|name| name.key == key)
+            && key != "k8s.namespace.name"
+        {
+            names.push(text(key, &owner.name));
+        }
+        at = owner.above.as_ref();
+    }
+    names
+}
+
+fn detail_attributes(change: &Change, details: &Details) -> Vec<Attribute> {
+    let mut attributes = vec![text("spanlink.change.scope", change.scope.name())];
+    if !details.fields.is_empty() {
+        let fields = Value::Texts(details.fields.clone());
+        attributes.push(Attribute { key: "spanlink.change.fields".into(), value: fields });
+    }
+    if details.missed > 0 {
+        attributes.push(int("spanlink.change.missed_generations", details.missed));
+    }
+    if details.rewound {
+        attributes.push(flag("spanlink.change.rewound"));
+    }
+    if let Some(manager) = &details.manager {
+        attributes.push(text("spanlink.change.manager", &manager.name));
+        attributes.push(text("spanlink.change.operation", &manager.operation));
+        if !manager.subresource.is_empty() {
+            attributes.push(text("spanlink.change.subresource", &manager.subresource));
+        }
+    }
+    attributes.push(text("spanlink.time.source", change.source.name()));
+    attributes.extend(context_attributes(details));
+    attributes.extend(owner_attributes(details));
+    attributes
+}
+
+/// Link attributes are invisible in most UIs: the first context is mirrored.
+fn context_attributes(details: &Details) -> Vec<Attribute> {
+    let (Some(context), Some(judged)) = (&details.context, details.judged) else {
+        return Vec::new();
+    };
+    let mut attributes = vec![
+        text("spanlink.context.trace_id", &context.trace_id.to_string()),
+        text("spanlink.context.span_id", &context.span_id.to_string()),
+    ];
+    match judged {
+        Judged::Stale => attributes.push(flag("spanlink.context.stale")),
+        Judged::Revived => attributes.push(flag("spanlink.context.revived")),
+        Judged::Fresh => {
+            if details.joined_origin.is_some() {
+                attributes.push(flag("spanlink.context.joined"));
+            }
+        }
+        Judged::Inherited => {}
+    }
+    attributes
+}
+
+fn owner_attributes(details: &Details) -> Vec<Attribute> {
+    let Some(owner) = &details.owner else { return Vec::new() };
+    let mut attributes = vec![
+        text("spanlink.owner.kind", &owner.kind.kind),
+        text("spanlink.owner.name", &owner.name),
+        text("spanlink.owner.uid", &owner.uid.to_string()),
+    ];
+    attributes.extend(owner.generation.map(|g| int("spanlink.owner.generation", g)));
+    if owner.settled {
+        attributes.push(flag("spanlink.owner.settled"));
+    }
+    if let Some((trace_id, span_id)) = owner.ids {
+        attributes.push(text("spanlink.owner.trace_id", &trace_id.to_string()));
+        attributes.push(text("spanlink.owner.span_id", &span_id.to_string()));
+    }
+    attributes
+}
+
+/// Events lie inside their span.
+fn within(events: Vec<SpanEvent>, start: Timestamp, end: Timestamp) -> Vec<SpanEvent> {
+    let inside = |event: SpanEvent| SpanEvent { at: event.at.clamp(start, end), ..event };
+    events.into_iter().map(inside).collect()
+}
+
+/// The links of a change span, in the contract's order: context, owner, supersedes.
+pub(super) fn change_links(object: &Tracked, details: &Details, is_head: bool) -> Vec<Link> {
+    let joined = details.joined_origin.is_some();
+    let context = details
+        .context
+        .as_ref()
+        .zip(details.judged)
+        .map(|(context, judged)| link::context_link(context, judged, joined));
+    let owner = details.owner.as_ref().filter(|_| is_head).and_then(link::owner_link);
+    let supersedes =
+        details.supersedes.as_ref().map(|older| link::supersedes_link(&object.object, older));
+    context.into_iter().chain(owner).chain(supersedes).collect()
+}

@@ -1,0 +1,238 @@
+//! Holds what is known and leads every notice through: detect, decide, converge, tell.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    change::{Change, Scope},
+    id::{ChangeKey, Ids, Verb},
+    object::{GroupKind, Uid},
+    observation::{Notice, WatchId, Watched},
+    output::Output,
+    rules::Rules,
+    span::SpanId,
+    time::Timestamp,
+    tracked::{MAX_CHANGES, Tracked},
+};
+
+/// Children of a change that is no longer in flight can arrive this much later.
+pub(super) const STRAGGLERS: Duration = Duration::from_mins(1);
+
+/// The state of the trace. Everything that happens comes in through [`Tracer::notice`] and
+/// [`Tracer::expire`]; everything that follows is returned.
+#[derive(Debug)]
+pub struct Tracer {
+    pub(super) rules: Rules,
+    pub(super) ids: Ids,
+    pub(super) watches: BTreeMap<WatchId, Watch>,
+    pub(super) objects: HashMap<Uid, Tracked>,
+    pub(super) namespaces: HashMap<Arc<str>, Uid>,
+    pub(super) timers: BTreeSet<(Timestamp, Uid)>,
+    pub(super) stuck_told: HashMap<SpanId, Timestamp>,
+    pub(super) out: Output,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) watched: Watched,
+    /// Everything up to this resourceVersion has been delivered.
+    pub(super) delivered: u64,
+    /// Lists that are complete.
+    pub(super) rounds: u32,
+    pub(super) state: Connection,
+    /// Changes whose cause is not decided, in resourceVersion order.
+    pub(super) undecided: BTreeMap<(u64, u64), ChangeKey>,
+    pub(super) sequence: u64,
+}
+
+/// Whether the absence of news from a watch means anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// Listing, or cut off, since then.
+    Away {
+        since: Timestamp,
+    },
+    /// Connected again; a backlog may be coming, last heard then.
+    CatchingUp {
+        heard: Timestamp,
+    },
+    Live {
+        since: Timestamp,
+    },
+}
+
+impl Tracer {
+    pub fn new(rules: Rules, ids: Ids) -> Self {
+        Self {
+            rules,
+            ids,
+            watches: BTreeMap::new(),
+            objects: HashMap::new(),
+            namespaces: HashMap::new(),
+            timers: BTreeSet::new(),
+            stuck_told: HashMap::new(),
+            out: Output::default(),
+        }
+    }
+
+    /// A watch begins; its objects are unknown until its first list is complete.
+    pub fn open(&mut self, id: WatchId, watched: Watched, at: Timestamp) {
+        let watch = Watch {
+            watched,
+            delivered: 0,
+            rounds: 0,
+            state: Connection::Away { since: at },
+            undecided: BTreeMap::new(),
+            sequence: 0,
+        };
+        self.watches.insert(id, watch);
+    }
+
+    /// A recording without any list starts empty: what comes is new.
+    pub fn open_empty(&mut self, id: WatchId, watched: Watched, at: Timestamp) {
+        self.open(id, watched, at);
+        self.connection(id, Connection::Live { since: at });
+    }
+
+    /// The kind is served no more: its objects are forgotten, their deletions were told before.
+    pub fn close(&mut self, id: WatchId, now: Timestamp) -> Output {
+        self.watches.remove(&id);
+        let gone: Vec<Uid> = self
+            .objects
+            .iter()
+            .filter(|(_, tracked)| tracked.watch == id)
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in gone {
+            self.forget(&uid);
+        }
+        self.decide(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// A watch said something: what was due before has happened before.
+    pub fn notice(&mut self, id: WatchId, notice: Notice) -> Output {
+        self.run_out(notice.at());
+        let at = match notice {
+            Notice::Applied(now) => {
+                let at = self.heard(id, now.at, now.resource_version);
+                self.apply(id, &now, false);
+                at
+            }
+            Notice::Listed(now) => {
+                let at = now.at;
+                self.apply(id, &now, true);
+                at
+            }
+            Notice::Deleted(now) => {
+                let at = self.heard(id, now.at, now.resource_version);
+                self.delete(id, &now);
+                at
+            }
+            Notice::Reset { at, resource_version } => {
+                self.reset(id, at, resource_version);
+                self.heard(id, at, resource_version)
+            }
+            Notice::Bookmark { at, resource_version } => self.heard(id, at, resource_version),
+            Notice::Interrupted { at } => {
+                self.connection(id, Connection::Away { since: at });
+                at
+            }
+            Notice::Resumed { at } => {
+                self.connection(id, Connection::CatchingUp { heard: at });
+                at
+            }
+        };
+        self.decide(at);
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Self::expire`] has something to do next.
+    pub fn next(&self) -> Option<Timestamp> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let waits = self.watches.values().filter_map(|watch| {
+            let key = watch.undecided.values().next()?;
+            self.waits_until(key)
+        });
+        waits.chain(timer).min()
+    }
+
+    /// Time has come to `now`.
+    pub fn expire(&mut self, now: Timestamp) -> Output {
+        self.run_out(now);
+        std::mem::take(&mut self.out)
+    }
+
+    fn run_out(&mut self, now: Timestamp) {
+        self.decide(now);
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now
+            && let Some((at, uid)) = self.timers.pop_first()
+        {
+            self.ring(&uid, at);
+        }
+    }
+
+    /// Nothing is open and nothing undecided: no more spans will come of what was seen.
+    pub fn is_settled(&self) -> bool {
+        self.watches.values().all(|watch| watch.undecided.is_empty())
+            && self
+                .objects
+                .values()
+                .all(|known| known.changes.iter().all(|change| !change.convergence.is_open()))
+    }
+
+    /// Convergences that have not ended, by kind: a gauge for `/metrics`.
+    pub fn open_convergences(&self) -> HashMap<&GroupKind, i64> {
+        let mut open = HashMap::new();
+        for tracked in self.objects.values() {
+            let count = tracked.changes.iter().filter(|c| c.convergence.is_open()).count();
+            if count > 0 {
+                *open.entry(&tracked.object.kind).or_default() += i64::try_from(count).unwrap_or(0);
+            }
+        }
+        open
+    }
+
+    /// Objects known, by kind: a gauge for `/metrics`.
+    pub fn known_objects(&self) -> HashMap<&GroupKind, i64> {
+        let mut known = HashMap::new();
+        for tracked in self.objects.values().filter(|tracked| tracked.gone.is_none()) {
+            *known.entry(&tracked.object.kind).or_default() += 1;
+        }
+        known
+    }
+}
+
+/// Forgets changes that can be nobody's cause any more and have nothing left to tell.
+pub(super) fn prune(known: &mut Tracked, now: Timestamp) {
+    let newest = newest_of_spec(known);
+    let keeps_newest = !known.object.kind.is("", "Pod");
+    let mut at = 0;
+    known.changes.retain(|change| {
+        let is_newest = keeps_newest && newest == Some(at);
+        at += 1;
+        is_newest || must_stay(change) || change.received.plus(STRAGGLERS) > now
+    });
+    while known.changes.len() >= MAX_CHANGES {
+        let Some(at) = known.changes.iter().position(|c| c.details.is_none()) else { break };
+        known.changes.remove(at);
+    }
+}
+
+fn newest_of_spec(known: &Tracked) -> Option<usize> {
+    known.changes.iter().rposition(|c| c.scope == Scope::Spec && c.key.verb != Verb::Delete)
+}
+
+pub(super) fn must_keep(known: &Tracked, at: usize, change: &Change) -> bool {
+    let is_newest = !known.object.kind.is("", "Pod") && newest_of_spec(known) == Some(at);
+    is_newest || must_stay(change)
+}
+
+/// In flight, undecided, or not over.
+fn must_stay(change: &Change) -> bool {
+    change.until.is_none() || change.decided.is_none() || !change.convergence.is_over()
+}

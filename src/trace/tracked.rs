@@ -1,0 +1,194 @@
+//! What is kept of an object: hundreds of bytes, never its body.
+
+use std::sync::Arc;
+
+use super::{
+    change::{Change, ContextValue, Scope},
+    content::Digest,
+    context::TraceContext,
+    id::ChangeKey,
+    object::ObjectRef,
+    observation::{Body, Observation, OwnerReference, Revision, SpecFacts, StatusFacts, WatchId},
+    time::Timestamp,
+};
+
+/// Context values remembered an object, the oldest forgotten first.
+const MAX_VALUES: usize = 32;
+/// Changes kept an object: causes in flight, open convergences, and the newest.
+pub(super) const MAX_CHANGES: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub(super) object: ObjectRef,
+    pub(super) watch: WatchId,
+    /// The list it was last in, or the one it appeared after.
+    pub(super) round: u32,
+    pub(super) resource_version: u64,
+    pub(super) generation: Option<i64>,
+    /// 0, or the resourceVersion of the first observation after a rewind.
+    pub(super) epoch: u64,
+    pub(super) api_version: Box<str>,
+    pub(super) created: Option<Timestamp>,
+    pub(super) owner: Option<OwnerReference>,
+    pub(super) digest: Digest,
+    pub(super) template: Option<Digest>,
+    pub(super) leaves: Box<[u32]>,
+    pub(super) annotations_fingerprint: u64,
+    pub(super) revision: Revision,
+    pub(super) spec: SpecFacts,
+    pub(super) is_terminating: bool,
+    /// The generation of the last change, start-up included: what the status is compared with.
+    pub(super) target: Option<i64>,
+    /// As last observed: Current with evidence.
+    pub(super) was_current: bool,
+    pub(super) status_fingerprint: u64,
+    /// When its status was last written, as far as was seen.
+    pub(super) status_written: Timestamp,
+    pub(super) has_replicas: bool,
+    pub(super) disruption: Option<Box<str>>,
+    pub(super) update_revision: Option<Box<str>>,
+    pub(super) contexts: Contexts,
+    /// Who writes the status of a custom resource: its controller's name.
+    pub(super) service: Option<Arc<str>>,
+    /// In resourceVersion order.
+    pub(super) changes: Vec<Change>,
+    /// Gone since: kept as a cause only.
+    pub(super) gone: Option<Timestamp>,
+    pub(super) timer: Option<Timestamp>,
+}
+
+/// What an object's context annotation has been.
+#[derive(Debug, Default)]
+pub(super) struct Contexts {
+    /// As written, valid or not.
+    pub(super) written: Option<ContextValue>,
+    /// Where it is valid.
+    pub(super) current: Option<(ContextValue, TraceContext)>,
+    /// When the current value appeared, in API time.
+    pub(super) since: Option<Timestamp>,
+    /// The resourceVersion it was first seen at.
+    pub(super) since_version: u64,
+    /// Carried as fresh by a spec change or a delete, or there at start-up.
+    used: Vec<ContextValue>,
+    /// Whatever was on it or in its templates: its children's copies are inherited.
+    seen: Vec<ContextValue>,
+    /// What the last spec change had.
+    pub(super) last: Option<ContextValue>,
+}
+
+impl Contexts {
+    pub(super) fn is_used(&self, value: ContextValue) -> bool {
+        self.used.contains(&value)
+    }
+
+    pub(super) fn was_seen(&self, value: ContextValue) -> bool {
+        self.seen.contains(&value)
+    }
+
+    pub(super) fn note_used(&mut self, value: ContextValue) {
+        remember(&mut self.used, value);
+    }
+
+    pub(super) fn note_seen(&mut self, value: ContextValue) {
+        remember(&mut self.seen, value);
+    }
+}
+
+fn remember(values: &mut Vec<ContextValue>, value: ContextValue) {
+    if values.contains(&value) {
+        return;
+    }
+    if values.len() >= MAX_VALUES {
+        values.remove(0);
+    }
+    values.push(value);
+}
+
+impl Tracked {
+    /// From a first observation, which must have a body.
+    pub(super) fn new(watch: WatchId, round: u32, now: &Observation, body: &Body) -> Self {
+        let mut tracked = Self {
+            object: now.object.clone(),
+            watch,
+            round,
+            resource_version: now.resource_version,
+            generation: now.generation,
+            epoch: 0,
+            api_version: body.api_version.clone(),
+            created: body.created,
+            owner: None,
+            digest: Digest::default(),
+            template: None,
+            leaves: Box::default(),
+            annotations_fingerprint: 0,
+            revision: Revision::default(),
+            spec: SpecFacts::default(),
+            is_terminating: false,
+            target: now.generation,
+            was_current: false,
+            status_fingerprint: now.status_fingerprint,
+            status_written: body.created.unwrap_or(now.at),
+            has_replicas: false,
+            disruption: None,
+            update_revision: None,
+            contexts: Contexts::default(),
+            service: None,
+            changes: Vec::new(),
+            gone: None,
+            timer: None,
+        };
+        tracked.read_body(body);
+        tracked
+    }
+
+    /// Takes over what seldom changes.
+    pub(super) fn read_body(&mut self, body: &Body) {
+        self.owner = body.owners.iter().find(|owner| owner.controller).cloned();
+        self.digest = body.content.digest;
+        self.template = body.content.template;
+        self.leaves = super::detect::leaves_of(&body.content);
+        self.annotations_fingerprint = body.annotations_fingerprint;
+        self.revision = body.revision.clone();
+        self.spec = body.spec.clone();
+        self.is_terminating = body.deletion.is_some();
+    }
+
+    /// Takes over what a status says besides being current or not.
+    pub(super) fn read_status(&mut self, now: &Observation) {
+        if self.status_fingerprint != now.status_fingerprint {
+            self.status_fingerprint = now.status_fingerprint;
+            self.status_written = now.at;
+        }
+        let facts: &StatusFacts = &now.status;
+        self.has_replicas = facts.replicas.unwrap_or(0) > 0;
+        self.disruption = super::status::condition(facts, "DisruptionTarget")
+            .filter(|condition| &*condition.status == "True")
+            .map(|condition| condition.reason.clone());
+        if facts.update_revision != self.update_revision {
+            self.update_revision.clone_from(&facts.update_revision);
+        }
+    }
+
+    pub(super) fn change_mut(&mut self, key: &ChangeKey) -> Option<&mut Change> {
+        self.changes.iter_mut().find(|change| change.key == *key)
+    }
+
+    pub(super) fn change(&self, key: &ChangeKey) -> Option<&Change> {
+        self.changes.iter().find(|change| change.key == *key)
+    }
+
+    /// The newest change of the spec below a resourceVersion that has been decided.
+    pub(super) fn newest_below(&self, resource_version: u64) -> Option<&Change> {
+        self.changes.iter().rev().find(|change| {
+            change.resource_version < resource_version
+                && change.scope == Scope::Spec
+                && change.key.verb != super::id::Verb::Delete
+                && change.decided.is_some()
+        })
+    }
+
+    /// Its own delete, once decided.
+    pub(super) fn deletion(&self) -> Option<&Change> {
+        self.changes.iter().find(|change| change.key.verb == super::id::Verb::Delete)
+    }
+}

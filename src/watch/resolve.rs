@@ -1,0 +1,170 @@
+//! Finds out what configured kinds are on this server, now and as kinds come and go.
+
+use kube::{
+    Client,
+    discovery::{Discovery, Scope, verbs},
+};
+
+use crate::{
+    config::settings::{KindSelector, KindSettings},
+    trace::{kind::is_built_in, object::GroupKind},
+};
+
+/// A kind as the server serves it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Resolved {
+    pub kind: GroupKind,
+    pub version: String,
+    pub plural: String,
+    pub namespaced: bool,
+}
+
+impl Resolved {
+    /// `deployments.apps`, `pods`: how recordings name a watch.
+    pub fn name(&self) -> String {
+        if self.kind.group.is_empty() {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.kind.group)
+        }
+    }
+
+    pub fn api_version(&self) -> String {
+        if self.kind.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.kind.group, self.version)
+        }
+    }
+
+    /// The path to list and watch at.
+    pub fn path(&self, namespace: Option<&str>) -> String {
+        let root = if self.kind.group.is_empty() { "/api/" } else { "/apis/" };
+        match namespace {
+            Some(namespace) => {
+                format!("{root}{}/namespaces/{namespace}/{}", self.api_version(), self.plural)
+            }
+            None => format!("{root}{}/{}", self.api_version(), self.plural),
+        }
+    }
+}
+
+/// A kind nobody can ever install: a mistake in the configuration.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UnknownKind {
+    #[error("unknown kind {wanted}{}", suggestion(.nearest.as_ref()))]
+    Kind { wanted: String, nearest: Option<String> },
+    #[error("kind {wanted} cannot be watched")]
+    NotWatchable { wanted: String },
+}
+
+fn suggestion(nearest: Option<&String>) -> String {
+    nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
+}
+
+/// All that the server serves.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Served {
+    kinds: Vec<(Resolved, bool)>,
+}
+
+impl Served {
+    /// Two requests.
+    pub(super) async fn discover(client: &Client) -> kube::Result<Self> {
+        let discovery = Discovery::new(client.clone()).run_aggregated().await?;
+        let mut kinds = Vec::new();
+        for group in discovery.groups() {
+            // The preferred version first.
+            let mut versions: Vec<&str> = group.versions().collect();
+            let preferred = group.preferred_version_or_latest();
+            versions.sort_by_key(|version| *version != preferred);
+            for version in versions {
+                for (resource, capabilities) in group.versioned_resources(version) {
+                    let resolved = Resolved {
+                        kind: GroupKind::new(&resource.group, &resource.kind),
+                        version: resource.version,
+                        plural: resource.plural,
+                        namespaced: capabilities.scope == Scope::Namespaced,
+                    };
+                    let watchable = capabilities.supports_operation(verbs::WATCH);
+                    kinds.push((resolved, watchable));
+                }
+            }
+        }
+        Ok(Self { kinds })
+    }
+
+    /// The kinds a configured entry means now; none where it is awaited.
+    pub(super) fn resolve(&self, entry: &KindSettings) -> Result<Vec<Resolved>, UnknownKind> {
+        let selector = &entry.selector;
+        let of_group = self.kinds.iter().filter(|(kind, _)| {
+            *kind.kind.group == *selector.group
+                && selector.version.as_ref().is_none_or(|version| *version == kind.version)
+        });
+        let Some(wanted) = &selector.kind else {
+            let mut found: Vec<Resolved> = Vec::new();
+            for (kind, watchable) in of_group {
+                if *watchable && !found.iter().any(|known| known.kind == kind.kind) {
+                    found.push(kind.clone());
+                }
+            }
+            return Ok(found);
+        };
+        let found = of_group.clone().find(|(kind, _)| *kind.kind.kind == **wanted);
+        match found {
+            Some((kind, true)) => Ok(vec![kind.clone()]),
+            Some((_, false)) => Err(UnknownKind::NotWatchable { wanted: text_of(selector) }),
+            None if is_built_in(&GroupKind::new(&selector.group, wanted)) => {
+                Err(UnknownKind::Kind {
+                    wanted: text_of(selector),
+                    nearest: self.nearest(selector),
+                })
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn nearest(&self, selector: &KindSelector) -> Option<String> {
+        let wanted = text_of(selector).to_lowercase();
+        let kind = selector.kind.as_deref().unwrap_or_default().to_lowercase();
+        let names = self.kinds.iter().filter(|(_, watchable)| *watchable).map(|(of, _)| of);
+        // Right but for the group, or a plural: as near as can be.
+        let same =
+            names.clone().find(|of| of.kind.kind.to_lowercase() == kind || of.plural == kind);
+        let near = || {
+            names
+                .map(|of| (strsim::osa_distance(&of.kind.to_string().to_lowercase(), &wanted), of))
+                .min_by_key(|(distance, _)| *distance)
+                .filter(|(distance, _)| *distance <= 4)
+                .map(|(_, of)| of)
+        };
+        same.or_else(near).map(|of| of.kind.to_string())
+    }
+}
+
+/// As it stands in a configuration.
+pub(super) fn text_of(selector: &KindSelector) -> String {
+    let kind = selector.kind.as_deref().unwrap_or("*");
+    match (&selector.version, selector.group.as_str()) {
+        (None, "") => kind.to_owned(),
+        (None, group) => format!("{kind}.{group}"),
+        (Some(version), "") => format!("{version}/{kind}"),
+        (Some(version), group) => format!("{group}/{version}/{kind}"),
+    }
+}
+
+/// For a path or a query parameter.
+pub(super) fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                encoded.extend(char::from_digit(digit.into(), 16).map(|d| d.to_ascii_uppercase()));
+            }
+        }
+    }
+    encoded
+}

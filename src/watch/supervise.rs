@@ -1,0 +1,286 @@
+//! Keeps a watch running for every kind that is configured and served, as kinds come and go.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use kube::Client;
+use tokio::{
+    sync::{mpsc, watch as signal},
+    task::JoinSet,
+    time::sleep,
+};
+use tracing::{info, warn};
+
+use super::{
+    chance::chance,
+    counters::Counters,
+    decode::Decoder,
+    recording::Tap,
+    resolve::{Resolved, Served, UnknownKind, percent_encoded, text_of},
+    state::State,
+    stream::{Contact, Over, Reader},
+};
+use crate::{
+    config::settings::{KindSettings, WatchSettings},
+    metrics::Metrics,
+    trace::{
+        observation::{Notice, WatchId, Watched},
+        time::Timestamp,
+    },
+};
+
+/// How often the server is asked for kinds that are awaited.
+const REDISCOVER: Duration = Duration::from_secs(3);
+
+/// What comes from the watches.
+#[derive(Debug)]
+pub enum FromWatch {
+    Opened(WatchId, Watched),
+    Said(WatchId, Vec<Notice>),
+    /// The kind is served no more.
+    Closed(WatchId),
+}
+
+/// Told of each kind: expected (`false`), its first list complete (`true`).
+pub type Synced = Arc<dyn Fn(&str, bool) + Send + Sync>;
+
+/// Why watching cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    #[error("the API server does not say what it serves")]
+    Discovery(#[source] kube::Error),
+    #[error("the configuration watches what cannot be there")]
+    UnknownKind(#[from] UnknownKind),
+}
+
+/// Everything the watches share.
+pub struct Watches {
+    pub client: Client,
+    pub settings: WatchSettings,
+    pub metrics: Metrics,
+    pub clock: fn() -> Timestamp,
+    pub out: mpsc::Sender<FromWatch>,
+    pub stop: signal::Receiver<bool>,
+    pub synced: Synced,
+    /// Sees raw lines; for recordings.
+    pub tap: Option<Tap>,
+}
+
+/// What one watch covers; the entry of the configuration it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cover {
+    resolved: Resolved,
+    namespace: Option<String>,
+    entry: usize,
+}
+
+impl Cover {
+    /// Whether this watch sees all that the other would.
+    fn holds(&self, other: &Self) -> bool {
+        self.resolved.kind == other.resolved.kind
+            && (self.namespace.is_none() || self.namespace == other.namespace)
+    }
+}
+
+impl Watches {
+    /// Watches until it is stopped. Runs on the caller's runtime.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked at the start, or a kind is configured that can never be.
+    pub async fn run(self) -> Result<(), WatchError> {
+        let served = Served::discover(&self.client).await.map_err(WatchError::Discovery)?;
+        for settings in &self.settings.kinds {
+            served.resolve(settings)?;
+        }
+        let mut stop = self.stop.clone();
+        let mut running = Running::default();
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => {}
+            _unheard = self.keep_watching(served, &mut running) => {}
+        }
+        while running.tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn keep_watching(
+        &self,
+        mut served: Served,
+        running: &mut Running,
+    ) -> Result<(), Unheard> {
+        loop {
+            let awaits = self.open_new(&served, running).await?;
+            let over = tokio::select! {
+                Some(over) = running.tasks.join_next() => over.ok(),
+                () = sleep(rediscovery()), if awaits => None,
+                else => std::future::pending().await,
+            };
+            let missed = match over {
+                Some((_, Over::Stopped)) => continue,
+                Some((id, Over::NotFound(reader))) => Some((id, reader)),
+                None => None,
+            };
+            match Served::discover(&self.client).await {
+                Ok(anew) => served = anew,
+                Err(error) => warn!(%error, "The API server does not say what it serves."),
+            }
+            if let Some((id, reader)) = missed {
+                self.missed(id, reader, &served, running).await?;
+            }
+        }
+    }
+
+    /// Opens a watch for everything that has none. Whether something may still come.
+    async fn open_new(&self, served: &Served, running: &mut Running) -> Result<bool, Unheard> {
+        let mut awaits = false;
+        let entries = || self.settings.kinds.iter().enumerate();
+        // Who names a kind has more to say about it than who names its group.
+        let named = entries().filter(|(_, settings)| settings.selector.kind.is_some());
+        let groups = entries().filter(|(_, settings)| settings.selector.kind.is_none());
+        for (entry, settings) in named.chain(groups) {
+            let found = served.resolve(settings).unwrap_or_else(|error| {
+                warn!(%error, "A kind is served no more that always was.");
+                Vec::new()
+            });
+            awaits |= settings.selector.kind.is_none() || found.is_empty();
+            if found.is_empty() && running.announced.insert(entry) {
+                let kind = text_of(&settings.selector);
+                info!(%kind, "Not served yet; awaited.");
+            }
+            for cover in covers(found, settings, entry) {
+                if !running.covers.values().any(|known| known.holds(&cover)) {
+                    self.open(running, cover, settings).await?;
+                }
+            }
+        }
+        Ok(awaits)
+    }
+
+    /// The server answered 404. If it serves the kind all the same, it was not ready; if in another
+    /// version, the watch goes on with that; if not at all, the watch is over.
+    async fn missed(
+        &self,
+        id: WatchId,
+        mut reader: Box<Reader>,
+        served: &Served,
+        running: &mut Running,
+    ) -> Result<(), Unheard> {
+        let Some(cover) = running.covers.get_mut(&id) else { return Ok(()) };
+        let settings = self.settings.kinds.get(cover.entry);
+        let found = settings.and_then(|settings| served.resolve(settings).ok()).unwrap_or_default();
+        let Some(now) = found.into_iter().find(|now| now.kind == cover.resolved.kind) else {
+            info!(kind = %cover.resolved.kind, "Served no more.");
+            running.covers.remove(&id);
+            return self.out.send(FromWatch::Closed(id)).await.map_err(|_closed| Unheard);
+        };
+        if now != cover.resolved {
+            info!(kind = %now.kind, version = now.version, "Served in another version.");
+            cover.resolved = now.clone();
+            reader.resolved = now;
+            reader.state = State::new();
+        }
+        running.tasks.spawn(async move { (id, reader.run().await) });
+        Ok(())
+    }
+
+    async fn open(
+        &self,
+        running: &mut Running,
+        cover: Cover,
+        settings: &KindSettings,
+    ) -> Result<(), Unheard> {
+        let id = WatchId(running.next);
+        running.next += 1;
+        running.covers.insert(id, cover.clone());
+        let Cover { resolved, namespace, .. } = cover;
+        let name = resolved.kind.to_string();
+        let watched = Watched {
+            kind: resolved.kind.clone(),
+            namespace: namespace.as_deref().map(Into::into),
+        };
+        (self.synced)(&name, false);
+        self.metrics.watch_synced.with_label_values(&[&name]).set(0);
+        let synced = {
+            let (tell, metrics, name) =
+                (Arc::clone(&self.synced), self.metrics.clone(), name.clone());
+            move || {
+                tell(&name, true);
+                metrics.watch_synced.with_label_values(&[&name]).set(1);
+            }
+        };
+        let reader = Box::new(Reader {
+            client: self.client.clone(),
+            id,
+            resolved,
+            namespace,
+            selectors: selectors(settings),
+            decoder: Decoder::new(&self.settings.annotations),
+            counters: Counters::new(&self.metrics, &name),
+            clock: self.clock,
+            tap: self.tap.clone(),
+            out: self.out.clone(),
+            stop: self.stop.clone(),
+            synced: Box::new(synced),
+            state: State::new(),
+            contact: Contact::Present,
+            has_listed: false,
+        });
+        self.out.send(FromWatch::Opened(id, watched)).await.map_err(|_closed| Unheard)?;
+        running.tasks.spawn(async move { (id, reader.run().await) });
+        Ok(())
+    }
+}
+
+/// Nobody listens any more.
+struct Unheard;
+
+#[derive(Default)]
+struct Running {
+    covers: BTreeMap<WatchId, Cover>,
+    tasks: JoinSet<(WatchId, Over)>,
+    /// Entries whose waiting has been told.
+    announced: HashSet<usize>,
+    next: u32,
+}
+
+/// How long until the server is asked again what it serves.
+fn rediscovery() -> Duration {
+    REDISCOVER.mul_f64(1.0 + chance() / 2.0)
+}
+
+async fn stopped(stop: &mut signal::Receiver<bool>) {
+    // A signal nobody can give any more has been given.
+    stop.wait_for(|stop| *stop).await.ok();
+}
+
+/// A watch for each namespace, or one for all.
+fn covers(found: Vec<Resolved>, settings: &KindSettings, entry: usize) -> Vec<Cover> {
+    found
+        .into_iter()
+        .flat_map(|resolved| {
+            let namespaces: Vec<Option<String>> =
+                if resolved.namespaced && !settings.namespaces.is_empty() {
+                    settings.namespaces.iter().cloned().map(Some).collect()
+                } else {
+                    vec![None]
+                };
+            namespaces.into_iter().map(move |namespace| Cover {
+                resolved: resolved.clone(),
+                namespace,
+                entry,
+            })
+        })
+        .collect()
+}
+
+fn selectors(settings: &KindSettings) -> Option<String> {
+    let by_label =
+        settings.label_selector.as_ref().map(|s| format!("labelSelector={}", percent_encoded(s)));
+    let by_field =
+        settings.field_selector.as_ref().map(|s| format!("fieldSelector={}", percent_encoded(s)));
+    let both: Vec<String> = by_label.into_iter().chain(by_field).collect();
+    (!both.is_empty()).then(|| both.join("&"))
+}

@@ -1,0 +1,139 @@
+//! Jaeger: its configuration, and what tests ask it.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{StatusCode, Url};
+use serde_json::{Value, json};
+
+use super::ports;
+
+/// Where Jaeger listens; the same after a restart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    query: u16,
+    query_grpc: u16,
+    otlp_grpc: u16,
+    otlp_http: u16,
+}
+
+impl Ports {
+    pub(crate) fn free() -> Result<Self> {
+        Ok(Self {
+            query: ports::free()?,
+            query_grpc: ports::free()?,
+            otlp_grpc: ports::free()?,
+            otlp_http: ports::free()?,
+        })
+    }
+
+    /// Jaeger as it is without a configuration (all in memory), but for the ports.
+    pub(crate) fn configuration(self) -> String {
+        let listen = |port: u16| json!({ "endpoint": format!("127.0.0.1:{port}") });
+        json!({
+            "service": {
+                "extensions": ["jaeger_storage", "jaeger_query"],
+                "pipelines": { "traces": {
+                    "receivers": ["otlp"],
+                    // Without the batch processor: what was acknowledged can be asked for.
+                    "exporters": ["jaeger_storage_exporter"],
+                } },
+                // Its own metrics would take a fixed port.
+                "telemetry": { "metrics": { "level": "none" } },
+            },
+            "extensions": {
+                "jaeger_storage": { "backends": { "memory": { "memory": { "max_traces": 100_000 } } } },
+                "jaeger_query": {
+                    "storage": { "traces": "memory" },
+                    "http": listen(self.query),
+                    "grpc": listen(self.query_grpc),
+                },
+            },
+            "receivers": { "otlp": { "protocols": {
+                "grpc": listen(self.otlp_grpc),
+                "http": listen(self.otlp_http),
+            } } },
+            "exporters": { "jaeger_storage_exporter": { "trace_storage": "memory" } },
+        })
+        .to_string()
+    }
+}
+
+/// A client of the running Jaeger. Jaeger keeps traces in memory: a restarted one knows none.
+#[derive(Clone, Debug)]
+pub(crate) struct Jaeger {
+    ports: Ports,
+    client: reqwest::Client,
+}
+
+impl Jaeger {
+    pub(crate) fn new(ports: Ports) -> Result<Self> {
+        Ok(Self { ports, client: http_client()? })
+    }
+
+    /// For OTLP over gRPC.
+    pub(crate) fn otlp_grpc(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.otlp_grpc)
+    }
+
+    /// For OTLP over HTTP, without the path `/v1/traces`.
+    pub(crate) fn otlp_http(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.otlp_http)
+    }
+
+    /// The UI and the HTTP API.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.query)
+    }
+
+    /// The names of the services it has seen.
+    pub(crate) async fn services(&self) -> Result<Value> {
+        let answer = self.get("/api/services", &[]).await?;
+        answer.context("Jaeger has no /api/services")
+    }
+
+    /// One trace (`traceID`, `spans`, `processes`), or nothing where Jaeger has no such trace.
+    pub(crate) async fn trace(&self, id: &str) -> Result<Option<Value>> {
+        let traces = self.get(&format!("/api/traces/{id}"), &[]).await?;
+        Ok(traces.and_then(|traces| traces.get(0).cloned()))
+    }
+
+    /// The traces with a span of `service` that has all the `tags`, newest first.
+    pub(crate) async fn find(&self, service: &str, tags: &[(&str, &str)]) -> Result<Vec<Value>> {
+        let tags: serde_json::Map<String, Value> =
+            tags.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let tags = Value::Object(tags).to_string();
+        let query =
+            [("service", service), ("tags", &tags), ("limit", "1000"), ("lookback", "custom")];
+        match self.get("/api/traces", &query).await? {
+            Some(Value::Array(traces)) => Ok(traces),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The `data` of an answer; nothing where Jaeger says 404.
+    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<Value>> {
+        let mut url = Url::parse(&self.url()).context("make Jaeger's URL")?;
+        url.set_path(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let answer = self.client.get(url.clone()).send().await;
+        let answer = answer.with_context(|| format!("GET {url}"))?;
+        let status = answer.status();
+        let body = answer.bytes().await.with_context(|| format!("read the answer to GET {url}"))?;
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let text = String::from_utf8_lossy(&body);
+        ensure!(status.is_success(), "Jaeger answered GET {url} with {status}: {text}");
+        let mut body: Value =
+            serde_json::from_slice(&body).with_context(|| format!("read {text} as JSON"))?;
+        Ok(body.get_mut("data").map(Value::take))
+    }
+}
+
+/// A client for plain HTTP on this machine.
+pub(crate) fn http_client() -> Result<reqwest::Client> {
+    // reqwest wants a TLS provider even where no TLS is spoken; a second installation is no harm.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder().no_proxy().build().context("make an HTTP client")
+}

@@ -1,0 +1,115 @@
+//! Configuration files: what is read, and what people are told when it is wrong.
+
+use std::{fs, path::Path, time::Duration};
+
+use expect_test::{Expect, expect};
+use spanlink::config::settings::{Protocol, Settings};
+
+fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn load(yaml: &str) -> Result<Settings, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spanlink.yaml");
+    fs::write(&path, yaml).unwrap();
+    Settings::load(Some(&path), []).map_err(|error| {
+        error
+            .to_string()
+            .replace(&folder.path().display().to_string(), "")
+            .replace("/spanlink", "spanlink")
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads as a table")]
+fn refuses(yaml: &str, message: Expect) {
+    message.assert_eq(&load(yaml).unwrap_err());
+}
+
+#[test]
+fn the_example_is_every_default() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.yaml");
+    let nothing = Settings::load(None, []).unwrap();
+    assert_eq!(Settings::load(Some(&example), []).unwrap(), nothing);
+    assert_eq!(nothing.watch.kinds.len(), 8);
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_word() {
+    refuses(
+        "setle: 2s\n",
+        expect![[r#"spanlink.yaml:1:1: unknown option "setle"; did you mean "settle"?"#]],
+    );
+    refuses(
+        "otlp:\n  endpiont: http://x\n",
+        expect![[r#"spanlink.yaml:2:3: unknown option "endpiont"; did you mean "endpoint"?"#]],
+    );
+    refuses(
+        "startup: skipp\n",
+        expect![[r#"spanlink.yaml:1:10: unknown value "skipp"; did you mean "skip"?"#]],
+    );
+    refuses(
+        "settle: soon\n",
+        expect![[r#"spanlink.yaml:1:9: "soon" is no duration; write 500ms, 2s, 15m or 24h"#]],
+    );
+    refuses(
+        "watch:\n  - kind: deployments\n",
+        expect![[
+            r#"spanlink.yaml:2:11: "deployments" names no kind; write Kind.group (Deployment.apps), a core Kind (Pod), group/version/Kind (apps/v1/Deployment) or *.group (*.example.com)"#
+        ]],
+    );
+    refuses("watch:\n  - namespaces: [a]\n", expect!["spanlink.yaml:2:5: missing field `kind`"]);
+    refuses(
+        "outbox: {spans_max: many}\n",
+        expect!["spanlink.yaml:1:21: expected a whole number that is not negative"],
+    );
+    refuses(
+        "a: [\n",
+        expect![[
+            r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, settle, deadline, owner_wait, stuck_after, batch, startup, causes, otlp, outbox, admin, own_traces"#
+        ]],
+    );
+}
+
+#[test]
+fn the_environment_comes_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spanlink.yaml");
+    fs::write(&path, "settle: 3s\notlp: {endpoint: \"http://file:4317\"}\n").unwrap();
+    let set = variables(&[
+        ("SPANLINK_SETTLE", "4s"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:4318/"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b,y=1"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "team=infra"),
+    ]);
+    let settings = Settings::load(Some(&path), set).unwrap();
+    assert_eq!(settings.trace.settle, Duration::from_secs(4));
+    assert_eq!(settings.export.endpoint, "http://env:4318/v1/traces");
+    assert_eq!(settings.export.protocol, Protocol::HttpProtobuf);
+    assert_eq!(settings.export.headers["x-tenant"], "a b");
+    assert_eq!(settings.export.timeout, Duration::from_millis(2500));
+    assert_eq!(settings.export.resource["team"], "infra");
+}
+
+#[test]
+fn an_endpoint_for_traces_is_used_as_it_is() {
+    let set = variables(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:4318/here"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+    ]);
+    assert_eq!(Settings::load(None, set).unwrap().export.endpoint, "http://traces:4318/here");
+}
+
+#[test]
+fn a_broken_chain_is_warned_of() {
+    let settings = load("watch: [{kind: Deployment.apps}, {kind: Pod}]\n").unwrap();
+    expect![[r#"
+        [
+            "Deployments and Pods are watched, ReplicaSets between them are not: Pods will not be seen as caused by Deployments",
+        ]
+    "#]]
+    .assert_debug_eq(&settings.warnings());
+}

@@ -1,0 +1,546 @@
+//! What the other tests rely on: the control plane they run on does what a real cluster does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::control_plane::{Account, Component, ControlPlane, Options, shared, to_stderr, until};
+
+const SOON: Duration = Duration::from_secs(30);
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+#[tokio::test]
+async fn a_deployment_becomes_ready_on_the_fake_kubelet() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("rollout").await?;
+    plane.apply(&deployment(&namespace, "web", None)).await?;
+    let deployments: Api<Deployment> = Api::namespaced(plane.client().await?, &namespace);
+    until("two replicas to be available", SOON, async || {
+        let status = deployments.get("web").await?.status.unwrap_or_default();
+        ensure!(status.available_replicas == Some(2), "its status is {status:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_traceparent_annotation_is_copied_to_the_replicaset() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("annotated").await?;
+    plane.apply(&deployment(&namespace, "web", None)).await?;
+    let sets: Api<ReplicaSet> = Api::namespaced(plane.client().await?, &namespace);
+    let annotations = until("a ReplicaSet", SOON, async || {
+        let sets = sets.list(&ListParams::default()).await?;
+        let set = sets.items.into_iter().next().context("there is none")?;
+        set.metadata.annotations.context("it has no annotations")
+    })
+    .await?;
+    assert_eq!(annotations.get("traceparent").map(String::as_str), Some(TRACEPARENT));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_passes_through_its_states_as_under_a_real_kubelet() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("pod").await?;
+    plane.apply(&pod(&namespace, None)).await?;
+    let pods = Api::namespaced(plane.client().await?, &namespace);
+    let pod = pod_when(&pods, "/status/conditions/*Ready/status", "True").await?;
+    assert_eq!(at(&pod, "/status/phase"), "Running");
+    assert_eq!(at(&pod, "/status/observedGeneration"), 1);
+    assert_eq!(at(&pod, "/status/hostIP"), "192.0.2.1");
+    assert_eq!(at(&pod, "/status/initContainerStatuses/0/state/terminated/reason"), "Completed");
+    plane.kubectl(&["-n", &namespace, "delete", "pod", "app", "--wait=false"]).await?;
+    gone(&pods).await
+}
+
+#[tokio::test]
+async fn image_pull_back_off_is_what_the_stage_says() -> Result<()> {
+    let pod = waiting("image-pull-back-off", "ImagePullBackOff").await?;
+    assert_eq!(at(&pod, "/status/phase"), "Pending");
+    assert_eq!(condition(&pod, "Initialized")["status"], "True");
+    assert_eq!(condition(&pod, "Ready")["status"], "False");
+    assert_eq!(condition(&pod, "Ready")["reason"], "ContainersNotReady");
+    assert_eq!(condition(&pod, "Ready")["message"], "containers with unready status: [app]");
+    let message = at(&pod, "/status/containerStatuses/0/state/waiting/message");
+    assert!(
+        message.as_str().is_some_and(|text| text.starts_with("Back-off pulling image \"app:1\""))
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_again_after_its_back_off() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("pull").await?;
+    plane.apply(&pod(&namespace, Some("image-pull-back-off"))).await?;
+    let pods = Api::namespaced(plane.client().await?, &namespace);
+    for reason in ["ErrImagePull", "ImagePullBackOff", "ErrImagePull", "ImagePullBackOff"] {
+        pod_when(&pods, "/status/containerStatuses/0/state/waiting/reason", reason).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn crash_loop_back_off_is_what_the_stage_says() -> Result<()> {
+    let pod = waiting("crash-loop-back-off", "CrashLoopBackOff").await?;
+    assert_eq!(at(&pod, "/status/phase"), "Running");
+    assert_eq!(condition(&pod, "Ready")["status"], "False");
+    let container = at(&pod, "/status/containerStatuses/0");
+    assert_eq!(container["restartCount"], 1);
+    assert_eq!(container["lastState"]["terminated"]["exitCode"], 1);
+    assert_eq!(container["lastState"]["terminated"]["reason"], "Error");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_crashing_container_is_restarted_after_its_back_off() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("crash").await?;
+    plane.apply(&pod(&namespace, Some("crash-loop-back-off"))).await?;
+    let pods = Api::namespaced(plane.client().await?, &namespace);
+    let pod = pod_when(&pods, "/status/containerStatuses/0/restartCount", 2).await?;
+    assert_eq!(at(&pod, "/status/containerStatuses/0/lastState/terminated/exitCode"), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn create_container_config_error_is_what_the_stage_says() -> Result<()> {
+    let pod = waiting("create-container-config-error", "CreateContainerConfigError").await?;
+    assert_eq!(at(&pod, "/status/phase"), "Pending");
+    let message = at(&pod, "/status/containerStatuses/0/state/waiting/message");
+    assert_eq!(message, r#"configmap "missing" not found"#);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_that_never_becomes_ready_runs() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("unready").await?;
+    plane.apply(&pod(&namespace, Some("never-ready"))).await?;
+    let pods = Api::namespaced(plane.client().await?, &namespace);
+    let pod = pod_when(&pods, "/status/phase", "Running").await?;
+    assert_eq!(condition(&pod, "Ready")["status"], "False");
+    assert_eq!(at(&pod, "/status/containerStatuses/0/ready"), false);
+    assert_eq!(at(&pod, "/status/containerStatuses/0/started"), true);
+    Ok(())
+}
+
+#[tokio::test]
+async fn kwoks_own_stages_can_be_chosen() -> Result<()> {
+    let plane = shared().await?;
+    for behaviour in ["fast", "general"] {
+        let namespace = plane.namespace(behaviour).await?;
+        plane.apply(&pod(&namespace, Some(behaviour))).await?;
+        let pods = Api::namespaced(plane.client().await?, &namespace);
+        let pod = pod_when(&pods, "/status/conditions/*Ready/status", "True").await?;
+        // Ours say which generation they saw, kwok's do not.
+        assert_eq!(at(&pod, "/status/observedGeneration"), Value::Null, "{behaviour}");
+        // `general` waits for all of it.
+        let grace = "--grace-period=1";
+        plane.kubectl(&["-n", &namespace, "delete", "pod", "app", "--wait=false", grace]).await?;
+        gone(&pods).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_completes_and_another_fails() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("job").await?;
+    plane.apply(&job(&namespace, "good", "default")).await?;
+    plane.apply(&job(&namespace, "bad", "failing-job")).await?;
+    for (name, condition) in [("good", "complete"), ("bad", "failed")] {
+        let wait = format!("--for=condition={condition}");
+        let job = format!("job/{name}");
+        plane.kubectl(&["-n", &namespace, "wait", &wait, &job, "--timeout=30s"]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_runs_as_long_as_its_annotation_says() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("long").await?;
+    let mut job: Value = serde_json::from_str(&job(&namespace, "long", "default"))?;
+    let annotations = json!({ "spanlink.test/runs-for": "3s" });
+    job["spec"]["template"]["metadata"]["annotations"] = annotations;
+    plane.apply(&job.to_string()).await?;
+    let pods: Api<Pod> = Api::namespaced(plane.client().await?, &namespace);
+    let ended = until("the Job's Pod to end", SOON, async || {
+        let pod = pods.list(&ListParams::default()).await?.items.into_iter().next();
+        let pod = serde_json::to_value(pod.context("there is none")?)?;
+        ensure!(at(&pod, "/status/phase") == "Succeeded", "its status is {:#}", pod["status"]);
+        Ok(at(&pod, "/status/containerStatuses/0/state/terminated"))
+    })
+    .await?;
+    let time = |name: &str| ended[name].as_str().unwrap_or_default().parse::<jiff::Timestamp>();
+    let ran = time("finishedAt")?.duration_since(time("startedAt")?);
+    assert!((2..=6).contains(&ran.as_secs()), "it ran {ran:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_account_may_what_rbac_grants_it() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("rbac").await?;
+    let grant = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": { "name": "view", "namespace": namespace },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view" },
+        "subjects": [{ "kind": "ServiceAccount", "namespace": "spanlink-system", "name": "spanlink" }],
+    });
+    plane.apply(&grant.to_string()).await?;
+    let granted = plane.client_of(&Account::spanlink()).await?;
+    until("the grant to be known", SOON, async || {
+        list_config_maps(granted.clone(), &namespace).await
+    })
+    .await?;
+    let refused = plane.client_of(&Account::Nobody).await?;
+    let error = list_config_maps(refused, &namespace).await.expect_err("nobody may list");
+    assert!(format!("{error:#}").contains("forbidden"), "{error:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn jaeger_gives_back_the_trace_it_was_sent() -> Result<()> {
+    let jaeger = shared().await?.jaeger()?;
+    let id = "0af7651916cd43dd8448eb211c80319c";
+    assert_eq!(jaeger.trace("0af7651916cd43dd8448eb211c80319d").await?, None);
+    send_span(&jaeger.otlp_http(), id).await?;
+    let trace =
+        until("the trace", SOON, async || jaeger.trace(id).await?.context("no trace")).await?;
+    assert_eq!(trace["spans"][0]["operationName"], "a span");
+    let found = jaeger.find("control-plane-itself", &[("colour", "blue")]).await?;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["traceID"], id);
+    assert!(jaeger.find("control-plane-itself", &[("colour", "red")]).await?.is_empty());
+    Ok(())
+}
+
+/// Kills and restarts parts one after the other, on a control plane of its own.
+#[tokio::test]
+async fn what_was_killed_comes_back_with_what_it_had() -> Result<()> {
+    let options = Options::default().with_jaeger().with_audit();
+    let plane = ControlPlane::start(&options, &to_stderr).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(plane.client().await?, "default");
+    let map = ConfigMap {
+        metadata: ObjectMeta { name: Some("kept".to_owned()), ..ObjectMeta::default() },
+        ..ConfigMap::default()
+    };
+    maps.create(&PostParams::default(), &map).await?;
+
+    plane.kill_api_server();
+    assert!(maps.get("kept").await.is_err());
+    plane.restart_api_server().await?;
+    maps.get("kept").await.context("after the API server was restarted")?;
+
+    plane.kill(Component::Etcd);
+    plane.restart(Component::Etcd).await?;
+    until("the API server to find etcd again", SOON, async || Ok(maps.get("kept").await?)).await?;
+
+    plane.pause_jaeger();
+    assert!(plane.jaeger()?.services().await.is_err());
+    plane.resume_jaeger().await?;
+    plane.jaeger()?.services().await?;
+
+    let log = plane.audit_log()?;
+    let created = log.iter().find(|event| {
+        event["verb"] == "create" && event.pointer("/objectRef/name") == Some(&json!("kept"))
+    });
+    assert_eq!(created.context("no audit event")?["user"]["username"], "admin");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restart_ends_old_watches_and_a_compaction_ends_old_reads() -> Result<()> {
+    let plane = ControlPlane::start(&Options::api_server_only(), &to_stderr).await?;
+    let client = plane.client().await?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let old = maps.list(&ListParams::default()).await?.metadata.resource_version;
+    let old = old.context("a list without a resourceVersion")?;
+    let metadata = ObjectMeta { name: Some("newer".to_owned()), ..ObjectMeta::default() };
+    maps.create(&PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() }).await?;
+    let get = async |query: &str| {
+        let path = format!("/api/v1/namespaces/default/configmaps?resourceVersion={old}&{query}");
+        let request = http::Request::get(path).body(Vec::new()).context("make a request")?;
+        let answer = client.request_text(request).await;
+        anyhow::Ok(answer.unwrap_or_else(|error| error.to_string()))
+    };
+    let (watch, read) = ("watch=1&timeoutSeconds=1", "resourceVersionMatch=Exact");
+    assert!(get(watch).await?.contains("ADDED"));
+
+    plane.kill_api_server();
+    plane.restart_api_server().await?;
+    let told = get(watch).await?;
+    assert!(told.contains("too old resource version"), "{told}");
+    let told = get(read).await?;
+    assert!(told.contains(r#""items":[]"#), "{told}");
+
+    plane.compact().await?;
+    let told = get(read).await?;
+    assert!(told.contains("is too old"), "{told}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn servers_end_with_the_process_that_started_them() -> Result<()> {
+    let mut starter = start_in_another_process("waits").await?;
+    starter.process.0.kill()?;
+    starter.leaves_nothing_behind().await
+}
+
+#[tokio::test]
+async fn servers_end_when_the_process_exits_without_dropping_them() -> Result<()> {
+    let mut starter = start_in_another_process("exits").await?;
+    assert!(starter.process.0.wait()?.success());
+    starter.leaves_nothing_behind().await
+}
+
+/// Not a claim: what runs in the other process of the two tests above.
+#[tokio::test]
+#[ignore = "does nothing unless another test starts it"]
+async fn starts_servers_and_never_stops_them() -> Result<()> {
+    let (Some(report), Some(then)) = (std::env::var_os(REPORT), std::env::var_os(THEN)) else {
+        return Ok(());
+    };
+    let plane = ControlPlane::start(&Options::default().with_jaeger(), &to_stderr).await?;
+    let every = [
+        Component::Etcd,
+        Component::ApiServer,
+        Component::ControllerManager,
+        Component::Scheduler,
+        Component::Kwok,
+        Component::Jaeger,
+    ];
+    let ids: Vec<_> = every.iter().filter_map(|component| plane.process_id(*component)).collect();
+    let text = json!({ "ids": ids, "folder": plane.folder() }).to_string();
+    // As a static would, of which no destructor runs.
+    std::mem::forget(plane);
+    let unfinished = Path::new(&report).with_extension("unfinished");
+    fs::write(&unfinished, text)?;
+    fs::rename(&unfinished, report)?;
+    if then == "waits" {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+const REPORT: &str = "SPANLINK_TEST_REPORT";
+const THEN: &str = "SPANLINK_TEST_THEN";
+
+/// A process that started all servers: itself, their ids, and the folder of their data.
+struct Starter {
+    process: Process,
+    ids: Vec<u64>,
+    folder: PathBuf,
+}
+
+/// Ends with the test, also when that fails.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl Starter {
+    async fn leaves_nothing_behind(&self) -> Result<()> {
+        until("every server to end", SOON, async || {
+            for id in &self.ids {
+                ensure!(!runs(*id), "process {id} still runs");
+            }
+            Ok(())
+        })
+        .await?;
+        until("the data to be removed", SOON, async || {
+            ensure!(!self.folder.exists(), "{} is still there", self.folder.display());
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Whether there is such a process, other than one whose end nobody has taken note of yet.
+fn runs(id: u64) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
+    // The state follows the name, which stands in parentheses.
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    !matches!(state, Some('Z' | 'X'))
+}
+
+/// Returns once the other process has started its servers; it then `exits` or `waits`.
+async fn start_in_another_process(then: &str) -> Result<Starter> {
+    let folder = tempfile::tempdir()?;
+    let report = folder.path().join("report");
+    let child = Command::new(std::env::current_exe()?)
+        .args(["--ignored", "--exact"])
+        .arg("control_plane_itself::starts_servers_and_never_stops_them")
+        .env(REPORT, &report)
+        .env(THEN, then)
+        .stdout(Stdio::null())
+        .spawn()?;
+    let process = Process(child);
+    let report = until("the other process to start its servers", 3 * SOON, async || {
+        let text = fs::read(&report)?;
+        Ok(serde_json::from_slice::<Value>(&text)?)
+    })
+    .await?;
+    let ids: Vec<u64> =
+        report["ids"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    ensure!(ids.len() == 6, "six servers were to start: {report}");
+    let data = PathBuf::from(report["folder"].as_str().context("no folder")?);
+    if then == "waits" {
+        assert!(ids.iter().all(|id| runs(*id)), "all servers run: {report}");
+        assert!(data.is_dir(), "their data is there: {report}");
+    }
+    Ok(Starter { process, ids, folder: data })
+}
+
+async fn list_config_maps(client: Client, namespace: &str) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(client, namespace);
+    maps.list(&ListParams::default()).await?;
+    Ok(())
+}
+
+/// A Pod of this behaviour, once its container waits for this reason.
+async fn waiting(behaviour: &str, reason: &str) -> Result<Value> {
+    let plane = shared().await?;
+    let namespace = plane.namespace(behaviour).await?;
+    plane.apply(&pod(&namespace, Some(behaviour))).await?;
+    let pods = Api::namespaced(plane.client().await?, &namespace);
+    pod_when(&pods, "/status/containerStatuses/0/state/waiting/reason", reason).await
+}
+
+/// The Pod `app` once it has this value there; `*Ready` in a path is the condition of that type.
+async fn pod_when(pods: &Api<Pod>, path: &str, value: impl Into<Value>) -> Result<Value> {
+    let value = value.into();
+    until(&format!("{path} to be {value}"), SOON, async || {
+        let pod = serde_json::to_value(pods.get("app").await?)?;
+        let found = match path.strip_prefix("/status/conditions/*Ready") {
+            Some(rest) => condition(&pod, "Ready").pointer(rest).cloned().unwrap_or_default(),
+            None => at(&pod, path),
+        };
+        ensure!(found == value, "its status is {:#}", pod["status"]);
+        Ok(pod)
+    })
+    .await
+}
+
+async fn gone(pods: &Api<Pod>) -> Result<()> {
+    until("the Pod to be gone", SOON, async || {
+        let left = pods.get_opt("app").await?;
+        ensure!(left.is_none(), "it is {left:?}");
+        Ok(())
+    })
+    .await
+}
+
+fn at(object: &Value, path: &str) -> Value {
+    object.pointer(path).cloned().unwrap_or_default()
+}
+
+fn condition(object: &Value, kind: &str) -> Value {
+    let conditions = at(object, "/status/conditions");
+    let mut conditions = conditions.as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
+}
+
+/// One span of the service `control-plane-itself`, as OTLP/JSON.
+async fn send_span(collector: &str, trace_id: &str) -> Result<()> {
+    let text = |key: &str, value: &str| json!({ "key": key, "value": { "stringValue": value } });
+    let now = jiff::Timestamp::now().as_nanosecond();
+    let body = json!({ "resourceSpans": [{
+        "resource": { "attributes": [text("service.name", "control-plane-itself")] },
+        "scopeSpans": [{ "spans": [{
+            "traceId": trace_id,
+            "spanId": "b7ad6b7169203331",
+            "name": "a span",
+            "kind": 1,
+            "startTimeUnixNano": now.to_string(),
+            "endTimeUnixNano": (now + 1_000_000).to_string(),
+            "attributes": [text("colour", "blue")],
+        }] }],
+    }] });
+    let answer = reqwest::Client::new()
+        .post(format!("{collector}/v1/traces"))
+        .header("content-type", "application/json")
+        .body(body.to_string())
+        .send()
+        .await?;
+    answer.error_for_status()?;
+    Ok(())
+}
+
+fn deployment(namespace: &str, name: &str, behaviour: Option<&str>) -> String {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "annotations": { "traceparent": TRACEPARENT },
+        },
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": { "app": name } },
+            "template": {
+                "metadata": { "labels": labels(name, behaviour) },
+                "spec": { "containers": [{ "name": "app", "image": "app:1" }] },
+            },
+        },
+    })
+    .to_string()
+}
+
+fn pod(namespace: &str, behaviour: Option<&str>) -> String {
+    let init = json!([{ "name": "init", "image": "init:1" }]);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": "app", "namespace": namespace, "labels": labels("app", behaviour) },
+        "spec": {
+            "initContainers": if behaviour.is_none() { init } else { Value::Null },
+            "containers": [{ "name": "app", "image": "app:1" }],
+        },
+    })
+    .to_string()
+}
+
+fn job(namespace: &str, name: &str, behaviour: &str) -> String {
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": {
+            "backoffLimit": 0,
+            "template": {
+                "metadata": { "labels": labels(name, Some(behaviour)) },
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{ "name": "app", "image": "app:1" }],
+                },
+            },
+        },
+    })
+    .to_string()
+}
+
+fn labels(app: &str, behaviour: Option<&str>) -> Value {
+    match behaviour {
+        Some(behaviour) => json!({ "app": app, "spanlink.test/behaviour": behaviour }),
+        None => json!({ "app": app }),
+    }
+}

@@ -1,0 +1,168 @@
+//! Settings, spans and a running sender for the tests of export.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use spanlink::{
+    config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
+    export::{
+        client::{Client, Transport as _},
+        encode::Encoder,
+        retry::{Answer, Silence},
+        sender::{Drain, Queue, Sender},
+    },
+    metrics::Metrics,
+    outbox::{Limits, Outbox},
+    trace::{
+        object::{GroupKind, ObjectRef, Uid},
+        span::{Role, Span, SpanId, SpanStatus, TraceId},
+        time::Timestamp,
+    },
+};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::scripted_receiver::{Got, Receiver};
+
+pub(crate) fn settings(protocol: Protocol, endpoint: String) -> ExportSettings {
+    // Whichever test is first installs it for all.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    ExportSettings {
+        endpoint,
+        protocol,
+        headers: [].into(),
+        compression: Compression::None,
+        timeout: Duration::from_secs(10),
+        tls: TlsSettings::default(),
+        resource: [].into(),
+        outbox_spans_max: 1000,
+    }
+}
+
+pub(crate) fn grpc(receiver: &Receiver) -> ExportSettings {
+    settings(Protocol::Grpc, format!("http://{}", receiver.address))
+}
+
+pub(crate) fn http(receiver: &Receiver) -> ExportSettings {
+    settings(Protocol::HttpProtobuf, format!("http://{}/v1/traces", receiver.address))
+}
+
+pub(crate) fn encoder(settings: &ExportSettings) -> Encoder {
+    Encoder::new(settings, &ClusterSettings::default(), None)
+}
+
+pub(crate) fn span(service: &str, name: &str) -> Span {
+    let at = Timestamp::from_nanos(1_767_323_045_000_000_000);
+    Span {
+        trace_id: TraceId(1),
+        span_id: SpanId(2),
+        parent: None,
+        role: Role::Change,
+        name: name.into(),
+        service: service.into(),
+        object: ObjectRef {
+            kind: GroupKind::new("apps", "Deployment"),
+            namespace: Some("shop".into()),
+            name: "web".into(),
+            uid: Uid::new("u"),
+        },
+        start: at,
+        end: at.plus(Duration::from_micros(1)),
+        attributes: Vec::new(),
+        links: Vec::new(),
+        dropped_links: 0,
+        events: Vec::new(),
+        status: SpanStatus::Unset,
+    }
+}
+
+/// The outbox as the sender's queue.
+#[derive(Clone, Debug)]
+struct Waiting(Outbox);
+
+impl Queue for Waiting {
+    fn filled(&self) -> impl Future<Output = ()> + Send {
+        self.0.filled()
+    }
+
+    fn take(&self, records_max: usize, bytes_max: usize) -> Vec<Bytes> {
+        self.0.take(records_max, bytes_max)
+    }
+
+    fn acknowledge(&self, count: usize) {
+        self.0.acknowledge(count);
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A sender at work.
+pub(crate) struct Export {
+    pub(crate) outbox: Outbox,
+    pub(crate) metrics: Metrics,
+    encoder: Encoder,
+    stop: oneshot::Sender<Drain>,
+    task: JoinHandle<usize>,
+}
+
+impl Export {
+    pub(crate) fn start(settings: &ExportSettings) -> Self {
+        let metrics = Metrics::new().unwrap();
+        let outbox = Outbox::new(Limits::records(settings.outbox_spans_max), metrics.clone());
+        let encoder = encoder(settings);
+        let client = Client::new(settings).unwrap();
+        let sender = Sender::new(Waiting(outbox.clone()), client, encoder.clone(), metrics.clone());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(sender.run(async { stopped.await.unwrap_or_default() }));
+        Self { outbox, metrics, encoder, stop, task }
+    }
+
+    pub(crate) async fn push(&self, service: &str, names: &[&str]) {
+        for name in names {
+            self.outbox.push(self.encoder.record(&span(service, name))).await.unwrap();
+        }
+    }
+
+    /// How many records are left behind.
+    pub(crate) async fn stop(self, drain: Drain) -> usize {
+        self.stop.send(drain).ok();
+        self.task.await.unwrap()
+    }
+}
+
+/// Service and span names of a request.
+pub(crate) fn names(got: &Got) -> Vec<String> {
+    let mut names = Vec::new();
+    for of_service in &got.request.resource_spans {
+        let attributes = &of_service.resource.as_ref().unwrap().attributes;
+        let service = format!("{:?}", attributes[0].value);
+        let service = service.split('"').nth(1).unwrap().to_owned();
+        for span in of_service.scope_spans.iter().flat_map(|scope| &scope.spans) {
+            names.push(format!("{service}: {}", span.name));
+        }
+    }
+    names
+}
+
+/// What one request of one span comes to.
+pub(crate) async fn send_once(settings: &ExportSettings) -> Answer {
+    let encoder = encoder(settings);
+    let records = [encoder.record(&span("s", "n"))];
+    let batch = spanlink::export::batch::Batch::cut(
+        &records,
+        &encoder,
+        spanlink::export::batch::Limits::default(),
+    );
+    Client::new(settings).unwrap().send(batch.request).await
+}
+
+/// Why nobody answered, with what differs from run to run taken out.
+pub(crate) fn silence(answer: Answer, receiver: std::net::SocketAddr) -> String {
+    match answer {
+        Answer::None(Silence::TimedOut(why) | Silence::Failed(why)) => {
+            why.replace(&receiver.port().to_string(), "PORT")
+        }
+        other => format!("{other:?}"),
+    }
+}

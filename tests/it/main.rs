@@ -1,0 +1,19 @@
+//! The integration tests, in one binary; the modules are the table of contents.
+
+#![expect(clippy::unwrap_used, reason = "a failed test is how these helpers report")]
+
+#[path = "../control_plane/mod.rs"]
+mod control_plane;
+
+mod architecture;
+mod config_file;
+mod control_plane_itself;
+mod export_grpc;
+mod export_http;
+mod export_support;
+mod export_tls;
+mod scripted_api_server;
+mod scripted_receiver;
+mod watch_failures;
+mod watch_reading;
+mod watch_support;
