@@ -4,6 +4,7 @@ use std::{cmp::Ordering, time::Duration};
 
 use super::{
     change::{Change, ContextValue, Details, Scope, Superseded, TimeSource},
+    content::Content,
     context::TraceContext,
     converge::{Convergence, Outcome, refine},
     detect::{self, Difference},
@@ -134,7 +135,9 @@ impl Tracer {
             }
             Verb::Update => {
                 let manager = match difference.scope {
-                    Scope::Spec => managers.of_any(&difference.fields),
+                    Scope::Spec => body
+                        .map(|body| values_of(&difference.fields, &body.content))
+                        .and_then(|fields| managers.of_any(&fields)),
                     Scope::Metadata => body
                         .filter(|body| self.carrier_moved(uid, body))
                         .and_then(|_| managers.of_annotation(&self.rules.annotation)),
@@ -253,6 +256,13 @@ fn value_of(carrier: &Carrier) -> ContextValue {
 
 fn hash_of(text: &str) -> ContextValue {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+/// Those that are still there: nobody owns what was removed, and nobody is guessed.
+fn values_of(fields: &[Box<str>], content: &Content) -> Vec<Box<str>> {
+    let is_value =
+        |field: &str| content.leaves.iter().any(|leaf| *leaf.path == *field && !leaf.is_keys);
+    fields.iter().filter(|field| is_value(field)).cloned().collect()
 }
 
 /// What makes the change itself and no other.

@@ -27,6 +27,8 @@ pub struct Leaf {
     pub path: Box<str>,
     /// Over path and value.
     pub digest: u32,
+    /// Not a value but the keys of a map or list: it names what something was removed from.
+    pub is_keys: bool,
 }
 
 impl Content {
@@ -139,7 +141,7 @@ fn walk(path: &mut String, value: &Value, only_mutable: bool, leaves: &mut Vec<L
             // The set of keys is a leaf too: a removed field is told by what it was removed from.
             let mut keys: Vec<&str> = fields.keys().map(String::as_str).collect();
             keys.sort_unstable();
-            push(path, &keys.join("\0"), only_mutable, leaves);
+            push(path, &keys.join("\0"), true, only_mutable, leaves);
             for key in keys {
                 if let Some(value) = fields.get(key) {
                     with_segment(path, key, |path| walk(path, value, only_mutable, leaves));
@@ -148,7 +150,7 @@ fn walk(path: &mut String, value: &Value, only_mutable: bool, leaves: &mut Vec<L
         }
         Value::Array(items) => match map_keys(items) {
             Some(keys) => {
-                push(path, &keys.join("\0"), only_mutable, leaves);
+                push(path, &keys.join("\0"), true, only_mutable, leaves);
                 for (key, item) in keys.iter().zip(items) {
                     let end = path.len();
                     path.push('[');
@@ -158,10 +160,10 @@ fn walk(path: &mut String, value: &Value, only_mutable: bool, leaves: &mut Vec<L
                     path.truncate(end);
                 }
             }
-            None => push(path, &value.to_string(), only_mutable, leaves),
+            None => push(path, &value.to_string(), false, only_mutable, leaves),
         },
         Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            push(path, &value.to_string(), only_mutable, leaves);
+            push(path, &value.to_string(), false, only_mutable, leaves);
         }
     }
 }
@@ -187,7 +189,7 @@ fn with_segment(path: &mut String, key: &str, then: impl FnOnce(&mut String)) {
     path.truncate(end);
 }
 
-fn push(path: &str, value: &str, only_mutable: bool, leaves: &mut Vec<Leaf>) {
+fn push(path: &str, value: &str, is_keys: bool, only_mutable: bool, leaves: &mut Vec<Leaf>) {
     if leaves.len() >= MAX_LEAVES || (only_mutable && !can_change(path)) {
         return;
     }
@@ -196,7 +198,7 @@ fn push(path: &str, value: &str, only_mutable: bool, leaves: &mut Vec<Leaf>) {
     hash.update(&[0]);
     hash.update(value.as_bytes());
     let [a, b, c, d, ..] = hash.digest().to_le_bytes();
-    leaves.push(Leaf { path: path.into(), digest: u32::from_le_bytes([a, b, c, d]) });
+    leaves.push(Leaf { path: path.into(), digest: u32::from_le_bytes([a, b, c, d]), is_keys });
 }
 
 /// The map keys of a list, where every item has one and no two the same: `name` in most of

@@ -407,11 +407,16 @@ impl Convergence {
     }
 }
 
-/// API times are whole seconds: if the time of receipt falls within that second, take it.
+/// API times are whole seconds: what they tell of happened within that second. If the time of
+/// receipt falls within it, take that; if it came just after, the last instant of the second, which
+/// is the nearest to it; what is older is as old as the API says.
 pub fn refine(api: Option<Timestamp>, seen: Timestamp) -> Timestamp {
-    match api {
-        Some(api) if seen.whole_second() == api.whole_second() => seen,
-        Some(api) => api,
-        None => seen,
+    const SECOND: Duration = Duration::from_secs(1);
+    let Some(api) = api else { return seen };
+    let next = api.whole_second().plus(SECOND);
+    if seen < api || seen >= next.plus(SECOND) {
+        api
+    } else {
+        seen.min(next.minus(Duration::from_micros(1)))
     }
 }

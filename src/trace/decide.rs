@@ -329,12 +329,24 @@ impl Tracer {
         let parent = decided.cause.clone();
         let Some(known) = self.objects.get_mut(&key.uid) else { return };
         let Some(at) = known.changes.iter().position(|change| change.key == *key) else { return };
+        let goes_on = !known.spec.paused && known.changes.get(at).is_some_and(is_update_of_spec);
+        let resumed = if goes_on { std::mem::take(&mut known.contexts.paused) } else { Vec::new() };
         if let Some(change) = known.changes.get_mut(at) {
             change.at = floor.map_or(change.at, |floor| change.at.max(floor));
             if let Some(details) = change.details.as_deref_mut() {
                 details.judged = judged;
                 details.owner = cause.owner;
                 details.reason = cause.reason;
+                // A resumed rollout does what the paused changes asked for.
+                let own = details.context.as_ref().map(|context| context.span_id);
+                details.late_links.extend(
+                    resumed
+                        .iter()
+                        .filter(|context| {
+                            judged != Some(Judged::Fresh) || Some(context.span_id) != own
+                        })
+                        .map(|context| link::context_link(context, Judged::Fresh, false)),
+                );
                 match (details.supersedes.as_mut(), superseded) {
                     (Some(older), Some(ids)) => older.ids = ids,
                     (_, None) => details.supersedes = None,
@@ -384,6 +396,10 @@ impl Tracer {
             parent = above;
         }
     }
+}
+
+fn is_update_of_spec(change: &Change) -> bool {
+    change.key.verb == Verb::Update && change.scope == Scope::Spec
 }
 
 fn is_empty(set: &Tracked) -> bool {

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    change::{Change, Scope},
-    converge::Limits,
+    change::{Change, Judged, Scope},
+    converge::{Limits, Outcome},
     id::ChangeKey,
     kind,
     output::Note,
@@ -78,12 +78,17 @@ impl Tracer {
             None if is_moment(change) => None,
             None => Some(teller.reconcile(details, ended, events)),
         };
+        let paused = (ended.outcome == Outcome::Paused && details.judged == Some(Judged::Fresh))
+            .then(|| details.context.clone())
+            .flatten();
         let note = Note::Closed { kind, outcome: ended.outcome, took: ended.at.since(change.at) };
         self.out.spans.extend(span);
         self.out.notes.push(note);
-        if let Some(change) = self.objects.get_mut(&key.uid).and_then(|known| known.change_mut(key))
-        {
-            change.details = None;
+        if let Some(known) = self.objects.get_mut(&key.uid) {
+            known.contexts.paused.extend(paused);
+            if let Some(change) = known.change_mut(key) {
+                change.details = None;
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Judges a status by the rules of kstatus, with the deviations the README lists.
 //!
 //! Source of the rules: [kstatus](https://github.com/kubernetes-sigs/cli-utils/tree/v0.37.2/pkg/kstatus/status).
-//! A new kind's readiness is a row in [`rule`] and a function.
+//! A new kind's readiness is a row in `rule` and a function.
 
 use super::{
     kind::is_built_in,

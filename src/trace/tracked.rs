@@ -74,6 +74,8 @@ pub(super) struct Contexts {
     seen: Vec<ContextValue>,
     /// What the last spec change had.
     pub(super) last: Option<ContextValue>,
+    /// Of changes that ended paused: a resumed rollout is theirs too.
+    pub(super) paused: Vec<TraceContext>,
 }
 
 impl Contexts {

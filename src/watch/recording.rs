@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
+    hash::{BuildHasher as _, RandomState},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +16,6 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
-use sha2::{Digest as _, Sha256};
 
 use super::decode::{DecodeError, Decoder, Line};
 use crate::trace::{
@@ -252,10 +252,12 @@ fn yaml_documents(text: &str) -> Result<Vec<(usize, String)>, serde_saphyr::Erro
     Ok((0..).zip(documents).map(|(at, document)| (line(at), ordered(document))).collect())
 }
 
-/// Writes a recording. Secrets stay out: see [`without_secrets`].
+/// Writes a recording. Secrets stay out.
 #[derive(Debug)]
 pub struct RecordingWriter<W> {
     out: W,
+    /// Of what stands for secrets. Without it short ones could be found by trying.
+    key: RandomState,
 }
 
 /// What a line of a recording is about.
@@ -273,7 +275,7 @@ pub enum Recorded<'a> {
 
 impl<W: Write> RecordingWriter<W> {
     pub fn new(out: W) -> Self {
-        Self { out }
+        Self { out, key: RandomState::new() }
     }
 
     /// # Errors
@@ -289,7 +291,7 @@ impl<W: Write> RecordingWriter<W> {
             .to_string(),
             Recorded::Event { kind, object } => {
                 let Ok(mut object) = serde_json::from_slice(object) else { return Ok(()) };
-                without_secrets(&mut object);
+                without_secrets(&mut object, &self.key);
                 format!(
                     "{{\"at\":\"{at}\",\"watch\":{},\"type\":\"{kind}\",\"object\":{object}}}",
                     Value::from(watch)
@@ -307,24 +309,24 @@ impl<W: Write> RecordingWriter<W> {
     }
 }
 
-/// Replaces the values of Secrets and of environment variables by digests, so that changes still
-/// show, and removes `kubectl.kubernetes.io/last-applied-configuration`, which repeats them.
-pub fn without_secrets(object: &mut Value) {
+/// Replaces the values of Secrets and of environment variables by keyed digests, so that
+/// changes still show, and removes `kubectl.kubernetes.io/last-applied-configuration`, which repeats them.
+fn without_secrets(object: &mut Value, key: &RandomState) {
     let is_secret = object.get("kind").and_then(Value::as_str) == Some("Secret");
     if is_secret {
         for field in ["data", "stringData"] {
             if let Some(values) = object.get_mut(field).and_then(Value::as_object_mut) {
-                values.values_mut().for_each(digest);
+                values.values_mut().for_each(|value| hide(value, key));
             }
         }
     }
-    hide_environment(object, 0);
+    hide_environment(object, key, 0);
 }
 
 /// serde reads no deeper than this.
 const MAX_DEPTH: usize = 128;
 
-fn hide_environment(value: &mut Value, depth: usize) {
+fn hide_environment(value: &mut Value, key: &RandomState, depth: usize) {
     match value {
         _ if depth > MAX_DEPTH => {}
         Value::Object(fields) => {
@@ -334,22 +336,19 @@ fn hide_environment(value: &mut Value, depth: usize) {
                 let values = variables.iter_mut().filter_map(Value::as_object_mut);
                 values
                     .filter_map(|variable: &mut Map<_, _>| variable.get_mut("value"))
-                    .for_each(digest);
+                    .for_each(|value| hide(value, key));
             }
-            fields.values_mut().for_each(|field| hide_environment(field, depth + 1));
+            fields.values_mut().for_each(|field| hide_environment(field, key, depth + 1));
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| hide_environment(item, depth + 1)),
+        Value::Array(items) => {
+            items.iter_mut().for_each(|item| hide_environment(item, key, depth + 1))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-fn digest(value: &mut Value) {
-    let hash = Sha256::digest(value.to_string().as_bytes());
-    let mut text = String::from("sha256:");
-    for byte in hash.iter().take(8) {
-        write!(text, "{byte:02x}").ok();
-    }
-    *value = Value::String(text);
+fn hide(value: &mut Value, key: &RandomState) {
+    *value = Value::String(format!("hidden:{:016x}", key.hash_one(value.to_string())));
 }
 
 /// Shared by whoever taps the watches.

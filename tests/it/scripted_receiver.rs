@@ -47,6 +47,8 @@ pub(crate) enum Step {
 pub(crate) struct Got {
     pub(crate) request: ExportTraceServiceRequest,
     pub(crate) headers: BTreeMap<String, String>,
+    /// By the script; the sender may not have been told.
+    pub(crate) accepted: bool,
 }
 
 #[derive(Debug)]
@@ -132,6 +134,12 @@ impl Receiver {
         *self.script.cuts.lock().unwrap()
     }
 
+    /// What has been accepted by now.
+    pub(crate) fn accepted(&self) -> Vec<Got> {
+        let got = self.script.got.lock().unwrap();
+        got.iter().filter(|got| got.accepted).cloned().collect()
+    }
+
     /// Waits until so many requests have come.
     pub(crate) async fn got(&self, count: usize) -> Vec<Got> {
         loop {
@@ -185,7 +193,8 @@ fn accept(
 impl Script {
     fn next(&self, request: ExportTraceServiceRequest, headers: BTreeMap<String, String>) -> Step {
         let step = self.steps.lock().unwrap().pop_front().unwrap_or(Step::Accept);
-        self.got.lock().unwrap().push(Got { request, headers });
+        let accepted = matches!(step, Step::Accept | Step::Reject(_) | Step::Mute);
+        self.got.lock().unwrap().push(Got { request, headers, accepted });
         self.came.notify_waiters();
         step
     }

@@ -1,0 +1,203 @@
+//! Every generation that was written is told exactly once: an oracle notes what it writes itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use serde_json::json;
+
+use crate::{
+    control_plane::{Account, ControlPlane, Options, shared, to_stderr, until},
+    daemon::Daemon,
+    scripted_receiver::{Receiver, Step},
+};
+
+/// UID and generation.
+type Generation = (String, i64);
+
+/// What was told: of each generation how often, and how many before it were marked as missed.
+#[derive(Debug, Default)]
+struct Told {
+    times: BTreeMap<Generation, usize>,
+    missed: BTreeMap<Generation, i64>,
+}
+
+fn told(receiver: &Receiver) -> Told {
+    let mut told = Told::default();
+    for got in receiver.accepted() {
+        let scopes = got.request.resource_spans.into_iter().flat_map(|r| r.scope_spans);
+        for span in scopes.flat_map(|scope| scope.spans) {
+            let text = |key: &str| {
+                let value = span.attributes.iter().find(|a| a.key == key)?.value.clone()?.value?;
+                Some(match value {
+                    Any::StringValue(text) => text,
+                    Any::IntValue(int) => int.to_string(),
+                    _ => return None,
+                })
+            };
+            let (Some(uid), Some(generation)) =
+                (text("k8s.object.uid"), text("spanlink.generation"))
+            else {
+                continue;
+            };
+            let is_of_writer = text("k8s.object.kind").as_deref() == Some("Deployment");
+            if !is_of_writer || text("spanlink.verb").as_deref() == Some("delete") {
+                continue;
+            }
+            let key = (uid, generation.parse().unwrap());
+            *told.times.entry(key.clone()).or_default() += 1;
+            if let Some(missed) = text("spanlink.change.missed_generations") {
+                told.missed.insert(key, missed.parse().unwrap());
+            }
+        }
+    }
+    told
+}
+
+/// Creates Deployments without replicas and updates each a few times, at uneven moments.
+async fn write(
+    plane: &ControlPlane,
+    namespace: &str,
+    objects: usize,
+    updates: usize,
+) -> Result<BTreeSet<Generation>> {
+    let api: Api<Deployment> = Api::namespaced(plane.client().await?, namespace);
+    let one = async |number: usize| -> Result<Vec<Generation>> {
+        let name = format!("web-{number}");
+        let object: Deployment = serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "spec": {
+                "replicas": 0,
+                "selector": { "matchLabels": { "app": name } },
+                "template": {
+                    "metadata": { "labels": { "app": name } },
+                    "spec": { "containers": [{ "name": "web", "image": "web:0" }] },
+                },
+            },
+        }))?;
+        let created = until("a create", Duration::from_mins(1), async || {
+            match api.create(&PostParams::default(), &object).await {
+                Ok(created) => Ok(created),
+                // The answer to an earlier attempt was lost.
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(api.get(&name).await?),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await?;
+        let mut written = vec![generation_of(&created)?];
+        for update in 1..=updates {
+            tokio::time::sleep(Duration::from_millis((number * 37 + update * 101) as u64 % 400))
+                .await;
+            let image = json!([{ "name": "web", "image": format!("web:{update}") }]);
+            let patch = json!({ "spec": { "template": { "spec": { "containers": image } } } });
+            let patched = until("a patch", Duration::from_mins(1), async || {
+                Ok(api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?)
+            })
+            .await?;
+            written.push(generation_of(&patched)?);
+        }
+        Ok(written)
+    };
+    let all = futures::future::try_join_all((0..objects).map(one)).await?;
+    Ok(all.into_iter().flatten().collect())
+}
+
+fn generation_of(object: &Deployment) -> Result<Generation> {
+    let uid = object.metadata.uid.clone().context("no uid")?;
+    Ok((uid, object.metadata.generation.context("no generation")?))
+}
+
+/// Waits until everything is told or marked; then nothing may be told twice or made up.
+async fn settle(receiver: &Receiver, written: &BTreeSet<Generation>) -> Result<usize> {
+    let missing = until("every generation to be told", Duration::from_mins(2), async || {
+        let told = told(receiver);
+        let missing: BTreeSet<&Generation> =
+            written.iter().filter(|generation| !told.times.contains_key(*generation)).collect();
+        for (uid, generation) in &missing {
+            // Overwritten before it could be seen: the next one that was seen says so.
+            let marked = told.missed.iter().any(|((of, at), missed)| {
+                of == uid && generation < at && *generation >= at - missed
+            });
+            ensure!(marked, "{} missing, {uid} {generation} not marked", missing.len());
+        }
+        Ok(missing.len())
+    })
+    .await?;
+    let told = told(receiver);
+    let doubled: Vec<_> = told.times.iter().filter(|(_, times)| **times > 1).collect();
+    let spurious: Vec<_> = told.times.keys().filter(|told| !written.contains(*told)).collect();
+    assert!(doubled.is_empty(), "told twice: {doubled:?}");
+    assert!(spurious.is_empty(), "made up: {spurious:?}");
+    Ok(missing)
+}
+
+fn only_deployments(namespace: &str) -> String {
+    let kinds = ["Deployment.apps", "ReplicaSet.apps"];
+    let entries = kinds.map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));
+    format!("watch:\n{}", entries.concat())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_200_deployments_updated_five_times_every_generation_is_told_once() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("oracle").await?;
+    let receiver = Receiver::grpc([], None).await;
+    let otlp = format!("http://{}", receiver.address);
+    let kubeconfig = plane.kubeconfig(&Account::Admin);
+    let _daemon = Daemon::run(&kubeconfig, &otlp, &only_deployments(&namespace)).await?;
+    let written = write(plane, &namespace, 200, 5).await?;
+    assert_eq!(written.len(), 1200);
+    assert_eq!(settle(&receiver, &written).await?, 0, "missing");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_is_killed_and_a_collector_that_is_away_cost_nothing_unmarked()
+-> Result<()> {
+    let plane = ControlPlane::start(&Options::default(), &to_stderr).await?;
+    let namespace = plane.namespace("faults").await?;
+    let unavailable = || Step::Grpc(tonic::Code::Unavailable, None);
+    let receiver = Receiver::grpc([unavailable(), unavailable(), unavailable()], None).await;
+    let otlp = format!("http://{}", receiver.address);
+    let kubeconfig = plane.kubeconfig(&Account::Admin);
+    let daemon = Daemon::run(&kubeconfig, &otlp, &only_deployments(&namespace)).await?;
+    let fault = async {
+        let first = || async {
+            ensure!(!receiver.accepted().is_empty(), "nothing yet");
+            Ok(())
+        };
+        until("the first request", Duration::from_mins(1), first).await?;
+        plane.kill_api_server();
+        plane.restart_api_server().await
+    };
+    let (written, faulted) = tokio::join!(write(&plane, &namespace, 40, 8), fault);
+    faulted?;
+    plane.compact().await?;
+    let written = written?;
+    let missing = settle(&receiver, &written).await?;
+    to_stderr(&format!(
+        "{missing} of {} generations were overwritten unseen, each marked",
+        written.len()
+    ));
+    // The faults were real.
+    let relists = async || -> Result<()> {
+        let (_, text) = daemon.get("/metrics").await?;
+        ensure!(text.contains("spanlink_relists_total{"), "no relist");
+        ensure!(text.contains("spanlink_export_failures_total{"), "no failed export");
+        Ok(())
+    };
+    until("relists to be counted", Duration::from_mins(1), relists).await?;
+    // A fresh change still passes.
+    let fresh = write(&plane, &namespace, 41, 0).await?;
+    let fresh: BTreeSet<Generation> = fresh.union(&written).cloned().collect();
+    settle(&receiver, &fresh).await?;
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Recorded histories and what they become: `tests/scenarios/<name>/history.jsonl`, `spans.txt`.
+//!
+//! A wrong trace that somebody reports is their recording, here. `UPDATE_EXPECT=1` rewrites what is
+//! expected; read the difference before believing it.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use expect_test::expect_file;
+use spanlink::{
+    export::tree::{Style, render},
+    replay::replay,
+    trace::{
+        rules::Rules,
+        span::{Role, Span},
+    },
+};
+
+fn scenarios() -> Vec<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+fn spans_of(scenario: &Path) -> Vec<Span> {
+    let annotations = ["tracing.k8s.io/traceparent".to_owned()];
+    let mut spans = Vec::new();
+    let history = scenario.join("history.jsonl");
+    let played =
+        replay(&history, Rules::default(), &annotations, |_| true, |out| spans.extend(out.spans));
+    played.unwrap();
+    spans
+}
+
+#[test]
+fn recorded_histories_become_the_spans_that_are_expected_of_them() {
+    for scenario in scenarios() {
+        let text = render(&spans_of(&scenario), Style::STABLE);
+        expect_file![scenario.join("spans.txt")].assert_eq(&text);
+    }
+}
+
+#[test]
+fn a_span_id_is_used_once_and_every_parent_is_there() {
+    for scenario in scenarios() {
+        let spans = spans_of(&scenario);
+        let ids: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
+        assert_eq!(ids.len(), spans.len(), "{}", scenario.display());
+        let in_trace: HashSet<_> = spans.iter().map(|s| (s.trace_id, s.span_id)).collect();
+        for span in &spans {
+            if let Some(parent) = span.parent {
+                assert!(
+                    in_trace.contains(&(span.trace_id, parent)),
+                    "{}: {span:?}",
+                    scenario.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_span_begins_before_its_cause_or_lasts_no_time() {
+    for scenario in scenarios() {
+        let spans = spans_of(&scenario);
+        for span in &spans {
+            let is_moment = span.parent.is_none() && span.role == Role::Change;
+            let shortest = if is_moment { 1_000 } else { 2_000 };
+            assert!(span.end.nanos() - span.start.nanos() >= shortest, "{span:?}");
+            let parent = spans.iter().find(|other| Some(other.span_id) == span.parent);
+            assert!(parent.is_none_or(|parent| parent.start <= span.start), "{span:?}");
+            for event in &span.events {
+                assert!(span.start <= event.at && event.at <= span.end, "{span:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_convergence_that_was_told_of_has_one_outcome() {
+    for scenario in scenarios() {
+        for span in spans_of(&scenario) {
+            let outcomes = span.attributes.iter().filter(|a| a.key == "spanlink.outcome").count();
+            let expected = match span.role {
+                Role::Reconcile => 1..=1,
+                Role::Change if span.parent.is_some() => 1..=1,
+                // A head's has one where nothing is to wait for.
+                Role::Change => 0..=1,
+                Role::Stuck | Role::Late => 0..=0,
+            };
+            assert!(expected.contains(&outcomes), "{span:?}");
+        }
+    }
+}
