@@ -341,7 +341,9 @@ fn hide_environment(value: &mut Value, key: &RandomState, depth: usize) {
             fields.values_mut().for_each(|field| hide_environment(field, key, depth + 1));
         }
         Value::Array(items) => {
-            items.iter_mut().for_each(|item| hide_environment(item, key, depth + 1))
+            for item in items {
+                hide_environment(item, key, depth + 1);
+            }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
