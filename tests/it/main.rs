@@ -19,5 +19,6 @@ mod scenarios;
 mod scripted_api_server;
 mod scripted_receiver;
 mod watch_failures;
+mod watch_live;
 mod watch_reading;
 mod watch_support;

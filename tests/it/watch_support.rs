@@ -64,11 +64,19 @@ impl Watching {
     ) -> Self {
         let mut config = kube::Config::new(server.url.parse().unwrap());
         config.default_retry = false;
+        Self::start_at(kube::Client::try_from(config).unwrap(), kinds, tap)
+    }
+
+    pub(crate) fn start_at(
+        client: kube::Client,
+        kinds: Vec<KindSettings>,
+        tap: Option<Tap>,
+    ) -> Self {
         let (out, said) = mpsc::channel(16);
         let (stop, stopped) = signal::channel(false);
         let metrics = Metrics::new().unwrap();
         let watches = Watches {
-            client: kube::Client::try_from(config).unwrap(),
+            client,
             settings: WatchSettings {
                 kinds,
                 batch: std::time::Duration::ZERO,
@@ -112,6 +120,19 @@ impl Watching {
         for (at, expected) in expected.iter().enumerate() {
             let said = self.next().await;
             assert_eq!(said.as_deref(), Some(*expected), "at {at}");
+        }
+    }
+
+    /// What it says until it has said this.
+    pub(crate) async fn until(&mut self, says: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut before = Vec::new();
+        loop {
+            let said = self.next().await;
+            assert!(said.is_some(), "the watches ended after {before:?}");
+            before.extend(said);
+            if before.last().is_some_and(|said| says(said)) {
+                return before;
+            }
         }
     }
 
