@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell if even this fails.
-            writeln!(io::stderr(), "spanlink: {error:#}").ok();
+            writeln!(io::stderr(), "spanlink: {}", told(&error)).ok();
             let is_about_configuration = error.downcast_ref::<ConfigError>().is_some();
             ExitCode::from(if is_about_configuration { 2 } else { 1 })
         }
@@ -50,6 +50,20 @@ fn act(cli: &Cli) -> anyhow::Result<()> {
             Ok(writeln!(io::stdout(), "{text}")?)
         }
     }
+}
+
+/// The chain of causes, once: some libraries repeat their sources in their own words.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        text
+    })
 }
 
 fn check(settings: &Settings) -> anyhow::Result<()> {

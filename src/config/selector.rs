@@ -25,6 +25,7 @@ impl KindSelector {
         let parts: Vec<&str> = text.split('/').collect();
         let (group, version, kind) = match parts.as_slice() {
             [one] => match one.split_once('.') {
+                Some((_, "")) => return Err(wrong()),
                 Some((kind, group)) => (group, None, kind),
                 None => ("", None, *one),
             },

@@ -116,7 +116,7 @@ fn an_edge_never_uses_another_edge_and_the_middle_uses_nobody() {
         for used in used(&code(&text)) {
             let fits =
                 |allowed: &&str| used == **allowed || used.starts_with(&format!("{allowed}::"));
-            if !allowed.iter().any(|allowed| fits(allowed)) {
+            if !allowed.iter().any(fits) {
                 wrong.push(format!("{} uses {used}", path.display()));
             }
         }

@@ -13,6 +13,7 @@ mod export_grpc;
 mod export_http;
 mod export_support;
 mod export_tls;
+mod hostile;
 mod live;
 mod oracle;
 mod scenarios;

@@ -1,0 +1,186 @@
+//! Whatever is in an annotation or an object: a span goes out, no link, nobody panics.
+
+use expect_test::expect;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use spanlink::{
+    trace::{
+        id::Ids,
+        object::GroupKind,
+        observation::{Notice, WatchId, Watched},
+        rules::Rules,
+        span::Span,
+        time::Timestamp,
+        tracer::Tracer,
+    },
+    watch::decode::{Decoder, Line},
+};
+
+const KEY: &str = "tracing.k8s.io/traceparent";
+const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// What becomes of lines of one watch of Deployments that starts empty.
+fn told(lines: &[String]) -> Vec<Span> {
+    let at = Timestamp::parse("2026-11-24T10:00:00.5Z").unwrap();
+    let mut decoder = Decoder::new(&[KEY.to_owned()]);
+    let mut tracer = Tracer::new(Rules::default(), Ids::default());
+    let watched = Watched { kind: GroupKind::new("apps", "Deployment"), namespace: None };
+    tracer.open_empty(WatchId(0), watched, at);
+    let mut spans = Vec::new();
+    for line in lines {
+        let notice = match decoder.line(line.as_bytes(), at) {
+            Ok(Line::Applied(now)) => Notice::Applied(now),
+            Ok(Line::Deleted(now)) => Notice::Deleted(now),
+            Ok(Line::Bookmark { resource_version, .. }) => {
+                Notice::Bookmark { at, resource_version }
+            }
+            Ok(Line::Error(_)) | Err(_) => continue,
+        };
+        spans.extend(tracer.notice(WatchId(0), notice).spans);
+    }
+    while !tracer.is_settled()
+        && let Some(due) = tracer.next()
+    {
+        spans.extend(tracer.expire(due).spans);
+    }
+    spans
+}
+
+fn deployment(annotation: &Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "web",
+            "namespace": "shop",
+            "uid": "7f0b1c9e-5b2c-4d5a-9a55-0c1f0b3ed0aa",
+            "resourceVersion": "10",
+            "generation": 1,
+            "creationTimestamp": "2026-11-24T10:00:00Z",
+            "annotations": { KEY: annotation },
+        },
+        "spec": { "replicas": 0 },
+        "status": {},
+    })
+}
+
+fn added(object: &Value) -> String {
+    format!("{{\"type\":\"ADDED\",\"object\":{object}}}")
+}
+
+#[test]
+fn a_good_annotation_is_a_link() {
+    let spans = told(&[added(&deployment(&json!(GOOD)))]);
+    assert_eq!(spans[0].links.len(), 1);
+}
+
+#[test]
+fn a_bad_annotation_is_no_link_and_the_span_goes_out() {
+    let long = "0".repeat(256 << 10);
+    let bad: Vec<Value> = vec![
+        json!(""),
+        json!("00-1-1-01"),
+        json!("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        json!("00-00000000000000000000000000000000-00f067aa0ba902b7-01"),
+        json!("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"),
+        json!("00-4BF92F3577B34DA6A3CE929D0E0E4736-00F067AA0BA902B7-01"),
+        json!("00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        json!(format!("{GOOD}-")),
+        json!(format!(" {GOOD}")),
+        json!(format!("{GOOD}\u{0}")),
+        json!(format!("{GOOD}{long}")),
+        json!("０0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        json!(long),
+        json!(7),
+        json!(null),
+        json!({ "traceparent": GOOD }),
+        json!([GOOD]),
+    ];
+    for annotation in bad {
+        let spans = told(&[added(&deployment(&annotation))]);
+        let text = annotation.to_string();
+        assert_eq!(spans[0].name.as_ref(), "create Deployment", "{}", text.len());
+        assert!(spans[0].links.is_empty(), "{text:.60}");
+    }
+}
+
+#[test]
+fn a_strange_object_is_told_as_far_as_it_can_be_read() {
+    let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    let mut lines = Vec::new();
+    for (number, status) in [
+        json!({ "observedGeneration": "seven", "conditions": "none" }),
+        json!({ "observedGeneration": -1, "conditions": [1, null, {}, { "type": 5 }, { "type": "Ready", "status": true }] }),
+        json!({ "observedGeneration": 99, "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "yesterday" }] }),
+        json!([]),
+        json!("status"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut object = deployment(&json!(GOOD));
+        object["metadata"]["uid"] = json!(format!("uid-{number}"));
+        object["metadata"]["ownerReferences"] = json!([
+            { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": format!("uid-{number}"), "controller": true },
+            { "kind": 5 },
+            "nobody",
+        ]);
+        object["status"] = status;
+        lines.push(added(&object));
+        lines.push(added(&object).replace("\"replicas\":0", &format!("\"replicas\":{deep}")));
+    }
+    lines.push("{\"type\":\"ADDED\",\"object\":{}}".to_owned());
+    lines.push("{\"type\":\"ADDED\",\"object\":[]}".to_owned());
+    lines.push("not json".to_owned());
+    let creates = told(&lines).iter().filter(|s| s.name.as_ref() == "create Deployment").count();
+    expect!["5"].assert_eq(&creates.to_string());
+}
+
+/// Any JSON, not too large.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map("[a-zA-Z]{1,12}", inner, 0..4)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_line_is_read_or_refused_without_a_panic(line in "\\PC{0,200}") {
+        told(&[line]);
+    }
+
+    #[test]
+    fn any_object_closes_every_convergence_once(
+        steps in prop::collection::vec(
+            (1..5_i64, any_json(), any_json(), any_json(), prop::bool::ANY), 1..8,
+        ),
+    ) {
+        let mut lines = Vec::new();
+        for (number, (generation, spec, status, owners, deleted)) in steps.into_iter().enumerate() {
+            let mut object = deployment(&json!(GOOD));
+            object["metadata"]["generation"] = json!(generation);
+            object["metadata"]["resourceVersion"] = json!((10 + number).to_string());
+            object["metadata"]["ownerReferences"] = owners;
+            object["spec"] = spec;
+            object["status"] = status;
+            let kind = if deleted { "DELETED" } else { "MODIFIED" };
+            lines.push(format!("{{\"type\":\"{kind}\",\"object\":{object}}}"));
+        }
+        let spans = told(&lines);
+        let ids: std::collections::HashSet<_> = spans.iter().map(|span| span.span_id).collect();
+        prop_assert_eq!(ids.len(), spans.len());
+        for span in &spans {
+            prop_assert!(span.start < span.end);
+        }
+    }
+}
