@@ -33,18 +33,22 @@ pub enum Line {
         ends_list: bool,
     },
     /// The server's word on why it ends the watch.
-    Error {
-        code: u16,
-        message: String,
-    },
-    /// Of a type there is no name for.
-    Unknown,
+    Error(Box<ApiError>),
+}
+
+/// A `Status` the API server sent in the stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiError {
+    pub code: u16,
+    pub message: String,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     #[error("not JSON")]
     NotJson(#[source] serde_json::Error),
+    #[error("an event of an unknown type")]
+    UnknownType,
     #[error("without {0}")]
     Without(&'static str),
 }
@@ -76,7 +80,7 @@ impl Decoder {
     /// Reads one line of a watch.
     ///
     /// # Errors
-    /// When it is not JSON, or an object without name or UID.
+    /// When it is not JSON, of an unknown type, or an object without name or UID.
     pub fn line(&mut self, line: &[u8], at: Timestamp) -> Result<Line, DecodeError> {
         readable(line, |text| {
             let mut event = RawEvent::default();
@@ -126,7 +130,7 @@ impl Decoder {
                 resource_version: wire.meta.version(),
                 ends_list: wire.meta.annotations.is_some_and(ends_list),
             },
-            Some("ERROR") => Line::Error {
+            Some("ERROR") => Line::Error(Box::new(ApiError {
                 code: wire
                     .content("code")
                     .and_then(int)
@@ -136,8 +140,8 @@ impl Decoder {
                     .content("message")
                     .and_then(text)
                     .map_or_else(String::new, Cow::into_owned),
-            },
-            _ => Line::Unknown,
+            })),
+            _ => return Err(DecodeError::UnknownType),
         })
     }
 

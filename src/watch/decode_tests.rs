@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    decode::{DecodeError, Decoder, Line},
+    decode::{ApiError, DecodeError, Decoder, Line},
     lenient::mended,
 };
 use crate::trace::{
@@ -272,8 +272,10 @@ fn bookmarks_and_errors_are_told_apart() {
     let end = bookmark.replace('@', r#","annotations":{"k8s.io/initial-events-end":"true"}"#);
     assert_eq!(read(&end), Line::Bookmark { resource_version: 9, ends_list: true });
     let error = r#"{"type":"ERROR","object":{"kind":"Status","message":"old","code":410}}"#;
-    assert_eq!(read(error), Line::Error { code: 410, message: "old".into() });
-    assert_eq!(read(r#"{"type":"NOTE","object":{}}"#), Line::Unknown);
+    let gone = ApiError { code: 410, message: "old".into() };
+    assert_eq!(read(error), Line::Error(Box::new(gone)));
+    let note = decoder.line(br#"{"type":"NOTE","object":{}}"#, AT);
+    assert!(matches!(note, Err(DecodeError::UnknownType)));
 }
 
 proptest! {

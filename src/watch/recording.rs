@@ -217,7 +217,7 @@ impl Player {
                     Line::Bookmark { resource_version, .. } => {
                         Some(Notice::Bookmark { at, resource_version })
                     }
-                    Line::Error { .. } | Line::Unknown => None,
+                    Line::Error(_) => None,
                 }
             }
             _ => None,

@@ -16,7 +16,7 @@ use super::{
     FromWatch,
     chance::chance,
     counters::Counters,
-    decode::{Decoder, Line},
+    decode::{ApiError, Decoder, Line},
     lines::Lines,
     page::Page,
     recording::{Recorded, Tap, record_item, record_line},
@@ -297,12 +297,9 @@ impl Reader {
                 self.list_ended(resource_version, at, said);
                 return Some(Ok(()));
             }
-            Ok(Line::Error { code, message }) => {
-                return Some(Err(Fault::InStream { code, message }));
-            }
+            Ok(Line::Error(error)) => return Some(Err(in_stream(*error))),
             // In a list nothing is deleted, and nothing is marked but its end.
             Ok(Line::Deleted(_) | Line::Bookmark { .. }) => return Some(Err(Fault::NotAList)),
-            Ok(Line::Unknown) => {}
             Err(error) => self.undecodable(&error),
         }
         None
@@ -340,10 +337,7 @@ impl Reader {
                     said.push(Notice::Bookmark { at, resource_version });
                 }
             }
-            Ok(Line::Error { code, message }) => {
-                return Some(Err(Fault::InStream { code, message }));
-            }
-            Ok(Line::Unknown) => {}
+            Ok(Line::Error(error)) => return Some(Err(in_stream(*error))),
             Err(error) => self.undecodable(&error),
         }
         *heard = true;
@@ -456,6 +450,10 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+fn in_stream(error: ApiError) -> Fault {
+    Fault::InStream { code: error.code, message: error.message }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
