@@ -1,154 +1,227 @@
-//! Reads the part of an object that seldom changes.
+//! Reads the part of an object that seldom changes: owners, annotations, content.
+
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Map, Value, value::RawValue};
-use xxhash_rust::xxh3::Xxh3;
+use sha2::{Digest as _, Sha256};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
-    lenient::{boxed, cut, each_field, each_item, int, is_true, text},
-    status::time,
+    decode::{Names, Wire, group_of},
+    lenient::{boxed, cut, int, is_true, pairs, text, time},
 };
 use crate::trace::{
-    content::Content,
+    content::{Content, Digest},
     object::{GroupKind, Uid},
-    observation::{Body, Carrier, Deletion, OwnerReference, SpecFacts},
+    observation::{Body, Carrier, Deletion, OwnerReference, Revision, SpecFacts},
 };
 
+/// Owner references read of one object.
 const MAX_OWNERS: usize = 64;
-/// A trace context is 55 bytes; what is much longer is none and need not be kept to tell.
-const MAX_CONTEXT: usize = 256;
-/// By W3C, at most.
-const MAX_TRACE_STATE: usize = 512;
+/// A traceparent has 55 characters; longer ones are cut and stay recognisably wrong.
+const MAX_TRACEPARENT: usize = 256;
+/// Longer ones are left away: W3C asks for 512 characters to be passed on.
+const MAX_TRACESTATE: usize = 4096;
 
-pub(super) fn read_body(
-    raw: &RawValue,
+pub(super) fn read(
+    wire: &Wire<'_>,
     kind: &GroupKind,
-    api_version: &str,
-    annotation_keys: &[String],
+    carriers: &[String],
+    names: &mut Names,
 ) -> Body {
-    let mut body = Body { api_version: api_version.into(), ..Body::default() };
-    let mut content = Map::new();
-    each_field(raw.get(), |key, value| match key {
-        "apiVersion" | "kind" | "status" => {}
-        "metadata" => read_metadata(&mut body, value, annotation_keys),
-        _ => {
-            // Nested deeper than anything is read: it still counts, as text.
-            let read = serde_json::from_str(value.get());
-            content.insert(
-                key.to_owned(),
-                read.unwrap_or_else(|_too_deep| Value::String(value.get().to_owned())),
-            );
-        }
-    });
-    body.content = Content::read(&content, kind.is("", "Pod"));
-    if let Some(spec) = content.get("spec") {
-        body.spec = read_spec(spec);
-        body.template_carriers = template_carriers(spec, annotation_keys);
+    let meta = &wire.meta;
+    let annotations = meta.annotations.map(pairs).unwrap_or_default();
+    let labels = meta.labels.map(pairs).unwrap_or_default();
+    let spec = wire.content("spec").map(pairs).unwrap_or_default();
+    Body {
+        api_version: Box::default(),
+        created: meta.created.and_then(time),
+        deletion: meta.deleted.and_then(time).map(|timestamp| Deletion {
+            timestamp,
+            grace_seconds: meta.grace.and_then(int).unwrap_or(0),
+        }),
+        has_finalizers: meta.finalizers.is_some_and(|raw| !items(raw, 1).is_empty()),
+        owners: meta.owners.map(|raw| owners(raw, names)).unwrap_or_default(),
+        carrier: carrier(&annotations, carriers),
+        template_carriers: template_carriers(&spec, carriers),
+        annotations_fingerprint: annotations_fingerprint(&annotations),
+        revision: Revision {
+            controller_revision_hash: find(&labels, "controller-revision-hash").and_then(boxed),
+            pod_template_generation: find(&labels, "pod-template-generation").and_then(boxed),
+            daemonset_template_generation: find(
+                &annotations,
+                "deprecated.daemonset.template.generation",
+            )
+            .and_then(boxed),
+        },
+        content: content(wire, kind.is("", "Pod")),
+        spec: spec_facts(&spec),
+        managed_fields: meta
+            .managed_fields
+            .map(RawValue::get)
+            .filter(|text| text.starts_with('['))
+            .unwrap_or_default()
+            .into(),
     }
-    body
 }
 
-fn read_metadata(body: &mut Body, raw: &RawValue, annotation_keys: &[String]) {
-    let mut deleted = None;
-    let mut grace_seconds = 0;
-    each_field(raw.get(), |key, value| match key {
-        "creationTimestamp" => body.created = time(value),
-        "deletionTimestamp" => deleted = time(value),
-        "deletionGracePeriodSeconds" => grace_seconds = int(value).unwrap_or(0),
-        "finalizers" => each_item(value.get(), 1, |_| body.has_finalizers = true),
-        "ownerReferences" => each_item(value.get(), MAX_OWNERS, |item| {
-            body.owners.extend(read_owner(item));
-        }),
-        "annotations" => read_annotations(body, value, annotation_keys),
-        "labels" => each_field(value.get(), |key, value| match key {
-            "controller-revision-hash" => body.revision.controller_revision_hash = boxed(value),
-            "pod-template-generation" => body.revision.pod_template_generation = boxed(value),
-            _ => {}
-        }),
-        "managedFields" => body.managed_fields = value.get().into(),
-        _ => {}
-    });
-    body.deletion = deleted.map(|timestamp| Deletion { timestamp, grace_seconds });
+type Pair<'de> = (Cow<'de, str>, &'de RawValue);
+
+fn find<'de>(fields: &[Pair<'de>], key: &str) -> Option<&'de RawValue> {
+    fields.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
 }
 
-fn read_owner(raw: &RawValue) -> Option<OwnerReference> {
-    let (mut api_version, mut kind, mut name, mut uid, mut controller) =
-        (None, None, None, None, false);
-    each_field(raw.get(), |key, value| match key {
-        "apiVersion" => api_version = text(value),
-        "kind" => kind = text(value),
-        "name" => name = text(value),
-        "uid" => uid = text(value),
-        "controller" => controller = is_true(value),
-        _ => {}
-    });
+fn find_text<'de>(fields: &[Pair<'de>], key: &str) -> Option<Cow<'de, str>> {
+    find(fields, key).and_then(text)
+}
+
+/// The first items of an array; of anything else none.
+fn items(raw: &RawValue, max: usize) -> Vec<&RawValue> {
+    struct Items<'de> {
+        items: Vec<&'de RawValue>,
+        max: usize,
+    }
+    impl<'de> serde::de::Visitor<'de> for Items<'de> {
+        type Value = Vec<&'de RawValue>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array")
+        }
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            mut self,
+            mut seq: A,
+        ) -> Result<Self::Value, A::Error> {
+            while self.items.len() < self.max {
+                match seq.next_element()? {
+                    Some(item) => self.items.push(item),
+                    None => return Ok(self.items),
+                }
+            }
+            while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+            Ok(self.items)
+        }
+    }
+    let mut reader = serde_json::Deserializer::from_str(raw.get());
+    serde::Deserializer::deserialize_seq(&mut reader, Items { items: Vec::new(), max })
+        .unwrap_or_default()
+}
+
+fn owners(raw: &RawValue, names: &mut Names) -> Vec<OwnerReference> {
+    items(raw, MAX_OWNERS).into_iter().filter_map(|item| owner(&pairs(item), names)).collect()
+}
+
+fn owner(fields: &[Pair<'_>], names: &mut Names) -> Option<OwnerReference> {
+    let api_version = find_text(fields, "apiVersion").unwrap_or_default();
     Some(OwnerReference {
-        kind: GroupKind::of(&api_version?, &kind?),
-        name: name?.as_ref().into(),
-        uid: Uid::new(&uid?),
-        controller,
+        kind: GroupKind {
+            group: names.shared(group_of(&api_version)),
+            kind: names.shared(&find_text(fields, "kind")?),
+        },
+        name: Arc::from(&*find_text(fields, "name")?),
+        uid: Uid::new(&find_text(fields, "uid")?),
+        controller: find(fields, "controller").is_some_and(is_true),
     })
 }
 
-fn read_annotations(body: &mut Body, raw: &RawValue, keys: &[String]) {
-    let mut fingerprint = 0_u64;
-    let mut found: Option<(usize, Box<str>)> = None;
-    let mut states: Vec<(usize, Box<str>)> = Vec::new();
-    each_field(raw.get(), |key, value| {
-        let mut hash = Xxh3::new();
-        hash.update(key.as_bytes());
-        hash.update(&[0]);
-        hash.update(value.get().as_bytes());
-        // Whatever the order of the keys.
-        fingerprint = fingerprint.wrapping_add(hash.digest());
-        if key == "deprecated.daemonset.template.generation" {
-            body.revision.daemonset_template_generation = boxed(value);
-        }
-        for (rank, wanted) in keys.iter().enumerate() {
-            if key == wanted && found.as_ref().is_none_or(|(best, _)| rank < *best) {
-                found = cut(value, MAX_CONTEXT).map(|text| (rank, text));
-            } else if Some(key) == trace_state_key(wanted).as_deref() {
-                states.extend(cut(value, MAX_TRACE_STATE).map(|text| (rank, text)));
-            }
-        }
-    });
-    body.annotations_fingerprint = fingerprint;
-    body.carrier = found.map(|(rank, traceparent)| Carrier {
-        traceparent,
-        tracestate: states.into_iter().find(|(of, _)| *of == rank).map(|(_, state)| state),
-    });
+fn carrier(annotations: &[Pair<'_>], keys: &[String]) -> Option<Carrier> {
+    keys.iter().find_map(|key| {
+        let traceparent = find_text(annotations, key)?;
+        let tracestate = key
+            .strip_suffix("traceparent")
+            .and_then(|prefix| find_text(annotations, &format!("{prefix}tracestate")))
+            .filter(|text| text.len() <= MAX_TRACESTATE);
+        Some(Carrier {
+            traceparent: cut_bytes(&traceparent, MAX_TRACEPARENT),
+            tracestate: tracestate.map(Into::into),
+        })
+    })
 }
 
-/// KEP-5915's carrier: the same prefix with another of the propagator's keys.
-fn trace_state_key(key: &str) -> Option<String> {
-    key.strip_suffix("traceparent").map(|prefix| format!("{prefix}tracestate"))
-}
-
-/// What the object's children are made with, where it has templates.
-fn template_carriers(spec: &Value, keys: &[String]) -> Vec<Box<str>> {
-    const TEMPLATES: [&str; 3] = ["/template", "/jobTemplate", "/jobTemplate/spec/template"];
-    let of_template = |path: &str| {
-        let annotations = spec.pointer(path)?.pointer("/metadata/annotations")?;
-        keys.iter().find_map(|key| annotations.get(key)?.as_str()).map(Box::from)
-    };
-    TEMPLATES.into_iter().filter_map(of_template).collect()
-}
-
-fn read_spec(spec: &Value) -> SpecFacts {
-    let int = |path: &str| spec.pointer(path).and_then(Value::as_i64);
-    let text = |path: &str| spec.pointer(path).and_then(Value::as_str).map(Box::from);
-    let is_true = |path: &str| spec.pointer(path) == Some(&Value::Bool(true));
-    SpecFacts {
-        replicas: int("/replicas"),
-        paused: is_true("/paused"),
-        suspend: is_true("/suspend"),
-        progress_deadline_seconds: int("/progressDeadlineSeconds"),
-        parallelism: int("/parallelism"),
-        completions: int("/completions"),
-        restart_policy: text("/restartPolicy"),
-        update_strategy: text("/updateStrategy/type"),
-        partition: int("/updateStrategy/rollingUpdate/partition"),
-        service_type: text("/type"),
-        cluster_ip: text("/clusterIP"),
-        scheduled: spec.pointer("/nodeName").is_some(),
+fn cut_bytes(text: &str, max: usize) -> Box<str> {
+    let mut max = max.min(text.len());
+    while !text.is_char_boundary(max) {
+        max -= 1;
     }
+    text.get(..max).unwrap_or_default().into()
+}
+
+fn template_carriers(spec: &[Pair<'_>], keys: &[String]) -> Vec<Box<str>> {
+    let job = find(spec, "jobTemplate").map(pairs).unwrap_or_default();
+    let job_spec = find(&job, "spec").map(pairs).unwrap_or_default();
+    let template = |fields: &[Pair<'_>]| {
+        let metadata = pairs(find(&pairs_of(fields, "template"), "metadata")?);
+        carrier(&pairs_of(&metadata, "annotations"), keys)
+    };
+    let of_job = find(&job, "metadata")
+        .and_then(|metadata| carrier(&pairs_of(&pairs(metadata), "annotations"), keys));
+    [template(spec), of_job, template(&job_spec)]
+        .into_iter()
+        .flatten()
+        .map(|carrier| carrier.traceparent)
+        .collect()
+}
+
+fn pairs_of<'de>(fields: &[Pair<'de>], key: &str) -> Vec<Pair<'de>> {
+    find(fields, key).map(pairs).unwrap_or_default()
+}
+
+/// The same in whatever order they are written.
+fn annotations_fingerprint(annotations: &[Pair<'_>]) -> u64 {
+    annotations
+        .iter()
+        .map(|(key, value)| {
+            let value = text(value).unwrap_or_else(|| value.get().into());
+            xxh3_64_with_seed(value.as_bytes(), xxh3_64(key.as_bytes()))
+        })
+        .fold(0, u64::wrapping_add)
+}
+
+fn content(wire: &Wire<'_>, only_mutable: bool) -> Content {
+    let parsed: serde_json::Result<Map<String, Value>> = wire
+        .content
+        .iter()
+        .map(|(key, raw)| Ok((key.clone().into_string(), serde_json::from_str(raw.get())?)))
+        .collect();
+    match parsed {
+        Ok(object) => Content::read(&object, only_mutable),
+        // Deeper than can be read safely: its text still tells whether it changed.
+        Err(_) => {
+            Content { digest: text_digest(&wire.content), template: None, leaves: Vec::new() }
+        }
+    }
+}
+
+fn text_digest(content: &[(Box<str>, &RawValue)]) -> Digest {
+    let mut hash = Sha256::new();
+    for text in content.iter().flat_map(|(key, raw)| [&**key, raw.get()]) {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    let mut digest = Digest::default();
+    for (to, from) in digest.iter_mut().zip(hash.finalize()) {
+        *to = from;
+    }
+    digest
+}
+
+fn spec_facts(spec: &[Pair<'_>]) -> SpecFacts {
+    let number = |key| find(spec, key).and_then(int);
+    let strategy = pairs_of(spec, "updateStrategy");
+    SpecFacts {
+        replicas: number("replicas"),
+        paused: find(spec, "paused").is_some_and(is_true),
+        suspend: find(spec, "suspend").is_some_and(is_true),
+        progress_deadline_seconds: number("progressDeadlineSeconds"),
+        parallelism: number("parallelism"),
+        completions: number("completions"),
+        restart_policy: find(spec, "restartPolicy").and_then(boxed),
+        update_strategy: find(&strategy, "type").and_then(boxed),
+        partition: find(&pairs_of(&strategy, "rollingUpdate"), "partition").and_then(int),
+        service_type: find(spec, "type").and_then(short),
+        cluster_ip: find(spec, "clusterIP").and_then(short),
+        scheduled: find_text(spec, "nodeName").is_some_and(|name| !name.is_empty()),
+    }
+}
+
+fn short(raw: &RawValue) -> Option<Box<str>> {
+    text(raw).map(|text| cut(&text, 64))
 }

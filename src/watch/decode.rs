@@ -1,37 +1,38 @@
-//! Reads watch events and list items into observations: one decoder for all kinds.
-//!
-//! Most events bring a new status and nothing else. The text of everything else is compared by a
-//! fingerprint with what was read last; where it is the same, it is not read again.
+//! Turns watch events and list items of every kind into observations, reading only what is needed.
 
-use std::collections::HashMap;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    str,
+    sync::Arc,
+};
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 use super::{
-    body::read_body,
-    lenient::{boxed, each_field, int, text},
-    status::read_status,
+    body,
+    lenient::{Fields, Fill, fill, int, mended, pairs, text},
+    status,
 };
 use crate::trace::{
     object::{GroupKind, ObjectRef, Uid},
-    observation::{Observation, StatusFacts},
+    observation::{Body, Observation, StatusFacts},
     time::Timestamp,
 };
 
 /// What a line of a watch says.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Line {
-    /// `ADDED` or `MODIFIED`.
     Applied(Observation),
     Deleted(Observation),
     Bookmark {
         resource_version: u64,
-        /// The last of a streaming list
-        /// ([streaming lists](https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists)).
-        initial_events_end: bool,
+        /// The list a watch began with is complete.
+        ends_list: bool,
     },
+    /// The server's word on why it ends the watch.
     Error(Box<ApiError>),
 }
 
@@ -39,78 +40,59 @@ pub enum Line {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiError {
     pub code: u16,
-    pub reason: String,
     pub message: String,
 }
 
-/// Why something is no observation. An object's fields never are: they are absent then.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    #[error("not a watch event")]
-    NotAnEvent(#[source] serde_json::Error),
-    #[error("unknown watch event type {0:?}")]
-    UnknownType(Box<str>),
-    #[error("not an object in JSON")]
+    #[error("not JSON")]
     NotJson(#[source] serde_json::Error),
-    #[error("an object without {0}")]
+    #[error("an event of an unknown type")]
+    UnknownType,
+    #[error("without {0}")]
     Without(&'static str),
 }
 
-/// Decodes what one watch says.
+/// Reads the events of one watch. Remembers of every object whether its body has been read.
 #[derive(Debug)]
 pub struct Decoder {
+    /// Keys that may hold a trace context, the first that is there counts.
     annotations: Vec<String>,
-    /// By a hash of the UID.
-    known: HashMap<u128, Known>,
-    round: u32,
-}
-
-#[derive(Debug)]
-struct Known {
-    /// Of everything but status, managedFields, resourceVersion and generation.
-    fingerprint: u64,
-    round: u32,
-}
-
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    #[serde(borrow)]
-    object: &'a RawValue,
+    /// By UID, a fingerprint of what was last read of the object; its lowest bit says in which
+    /// list, or after which, that was.
+    read: HashMap<u128, u64>,
+    list: u64,
+    /// Names that come again and again: namespaces, owners' kinds.
+    names: Names,
 }
 
 impl Decoder {
     /// `annotations`: keys that may hold a trace context, the first that is there counts.
     pub fn new(annotations: &[String]) -> Self {
-        Self { annotations: annotations.to_vec(), known: HashMap::new(), round: 0 }
-    }
-
-    /// One line of a watch.
-    ///
-    /// # Errors
-    /// When it is no watch event, or its object has no identity.
-    pub fn line(&mut self, line: &[u8], at: Timestamp) -> Result<Line, DecodeError> {
-        let event: Event<'_> = serde_json::from_slice(line).map_err(DecodeError::NotAnEvent)?;
-        match event.kind {
-            "ADDED" | "MODIFIED" => {
-                self.object(event.object, None, at).map(|(now, _)| Line::Applied(now))
-            }
-            "DELETED" => {
-                let (now, uid) = self.object(event.object, None, at)?;
-                self.known.remove(&uid);
-                Ok(Line::Deleted(now))
-            }
-            "BOOKMARK" => Ok(bookmark(event.object)),
-            "ERROR" => Ok(Line::Error(Box::new(api_error(event.object)))),
-            other => Err(DecodeError::UnknownType(other.into())),
+        Self {
+            annotations: annotations.to_vec(),
+            read: HashMap::new(),
+            list: 0,
+            names: Names::default(),
         }
     }
 
-    /// One item of a list, which is silent about its own apiVersion and kind.
+    /// Reads one line of a watch.
     ///
     /// # Errors
-    /// When it is not JSON, or has no identity.
+    /// When it is not JSON, of an unknown type, or an object without name or UID.
+    pub fn line(&mut self, line: &[u8], at: Timestamp) -> Result<Line, DecodeError> {
+        readable(line, |text| {
+            let mut event = RawEvent::default();
+            fill(text, &mut event).map_err(DecodeError::NotJson)?;
+            self.event_of(&event, at)
+        })
+    }
+
+    /// Reads one item of a list, which may be silent about its own apiVersion and kind.
+    ///
+    /// # Errors
+    /// When it is not JSON, or an object without name or UID.
     pub fn item(
         &mut self,
         item: &[u8],
@@ -118,165 +100,277 @@ impl Decoder {
         kind: &str,
         at: Timestamp,
     ) -> Result<Observation, DecodeError> {
-        let raw: &RawValue = serde_json::from_slice(item).map_err(DecodeError::NotJson)?;
-        self.object(raw, Some((api_version, kind)), at).map(|(now, _)| now)
+        readable(item, |text| {
+            let mut wire = Wire::default();
+            fill(text, &mut wire).map_err(DecodeError::NotJson)?;
+            self.observe(&wire, (api_version, kind), at, Reading::Only)
+        })
     }
 
-    pub fn list_began(&mut self) {
-        self.round += 1;
+    /// The object is gone: should its UID come again, everything is read again.
+    pub fn forget(&mut self, uid: &Uid) {
+        self.read.remove(&key(uid));
     }
 
-    /// Forgets what was not in the list.
+    /// What was not read since the last call is gone.
     pub fn list_ended(&mut self) {
-        let round = self.round;
-        self.known.retain(|_, known| known.round == round);
+        let list = self.list;
+        self.read.retain(|_, read| *read & 1 == list);
+        self.list ^= 1;
     }
 
-    fn object(
+    fn event_of(&mut self, event: &RawEvent<'_>, at: Timestamp) -> Result<Line, DecodeError> {
+        let wire = &event.object;
+        Ok(match event.kind.and_then(text).as_deref() {
+            Some("ADDED" | "MODIFIED") => {
+                Line::Applied(self.observe(wire, ("", ""), at, Reading::Only)?)
+            }
+            Some("DELETED") => Line::Deleted(self.observe(wire, ("", ""), at, Reading::Whole)?),
+            Some("BOOKMARK") => Line::Bookmark {
+                resource_version: wire.meta.version(),
+                ends_list: wire.meta.annotations.is_some_and(ends_list),
+            },
+            Some("ERROR") => Line::Error(Box::new(ApiError {
+                code: wire
+                    .content("code")
+                    .and_then(int)
+                    .and_then(|code| u16::try_from(code).ok())
+                    .unwrap_or(0),
+                message: wire
+                    .content("message")
+                    .and_then(text)
+                    .map_or_else(String::new, Cow::into_owned),
+            })),
+            _ => return Err(DecodeError::UnknownType),
+        })
+    }
+
+    fn observe(
         &mut self,
-        raw: &RawValue,
-        type_meta: Option<(&str, &str)>,
+        wire: &Wire<'_>,
+        (api_version, kind): (&str, &str),
         at: Timestamp,
-    ) -> Result<(Observation, u128), DecodeError> {
-        let top = Top::read(raw);
-        let metadata = Metadata::read(top.metadata.ok_or(DecodeError::Without("metadata"))?);
-        let uid_text = metadata.uid.as_deref().ok_or(DecodeError::Without("metadata.uid"))?;
-        let name = metadata.name.as_deref().ok_or(DecodeError::Without("metadata.name"))?;
-        let resource_version = metadata
-            .resource_version
-            .ok_or(DecodeError::Without("a metadata.resourceVersion that is a number"))?;
-        let api_version =
-            top.api_version.as_deref().or_else(|| type_meta.map(|(v, _)| v)).unwrap_or_default();
-        let kind = top.kind.as_deref().or_else(|| type_meta.map(|(_, k)| k)).unwrap_or_default();
-        let kind = GroupKind::of(api_version, kind);
-
-        let mut fingerprint = Xxh3::new();
-        fingerprint.update(&top.fingerprint.to_le_bytes());
-        fingerprint.update(&metadata.fingerprint.to_le_bytes());
-        let fingerprint = fingerprint.digest();
-        let uid = xxh3_128(uid_text.as_bytes());
-        let known = Known { fingerprint, round: self.round };
-        let before = self.known.insert(uid, known);
-        let is_same = before.is_some_and(|before| before.fingerprint == fingerprint);
-        let body =
-            (!is_same).then(|| Box::new(read_body(raw, &kind, api_version, &self.annotations)));
-
-        let observation = Observation {
+        reading: Reading,
+    ) -> Result<Observation, DecodeError> {
+        let meta = &wire.meta;
+        let named = |raw: Option<_>| raw.and_then(text).filter(|text| !text.is_empty());
+        let (Some(uid), Some(name)) = (named(meta.uid), named(meta.name)) else {
+            return Err(DecodeError::Without("name or UID"));
+        };
+        let uid = Uid::new(&uid);
+        let api_version = named(wire.api_version).unwrap_or(Cow::Borrowed(api_version));
+        let kind = named(wire.kind).unwrap_or(Cow::Borrowed(kind));
+        let kind = GroupKind {
+            group: self.names.shared(group_of(&api_version)),
+            kind: self.names.shared(&kind),
+        };
+        let news = match reading {
+            Reading::Whole => true,
+            Reading::Only => {
+                let now = meta.fingerprint & !1 | self.list;
+                self.read.insert(key(&uid), now).is_none_or(|before| before >> 1 != now >> 1)
+            }
+        };
+        let body = news.then(|| {
+            let read = body::read(wire, &kind, &self.annotations, &mut self.names);
+            Box::new(Body { api_version: api_version.into(), ..read })
+        });
+        Ok(Observation {
             at,
             object: ObjectRef {
                 kind,
-                namespace: metadata.namespace.as_deref().map(Into::into),
-                name: name.into(),
-                uid: Uid::new(uid_text),
+                namespace: named(meta.namespace).map(|namespace| self.names.shared(&namespace)),
+                name: Arc::from(&*name),
+                uid,
             },
-            resource_version,
-            generation: metadata.generation,
-            status_fingerprint: top.status.map_or(0, |status| xxh3_64(status.get().as_bytes())),
-            status: top.status.map_or_else(StatusFacts::default, read_status),
+            resource_version: meta.version(),
+            generation: meta.generation.and_then(int),
+            status_fingerprint: wire.status.map_or(0, |raw| xxh3_64(raw.get().as_bytes())),
+            status: wire.status.map_or_else(StatusFacts::default, status::read),
             body,
-        };
-        Ok((observation, uid))
+        })
     }
 }
 
-/// The top level of an object.
-#[derive(Default)]
-struct Top<'a> {
-    api_version: Option<Box<str>>,
-    kind: Option<Box<str>>,
-    metadata: Option<&'a RawValue>,
-    status: Option<&'a RawValue>,
-    fingerprint: u64,
+/// Of an apiVersion; empty for the core group.
+pub(super) fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-impl<'a> Top<'a> {
-    fn read(raw: &'a RawValue) -> Self {
-        let mut top = Self::default();
-        let mut fingerprint = Xxh3::new();
-        each_field(raw.get(), |key, value| match key {
-            "apiVersion" => top.api_version = boxed(value),
-            "kind" => top.kind = boxed(value),
-            "metadata" => top.metadata = Some(value),
-            "status" => top.status = Some(value),
+/// How much is wanted of an object.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// The body where it is news.
+    Only,
+    /// The last word on it: always the body.
+    Whole,
+}
+
+fn key(uid: &Uid) -> u128 {
+    match uid {
+        Uid::Uuid(bits) => *bits,
+        Uid::Text(text) => xxh3_128(text.as_bytes()),
+    }
+}
+
+fn ends_list(annotations: &RawValue) -> bool {
+    pairs(annotations).iter().any(|(key, value)| {
+        key == "k8s.io/initial-events-end" && text(value).is_some_and(|text| text == "true")
+    })
+}
+
+/// Hands the text over, and what can be made of it where it is no JSON.
+fn readable<T>(
+    bytes: &[u8],
+    mut read: impl FnMut(&str) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let text = str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
+    match read(&text) {
+        Err(DecodeError::NotJson(error)) => match read(&mended(&text)) {
+            Err(DecodeError::NotJson(_)) => Err(DecodeError::NotJson(error)),
+            mended => mended,
+        },
+        read => read,
+    }
+}
+
+/// A watch event as text.
+#[derive(Default)]
+struct RawEvent<'de> {
+    kind: Option<&'de RawValue>,
+    object: Wire<'de>,
+}
+
+impl<'de> Fields<'de> for RawEvent<'de> {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "type" => self.kind = Some(map.next_value()?),
+            "object" => {
+                self.object = Wire::default();
+                map.next_value_seed(Fill(&mut self.object))?;
+            }
             _ => {
-                fingerprint.update(key.as_bytes());
-                fingerprint.update(value.get().as_bytes());
+                map.next_value::<IgnoredAny>()?;
             }
-        });
-        top.fingerprint = fingerprint.digest();
-        top
+        }
+        Ok(())
+    }
+}
+
+/// An object as text, taken apart once.
+#[derive(Default)]
+pub(super) struct Wire<'de> {
+    api_version: Option<&'de RawValue>,
+    kind: Option<&'de RawValue>,
+    pub(super) meta: Meta<'de>,
+    pub(super) status: Option<&'de RawValue>,
+    /// `spec`, `data` and the like: everything that is neither type, metadata nor status.
+    pub(super) content: Vec<(Box<str>, &'de RawValue)>,
+}
+
+impl<'de> Wire<'de> {
+    pub(super) fn content(&self, key: &str) -> Option<&'de RawValue> {
+        self.content.iter().rev().find(|(name, _)| &**name == key).map(|(_, value)| *value)
+    }
+}
+
+impl<'de> Fields<'de> for Wire<'de> {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "metadata" => return map.next_value_seed(Fill(&mut self.meta)),
+            "status" => self.status = Some(map.next_value()?),
+            "kind" => self.kind = Some(map.next_value()?),
+            _ => {
+                let value: &RawValue = map.next_value()?;
+                self.meta.differs_with(key, value);
+                if key == "apiVersion" {
+                    self.api_version = Some(value);
+                } else {
+                    self.content.push((key.into(), value));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
 #[derive(Default)]
-struct Metadata {
-    name: Option<Box<str>>,
-    namespace: Option<Box<str>>,
-    uid: Option<Box<str>>,
-    resource_version: Option<u64>,
-    generation: Option<i64>,
+pub(super) struct Meta<'de> {
+    uid: Option<&'de RawValue>,
+    name: Option<&'de RawValue>,
+    namespace: Option<&'de RawValue>,
+    resource_version: Option<&'de RawValue>,
+    generation: Option<&'de RawValue>,
+    pub(super) created: Option<&'de RawValue>,
+    pub(super) deleted: Option<&'de RawValue>,
+    pub(super) grace: Option<&'de RawValue>,
+    pub(super) finalizers: Option<&'de RawValue>,
+    pub(super) owners: Option<&'de RawValue>,
+    pub(super) annotations: Option<&'de RawValue>,
+    pub(super) labels: Option<&'de RawValue>,
+    pub(super) managed_fields: Option<&'de RawValue>,
+    /// Over the text of all that makes a body.
     fingerprint: u64,
 }
 
-impl Metadata {
-    fn read(raw: &RawValue) -> Self {
-        let mut metadata = Self::default();
-        let mut fingerprint = Xxh3::new();
-        each_field(raw.get(), |key, value| {
-            match key {
-                "name" => metadata.name = boxed(value).filter(|name| !name.is_empty()),
-                "namespace" => metadata.namespace = boxed(value).filter(|name| !name.is_empty()),
-                "uid" => metadata.uid = boxed(value).filter(|uid| !uid.is_empty()),
-                "resourceVersion" => {
-                    metadata.resource_version = resource_version(value);
-                    return;
-                }
-                "generation" => {
-                    metadata.generation = int(value);
-                    return;
-                }
-                "managedFields" => return,
-                _ => {}
-            }
-            fingerprint.update(key.as_bytes());
-            fingerprint.update(value.get().as_bytes());
-        });
-        metadata.fingerprint = fingerprint.digest();
-        metadata
+impl Meta<'_> {
+    fn version(&self) -> u64 {
+        self.resource_version.and_then(text).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// xxh3 links each text to all before it: in a server's output the order does not change.
+    fn differs_with(&mut self, key: &str, value: &RawValue) {
+        let key = xxh3_64_with_seed(key.as_bytes(), self.fingerprint);
+        self.fingerprint = xxh3_64_with_seed(value.get().as_bytes(), key);
     }
 }
 
-/// Comparable as numbers, since Kubernetes 1.35 by promise
-/// ([KEP-5504](https://github.com/kubernetes/enhancements/issues/5504)).
-fn resource_version(raw: &RawValue) -> Option<u64> {
-    text(raw)?.parse().ok()
+impl<'de> Fields<'de> for Meta<'de> {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        let value: &'de RawValue = map.next_value()?;
+        let place = match key {
+            "resourceVersion" => &mut self.resource_version,
+            "generation" => &mut self.generation,
+            "managedFields" => &mut self.managed_fields,
+            _ => {
+                self.differs_with(key, value);
+                match key {
+                    "uid" => &mut self.uid,
+                    "name" => &mut self.name,
+                    "namespace" => &mut self.namespace,
+                    "creationTimestamp" => &mut self.created,
+                    "deletionTimestamp" => &mut self.deleted,
+                    "deletionGracePeriodSeconds" => &mut self.grace,
+                    "finalizers" => &mut self.finalizers,
+                    "ownerReferences" => &mut self.owners,
+                    "annotations" => &mut self.annotations,
+                    "labels" => &mut self.labels,
+                    _ => return Ok(()),
+                }
+            }
+        };
+        *place = Some(value);
+        Ok(())
+    }
 }
 
-fn bookmark(raw: &RawValue) -> Line {
-    let mut at = 0;
-    let mut initial_events_end = false;
-    each_field(raw.get(), |key, value| {
-        if key == "metadata" {
-            each_field(value.get(), |key, value| match key {
-                "resourceVersion" => at = resource_version(value).unwrap_or(0),
-                "annotations" => each_field(value.get(), |key, value| {
-                    initial_events_end |= key == "k8s.io/initial-events-end"
-                        && text(value).is_some_and(|text| text == "true");
-                }),
-                _ => {}
-            });
+/// Gives equal names one place in memory.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashSet<Arc<str>>);
+
+/// More names than any cluster has namespaces worth sharing: then it begins anew.
+const MAX_NAMES: usize = 4096;
+
+impl Names {
+    pub(super) fn shared(&mut self, name: &str) -> Arc<str> {
+        if let Some(shared) = self.0.get(name) {
+            return Arc::clone(shared);
         }
-    });
-    Line::Bookmark { resource_version: at, initial_events_end }
-}
-
-fn api_error(raw: &RawValue) -> ApiError {
-    let mut error = ApiError::default();
-    each_field(raw.get(), |key, value| match key {
-        "code" => error.code = int(value).and_then(|code| code.try_into().ok()).unwrap_or(0),
-        "reason" => error.reason = text(value).unwrap_or_default().into_owned(),
-        "message" => error.message = text(value).unwrap_or_default().into_owned(),
-        _ => {}
-    });
-    error
+        if self.0.len() >= MAX_NAMES {
+            self.0.clear();
+        }
+        let shared = Arc::from(name);
+        self.0.insert(Arc::clone(&shared));
+        shared
+    }
 }

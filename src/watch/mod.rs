@@ -4,10 +4,15 @@
 //! other. What is read is dropped once it is an observation; a full queue makes the watches wait.
 
 mod body;
+mod chance;
 mod client;
+mod counters;
 pub mod decode;
+#[cfg(test)]
+mod decode_tests;
 mod lenient;
 mod lines;
+mod page;
 pub mod recording;
 mod resolve;
 mod state;

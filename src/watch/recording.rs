@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
+    hash::{BuildHasher as _, RandomState},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +16,6 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
-use sha2::{Digest as _, Sha256};
 
 use super::decode::{DecodeError, Decoder, Line};
 use crate::trace::{
@@ -180,12 +180,11 @@ impl Recording {
 
 struct Player {
     decoder: Decoder,
-    lists: bool,
 }
 
 impl Player {
     fn new(annotations: &[String]) -> Self {
-        Self { decoder: Decoder::new(annotations), lists: false }
+        Self { decoder: Decoder::new(annotations) }
     }
 
     fn play(
@@ -196,14 +195,11 @@ impl Player {
     ) -> Result<Option<Notice>, DecodeError> {
         Ok(match entry.kind.as_str() {
             "LISTED" => {
-                self.begin_list();
                 let object = entry.object.ok_or(DecodeError::Without("object"))?;
                 let now = self.decoder.item(object.get().as_bytes(), "", "", at)?;
                 Some(Notice::Listed(now))
             }
             "LIST_END" => {
-                self.begin_list();
-                self.lists = false;
                 self.decoder.list_ended();
                 let version = entry.resource_version.as_ref();
                 let resource_version = version
@@ -226,13 +222,6 @@ impl Player {
             }
             _ => None,
         })
-    }
-
-    fn begin_list(&mut self) {
-        if !self.lists {
-            self.decoder.list_began();
-            self.lists = true;
-        }
     }
 }
 
@@ -263,10 +252,12 @@ fn yaml_documents(text: &str) -> Result<Vec<(usize, String)>, serde_saphyr::Erro
     Ok((0..).zip(documents).map(|(at, document)| (line(at), ordered(document))).collect())
 }
 
-/// Writes a recording. Secrets stay out: see [`without_secrets`].
+/// Writes a recording. Secrets stay out.
 #[derive(Debug)]
 pub struct RecordingWriter<W> {
     out: W,
+    /// Of what stands for secrets. Without it short ones could be found by trying.
+    key: RandomState,
 }
 
 /// What a line of a recording is about.
@@ -284,7 +275,7 @@ pub enum Recorded<'a> {
 
 impl<W: Write> RecordingWriter<W> {
     pub fn new(out: W) -> Self {
-        Self { out }
+        Self { out, key: RandomState::new() }
     }
 
     /// # Errors
@@ -300,7 +291,7 @@ impl<W: Write> RecordingWriter<W> {
             .to_string(),
             Recorded::Event { kind, object } => {
                 let Ok(mut object) = serde_json::from_slice(object) else { return Ok(()) };
-                without_secrets(&mut object);
+                without_secrets(&mut object, &self.key);
                 format!(
                     "{{\"at\":\"{at}\",\"watch\":{},\"type\":\"{kind}\",\"object\":{object}}}",
                     Value::from(watch)
@@ -318,53 +309,83 @@ impl<W: Write> RecordingWriter<W> {
     }
 }
 
-/// Replaces the values of Secrets and of environment variables by digests, so that changes still
-/// show, and removes `kubectl.kubernetes.io/last-applied-configuration`, which repeats them.
-pub fn without_secrets(object: &mut Value) {
+/// Replaces the values of Secrets and of environment variables by keyed digests, so that
+/// changes still show, and removes `kubectl.kubernetes.io/last-applied-configuration`, which repeats them.
+fn without_secrets(object: &mut Value, key: &RandomState) {
     let is_secret = object.get("kind").and_then(Value::as_str) == Some("Secret");
-    if let Some(annotations) =
-        object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
-    {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
     if is_secret {
         for field in ["data", "stringData"] {
             if let Some(values) = object.get_mut(field).and_then(Value::as_object_mut) {
-                values.values_mut().for_each(digest);
+                values.values_mut().for_each(|value| hide(value, key));
             }
         }
     }
-    hide_environment(object, 0);
+    hide_environment(object, key, 0);
 }
 
 /// serde reads no deeper than this.
 const MAX_DEPTH: usize = 128;
 
-fn hide_environment(value: &mut Value, depth: usize) {
+fn hide_environment(value: &mut Value, key: &RandomState, depth: usize) {
     match value {
         _ if depth > MAX_DEPTH => {}
         Value::Object(fields) => {
+            // Templates carry it too.
+            fields.remove("kubectl.kubernetes.io/last-applied-configuration");
             if let Some(Value::Array(variables)) = fields.get_mut("env") {
                 let values = variables.iter_mut().filter_map(Value::as_object_mut);
                 values
                     .filter_map(|variable: &mut Map<_, _>| variable.get_mut("value"))
-                    .for_each(digest);
+                    .for_each(|value| hide(value, key));
             }
-            fields.values_mut().for_each(|field| hide_environment(field, depth + 1));
+            fields.values_mut().for_each(|field| hide_environment(field, key, depth + 1));
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| hide_environment(item, depth + 1)),
+        Value::Array(items) => {
+            for item in items {
+                hide_environment(item, key, depth + 1);
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-fn digest(value: &mut Value) {
-    let hash = Sha256::digest(value.to_string().as_bytes());
-    let mut text = String::from("sha256:");
-    for byte in hash.iter().take(8) {
-        write!(text, "{byte:02x}").ok();
-    }
-    *value = Value::String(text);
+fn hide(value: &mut Value, key: &RandomState) {
+    *value = Value::String(format!("hidden:{:016x}", key.hash_one(value.to_string())));
 }
 
 /// Shared by whoever taps the watches.
 pub type Tap = Arc<dyn Fn(&str, Timestamp, Recorded<'_>) + Send + Sync>;
+
+#[derive(Deserialize)]
+struct RawEvent<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+pub(super) fn record_line(tap: &Tap, watch: &str, line: &[u8], at: Timestamp, in_list: bool) {
+    let Ok(event) = serde_json::from_slice::<RawEvent<'_>>(line) else { return };
+    let kind = match event.kind {
+        "ADDED" | "MODIFIED" if in_list => "LISTED",
+        "BOOKMARK" if in_list => return,
+        kind => kind,
+    };
+    tap(watch, at, Recorded::Event { kind, object: event.object.get().as_bytes() });
+}
+
+/// Items may be silent about their kind; a recording is not. Where one is not, its own word is the
+/// last and counts.
+pub(super) fn record_item(
+    tap: &Tap,
+    watch: &str,
+    (api_version, kind): (&str, &str),
+    item: &[u8],
+    at: Timestamp,
+) {
+    let Some(rest) = item.trim_ascii_start().strip_prefix(b"{") else { return };
+    let comma = if rest.trim_ascii_start().starts_with(b"}") { "" } else { "," };
+    let head = format!("{{\"apiVersion\":\"{api_version}\",\"kind\":\"{kind}\"{comma}");
+    let object = [head.as_bytes(), rest].concat();
+    tap(watch, at, Recorded::Event { kind: "LISTED", object: &object });
+}

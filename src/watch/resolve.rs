@@ -152,3 +152,19 @@ pub(super) fn text_of(selector: &KindSelector) -> String {
         (Some(version), group) => format!("{group}/{version}/{kind}"),
     }
 }
+
+/// For a path or a query parameter.
+pub(super) fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                encoded.extend(char::from_digit(digit.into(), 16).map(|d| d.to_ascii_uppercase()));
+            }
+        }
+    }
+    encoded
+}

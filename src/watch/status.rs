@@ -1,127 +1,241 @@
-//! Reads what convergence needs to know of a status.
+//! Reads what convergence needs to know out of a status.
 
+use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 
-use super::lenient::{boxed, cut, each_field, each_item, int, is_true, text};
-use crate::trace::{
-    observation::{Condition, Container, StatusFacts, Terminated},
-    time::Timestamp,
-};
+use super::lenient::{Fields, Fill, FillItems, boxed, cut, fill, int, is_true, text, time};
+use crate::trace::observation::{Condition, Container, StatusFacts, Terminated};
 
 const MAX_CONDITIONS: usize = 64;
 const MAX_CONTAINERS: usize = 64;
-/// Characters of a message that are kept.
 const MAX_MESSAGE: usize = 256;
 
-pub(super) fn read_status(raw: &RawValue) -> StatusFacts {
-    let mut facts = StatusFacts::default();
-    let mut containers = Vec::new();
-    each_field(raw.get(), |key, value| {
-        facts.present = true;
-        match key {
-            "observedGeneration" => facts.observed_generation = int(value),
-            "conditions" => each_item(value.get(), MAX_CONDITIONS, |item| {
-                facts.conditions.extend(read_condition(item));
-            }),
-            "phase" => facts.phase = boxed(value),
-            "reason" => facts.reason = boxed(value),
-            "replicas" => facts.replicas = int(value),
-            "updatedReplicas" => facts.updated_replicas = int(value),
-            "readyReplicas" => facts.ready_replicas = int(value),
-            "availableReplicas" => facts.available_replicas = int(value),
-            "currentReplicas" => facts.current_replicas = int(value),
-            "currentRevision" => facts.current_revision = boxed(value),
-            "updateRevision" => facts.update_revision = boxed(value),
-            "desiredNumberScheduled" => facts.desired_number_scheduled = int(value),
-            "currentNumberScheduled" => facts.current_number_scheduled = int(value),
-            "updatedNumberScheduled" => facts.updated_number_scheduled = int(value),
-            "numberAvailable" => facts.number_available = int(value),
-            "numberReady" => facts.number_ready = int(value),
-            "active" => facts.active = int(value),
-            "succeeded" => facts.succeeded = int(value),
-            "failed" => facts.failed = int(value),
-            "initContainerStatuses" => each_item(value.get(), MAX_CONTAINERS, |item| {
-                facts.containers.push(read_container(item, true));
-            }),
-            "containerStatuses" => each_item(value.get(), MAX_CONTAINERS, |item| {
-                containers.push(read_container(item, false));
-            }),
-            "loadBalancer" => each_field(value.get(), |key, value| {
-                if key == "ingress" {
-                    each_item(value.get(), 1, |_| facts.has_ingress = true);
-                }
-            }),
-            _ => {}
-        }
-    });
-    facts.containers.extend(containers);
+pub(super) fn read(raw: &RawValue) -> StatusFacts {
+    let mut status = Status::default();
+    // What was read before something strange stays.
+    fill(raw.get(), &mut status).unwrap_or_default();
+    let Status { mut facts, init_containers, containers } = status;
+    facts.conditions.retain(|condition| !condition.kind.is_empty());
+    facts.containers = init_containers
+        .into_iter()
+        .map(|container| Container { init: true, ..container })
+        .chain(containers)
+        .filter(|container| !container.name.is_empty())
+        .take(MAX_CONTAINERS)
+        .collect();
     facts
 }
 
-/// `None` for entries without a type, as in a list that holds something else than objects.
-fn read_condition(raw: &RawValue) -> Option<Condition> {
-    let mut condition = Condition::default();
-    each_field(raw.get(), |key, value| match key {
-        "type" => condition.kind = boxed(value).unwrap_or_default(),
-        "status" => condition.status = boxed(value).unwrap_or_default(),
-        "reason" => condition.reason = cut(value, MAX_MESSAGE).unwrap_or_default(),
-        "message" => condition.message = cut(value, MAX_MESSAGE).unwrap_or_default(),
-        "lastTransitionTime" => condition.last_transition = time(value),
-        "observedGeneration" => condition.observed_generation = int(value),
-        _ => {}
-    });
-    (!condition.kind.is_empty()).then_some(condition)
+#[derive(Default)]
+struct Status {
+    facts: StatusFacts,
+    init_containers: Vec<Container>,
+    containers: Vec<Container>,
 }
 
-fn read_container(raw: &RawValue, init: bool) -> Container {
-    let mut container = Container { init, ..Container::default() };
-    each_field(raw.get(), |key, value| match key {
-        "name" => container.name = boxed(value).unwrap_or_default(),
-        "ready" => container.ready = is_true(value),
-        "started" => container.started = is_true(value),
-        "restartCount" => container.restarts = int(value).unwrap_or(0),
-        "state" => each_field(value.get(), |key, value| match key {
-            "waiting" => container.waiting = read_waiting(value),
-            "terminated" => container.terminated = Some(read_terminated(value)),
-            "running" => each_field(value.get(), |key, value| {
-                if key == "startedAt" {
-                    container.running_since = time(value);
-                }
-            }),
-            _ => {}
-        }),
-        "lastState" => each_field(value.get(), |key, value| {
-            if key == "terminated" {
-                container.last_terminated = Some(read_terminated(value));
+impl<'de> Fields<'de> for Status {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        let facts = &mut self.facts;
+        facts.present = true;
+        let number = match key {
+            "conditions" => {
+                let to = &mut facts.conditions;
+                to.clear();
+                return map.next_value_seed(FillItems { to, max: MAX_CONDITIONS });
             }
-        }),
-        _ => {}
-    });
-    container
+            "initContainerStatuses" | "containerStatuses" => {
+                let to = if key == "containerStatuses" {
+                    &mut self.containers
+                } else {
+                    &mut self.init_containers
+                };
+                to.clear();
+                return map.next_value_seed(FillItems { to, max: MAX_CONTAINERS });
+            }
+            "loadBalancer" => {
+                let mut balancer = LoadBalancer::default();
+                map.next_value_seed(Fill(&mut balancer))?;
+                facts.has_ingress = balancer.has_ingress;
+                return Ok(());
+            }
+            "phase" | "reason" | "currentRevision" | "updateRevision" => {
+                let value = boxed(map.next_value()?);
+                *match key {
+                    "phase" => &mut facts.phase,
+                    "reason" => &mut facts.reason,
+                    "currentRevision" => &mut facts.current_revision,
+                    _ => &mut facts.update_revision,
+                } = value;
+                return Ok(());
+            }
+            "observedGeneration" => &mut facts.observed_generation,
+            "replicas" => &mut facts.replicas,
+            "updatedReplicas" => &mut facts.updated_replicas,
+            "readyReplicas" => &mut facts.ready_replicas,
+            "availableReplicas" => &mut facts.available_replicas,
+            "currentReplicas" => &mut facts.current_replicas,
+            "desiredNumberScheduled" => &mut facts.desired_number_scheduled,
+            "currentNumberScheduled" => &mut facts.current_number_scheduled,
+            "updatedNumberScheduled" => &mut facts.updated_number_scheduled,
+            "numberAvailable" => &mut facts.number_available,
+            "numberReady" => &mut facts.number_ready,
+            "active" => &mut facts.active,
+            "succeeded" => &mut facts.succeeded,
+            "failed" => &mut facts.failed,
+            _ => return pass(map),
+        };
+        *number = int(map.next_value()?);
+        Ok(())
+    }
 }
 
-fn read_waiting(raw: &RawValue) -> Option<(Box<str>, Box<str>)> {
-    let mut reason = None;
-    let mut message = None;
-    each_field(raw.get(), |key, value| match key {
-        "reason" => reason = boxed(value),
-        "message" => message = cut(value, MAX_MESSAGE),
-        _ => {}
-    });
-    Some((reason?, message.unwrap_or_default()))
+fn pass<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(drop)
 }
 
-fn read_terminated(raw: &RawValue) -> Terminated {
-    let mut terminated = Terminated::default();
-    each_field(raw.get(), |key, value| match key {
-        "exitCode" => terminated.exit_code = int(value).unwrap_or(0),
-        "reason" => terminated.reason = boxed(value).unwrap_or_default(),
-        "finishedAt" => terminated.finished = time(value),
-        _ => {}
-    });
-    terminated
+impl<'de> Fields<'de> for Condition {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "type" => self.kind = boxed(map.next_value()?).unwrap_or_default(),
+            "status" => self.status = boxed(map.next_value()?).unwrap_or_default(),
+            "reason" => self.reason = boxed(map.next_value()?).unwrap_or_default(),
+            "message" => self.message = message(map.next_value()?),
+            "lastTransitionTime" => self.last_transition = time(map.next_value()?),
+            "observedGeneration" => self.observed_generation = int(map.next_value()?),
+            _ => return pass(map),
+        }
+        Ok(())
+    }
 }
 
-pub(super) fn time(raw: &RawValue) -> Option<Timestamp> {
-    Timestamp::parse(&text(raw)?)
+fn message(raw: &RawValue) -> Box<str> {
+    text(raw).map(|text| cut(&text, MAX_MESSAGE)).unwrap_or_default()
+}
+
+#[derive(Default)]
+struct LoadBalancer {
+    has_ingress: bool,
+}
+
+impl<'de> Fields<'de> for LoadBalancer {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        if key != "ingress" {
+            return pass(map);
+        }
+        let mut items = Vec::<Anything>::new();
+        map.next_value_seed(FillItems { to: &mut items, max: 1 })?;
+        self.has_ingress = !items.is_empty();
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Anything;
+
+impl<'de> Fields<'de> for Anything {
+    fn field<A: MapAccess<'de>>(&mut self, _: &str, map: &mut A) -> Result<(), A::Error> {
+        pass(map)
+    }
+}
+
+impl<'de> Fields<'de> for Container {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "name" => self.name = boxed(map.next_value()?).unwrap_or_default(),
+            "ready" => self.ready = is_true(map.next_value()?),
+            "started" => self.started = is_true(map.next_value()?),
+            "restartCount" => self.restarts = int(map.next_value()?).unwrap_or_default(),
+            "state" => {
+                let mut state = State::default();
+                map.next_value_seed(Fill(&mut state))?;
+                self.waiting = state.waiting.map(|waiting| (waiting.reason, waiting.message));
+                self.running_since = state.running.and_then(|running| running.started);
+                self.terminated = state.terminated;
+            }
+            "lastState" => {
+                let mut state = State::default();
+                map.next_value_seed(Fill(&mut state))?;
+                self.last_terminated = state.terminated;
+            }
+            _ => return pass(map),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Option<Waiting>,
+    running: Option<Running>,
+    terminated: Option<Terminated>,
+}
+
+impl<'de> Fields<'de> for State {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "waiting" => fill_some(map, &mut self.waiting),
+            "running" => fill_some(map, &mut self.running),
+            "terminated" => fill_some(map, &mut self.terminated),
+            _ => pass(map),
+        }
+    }
+}
+
+/// An object makes it some, also an empty one; `null` and anything else does not.
+fn fill_some<'de, A: MapAccess<'de>, T: Fields<'de> + Default>(
+    map: &mut A,
+    to: &mut Option<T>,
+) -> Result<(), A::Error> {
+    let raw: &'de RawValue = map.next_value()?;
+    *to = raw.get().starts_with('{').then(|| {
+        let mut value = T::default();
+        // What was read before something strange stays.
+        fill(raw.get(), &mut value).unwrap_or_default();
+        value
+    });
+    Ok(())
+}
+
+#[derive(Default)]
+struct Waiting {
+    reason: Box<str>,
+    message: Box<str>,
+}
+
+impl<'de> Fields<'de> for Waiting {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "reason" => self.reason = boxed(map.next_value()?).unwrap_or_default(),
+            "message" => self.message = message(map.next_value()?),
+            _ => return pass(map),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Running {
+    started: Option<crate::trace::time::Timestamp>,
+}
+
+impl<'de> Fields<'de> for Running {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "startedAt" => self.started = time(map.next_value()?),
+            _ => return pass(map),
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Fields<'de> for Terminated {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "exitCode" => self.exit_code = int(map.next_value()?).unwrap_or_default(),
+            "reason" => self.reason = boxed(map.next_value()?).unwrap_or_default(),
+            "finishedAt" => self.finished = time(map.next_value()?),
+            _ => return pass(map),
+        }
+        Ok(())
+    }
 }

@@ -15,10 +15,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    chance::chance,
+    counters::Counters,
     decode::Decoder,
     recording::Tap,
-    resolve::{Resolved, Served, UnknownKind, text_of},
-    stream::{Counters, Over, Reader, percent_encoded},
+    resolve::{Resolved, Served, UnknownKind, percent_encoded, text_of},
+    state::State,
+    stream::{Contact, Over, Reader},
 };
 use crate::{
     config::settings::{KindSettings, WatchSettings},
@@ -66,7 +69,21 @@ pub struct Watches {
     pub tap: Option<Tap>,
 }
 
-type Key = (Resolved, Option<String>, usize);
+/// What one watch covers; the entry of the configuration it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cover {
+    resolved: Resolved,
+    namespace: Option<String>,
+    entry: usize,
+}
+
+impl Cover {
+    /// Whether this watch sees all that the other would.
+    fn holds(&self, other: &Self) -> bool {
+        self.resolved.kind == other.resolved.kind
+            && (self.namespace.is_none() || self.namespace == other.namespace)
+    }
+}
 
 impl Watches {
     /// Watches until it is stopped. Runs on the caller's runtime.
@@ -74,70 +91,111 @@ impl Watches {
     /// # Errors
     /// When the API server cannot be asked at the start, or a kind is configured that can never be.
     pub async fn run(self) -> Result<(), WatchError> {
-        let mut running: BTreeMap<Key, WatchId> = BTreeMap::new();
-        let mut tasks: JoinSet<(Key, Over)> = JoinSet::new();
-        let mut announced: HashSet<usize> = HashSet::new();
-        let mut next_id = 0;
+        let served = Served::discover(&self.client).await.map_err(WatchError::Discovery)?;
+        for settings in &self.settings.kinds {
+            served.resolve(settings)?;
+        }
         let mut stop = self.stop.clone();
-        let mut served = Served::discover(&self.client).await.map_err(WatchError::Discovery)?;
+        let mut running = Running::default();
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => {}
+            _unheard = self.keep_watching(served, &mut running) => {}
+        }
+        while running.tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn keep_watching(
+        &self,
+        mut served: Served,
+        running: &mut Running,
+    ) -> Result<(), Unheard> {
         loop {
-            let mut awaits = false;
-            for (entry, settings) in self.settings.kinds.iter().enumerate() {
-                let found = served.resolve(settings)?;
-                awaits |= settings.selector.kind.is_none() || found.is_empty();
-                if found.is_empty() && announced.insert(entry) {
-                    let kind = text_of(&settings.selector);
-                    info!(%kind, "Not served yet; awaited.");
-                }
-                for key in keys(found, settings, entry) {
-                    if running.contains_key(&key) {
-                        continue;
-                    }
-                    let id = WatchId(next_id);
-                    next_id += 1;
-                    running.insert(key.clone(), id);
-                    if !self.open(&mut tasks, id, key, settings).await {
-                        return Ok(());
-                    }
-                }
-            }
+            let awaits = self.open_new(&served, running).await?;
             let over = tokio::select! {
-                biased;
-                () = stopped(&mut stop) => break,
-                over = tasks.join_next(), if !tasks.is_empty() => over,
-                () = sleep(REDISCOVER), if awaits => None,
+                Some(over) = running.tasks.join_next() => over.ok(),
+                () = sleep(rediscovery()), if awaits => None,
+                else => std::future::pending().await,
             };
-            if let Some(Ok((key, Over::NotServed))) = over
-                && let Some(id) = running.remove(&key)
-            {
-                info!(kind = %key.0.kind, "Served no more.");
-                if self.out.send(FromWatch::Closed(id)).await.is_err() {
-                    return Ok(());
-                }
-                // It may come back at once, in another version; asking for that is not a hurry.
-                tokio::select! {
-                    biased;
-                    () = stopped(&mut stop) => break,
-                    () = sleep(REDISCOVER) => {}
-                }
-            }
+            let missed = match over {
+                Some((_, Over::Stopped)) => continue,
+                Some((id, Over::NotFound(reader))) => Some((id, reader)),
+                None => None,
+            };
             match Served::discover(&self.client).await {
                 Ok(anew) => served = anew,
                 Err(error) => warn!(%error, "The API server does not say what it serves."),
             }
+            if let Some((id, reader)) = missed {
+                self.missed(id, reader, &served, running).await?;
+            }
         }
-        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Opens a watch for everything that has none. Whether something may still come.
+    async fn open_new(&self, served: &Served, running: &mut Running) -> Result<bool, Unheard> {
+        let mut awaits = false;
+        let entries = || self.settings.kinds.iter().enumerate();
+        // Who names a kind has more to say about it than who names its group.
+        let named = entries().filter(|(_, settings)| settings.selector.kind.is_some());
+        let groups = entries().filter(|(_, settings)| settings.selector.kind.is_none());
+        for (entry, settings) in named.chain(groups) {
+            let found = served.resolve(settings).unwrap_or_else(|error| {
+                warn!(%error, "A kind is served no more that always was.");
+                Vec::new()
+            });
+            awaits |= settings.selector.kind.is_none() || found.is_empty();
+            if found.is_empty() && running.announced.insert(entry) {
+                let kind = text_of(&settings.selector);
+                info!(%kind, "Not served yet; awaited.");
+            }
+            for cover in covers(found, settings, entry) {
+                if !running.covers.values().any(|known| known.holds(&cover)) {
+                    self.open(running, cover, settings).await?;
+                }
+            }
+        }
+        Ok(awaits)
+    }
+
+    /// The server answered 404. If it serves the kind all the same, it was not ready; if in another
+    /// version, the watch goes on with that; if not at all, the watch is over.
+    async fn missed(
+        &self,
+        id: WatchId,
+        mut reader: Box<Reader>,
+        served: &Served,
+        running: &mut Running,
+    ) -> Result<(), Unheard> {
+        let Some(cover) = running.covers.get_mut(&id) else { return Ok(()) };
+        let settings = self.settings.kinds.get(cover.entry);
+        let found = settings.and_then(|settings| served.resolve(settings).ok()).unwrap_or_default();
+        let Some(now) = found.into_iter().find(|now| now.kind == cover.resolved.kind) else {
+            info!(kind = %cover.resolved.kind, "Served no more.");
+            running.covers.remove(&id);
+            return self.out.send(FromWatch::Closed(id)).await.map_err(|_closed| Unheard);
+        };
+        if now != cover.resolved {
+            info!(kind = %now.kind, version = now.version, "Served in another version.");
+            cover.resolved = now.clone();
+            reader.resolved = now;
+            reader.state = State::new();
+        }
+        running.tasks.spawn(async move { (id, reader.run().await) });
         Ok(())
     }
 
     async fn open(
         &self,
-        tasks: &mut JoinSet<(Key, Over)>,
-        id: WatchId,
-        key: Key,
+        running: &mut Running,
+        cover: Cover,
         settings: &KindSettings,
-    ) -> bool {
-        let (resolved, namespace, _) = key.clone();
+    ) -> Result<(), Unheard> {
+        let id = WatchId(running.next);
+        running.next += 1;
+        running.covers.insert(id, cover.clone());
+        let Cover { resolved, namespace, .. } = cover;
         let name = resolved.kind.to_string();
         let watched = Watched {
             kind: resolved.kind.clone(),
@@ -153,7 +211,7 @@ impl Watches {
                 metrics.watch_synced.with_label_values(&[&name]).set(1);
             }
         };
-        let reader = Reader {
+        let reader = Box::new(Reader {
             client: self.client.clone(),
             id,
             resolved,
@@ -166,13 +224,31 @@ impl Watches {
             out: self.out.clone(),
             stop: self.stop.clone(),
             synced: Box::new(synced),
-        };
-        if self.out.send(FromWatch::Opened(id, watched)).await.is_err() {
-            return false;
-        }
-        tasks.spawn(async move { (key, reader.run().await) });
-        true
+            state: State::new(),
+            contact: Contact::Present,
+            has_listed: false,
+        });
+        self.out.send(FromWatch::Opened(id, watched)).await.map_err(|_closed| Unheard)?;
+        running.tasks.spawn(async move { (id, reader.run().await) });
+        Ok(())
     }
+}
+
+/// Nobody listens any more.
+struct Unheard;
+
+#[derive(Default)]
+struct Running {
+    covers: BTreeMap<WatchId, Cover>,
+    tasks: JoinSet<(WatchId, Over)>,
+    /// Entries whose waiting has been told.
+    announced: HashSet<usize>,
+    next: u32,
+}
+
+/// How long until the server is asked again what it serves.
+fn rediscovery() -> Duration {
+    REDISCOVER.mul_f64(1.0 + chance() / 2.0)
 }
 
 async fn stopped(stop: &mut signal::Receiver<bool>) {
@@ -181,17 +257,21 @@ async fn stopped(stop: &mut signal::Receiver<bool>) {
 }
 
 /// A watch for each namespace, or one for all.
-fn keys(found: Vec<Resolved>, settings: &KindSettings, entry: usize) -> Vec<Key> {
+fn covers(found: Vec<Resolved>, settings: &KindSettings, entry: usize) -> Vec<Cover> {
     found
         .into_iter()
         .flat_map(|resolved| {
-            let namespaces: Vec<Option<String>> = if resolved.namespaced {
-                settings.namespaces.iter().cloned().map(Some).collect()
-            } else {
-                Vec::new()
-            };
-            let namespaces = if namespaces.is_empty() { vec![None] } else { namespaces };
-            namespaces.into_iter().map(move |namespace| (resolved.clone(), namespace, entry))
+            let namespaces: Vec<Option<String>> =
+                if resolved.namespaced && !settings.namespaces.is_empty() {
+                    settings.namespaces.iter().cloned().map(Some).collect()
+                } else {
+                    vec![None]
+                };
+            namespaces.into_iter().map(move |namespace| Cover {
+                resolved: resolved.clone(),
+                namespace,
+                entry,
+            })
         })
         .collect()
 }

@@ -1,0 +1,48 @@
+//! What one watch counts: its kind's own metrics, looked up once.
+
+use prometheus::{IntCounter, IntGauge};
+
+use crate::{metrics::Metrics, trace::time::Timestamp};
+
+pub(super) struct Counters {
+    pub(super) kind: String,
+    metrics: Metrics,
+    pub(super) applied: IntCounter,
+    pub(super) deleted: IntCounter,
+    pub(super) listed: IntCounter,
+    pub(super) bookmarks: IntCounter,
+    bytes: IntCounter,
+    pub(super) undecodable: IntCounter,
+    last_event: IntGauge,
+}
+
+impl Counters {
+    pub(super) fn new(metrics: &Metrics, kind: &str) -> Self {
+        let events = |name| metrics.watch_events.with_label_values(&[kind, name]);
+        Self {
+            applied: events("applied"),
+            deleted: events("deleted"),
+            listed: events("listed"),
+            bookmarks: events("bookmark"),
+            bytes: metrics.watch_bytes.with_label_values(&[kind]),
+            undecodable: metrics.undecodable.with_label_values(&[kind]),
+            last_event: metrics.watch_last_event.with_label_values(&[kind]),
+            kind: kind.to_owned(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    pub(super) fn received(&self, bytes: usize, at: Timestamp) {
+        self.bytes.inc_by(bytes as u64);
+        self.last_event.set(at.nanos() / 1_000_000_000);
+    }
+
+    /// Rare enough to be looked up.
+    pub(super) fn relists(&self, reason: &str) {
+        self.metrics.relists.with_label_values(&[&self.kind, reason]).inc();
+    }
+
+    pub(super) fn fails(&self, reason: &str) {
+        self.metrics.watch_failures.with_label_values(&[&self.kind, reason]).inc();
+    }
+}

@@ -1,0 +1,340 @@
+//! Claims about reading objects, strange ones above all.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    decode::{ApiError, DecodeError, Decoder, Line},
+    lenient::mended,
+};
+use crate::trace::{
+    object::{GroupKind, Uid},
+    observation::{Observation, Terminated},
+    time::Timestamp,
+};
+
+const AT: Timestamp = Timestamp::from_nanos(1);
+
+fn decoder() -> Decoder {
+    Decoder::new(&["tracing.k8s.io/traceparent".into(), "example.com/traceparent".into()])
+}
+
+fn object(changes: &Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "resourceVersion": "7",
+            "generation": 3, "creationTimestamp": "2026-11-24T10:00:00Z"},
+        "spec": {"replicas": 2}, "status": {"observedGeneration": 3, "replicas": 2},
+    });
+    merge(&mut object, changes);
+    object
+}
+
+fn merge(to: &mut Value, from: &Value) {
+    match (to, from) {
+        (Value::Object(to), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(to.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (to, from) => *to = from.clone(),
+    }
+}
+
+fn applied(decoder: &mut Decoder, text: &str) -> Observation {
+    let line = format!("{{\"type\":\"MODIFIED\",\"object\":{text}}}\n");
+    match decoder.line(line.as_bytes(), AT).unwrap() {
+        Line::Applied(observation) => observation,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn read(changes: &Value) -> Observation {
+    applied(&mut decoder(), &object(changes).to_string())
+}
+
+#[test]
+fn body_is_read_when_something_but_status_differs() {
+    let mut decoder = decoder();
+    let mut has_body =
+        |changes: Value| applied(&mut decoder, &object(&changes).to_string()).body.is_some();
+    assert!(has_body(json!({})));
+    assert!(!has_body(json!({"status": {"replicas": 1}})));
+    assert!(!has_body(json!({"metadata": {"resourceVersion": "8", "generation": 4}})));
+    assert!(!has_body(json!({"metadata": {"managedFields": [{"manager": "m"}]}})));
+    assert!(has_body(json!({"spec": {"replicas": 3}})));
+    assert!(has_body(json!({"metadata": {"labels": {"a": "b"}}})));
+    assert!(has_body(json!({"metadata": {"annotations": {"a": "b"}}})));
+}
+
+#[test]
+fn deleted_object_comes_with_its_body_and_a_forgotten_one_is_read_again() {
+    let mut decoder = decoder();
+    let text = object(&json!({})).to_string();
+    applied(&mut decoder, &text);
+    let line = format!("{{\"type\":\"DELETED\",\"object\":{text}}}");
+    let Line::Deleted(deleted) = decoder.line(line.as_bytes(), AT).unwrap() else {
+        panic!("not deleted")
+    };
+    assert!(deleted.body.is_some());
+    assert!(applied(&mut decoder, &text).body.is_none(), "it may only have left a selector");
+    decoder.forget(&Uid::new("u1"));
+    assert!(applied(&mut decoder, &text).body.is_some());
+}
+
+#[test]
+fn objects_absent_from_a_list_are_forgotten() {
+    let mut decoder = decoder();
+    let named = |uid| object(&json!({"metadata": {"uid": uid}})).to_string();
+    decoder.item(named("a").as_bytes(), "apps/v1", "Deployment", AT).unwrap();
+    applied(&mut decoder, &named("b"));
+    decoder.list_ended();
+    assert!(
+        decoder.item(named("a").as_bytes(), "apps/v1", "Deployment", AT).unwrap().body.is_none()
+    );
+    decoder.list_ended();
+    assert!(applied(&mut decoder, &named("a")).body.is_none());
+    assert!(applied(&mut decoder, &named("b")).body.is_some());
+}
+
+#[test]
+fn list_item_gets_its_kind_from_its_list() {
+    let mut item = object(&json!({}));
+    item.as_object_mut().unwrap().retain(|key, _| key != "apiVersion" && key != "kind");
+    let mut decoder = decoder();
+    let item = decoder.item(item.to_string().as_bytes(), "apps/v1", "Deployment", AT).unwrap();
+    assert_eq!(item.object.kind, GroupKind::new("apps", "Deployment"));
+    assert_eq!(&*item.body.unwrap().api_version, "apps/v1");
+}
+
+#[test]
+fn bodies_carry_what_links_and_changes_are_made_from() {
+    let observation = read(&json!({
+        "metadata": {
+            "annotations": {"example.com/traceparent": "00-a", "example.com/tracestate": "k=v"},
+            "labels": {"controller-revision-hash": "h"},
+            "finalizers": ["f"], "deletionTimestamp": "2026-11-24T10:00:30Z",
+            "deletionGracePeriodSeconds": 30,
+            "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "o", "uid": "u",
+                 "controller": true}, "nonsense", {"kind": 7}],
+            "managedFields": [{"manager": "m"}],
+        },
+        "spec": {"template": {"metadata": {"annotations": {"example.com/traceparent": "00-b"}}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}},
+    }));
+    let body = observation.body.unwrap();
+    let carrier = body.carrier.unwrap();
+    assert_eq!((&*carrier.traceparent, carrier.tracestate.as_deref()), ("00-a", Some("k=v")));
+    assert_eq!(body.template_carriers, ["00-b".into()]);
+    assert_eq!(body.deletion.unwrap().grace_seconds, 30);
+    assert_eq!(body.owners.len(), 1);
+    assert!(body.owners[0].controller && body.has_finalizers);
+    assert_eq!((body.spec.replicas, body.spec.partition), (Some(2), Some(2)));
+    assert_eq!(&*body.managed_fields, r#"[{"manager":"m"}]"#);
+    assert_eq!(body.revision.controller_revision_hash.as_deref(), Some("h"));
+    assert!(body.content.leaves.iter().any(|leaf| &*leaf.path == "spec.replicas"));
+}
+
+#[test]
+fn container_states_are_read() {
+    let mut decoder = decoder();
+    let pod = object(&json!({"status": {
+        "initContainerStatuses": [{"name": "i", "ready": true, "started": false}],
+        "containerStatuses": [{"name": "c", "restartCount": 4,
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "x".repeat(999)}},
+            "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}}));
+    let containers = applied(&mut decoder, &pod.to_string()).status.containers;
+    assert!(containers[0].init && containers[0].ready);
+    let (reason, message) = containers[1].waiting.clone().unwrap();
+    assert_eq!((&*reason, message.len(), containers[1].restarts), ("CrashLoopBackOff", 256, 4));
+    let terminated = Terminated { exit_code: 1, reason: "Error".into(), finished: None };
+    assert_eq!(containers[1].last_terminated, Some(terminated));
+}
+
+#[test]
+fn fields_of_wrong_types_are_absent() {
+    let strange = read(&json!({
+        "metadata": {"generation": "three", "resourceVersion": 7, "labels": [1], "finalizers": {},
+            "annotations": "none", "ownerReferences": "me", "deletionTimestamp": "yesterday",
+            "creationTimestamp": "9999-99-99T99:99:99Z"},
+        "spec": {"replicas": "two", "template": [[]], "updateStrategy": 3},
+        "status": {"observedGeneration": "3", "conditions": {"type": "Ready"}, "replicas": 1.5,
+            "containerStatuses": [7, {"name": []}], "loadBalancer": "none", "phase": 4},
+    }));
+    assert_eq!((strange.generation, strange.resource_version), (None, 0));
+    assert_eq!(strange.status.observed_generation, None);
+    assert!(strange.status.conditions.is_empty() && strange.status.containers.is_empty());
+    let body = strange.body.unwrap();
+    assert!(body.owners.is_empty() && body.deletion.is_none() && body.created.is_none());
+    assert_eq!(body.spec.replicas, None);
+}
+
+#[test]
+fn strange_conditions_leave_the_good_ones() {
+    let conditions = json!({"status": {"conditions": [
+        null, [], "Ready", {"type": 5}, {"type": "Ready", "status": true},
+        {"type": "Ready", "status": "True", "lastTransitionTime": "2026-02-31T00:00:00Z",
+         "observedGeneration": -4}]}});
+    let conditions = read(&conditions).status.conditions;
+    assert_eq!(conditions.len(), 2);
+    assert_eq!((&*conditions[1].status, conditions[1].observed_generation), ("True", Some(-4)));
+    assert_eq!(conditions[1].last_transition, None);
+}
+
+#[test]
+fn ten_thousand_levels_fail_nothing_wherever_they_are() {
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let maps = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+    let text = object(&json!({
+        "metadata": {"annotations": "@", "managedFields": "@", "labels": "@", "ownerReferences": "@"},
+        "spec": {"a": "@", "template": "@", "replicas": 5}, "data": "@",
+        "status": {"conditions": "@", "loadBalancer": "@", "phase": "@", "x": "@"}}))
+    .to_string();
+    for deep in [deep, maps] {
+        let observation = applied(&mut decoder(), &text.replace("\"@\"", &deep));
+        let body = observation.body.unwrap();
+        assert_eq!(body.spec.replicas, Some(5));
+        assert!(body.content.leaves.is_empty());
+        assert_ne!(body.content.digest, [0; 16]);
+        assert_eq!(observation.status.observed_generation, Some(3));
+    }
+}
+
+#[test]
+fn object_of_a_megabyte_and_a_half_is_read() {
+    let observation = read(&json!({"spec": {"blob": "x".repeat(1_500_000)}}));
+    assert!(observation.body.is_some());
+}
+
+#[test]
+fn broken_text_is_mended() {
+    let text = object(&json!({"metadata": {"annotations": {"a": "@"}}})).to_string();
+    for broken in [&b"\xff\xfe"[..], b"\0\x01", br"\ud800", br"\\\udfff\u0000", b"\xed\xa0\x80"] {
+        let mut line = b"{\"type\":\"ADDED\",\"object\":".to_vec();
+        let (head, tail) = text.split_once('@').unwrap();
+        line.extend([head.as_bytes(), broken, tail.as_bytes(), b"}"].concat());
+        let event = decoder().line(&line, AT).unwrap();
+        assert!(matches!(event, Line::Applied(_)), "{broken:?}");
+    }
+    assert_eq!(mended("a\\\\ud800"), "a\\\\ud800");
+}
+
+#[test]
+fn duplicate_keys_count_once_and_the_last_wins() {
+    let text = r#"{"metadata":{"name":"a","name":"web","uid":"u"},"spec":{"replicas":1},
+        "spec":{"replicas":2},"status":{"replicas":1,"replicas":2,
+        "conditions":[{"type":"A"}],"conditions":[{"type":"B"}]}}"#;
+    let observation = applied(&mut decoder(), text);
+    assert_eq!(&*observation.object.name, "web");
+    assert_eq!(observation.body.unwrap().spec.replicas, Some(2));
+    assert_eq!(observation.status.replicas, Some(2));
+    assert_eq!(observation.status.conditions.len(), 1);
+}
+
+#[test]
+fn annotations_of_a_quarter_megabyte_are_cut() {
+    let key = "tracing.k8s.io/traceparent";
+    let body = read(&json!({"metadata": {"annotations": {key: "é".repeat(131_072)}}})).body;
+    let carrier = body.unwrap().carrier.unwrap();
+    assert_eq!(carrier.traceparent.len(), 256);
+}
+
+#[test]
+fn thousand_owners_are_not_all_read() {
+    let owner = json!({"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u"});
+    let owners = vec![owner; 1000];
+    let body = read(&json!({"metadata": {"ownerReferences": owners}})).body.unwrap();
+    assert_eq!(body.owners.len(), 64);
+}
+
+#[test]
+fn only_a_nameless_object_or_no_json_is_undecodable() {
+    let mut decoder = decoder();
+    let mut read = |line: &str| decoder.line(line.as_bytes(), AT);
+    let nameless = r#"{"type":"ADDED","object":{"metadata":{"name":"a"}}}"#;
+    assert!(matches!(read(nameless), Err(DecodeError::Without(_))));
+    let wrong = r#"{"type":"ADDED","object":{"metadata":[{"name":"a","uid":"u"}]}}"#;
+    assert!(matches!(read(wrong), Err(DecodeError::Without(_))));
+    for text in ["", "{", "[1", r#"{"type":"ADDED","object":{"metadata":"#] {
+        assert!(matches!(read(text), Err(DecodeError::NotJson(_))), "{text}");
+    }
+}
+
+#[test]
+fn bookmarks_and_errors_are_told_apart() {
+    let mut decoder = decoder();
+    let mut read = |line: &str| decoder.line(line.as_bytes(), AT).unwrap();
+    let bookmark = r#"{"type":"BOOKMARK","object":{"kind":"Pod","metadata":{"resourceVersion":
+        "9","creationTimestamp":null@},"spec":{"containers":null},"status":{}}}"#;
+    let plain = Line::Bookmark { resource_version: 9, ends_list: false };
+    assert_eq!(read(&bookmark.replace('@', "")), plain);
+    let end = bookmark.replace('@', r#","annotations":{"k8s.io/initial-events-end":"true"}"#);
+    assert_eq!(read(&end), Line::Bookmark { resource_version: 9, ends_list: true });
+    let error = r#"{"type":"ERROR","object":{"kind":"Status","message":"old","code":410}}"#;
+    let gone = ApiError { code: 410, message: "old".into() };
+    assert_eq!(read(error), Line::Error(Box::new(gone)));
+    let note = decoder.line(br#"{"type":"NOTE","object":{}}"#, AT);
+    assert!(matches!(note, Err(DecodeError::UnknownType)));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut decoder = decoder();
+        drop(decoder.line(&bytes, AT));
+        drop(decoder.item(&bytes, "apps/v1", "Deployment", AT));
+    }
+
+    #[test]
+    fn no_json_in_any_place_makes_an_object_fail(
+        place in prop::sample::select(vec![
+            "/metadata/generation", "/metadata/labels", "/metadata/annotations", "/spec/replicas",
+            "/metadata/ownerReferences", "/metadata/deletionTimestamp", "/spec", "/status",
+            "/status/conditions", "/status/containerStatuses", "/spec/template",
+            "/metadata/managedFields", "/metadata/namespace", "/apiVersion", "/data"]),
+        value in json_value(),
+    ) {
+        let mut changes = value;
+        for key in place.split('/').skip(1).collect::<Vec<_>>().into_iter().rev() {
+            changes = json!({key: changes});
+        }
+        let text = object(&json!({"spec": {"template": null}, "data": null})).to_string();
+        let mut object: Value = serde_json::from_str(&text).unwrap();
+        merge(&mut object, &changes);
+        prop_assert!(decoder().item(object.to_string().as_bytes(), "apps/v1", "Deployment", AT).is_ok());
+    }
+
+    #[test]
+    fn json_cut_anywhere_never_panics(at in 0_usize..400, with in any::<u8>()) {
+        let text = object(&json!({"status": {"conditions": [{"type": "Ready"}]}})).to_string();
+        let mut bytes = format!("{{\"type\":\"ADDED\",\"object\":{text}}}").into_bytes();
+        let at = at.min(bytes.len() - 1);
+        bytes[at] = with;
+        drop(decoder().line(&bytes, AT));
+        drop(decoder().line(&bytes[..at], AT));
+    }
+}
+
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 5, |inner| {
+        let key = prop_oneof![
+            ".{0,3}".boxed(),
+            prop::sample::select(vec!["type", "name", "metadata", "annotations", "state", "uid"])
+                .prop_map(str::to_owned)
+                .boxed()
+        ];
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            proptest::collection::vec((key, inner), 0..5)
+                .prop_map(|fields| fields.into_iter().collect::<Value>()),
+        ]
+    })
+}

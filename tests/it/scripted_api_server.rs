@@ -1,0 +1,220 @@
+//! An API server that says exactly what a test wants, when it wants it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+
+/// Nothing in these tests takes as long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Discovery answers by itself; every other request waits for the test to answer it.
+pub(crate) struct ScriptedApiServer {
+    pub(crate) url: String,
+    discovery: Arc<Mutex<Vec<Kind>>>,
+    arrived: mpsc::UnboundedReceiver<Request>,
+    waiting: VecDeque<Request>,
+}
+
+/// A kind the server serves.
+#[derive(Clone)]
+pub(crate) struct Kind {
+    pub(crate) group: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) plural: &'static str,
+    pub(crate) verbs: &'static [&'static str],
+}
+
+pub(crate) const POD: Kind =
+    Kind { group: "", version: "v1", name: "Pod", plural: "pods", verbs: ALL };
+pub(crate) const DEPLOYMENT: Kind =
+    Kind { group: "apps", version: "v1", name: "Deployment", plural: "deployments", verbs: ALL };
+pub(crate) const WIDGET: Kind =
+    Kind { group: "example.com", version: "v1", name: "Widget", plural: "widgets", verbs: ALL };
+pub(crate) const ALL: &[&str] = &["get", "list", "watch"];
+
+/// A request on a connection of its own.
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) head: String,
+    stream: TcpStream,
+}
+
+impl ScriptedApiServer {
+    pub(crate) async fn start(kinds: &[Kind]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let discovery = Arc::new(Mutex::new(kinds.to_vec()));
+        let (sender, arrived) = mpsc::unbounded_channel();
+        let served = Arc::clone(&discovery);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (sender, served) = (sender.clone(), Arc::clone(&served));
+                tokio::spawn(async move {
+                    let Some(request) = Request::read(stream).await else { return };
+                    match request.path.as_str() {
+                        "/api" | "/apis" => {
+                            let is_core = request.path == "/api";
+                            let kinds = served.lock().unwrap().clone();
+                            request.answer(200, &groups(&kinds, is_core).to_string()).await;
+                        }
+                        _ => drop(sender.send(request)),
+                    }
+                });
+            }
+        });
+        Self { url, discovery, arrived, waiting: VecDeque::new() }
+    }
+
+    pub(crate) fn serves(&self, kinds: &[Kind]) {
+        *self.discovery.lock().unwrap() = kinds.to_vec();
+    }
+
+    /// The next request at this path.
+    pub(crate) async fn request(&mut self, path: &str) -> Request {
+        if let Some(at) = self.waiting.iter().position(|request| request.path == path) {
+            return self.waiting.remove(at).unwrap();
+        }
+        loop {
+            let arrived = timeout(PATIENCE, self.arrived.recv()).await.ok().flatten();
+            assert!(arrived.is_some(), "no request at {path}");
+            let request = arrived.unwrap();
+            if request.path == path {
+                return request;
+            }
+            self.waiting.push_back(request);
+        }
+    }
+
+    /// Answers the next streaming list and hands back the watch that follows it.
+    pub(crate) async fn list(&mut self, path: &str, objects: &[Value], version: u64) -> Request {
+        let request = self.request(path).await;
+        assert!(request.query.contains("sendInitialEvents=true"), "{}", request.query);
+        let mut lines = request.stream().await;
+        for object in objects {
+            lines.say("ADDED", object).await;
+        }
+        lines.end_of_list(version).await;
+        let watch = self.request(path).await;
+        assert!(watch.watches_from(version), "{}", watch.query);
+        watch
+    }
+}
+
+impl Request {
+    async fn read(mut stream: TcpStream) -> Option<Self> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        let head = String::from_utf8(head).ok()?;
+        let target = head.split(' ').nth(1)?;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Some(Self { path: path.to_owned(), query: query.to_owned(), head: head.clone(), stream })
+    }
+
+    pub(crate) fn watches_from(&self, version: u64) -> bool {
+        let parameters: Vec<&str> = self.query.split('&').collect();
+        parameters.contains(&format!("resourceVersion={version}").as_str())
+            && parameters.contains(&"watch=1")
+            && !self.query.contains("sendInitialEvents")
+    }
+
+    pub(crate) async fn answer(self, status: u16, body: &str) {
+        self.answer_with(status, "", body).await;
+    }
+
+    /// `headers`: each ended by CRLF.
+    pub(crate) async fn answer_with(mut self, status: u16, headers: &str, body: &str) {
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nConnection: close\r\n\
+             {headers}Content-Length: {length}\r\n\r\n{body}"
+        );
+        self.stream.write_all(answer.as_bytes()).await.ok();
+        self.stream.shutdown().await.ok();
+    }
+
+    pub(crate) async fn refuse(self, status: u16, message: &str) {
+        self.answer(status, &failure(status, message).to_string()).await;
+    }
+
+    pub(crate) async fn stream(mut self) -> Lines {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                    Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        self.stream.write_all(head.as_bytes()).await.unwrap();
+        Lines { stream: self.stream }
+    }
+}
+
+/// A watch under way; dropped, its connection breaks.
+pub(crate) struct Lines {
+    stream: TcpStream,
+}
+
+impl Lines {
+    pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
+        let head = format!("{:x}\r\n", bytes.len());
+        self.stream.write_all(&[head.as_bytes(), bytes, b"\r\n"].concat()).await.unwrap();
+    }
+
+    pub(crate) async fn say(&mut self, kind: &str, object: &Value) {
+        self.bytes(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").as_bytes()).await;
+    }
+
+    pub(crate) async fn bookmark(&mut self, version: u64) {
+        self.say("BOOKMARK", &json!({"metadata": {"resourceVersion": version.to_string()}})).await;
+    }
+
+    pub(crate) async fn end_of_list(&mut self, version: u64) {
+        let object = json!({"metadata": {"resourceVersion": version.to_string(),
+            "annotations": {"k8s.io/initial-events-end": "true"}}});
+        self.say("BOOKMARK", &object).await;
+    }
+
+    pub(crate) async fn fail(&mut self, code: u16, message: &str) {
+        self.say("ERROR", &failure(code, message)).await;
+    }
+
+    /// A clean end.
+    pub(crate) async fn end(mut self) {
+        self.stream.write_all(b"0\r\n\r\n").await.unwrap();
+        self.stream.shutdown().await.ok();
+    }
+}
+
+fn failure(code: u16, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": "x", "code": code})
+}
+
+fn groups(kinds: &[Kind], is_core: bool) -> Value {
+    let mut groups: Vec<Value> = Vec::new();
+    for kind in kinds.iter().filter(|kind| kind.group.is_empty() == is_core) {
+        let resource = json!({
+            "resource": kind.plural, "scope": "Namespaced", "verbs": kind.verbs,
+            "singularResource": kind.name.to_lowercase(),
+            "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.name},
+        });
+        let version = json!({"version": kind.version, "freshness": "Current",
+            "resources": [resource]});
+        let known = groups.iter_mut().find(|group| group["metadata"]["name"] == kind.group);
+        match known {
+            Some(group) => group["versions"][0]["resources"].as_array_mut().unwrap().push(resource),
+            None => groups.push(json!({"metadata": {"name": kind.group}, "versions": [version]})),
+        }
+    }
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {}, "items": groups})
+}

@@ -1,0 +1,162 @@
+//! The watches under test, against a scripted API server, and what they say as text.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+use spanlink::{
+    config::settings::{KindSelector, KindSettings, WatchSettings},
+    metrics::Metrics,
+    trace::{
+        observation::{Notice, Observation, WatchId},
+        time::Timestamp,
+    },
+    watch::{FromWatch, WatchError, Watches, recording::Tap},
+};
+use tokio::{
+    sync::{mpsc, watch as signal},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::scripted_api_server::{PATIENCE, ScriptedApiServer};
+
+pub(crate) struct Watching {
+    said: mpsc::Receiver<FromWatch>,
+    waiting: VecDeque<(WatchId, Notice)>,
+    stop: signal::Sender<bool>,
+    pub(crate) metrics: Metrics,
+    pub(crate) task: JoinHandle<Result<(), WatchError>>,
+}
+
+pub(crate) fn kind(group: &str, kind: &str) -> KindSettings {
+    KindSettings {
+        selector: KindSelector {
+            group: group.into(),
+            version: None,
+            kind: (kind != "*").then(|| kind.into()),
+        },
+        namespaces: Vec::new(),
+        label_selector: None,
+        field_selector: None,
+        service: None,
+        settle: None,
+        deadline: None,
+        owner_wait: None,
+        stuck_after: None,
+    }
+}
+
+pub(crate) fn object(name: &str, version: u64) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop",
+        "uid": format!("uid-{name}"), "resourceVersion": version.to_string(), "generation": 1},
+        "spec": {"replicas": 1}, "status": {"phase": "Running"}})
+}
+
+impl Watching {
+    pub(crate) fn start(server: &ScriptedApiServer, kinds: Vec<KindSettings>) -> Self {
+        Self::start_tapped(server, kinds, None)
+    }
+
+    pub(crate) fn start_tapped(
+        server: &ScriptedApiServer,
+        kinds: Vec<KindSettings>,
+        tap: Option<Tap>,
+    ) -> Self {
+        let mut config = kube::Config::new(server.url.parse().unwrap());
+        config.default_retry = false;
+        Self::start_at(kube::Client::try_from(config).unwrap(), kinds, tap)
+    }
+
+    pub(crate) fn start_at(
+        client: kube::Client,
+        kinds: Vec<KindSettings>,
+        tap: Option<Tap>,
+    ) -> Self {
+        let (out, said) = mpsc::channel(16);
+        let (stop, stopped) = signal::channel(false);
+        let metrics = Metrics::new().unwrap();
+        let watches = Watches {
+            client,
+            settings: WatchSettings {
+                kinds,
+                batch: std::time::Duration::ZERO,
+                annotations: vec!["tracing.k8s.io/traceparent".into()],
+            },
+            metrics: metrics.clone(),
+            clock: || Timestamp::from_nanos(1),
+            out,
+            stop: stopped,
+            synced: std::sync::Arc::new(|_, _| {}),
+            tap,
+        };
+        let task = tokio::spawn(watches.run());
+        Self { said, waiting: VecDeque::new(), stop, metrics, task }
+    }
+
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some((id, notice)) = self.waiting.pop_front() {
+                return Some(text(id, &notice));
+            }
+            let said = timeout(PATIENCE, self.said.recv()).await;
+            assert!(said.is_ok(), "nothing was said any more");
+            let said = said.unwrap();
+            match said? {
+                FromWatch::Opened(id, watched) => {
+                    let namespace = watched.namespace.map(|of| format!(" of {of}"));
+                    let namespace = namespace.unwrap_or_default();
+                    return Some(format!("{} opened {}{namespace}", id.0, watched.kind));
+                }
+                FromWatch::Closed(id) => return Some(format!("{} closed", id.0)),
+                FromWatch::Said(id, notices) => {
+                    self.waiting.extend(notices.into_iter().map(|notice| (id, notice)));
+                }
+            }
+        }
+    }
+
+    /// What it says next.
+    pub(crate) async fn says(&mut self, expected: &[&str]) {
+        for (at, expected) in expected.iter().enumerate() {
+            let said = self.next().await;
+            assert_eq!(said.as_deref(), Some(*expected), "at {at}");
+        }
+    }
+
+    /// What it says until it has said this.
+    pub(crate) async fn until(&mut self, says: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut before = Vec::new();
+        loop {
+            let said = self.next().await;
+            assert!(said.is_some(), "the watches ended after {before:?}");
+            before.extend(said);
+            if before.last().is_some_and(|said| says(said)) {
+                return before;
+            }
+        }
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        assert_eq!(self.next().await, None, "said until the end");
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn text(id: WatchId, notice: &Notice) -> String {
+    let named = |what: &str, of: &Observation| {
+        let body = if of.body.is_some() { "" } else { " (status)" };
+        format!("{} {what} {}@{}{body}", id.0, of.object.name, of.resource_version)
+    };
+    match notice {
+        Notice::Applied(of) => named("applied", of),
+        Notice::Deleted(of) => named("deleted", of),
+        Notice::Listed(of) => named("listed", of),
+        Notice::Reset { resource_version, .. } => format!("{} reset {resource_version}", id.0),
+        Notice::Bookmark { resource_version, .. } => {
+            format!("{} bookmark {resource_version}", id.0)
+        }
+        Notice::Interrupted { .. } => format!("{} interrupted", id.0),
+        Notice::Resumed { .. } => format!("{} resumed", id.0),
+    }
+}
