@@ -27,6 +27,15 @@ impl Tracer {
         at
     }
 
+    /// Until its list is complete, a watch has nothing to say about what is newer.
+    pub(super) fn lists(&mut self, id: WatchId, at: Timestamp) {
+        if let Some(watch) = self.watches.get_mut(&id)
+            && !matches!(watch.state, Connection::Away { .. })
+        {
+            watch.state = Connection::Away { since: at };
+        }
+    }
+
     pub(super) fn connection(&mut self, id: WatchId, state: Connection) {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.state = state;

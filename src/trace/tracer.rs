@@ -124,6 +124,7 @@ impl Tracer {
             }
             Notice::Listed(now) => {
                 let at = now.at;
+                self.lists(id, at);
                 self.apply(id, &now, true);
                 at
             }
