@@ -18,7 +18,7 @@ const MAX_DEPTH: u8 = 16;
 
 /// What is known, as causes are looked for in it.
 pub(super) struct View<'a> {
-    pub(super) objects: &'a HashMap<Uid, Tracked>,
+    pub(super) objects: &'a HashMap<Uid, Box<Tracked>>,
     /// Namespaces by name.
     pub(super) namespaces: &'a HashMap<Arc<str>, Uid>,
     pub(super) deadline: &'a dyn Fn(&GroupKind) -> Duration,
@@ -44,7 +44,7 @@ impl View<'_> {
         let mut cause = cause.unwrap_or_default();
         if cause.owner.is_none() {
             // Nobody watches it, or it is gone: named only.
-            cause.owner = object.owner.as_ref().map(named);
+            cause.owner = object.owner.as_deref().map(named);
         }
         if cause.parent.as_ref().is_some_and(|parent| self.is_too_deep(parent)) {
             cause.parent = None;
@@ -53,7 +53,8 @@ impl View<'_> {
     }
 
     fn owner(&self, object: &Tracked, reference: &OwnerReference) -> Option<&Tracked> {
-        (reference.uid != object.object.uid).then(|| self.objects.get(&reference.uid)).flatten()
+        let is_another = reference.uid != object.object.uid;
+        self.objects.get(&reference.uid).filter(|_| is_another).map(Box::as_ref)
     }
 
     fn is_too_deep(&self, parent: &ChangeKey) -> bool {
@@ -137,7 +138,7 @@ impl View<'_> {
     }
 
     fn namespace(&self, object: &Tracked) -> Option<&Tracked> {
-        self.objects.get(self.namespaces.get(object.object.namespace.as_ref()?)?)
+        self.objects.get(self.namespaces.get(object.object.namespace.as_ref()?)?).map(Box::as_ref)
     }
 
     /// The owner's changes in flight at the child's resourceVersion, the newest first;
@@ -198,11 +199,11 @@ fn agrees_in_template(
     owner: &Tracked,
     candidate: &Change,
 ) -> bool {
-    let of_pods = |mark: &Option<Box<str>>| mark.is_some() && *mark == candidate.revision;
+    let of_pods = |mark: Option<&Box<str>>| mark.is_some() && mark == candidate.revision.as_ref();
     if owner.object.kind.is("apps", "StatefulSet") {
-        of_pods(&object.revision.controller_revision_hash)
+        of_pods(object.revision.as_ref().and_then(|r| r.controller_revision_hash.as_ref()))
     } else if owner.object.kind.is("apps", "DaemonSet") {
-        of_pods(&object.revision.pod_template_generation)
+        of_pods(object.revision.as_ref().and_then(|r| r.pod_template_generation.as_ref()))
     } else {
         same_template(change.template, candidate.template)
     }

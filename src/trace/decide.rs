@@ -177,7 +177,8 @@ impl Tracer {
     pub(super) fn judge(&self, known: &Tracked, change: &Change, cause: &Cause) -> Option<Judged> {
         change.details.as_ref()?.context.as_ref()?;
         let value = change.value?;
-        let owner = known.owner.as_ref().and_then(|owner| self.objects.get(&owner.uid));
+        let owner =
+            known.owner.as_ref().and_then(|owner| self.objects.get(&owner.uid)).map(Box::as_ref);
         // `rollout undo` brings an old ReplicaSet's annotations back, in the change itself.
         let came_with_it = known.contexts.since_version == change.resource_version;
         let on_older_sets = known.object.kind.is("apps", "Deployment")
@@ -330,6 +331,7 @@ impl Tracer {
         let Some(known) = self.objects.get_mut(&key.uid) else { return };
         let Some(at) = known.changes.iter().position(|change| change.key == *key) else { return };
         let goes_on = !known.spec.paused && known.changes.get(at).is_some_and(is_update_of_spec);
+        let goes_on = goes_on && !known.contexts.paused.is_empty();
         let resumed = if goes_on { std::mem::take(&mut known.contexts.paused) } else { Vec::new() };
         if let Some(change) = known.changes.get_mut(at) {
             change.at = floor.map_or(change.at, |floor| change.at.max(floor));
@@ -359,7 +361,9 @@ impl Tracer {
                 if let Some(value) = change.value.filter(|_| is_fresh) {
                     known.contexts.note_used(value);
                 }
-                known.contexts.last = change.value;
+                if known.contexts.last != change.value {
+                    known.contexts.last = change.value;
+                }
             }
         }
         if let Some(details) = known.changes.get(at).and_then(|change| change.details.as_ref()) {

@@ -85,7 +85,9 @@ impl Tracer {
         self.out.spans.extend(span);
         self.out.notes.push(note);
         if let Some(known) = self.objects.get_mut(&key.uid) {
-            known.contexts.paused.extend(paused);
+            if let Some(context) = paused {
+                known.contexts.paused.push(context);
+            }
             if let Some(change) = known.change_mut(key) {
                 change.details = None;
             }

@@ -79,6 +79,7 @@ impl Tracer {
             known.generation = now.generation.or(known.generation);
             if let Some(body) = now.body.as_deref() {
                 known.read_body(body);
+                known.share_names(&mut self.names);
             }
         }
         self.observe_status(&uid, now);
@@ -96,7 +97,9 @@ impl Tracer {
         // Without a body there is nothing to know it by; the next event has one.
         let Some(body) = now.body.as_deref() else { return };
         let uid = now.object.uid.clone();
-        self.objects.insert(uid.clone(), Tracked::new(id, round, now, body));
+        let mut tracked = Box::new(Tracked::new(id, round, now, body));
+        tracked.share_names(&mut self.names);
+        self.objects.insert(uid.clone(), tracked);
         if now.object.kind.is("", "Namespace") {
             self.namespaces.insert(Arc::clone(&now.object.name), uid.clone());
         }
@@ -143,7 +146,7 @@ impl Tracer {
         if !self.objects.contains_key(&uid) {
             let Some(body) = now.body.as_deref() else { return };
             let Some(watch) = self.watches.get(&id) else { return };
-            self.objects.insert(uid.clone(), Tracked::new(id, watch.rounds, now, body));
+            self.objects.insert(uid.clone(), Box::new(Tracked::new(id, watch.rounds, now, body)));
         }
         self.gone(&uid, now.at, now.resource_version);
     }

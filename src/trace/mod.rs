@@ -22,6 +22,7 @@ mod intake;
 pub mod kind;
 mod link;
 pub mod manager;
+mod names;
 pub mod object;
 pub mod observation;
 pub mod output;

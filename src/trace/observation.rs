@@ -141,10 +141,7 @@ pub struct Revision {
 pub struct SpecFacts {
     pub replicas: Option<i64>,
     pub paused: bool,
-    pub suspend: bool,
     pub progress_deadline_seconds: Option<i64>,
-    pub parallelism: Option<i64>,
-    pub completions: Option<i64>,
     /// Pods: `restartPolicy`.
     pub restart_policy: Option<Box<str>>,
     /// `spec.updateStrategy.type`.
@@ -153,10 +150,6 @@ pub struct SpecFacts {
     pub partition: Option<i64>,
     /// Services: `spec.type`.
     pub service_type: Option<Box<str>>,
-    /// Services: `spec.clusterIP`.
-    pub cluster_ip: Option<Box<str>>,
-    /// Pods: `spec.nodeName` is set.
-    pub scheduled: bool,
 }
 
 /// What convergence needs to know of a status; fields a kind does not have are `None`.

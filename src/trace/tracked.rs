@@ -1,12 +1,16 @@
 //! What is kept of an object: hundreds of bytes, never its body.
 
-use std::sync::Arc;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use super::{
     change::{Change, ContextValue, Scope},
     content::Digest,
     context::TraceContext,
     id::ChangeKey,
+    names::Names,
     object::ObjectRef,
     observation::{Body, Observation, OwnerReference, Revision, SpecFacts, StatusFacts, WatchId},
     time::Timestamp,
@@ -27,15 +31,15 @@ pub(super) struct Tracked {
     pub(super) generation: Option<i64>,
     /// 0, or the resourceVersion of the first observation after a rewind.
     pub(super) epoch: u64,
-    pub(super) api_version: Box<str>,
+    pub(super) api_version: Arc<str>,
     pub(super) created: Option<Timestamp>,
-    pub(super) owner: Option<OwnerReference>,
+    pub(super) owner: Option<Box<OwnerReference>>,
     pub(super) digest: Digest,
     pub(super) template: Option<Digest>,
     pub(super) leaves: Box<[u32]>,
     pub(super) annotations_fingerprint: u64,
-    pub(super) revision: Revision,
-    pub(super) spec: SpecFacts,
+    pub(super) revision: Option<Box<Revision>>,
+    pub(super) spec: Box<SpecFacts>,
     pub(super) is_terminating: bool,
     /// The generation of the last change, start-up included: what the status is compared with.
     pub(super) target: Option<i64>,
@@ -57,9 +61,28 @@ pub(super) struct Tracked {
     pub(super) timer: Option<Timestamp>,
 }
 
-/// What an object's context annotation has been.
+/// What an object's context annotation has been. Most objects never have one: then it is a pointer
+/// to nothing.
 #[derive(Debug, Default)]
-pub(super) struct Contexts {
+pub(super) struct Contexts(Option<Box<History>>);
+
+impl Deref for Contexts {
+    type Target = History;
+
+    fn deref(&self) -> &History {
+        static NOTHING: History = History::new();
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Contexts {
+    fn deref_mut(&mut self) -> &mut History {
+        self.0.get_or_insert_with(|| Box::new(History::new()))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct History {
     /// As written, valid or not.
     pub(super) written: Option<ContextValue>,
     /// Where it is valid.
@@ -78,7 +101,20 @@ pub(super) struct Contexts {
     pub(super) paused: Vec<TraceContext>,
 }
 
-impl Contexts {
+impl History {
+    const fn new() -> Self {
+        Self {
+            written: None,
+            current: None,
+            since: None,
+            since_version: 0,
+            used: Vec::new(),
+            seen: Vec::new(),
+            last: None,
+            paused: Vec::new(),
+        }
+    }
+
     pub(super) fn is_used(&self, value: ContextValue) -> bool {
         self.used.contains(&value)
     }
@@ -116,15 +152,15 @@ impl Tracked {
             resource_version: now.resource_version,
             generation: now.generation,
             epoch: 0,
-            api_version: body.api_version.clone(),
+            api_version: Arc::from(&*body.api_version),
             created: body.created,
             owner: None,
             digest: Digest::default(),
             template: None,
             leaves: Box::default(),
             annotations_fingerprint: 0,
-            revision: Revision::default(),
-            spec: SpecFacts::default(),
+            revision: None,
+            spec: Box::default(),
             is_terminating: false,
             target: now.generation,
             was_current: false,
@@ -143,15 +179,24 @@ impl Tracked {
         tracked
     }
 
+    /// Gives up its own copies of words that other objects have too.
+    pub(super) fn share_names(&mut self, names: &mut Names) {
+        names.share_kind(&mut self.object.kind);
+        self.object.namespace.iter_mut().for_each(|namespace| names.share(namespace));
+        names.share(&mut self.api_version);
+        self.owner.iter_mut().for_each(|owner| names.share_owner(owner));
+    }
+
     /// Takes over what seldom changes.
     pub(super) fn read_body(&mut self, body: &Body) {
-        self.owner = body.owners.iter().find(|owner| owner.controller).cloned();
+        self.owner = body.owners.iter().find(|owner| owner.controller).cloned().map(Box::new);
         self.digest = body.content.digest;
         self.template = body.content.template;
         self.leaves = super::detect::leaves_of(&body.content);
         self.annotations_fingerprint = body.annotations_fingerprint;
-        self.revision = body.revision.clone();
-        self.spec = body.spec.clone();
+        self.revision =
+            (body.revision != Revision::default()).then(|| Box::new(body.revision.clone()));
+        *self.spec = body.spec.clone();
         self.is_terminating = body.deletion.is_some();
     }
 

@@ -209,16 +209,11 @@ fn spec_facts(spec: &[Pair<'_>]) -> SpecFacts {
     SpecFacts {
         replicas: number("replicas"),
         paused: find(spec, "paused").is_some_and(is_true),
-        suspend: find(spec, "suspend").is_some_and(is_true),
         progress_deadline_seconds: number("progressDeadlineSeconds"),
-        parallelism: number("parallelism"),
-        completions: number("completions"),
         restart_policy: find(spec, "restartPolicy").and_then(boxed),
         update_strategy: find(&strategy, "type").and_then(boxed),
         partition: find(&pairs_of(&strategy, "rollingUpdate"), "partition").and_then(int),
         service_type: find(spec, "type").and_then(short),
-        cluster_ip: find(spec, "clusterIP").and_then(short),
-        scheduled: find_text(spec, "nodeName").is_some_and(|name| !name.is_empty()),
     }
 }
 
