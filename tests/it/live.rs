@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     control_plane::{Account, ControlPlane, Jaeger, shared, until},
     daemon::Daemon,
+    scripted_receiver::Receiver,
 };
 
 const SOON: Duration = Duration::from_mins(1);
@@ -303,10 +304,11 @@ async fn the_shipped_manifests_are_accepted_and_their_account_suffices() -> Resu
     let plane = shared().await?;
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
     plane.kubectl(&["apply", "-k", deploy]).await?;
-    // All default kinds, everywhere, under exactly that account.
-    let mut daemon =
-        Daemon::run(&plane.kubeconfig(&Account::spanlink()), &plane.jaeger()?.otlp_grpc(), "")
-            .await?;
+    // All default kinds, everywhere, under exactly that account; to a receiver of its own, for in
+    // Jaeger it would tell again what the daemons of other tests tell.
+    let receiver = Receiver::grpc([], None).await;
+    let otlp = format!("http://{}", receiver.address);
+    let mut daemon = Daemon::run(&plane.kubeconfig(&Account::spanlink()), &otlp, "").await?;
     let (status, took) = daemon.stop().await?;
     assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}");
     let account = "--as=system:serviceaccount:spanlink-system:spanlink";
