@@ -25,7 +25,7 @@ pub struct Common {
     /// Which cluster; else KUBECONFIG, else ~/.kube/config, else the Pod's own account.
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// What to log: info, debug, or by module as in spanlink=debug,info.
+    /// What to log: info, debug, or by module as in `info,spanlink::watch=debug`.
     #[arg(long, global = true, env = "SPANLINK_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 }

@@ -84,6 +84,9 @@ pub fn run(
 ) -> anyhow::Result<()> {
     main_runtime()?.block_on(async {
         let _logging = logging::init(log, settings.admin.own_traces.as_deref())?;
+        for warning in settings.warnings() {
+            warn!("{warning}.");
+        }
         let metrics = Metrics::new().context("cannot register metrics")?;
         let health = Health::default();
         if let Some(address) = settings.admin.listen {

@@ -18,7 +18,7 @@
 //! | [`export`] | the edge out: OTLP, trees, JSON lines |
 //! | [`config`] | options as written, options as meant |
 //! | [`daemon`] | the one wiring place and the loop that owns the state |
-//! | [`admin`], [`metrics`], [`logging`], [`cli`] | what operators see |
+//! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | what operators see |
 //!
 //! What holds everywhere:
 //!
@@ -39,6 +39,7 @@ pub mod config;
 mod count;
 pub mod daemon;
 pub mod export;
+pub mod jaeger_ui;
 pub mod logging;
 pub mod metrics;
 pub mod outbox;

@@ -6,17 +6,33 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::ParseError, fmt, layer::SubscriberExt as _,
+    Layer, Registry,
+    filter::{LevelFilter, ParseError, Targets},
+    fmt,
+    layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
-/// kube's own layer logs every failed attempt as an error; ours are told once.
-const DEFAULT_FILTER: &str =
-    "info,kube_client=off,hyper=warn,tower=warn,h2=warn,opentelemetry=warn";
+/// Libraries, and what they may say unless they are asked by name: what an operator can act on. kube's
+/// own layer logs every failed attempt as an error; ours are told once.
+const LIBRARIES: [(&str, LevelFilter); 11] = [
+    ("h2", LevelFilter::WARN),
+    ("hyper", LevelFilter::WARN),
+    ("hyper_util", LevelFilter::WARN),
+    ("kube_client", LevelFilter::OFF),
+    ("opentelemetry", LevelFilter::WARN),
+    ("opentelemetry_otlp", LevelFilter::WARN),
+    ("opentelemetry_sdk", LevelFilter::WARN),
+    ("reqwest", LevelFilter::WARN),
+    ("rustls", LevelFilter::WARN),
+    ("tonic", LevelFilter::WARN),
+    ("tower", LevelFilter::WARN),
+];
+const DEFAULT_FILTER: &str = "info";
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    #[error("{filter:?} is no log filter; write info, debug or spanlink=debug,info")]
+    #[error("{filter:?} is no log filter; write info, debug or info,spanlink::watch=debug")]
     Filter { filter: String, source: ParseError },
     #[error("cannot export own traces to {endpoint}")]
     OwnTraces { endpoint: String, source: opentelemetry_otlp::ExporterBuildError },
@@ -43,20 +59,32 @@ impl Drop for Guard {
 /// # Errors
 /// When the filter or the endpoint is wrong.
 pub fn init(filter: Option<&str>, own_traces: Option<&str>) -> Result<Guard, LoggingError> {
-    let filter = filter.unwrap_or(DEFAULT_FILTER);
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
-    let is_terminal = stderr().is_terminal();
-    let text = is_terminal.then(|| fmt::layer().with_writer(stderr).with_target(false));
-    let json = (!is_terminal).then(|| fmt::layer().json().flatten_event(true).with_writer(stderr));
+    let filter = parse(filter.unwrap_or(DEFAULT_FILTER))?;
+    let lines = if stderr().is_terminal() {
+        fmt::layer().with_writer(stderr).with_target(false).boxed()
+    } else {
+        fmt::layer().json().flatten_event(true).with_writer(stderr).boxed()
+    };
     let provider = own_traces.map(own_provider).transpose()?;
     let traces = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("spanlink"))
-            .with_filter(EnvFilter::new("off,spanlink=info"))
+            .with_filter(Targets::new().with_target("spanlink", LevelFilter::INFO))
     });
-    Registry::default().with(traces).with(filter).with(text).with(json).try_init()?;
+    Registry::default().with(traces).with(lines.with_filter(filter)).try_init()?;
     Ok(Guard(provider))
+}
+
+/// `info`, `debug`, `info,spanlink::watch=debug`: [`Targets`]' own syntax.
+fn parse(filter: &str) -> Result<Targets, LoggingError> {
+    let asked: Targets = filter
+        .parse()
+        .map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
+    let everyone = asked.default_level().unwrap_or(LevelFilter::OFF);
+    let quieter = LIBRARIES.into_iter().map(|(library, most)| (library, most.min(everyone)));
+    let mut targets: Targets = quieter.collect();
+    targets.extend(asked);
+    Ok(targets.with_default(everyone))
 }
 
 fn own_provider(endpoint: &str) -> Result<SdkTracerProvider, LoggingError> {
@@ -67,4 +95,63 @@ fn own_provider(endpoint: &str) -> Result<SdkTracerProvider, LoggingError> {
         .map_err(|source| LoggingError::OwnTraces { endpoint: endpoint.to_owned(), source })?;
     let resource = Resource::builder().with_service_name("spanlink").build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What of a message of each module and level passes.
+    fn passes(filter: &str) -> Vec<String> {
+        let (seen, lines) = std::sync::mpsc::channel();
+        let layer =
+            fmt::layer().with_ansi(false).without_time().with_writer(move || Lines(seen.clone()));
+        let subscriber = Registry::default().with(layer.with_filter(parse(filter).unwrap()));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!(target: "spanlink::watch", "watch");
+            tracing::info!(target: "spanlink::daemon", "daemon");
+            tracing::error!(target: "kube_client::client", "kube");
+            tracing::debug!(target: "hyper_util::client", "hyper");
+            tracing::warn!(target: "h2", "h2");
+        });
+        lines
+            .iter()
+            .map(|line: String| line.rsplit(' ').next().unwrap_or_default().trim().to_owned())
+            .collect()
+    }
+
+    struct Lines(std::sync::mpsc::Sender<String>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0
+                .send(String::from_utf8_lossy(bytes).into_owned())
+                .map_err(std::io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn libraries_are_quiet_unless_they_are_asked_by_name() {
+        assert_eq!(passes(DEFAULT_FILTER), ["daemon", "h2"]);
+        assert_eq!(passes("debug"), ["watch", "daemon", "h2"]);
+        assert_eq!(passes("warn"), ["h2"]);
+        assert_eq!(passes("error"), [""; 0]);
+        assert_eq!(passes("off"), [""; 0]);
+        assert_eq!(passes("info,spanlink::watch=debug"), ["watch", "daemon", "h2"]);
+        assert_eq!(passes("error,kube_client=error,hyper_util=debug"), ["kube", "hyper"]);
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused() {
+        let told = parse("spanlink=loud").unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "\"spanlink=loud\" is no log filter; write info, debug or info,spanlink::watch=debug"
+        );
+    }
 }

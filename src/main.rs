@@ -9,8 +9,9 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use spanlink::{
     cli::{Cli, Command, ConfigCommand},
-    config::{ConfigError, jaeger_ui::jaeger_ui, settings::Settings},
+    config::{ConfigError, settings::Settings},
     daemon,
+    jaeger_ui::jaeger_ui,
 };
 
 fn main() -> ExitCode {
@@ -45,7 +46,15 @@ fn act(cli: &Cli) -> anyhow::Result<()> {
         }
         Command::Config(ConfigCommand::Check) => check(&settings),
         Command::Config(ConfigCommand::JaegerUi) => {
-            let text = serde_json::to_string_pretty(&jaeger_ui(&settings))
+            let (configuration, unknown) = jaeger_ui(&settings);
+            for kind in unknown {
+                writeln!(
+                    io::stderr(),
+                    "warning: no link leads to {kind}: its service.name is not known beforehand; \
+                     the option service of its entry says one"
+                )?;
+            }
+            let text = serde_json::to_string_pretty(&configuration)
                 .context("cannot write the configuration as JSON")?;
             Ok(writeln!(io::stdout(), "{text}")?)
         }

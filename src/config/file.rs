@@ -253,25 +253,6 @@ impl Settings {
             .map_err(|(place, problem)| ConfigError::Environment { place, problem })?;
         Ok(settings)
     }
-
-    /// Where a configuration breaks a chain of causes.
-    pub fn warnings(&self) -> Vec<String> {
-        const CHAINS: [(&str, &str, &str); 2] =
-            [("Deployment", "ReplicaSet", "Pod"), ("CronJob", "Job", "Pod")];
-        let watches = |kind: &str| {
-            self.watch.kinds.iter().any(|entry| entry.selector.kind.as_deref() == Some(kind))
-        };
-        CHAINS
-            .into_iter()
-            .filter(|(first, between, last)| watches(first) && watches(last) && !watches(between))
-            .map(|(first, between, last)| {
-                format!(
-                    "{first}s and {last}s are watched, {between}s between them are not: \
-                     {last}s will not be seen as caused by {first}s"
-                )
-            })
-            .collect()
-    }
 }
 
 fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {

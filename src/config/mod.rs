@@ -1,8 +1,8 @@
 //! Configuration: as written in YAML (`file`), as meant by the rest (`settings`).
 
+mod chains;
 mod environment;
 mod file;
-pub mod jaeger_ui;
 mod selector;
 pub mod settings;
 

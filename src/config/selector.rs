@@ -1,6 +1,19 @@
 //! Reads kinds as they are written: `Deployment.apps`, `Pod`, `apps/v1/Deployment`, `*.example.com`.
 
+use std::fmt;
+
 use super::settings::KindSelector;
+
+impl fmt::Display for KindSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind.as_deref().unwrap_or("*"), self.version.as_deref(), &*self.group) {
+            (kind, Some(version), "") => write!(f, "{version}/{kind}"),
+            (kind, Some(version), group) => write!(f, "{group}/{version}/{kind}"),
+            (kind, None, "") => f.write_str(kind),
+            (kind, None, group) => write!(f, "{kind}.{group}"),
+        }
+    }
+}
 
 impl KindSelector {
     /// # Errors
@@ -68,6 +81,13 @@ mod tests {
         );
         assert_eq!(parts("v1/Pod"), Some((String::new(), some("v1"), some("Pod"))));
         assert_eq!(parts("*.example.com"), Some(("example.com".to_owned(), None, None)));
+    }
+
+    #[test]
+    fn they_are_printed_as_they_are_written() {
+        for text in ["Pod", "v1/Pod", "Deployment.apps", "apps/v1/Deployment", "*.example.com"] {
+            assert_eq!(KindSelector::parse(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

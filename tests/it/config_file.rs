@@ -100,16 +100,46 @@ fn an_endpoint_for_traces_is_used_as_it_is() {
     assert_eq!(Settings::load(None, set).unwrap().export.endpoint, "http://traces:4318/here");
 }
 
-#[test]
-fn a_broken_chain_is_warned_of() {
+#[expect(clippy::needless_pass_by_value, reason = "reads as a table")]
+fn warns(watch: &str, of: Expect) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spanlink.yaml");
-    fs::write(&path, "watch: [{kind: Deployment.apps}, {kind: Pod}]\n").unwrap();
-    let settings = Settings::load(Some(&path), []).unwrap();
-    expect![[r#"
-        [
-            "Deployments and Pods are watched, ReplicaSets between them are not: Pods will not be seen as caused by Deployments",
-        ]
-    "#]]
-    .assert_debug_eq(&settings.warnings());
+    fs::write(&path, format!("watch: [{watch}]\n")).unwrap();
+    of.assert_eq(&Settings::load(Some(&path), []).unwrap().warnings().join("\n"));
+}
+
+#[test]
+fn a_broken_chain_is_warned_of_with_where_it_breaks() {
+    warns(
+        "{kind: Deployment.apps}, {kind: Pod}",
+        expect![
+            "Deployments and Pods are watched, ReplicaSets between them are not: Pods will not be seen as caused by Deployments"
+        ],
+    );
+    warns(
+        "{kind: CronJob.batch, namespaces: [a]}, {kind: v1/Pod}",
+        expect![
+            "CronJobs and Pods are watched in a, Jobs between them are not: Pods will not be seen as caused by CronJobs"
+        ],
+    );
+    let deployments = "{kind: Deployment.apps, namespaces: [a, b]}";
+    warns(
+        &format!("{deployments}, {{kind: ReplicaSet.apps, namespaces: [a]}}, {{kind: Pod}}"),
+        expect![
+            "Deployments and Pods are watched in b, ReplicaSets between them are not: Pods will not be seen as caused by Deployments"
+        ],
+    );
+    warns(
+        "{kind: Deployment.apps}, {kind: ReplicaSet.apps, namespaces: [a, b]}, {kind: Pod}",
+        expect![
+            "Deployments and Pods are watched outside a, b, ReplicaSets between them are not: Pods will not be seen as caused by Deployments"
+        ],
+    );
+    // Whole chains.
+    warns(&format!("{deployments}, {{kind: ReplicaSet.apps}}, {{kind: Pod}}"), expect![[""]]);
+    warns("{kind: '*.apps'}, {kind: Pod}", expect![[""]]);
+    // One end alone, ends that never meet, a kind of the same name.
+    warns("{kind: Deployment.apps}, {kind: ReplicaSet.apps}", expect![[""]]);
+    warns(&format!("{deployments}, {{kind: Pod, namespaces: [c]}}"), expect![[""]]);
+    warns("{kind: Deployment.example.com}, {kind: Pod}", expect![[""]]);
 }
