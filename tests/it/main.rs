@@ -6,6 +6,7 @@
 mod control_plane;
 
 mod architecture;
+mod causes;
 mod config_file;
 mod control_plane_itself;
 mod daemon;
@@ -16,6 +17,7 @@ mod export_tls;
 mod hostile;
 mod live;
 mod oracle;
+mod recorder;
 mod scenarios;
 mod scripted_api_server;
 mod scripted_receiver;
