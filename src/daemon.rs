@@ -37,10 +37,9 @@ use crate::{
     replay,
     trace::{
         converge::Limits as ConvergenceLimits,
-        id::Ids,
         object::GroupKind,
         output::Output,
-        rules::{KindRules, Rules},
+        rules::{KindRules, OptionalLinks, Rules},
         time::Timestamp,
         tracer::Tracer,
     },
@@ -112,9 +111,8 @@ pub fn run(
             To::Tree | To::Json => None,
         };
         let rules = rules(settings);
-        let ids = Ids { cluster: cluster_uid.unwrap_or_default().into() };
         let core = Core {
-            tracer: Tracer::new(rules, ids),
+            tracer: Tracer::new(rules, cluster_uid.as_deref().unwrap_or_default()),
             sink: sink(to, encoder),
             outbox: outbox.clone(),
             metrics: metrics.clone(),
@@ -293,7 +291,7 @@ fn rules(settings: &Settings) -> Rules {
         },
         owner_wait: settings.trace.owner_wait,
         annotation: settings.watch.annotations.first().cloned().unwrap_or_default().into(),
-        drop_stale: settings.trace.stale == Stale::Drop,
+        links: OptionalLinks { stale: settings.trace.stale == Stale::Mark, previous: false },
         report_existing: settings.trace.startup == Startup::Report,
         ..Rules::default()
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 use tracing::warn;
 
 use crate::{
-    trace::{id::Ids, object::GroupKind, output::Output, rules::Rules, tracer::Tracer},
+    trace::{object::GroupKind, output::Output, rules::Rules, tracer::Tracer},
     watch::recording::{Recording, RecordingError},
 };
 
@@ -22,7 +22,7 @@ pub fn replay(
     mut each: impl FnMut(Output),
 ) -> Result<(), RecordingError> {
     let recording = Recording::read(path)?;
-    let mut tracer = Tracer::new(rules, Ids::default());
+    let mut tracer = Tracer::new(rules, "");
     let Some(begin) = recording.begin() else { return Ok(()) };
     for (_, watch) in recording.watches().filter(|(_, watch)| wanted(&watch.watched.kind)) {
         if watch.starts_empty {

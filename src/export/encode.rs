@@ -214,8 +214,7 @@ fn message(span: &Span) -> otlp::Span {
         span_id: span_id(span.span_id),
         trace_state: String::new(),
         parent_span_id: span.parent.map(span_id).unwrap_or_default(),
-        // Parents are spans of ours.
-        flags: flags::SAMPLED | flags::HAS_IS_REMOTE,
+        flags: flags::SAMPLED | flags::HAS_IS_REMOTE | remote(span.parent_is_remote),
         name: (*span.name).to_owned(),
         kind: otlp::span::SpanKind::Internal.into(),
         start_time_unix_nano: unix_nanos(span.start),
@@ -236,15 +235,18 @@ fn message(span: &Span) -> otlp::Span {
     }
 }
 
+fn remote(is_remote: bool) -> u32 {
+    if is_remote { flags::IS_REMOTE } else { 0 }
+}
+
 fn link(link: &Link) -> otlp::span::Link {
-    let remote = if link.remote { flags::IS_REMOTE } else { 0 };
     otlp::span::Link {
         trace_id: trace_id(link.trace_id),
         span_id: span_id(link.span_id),
         trace_state: link.trace_state.as_deref().unwrap_or_default().to_owned(),
         attributes: key_values(&link.attributes),
         dropped_attributes_count: 0,
-        flags: u32::from(link.flags) | flags::HAS_IS_REMOTE | remote,
+        flags: u32::from(link.flags) | flags::HAS_IS_REMOTE | remote(link.remote),
     }
 }
 

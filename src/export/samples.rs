@@ -59,6 +59,7 @@ pub(super) fn span(service: &str, name: &str) -> Span {
         trace_id: TraceId(0xabcd),
         span_id: SpanId(0x12),
         parent: None,
+        parent_is_remote: false,
         role: Role::Change,
         name: name.into(),
         service: service.into(),

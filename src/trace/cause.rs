@@ -242,9 +242,7 @@ fn mention(owner: &Tracked, change: Option<&Change>, settled: bool) -> OwnerMent
         uid: owner.object.uid.clone(),
         generation: change.map_or(owner.target, |change| change.generation),
         settled,
-        ids: change
-            .and_then(|change| change.decided.as_ref())
-            .map(|decided| (decided.trace_id, decided.span_id)),
+        span: change.and_then(|change| Some(change.decided.as_ref()?.span())),
     }
 }
 
@@ -255,6 +253,6 @@ fn named(reference: &OwnerReference) -> OwnerMention {
         uid: reference.uid.clone(),
         generation: None,
         settled: false,
-        ids: None,
+        span: None,
     }
 }

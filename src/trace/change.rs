@@ -69,6 +69,8 @@ pub struct Change {
     pub received: Timestamp,
     /// First seen in a list after start-up: its resourceVersion is that of a later write.
     pub relisted: bool,
+    /// Configuration says that nobody wants to hear of it, nor of what it alone caused.
+    pub ignored: bool,
     pub template: Option<Digest>,
     pub value: Option<ContextValue>,
     /// How `spec.replicas` moved.
@@ -77,6 +79,8 @@ pub struct Change {
     pub until: Option<u64>,
     /// The API time of the last change it caused.
     pub last_caused: Timestamp,
+    /// How many changes it has caused.
+    pub caused: u32,
     /// What its Pods are marked with: a StatefulSet's first `status.updateRevision` that belongs
     /// to it, a DaemonSet's template generation.
     pub revision: Option<Box<str>>,
@@ -98,18 +102,53 @@ impl Change {
 pub struct Decided {
     pub trace_id: TraceId,
     pub span_id: SpanId,
-    /// `None`: a head.
+    /// The change span of its cause, or in layout `joined` the annotated span.
     pub parent: Option<SpanId>,
-    /// The change it was caused by; for what is told once for all a change caused.
+    pub place: Place,
+    /// Exported, or only counted.
+    pub sampled: bool,
+    /// The change it was caused by, also where that is in another trace.
     pub cause: Option<ChangeKey>,
-    /// The head's change span.
+    /// The change span of its trace's head.
     pub head: SpanId,
-    /// The annotated trace at the beginning of the chain.
-    pub origin: Option<TraceId>,
+    /// The annotated span at the beginning of the chain.
+    pub origin: Option<Arc<TraceContext>>,
     /// Steps from the head.
     pub depth: u8,
     /// The owners up to the head.
     pub lineage: Option<Arc<Lineage>>,
+}
+
+/// Where a change stands in traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Below the change that caused it.
+    Caused,
+    /// Nothing in flight caused it.
+    Head,
+    /// Caused, and a head all the same: layout `linked`.
+    Linked,
+    /// Caused, and a head all the same: its cause's trace would grow too large.
+    Cut,
+}
+
+impl Decided {
+    /// Its change span leaves at once, its outcome follows in a reconcile span.
+    pub fn is_head(&self) -> bool {
+        self.place != Place::Caused
+    }
+
+    pub fn span(&self) -> SpanRef {
+        SpanRef { trace_id: self.trace_id, span_id: self.span_id, sampled: self.sampled }
+    }
+}
+
+/// A change's span, to link to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanRef {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    pub sampled: bool,
 }
 
 /// An owner, and its own.
@@ -140,8 +179,8 @@ pub struct Details {
     /// For the reconcile span: known only after a head's change span has left.
     pub late_links: Vec<Link>,
     /// The change it overtook.
-    pub supersedes: Option<Superseded>,
-    pub superseded_key: Option<ChangeKey>,
+    pub supersedes: Option<ChangeKey>,
+    pub replaced: Option<Replaced>,
     /// A joined metadata change's origin.
     pub joined_origin: Option<TraceId>,
 }
@@ -163,11 +202,16 @@ pub struct OwnerMention {
     pub uid: Uid,
     pub generation: Option<i64>,
     pub settled: bool,
-    pub ids: Option<(TraceId, SpanId)>,
+    /// Its change; `None`: it is only named.
+    pub span: Option<SpanRef>,
 }
 
+/// A Pod of the same owner that this one was made in place of.
 #[derive(Clone, Debug)]
-pub struct Superseded {
-    pub generation: Option<i64>,
-    pub ids: (TraceId, SpanId),
+pub struct Replaced {
+    pub kind: GroupKind,
+    pub name: Arc<str>,
+    pub uid: Uid,
+    /// Its delete, else its last change; `None`: it is only named.
+    pub span: Option<SpanRef>,
 }

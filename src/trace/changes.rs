@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, time::Duration};
 
 use super::{
-    change::{Change, ContextValue, Details, Scope, Superseded, TimeSource},
+    change::{Change, ContextValue, Details, Scope, TimeSource},
     content::Content,
     context::TraceContext,
     converge::{Convergence, Outcome, refine},
@@ -14,7 +14,6 @@ use super::{
     object::Uid,
     observation::{Body, Carrier, Observation, SpecFacts},
     output::Note,
-    span::{SpanId, TraceId},
     status,
     time::Timestamp,
     tracer::{Tracer, prune},
@@ -230,13 +229,8 @@ impl Tracer {
         let key = change.key.clone();
         let resource_version = change.resource_version;
         let watch = known.watch;
-        if let (Some(older), Some(details)) = (superseded, change.details.as_mut()) {
-            details.supersedes = Some(Superseded {
-                generation: known.change(&older).and_then(|older| older.generation),
-                // Filled in when it is decided: the older one is decided first.
-                ids: (TraceId(0), SpanId(0)),
-            });
-            details.superseded_key = Some(older);
+        if let Some(details) = change.details.as_mut() {
+            details.supersedes = superseded;
         }
         prune(known, change.received);
         known.changes.push(change);
@@ -296,11 +290,13 @@ fn new_change(
         api_at,
         received,
         relisted: false,
+        ignored: false,
         template: known.template,
         value: known.contexts.current.as_ref().map(|(value, _)| *value),
         scaled: Ordering::Equal,
         until: None,
         last_caused: api_at,
+        caused: 0,
         revision: None,
         decided: None,
         convergence: Convergence::begin(received, received, known.status_fingerprint),

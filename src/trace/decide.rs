@@ -1,18 +1,15 @@
 //! Decides each change's cause, in resourceVersion order, once its owner's news can be known.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     cause::{Cause, View},
-    change::{Change, Decided, Details, Judged, Lineage, Scope},
-    detect,
+    change::{Change, Details, Judged, Scope},
     id::{ChangeKey, Verb},
     link,
     object::GroupKind,
     observation::WatchId,
     output::Note,
-    span::{Link, Role, TraceId, Value},
-    tell::change_links,
     time::Timestamp,
     tracer::{Connection, Tracer, Watch},
     tracked::Tracked,
@@ -165,13 +162,8 @@ impl Tracer {
             View { objects: &self.objects, namespaces: &self.namespaces, deadline: &deadline };
         let cause = view.cause(known, change);
         let judged = self.judge(known, change, &cause);
-        let decided = self.decided_by(known, change, &cause, judged);
-        let floor = cause.parent.as_ref().and_then(|parent| Some(self.change(parent)?.1.at));
-        let mut decided = decided;
-        if decided.origin.is_none() && cause.parent.is_none() {
-            decided.origin = Self::carried_on(known, change);
-        }
-        self.adopt(key, decided, cause, judged, floor);
+        let decided = self.place(known, change, &cause, judged);
+        self.adopt(key, decided, cause, judged);
     }
 
     pub(super) fn judge(&self, known: &Tracked, change: &Change, cause: &Cause) -> Option<Judged> {
@@ -199,76 +191,9 @@ impl Tracer {
         match judged {
             // An inherited value says why only where the owner is settled.
             Judged::Inherited => settled_create.then_some(judged),
-            Judged::Stale if self.rules.drop_stale => None,
+            Judged::Stale if !self.rules.links.stale => None,
             Judged::Fresh | Judged::Stale | Judged::Revived => Some(judged),
         }
-    }
-
-    pub(super) fn decided_by(
-        &self,
-        known: &Tracked,
-        change: &Change,
-        cause: &Cause,
-        judged: Option<Judged>,
-    ) -> Decided {
-        let span_id = self.ids.span(&change.key, Role::Change, "");
-        let parent = cause.parent.as_ref().and_then(|key| {
-            let (object, parent) = self.change(key)?;
-            Some((object, parent.decided.as_ref()?))
-        });
-        match parent {
-            Some((object, parent)) => Decided {
-                trace_id: parent.trace_id,
-                span_id,
-                parent: Some(parent.span_id),
-                cause: cause.parent.clone(),
-                head: parent.head,
-                origin: parent.origin,
-                depth: parent.depth + 1,
-                lineage: Some(Arc::new(Lineage {
-                    kind: object.object.kind.clone(),
-                    name: Arc::clone(&object.object.name),
-                    above: parent.lineage.clone(),
-                })),
-            },
-            None => Decided {
-                trace_id: self.ids.trace(&change.key),
-                span_id,
-                parent: None,
-                cause: None,
-                head: span_id,
-                origin: change
-                    .details
-                    .as_ref()
-                    .and_then(|details| details.context.as_ref())
-                    .filter(|_| judged == Some(Judged::Fresh))
-                    .map(|context| context.trace_id),
-                depth: 0,
-                lineage: cause.owner.as_ref().map(|owner| {
-                    let above = known
-                        .owner
-                        .as_ref()
-                        .and_then(|reference| self.objects.get(&reference.uid))
-                        .and_then(|object| {
-                            object.changes.last()?.decided.as_ref()?.lineage.clone()
-                        });
-                    Arc::new(Lineage {
-                        kind: owner.kind.clone(),
-                        name: Arc::clone(&owner.name),
-                        above,
-                    })
-                }),
-            },
-        }
-    }
-
-    /// A change that overtakes one with the same pod template, without a fresh context of its own,
-    /// carries that one's origin on: an HPA scaling during a rollout.
-    pub(super) fn carried_on(known: &Tracked, change: &Change) -> Option<TraceId> {
-        let older = known.change(change.details.as_ref()?.superseded_key.as_ref()?)?;
-        detect::same_template(older.template, change.template)
-            .then(|| older.decided.as_ref()?.origin)
-            .flatten()
     }
 
     /// A metadata change while a convergence of its object is open is a span under that change.
@@ -280,16 +205,16 @@ impl Tracer {
                 && open.decided.is_some()
         });
         let Some(open) = open else { return };
-        let cause = Cause { parent: Some(open.key.clone()), owner: None, reason: None };
+        let cause = Cause { parent: Some(open.key.clone()), ..Cause::default() };
         let judged = self.judge(known, change, &cause);
-        let decided = self.decided_by(known, change, &cause, judged);
+        let Some(decided) = self.place_joining(change, open) else { return };
         let has_context = open.details.as_ref().is_none_or(|details| {
             details.judged == Some(Judged::Fresh) || !details.late_links.is_empty()
         });
         let joins = judged == Some(Judged::Fresh)
             && !has_context
             && change.api_at.since(open.api_at) <= JOINS_WITHIN;
-        let (open_key, floor) = (open.key.clone(), open.at);
+        let open_key = open.key.clone();
         let context = change.details.as_ref().and_then(|details| details.context.clone());
         if joins && let Some(context) = context {
             if let Some(details) = self.details_mut(key) {
@@ -299,122 +224,14 @@ impl Tracer {
                 details.late_links.push(link::context_link(&context, Judged::Fresh, true));
             }
         }
-        let decided = Decided { lineage: self.lineage_of(&open_key), ..decided };
-        self.adopt(key, decided, cause, judged, Some(floor));
-    }
-
-    pub(super) fn lineage_of(&self, key: &ChangeKey) -> Option<Arc<Lineage>> {
-        self.change(key)?.1.decided.as_ref()?.lineage.clone()
+        self.adopt(key, decided, cause, judged);
     }
 
     pub(super) fn details_mut(&mut self, key: &ChangeKey) -> Option<&mut Details> {
         self.objects.get_mut(&key.uid)?.change_mut(key)?.details.as_deref_mut()
     }
-
-    /// Writes down what was decided, and tells what can be told by now.
-    pub(super) fn adopt(
-        &mut self,
-        key: &ChangeKey,
-        decided: Decided,
-        cause: Cause,
-        judged: Option<Judged>,
-        floor: Option<Timestamp>,
-    ) {
-        let superseded = self
-            .change(key)
-            .and_then(|(known, change)| {
-                known.change(change.details.as_ref()?.superseded_key.as_ref()?)
-            })
-            .and_then(|older| older.decided.as_ref().map(|d| (d.trace_id, d.span_id)));
-        let is_head = decided.parent.is_none();
-        let parent = decided.cause.clone();
-        let Some(known) = self.objects.get_mut(&key.uid) else { return };
-        let Some(at) = known.changes.iter().position(|change| change.key == *key) else { return };
-        let goes_on = !known.spec.paused && known.changes.get(at).is_some_and(is_update_of_spec);
-        let goes_on = goes_on && !known.contexts.paused.is_empty();
-        let resumed = if goes_on { std::mem::take(&mut known.contexts.paused) } else { Vec::new() };
-        if let Some(change) = known.changes.get_mut(at) {
-            change.at = floor.map_or(change.at, |floor| change.at.max(floor));
-            if let Some(details) = change.details.as_deref_mut() {
-                details.judged = judged;
-                details.owner = cause.owner;
-                details.reason = cause.reason;
-                // A resumed rollout does what the paused changes asked for.
-                let own = details.context.as_ref().map(|context| context.span_id);
-                details.late_links.extend(
-                    resumed
-                        .iter()
-                        .filter(|context| {
-                            judged != Some(Judged::Fresh) || Some(context.span_id) != own
-                        })
-                        .map(|context| link::context_link(context, Judged::Fresh, false)),
-                );
-                match (details.supersedes.as_mut(), superseded) {
-                    (Some(older), Some(ids)) => older.ids = ids,
-                    (_, None) => details.supersedes = None,
-                    (None, Some(_)) => {}
-                }
-            }
-            change.decided = Some(decided);
-            let is_fresh = judged == Some(Judged::Fresh);
-            if change.scope == Scope::Spec {
-                if let Some(value) = change.value.filter(|_| is_fresh) {
-                    known.contexts.note_used(value);
-                }
-                if known.contexts.last != change.value {
-                    known.contexts.last = change.value;
-                }
-            }
-        }
-        if let Some(details) = known.changes.get(at).and_then(|change| change.details.as_ref()) {
-            let links = change_links(known, details, is_head);
-            for link in &links {
-                self.out.notes.push(Note::Link { role: role_of(link) });
-            }
-            if let Some(details) = self.details_mut(key) {
-                details.links = links;
-            }
-        }
-        if let Some(parent) = parent {
-            self.progressed(key, parent);
-        }
-        self.tell_head(key);
-        if self.change(key).is_some_and(|(_, change)| change.convergence.ended().is_some()) {
-            self.ended(key);
-        }
-        self.wind(&key.uid.clone());
-    }
-
-    /// What a change caused has begun: its whole chain goes on.
-    pub(super) fn progressed(&mut self, key: &ChangeKey, mut parent: ChangeKey) {
-        let Some((_, child)) = self.change(key) else { return };
-        let (received, api_at) = (child.received, child.api_at);
-        for _ in 0..=16 {
-            let Some(known) = self.objects.get_mut(&parent.uid) else { return };
-            let Some(change) = known.change_mut(&parent) else { return };
-            change.convergence.note_progress(received);
-            change.last_caused = change.last_caused.max(api_at);
-            let above = change.decided.as_ref().and_then(|decided| decided.cause.clone());
-            self.wind(&parent.uid.clone());
-            let Some(above) = above else { return };
-            parent = above;
-        }
-    }
-}
-
-fn is_update_of_spec(change: &Change) -> bool {
-    change.key.verb == Verb::Update && change.scope == Scope::Spec
 }
 
 fn is_empty(set: &Tracked) -> bool {
     set.spec.replicas == Some(0)
-}
-
-fn role_of(link: &Link) -> &'static str {
-    const ROLES: [&str; 4] = ["context", "inherited", "owner", "supersedes"];
-    let role = link.attributes.iter().find(|a| a.key == "spanlink.link.role").map(|a| &a.value);
-    ROLES
-        .into_iter()
-        .find(|name| matches!(role, Some(Value::Text(text)) if **text == **name))
-        .unwrap_or("context")
 }

@@ -8,7 +8,7 @@ use super::{
     id::ChangeKey,
     kind,
     output::Note,
-    span::Role,
+    span::{Role, Span},
     tell::Teller,
     time::Timestamp,
     tracer::Tracer,
@@ -49,13 +49,21 @@ impl Tracer {
         let Some((known, change)) = self.change(key) else { return };
         let Some(details) = change.details.as_deref() else { return };
         let Some(teller) = self.teller(known, change) else { return };
-        if teller.decided.parent.is_some() {
+        if !teller.decided.is_head() {
             return;
         }
         let over_when_seen =
             change.convergence.ended().filter(|ended| ended.at <= change.at || is_moment(change));
         let span = teller.change(details, over_when_seen.filter(|_| is_moment(change)), Vec::new());
-        self.out.spans.push(span);
+        self.tell(key, Some(span));
+    }
+
+    /// Into the output, unless nobody is to hear of it.
+    pub(super) fn tell(&mut self, key: &ChangeKey, span: Option<Span>) {
+        let is_told = self.change(key).is_some_and(|(_, change)| {
+            !change.ignored && change.decided.as_ref().is_some_and(|decided| decided.sampled)
+        });
+        self.out.spans.extend(span.filter(|_| is_told));
     }
 
     /// A convergence has ended: tells it, once its cause is decided.
@@ -73,16 +81,16 @@ impl Tracer {
             return;
         };
         let Some(teller) = self.teller(known, change) else { return };
-        let span = match teller.decided.parent {
-            Some(_) => Some(teller.change(details, Some(ended), events)),
-            None if is_moment(change) => None,
-            None => Some(teller.reconcile(details, ended, events)),
+        let span = match teller.decided.is_head() {
+            false => Some(teller.change(details, Some(ended), events)),
+            true if is_moment(change) => None,
+            true => Some(teller.reconcile(details, ended, events)),
         };
         let paused = (ended.outcome == Outcome::Paused && details.judged == Some(Judged::Fresh))
             .then(|| details.context.clone())
             .flatten();
         let note = Note::Closed { kind, outcome: ended.outcome, took: ended.at.since(change.at) };
-        self.out.spans.extend(span);
+        self.tell(key, span);
         self.out.notes.push(note);
         if let Some(known) = self.objects.get_mut(&key.uid) {
             if let Some(context) = paused {
@@ -97,7 +105,7 @@ impl Tracer {
     pub(super) fn tell_late(&mut self, key: &ChangeKey, at: Timestamp) {
         let Some((known, change)) = self.change(key) else { return };
         let span = self.teller(known, change).map(|teller| teller.late(at));
-        self.out.spans.extend(span);
+        self.tell(key, span);
     }
 
     /// Once for all that one change caused: 200 Pods with one wrong image are one row, and it names
@@ -134,7 +142,7 @@ impl Tracer {
             let trouble = change.convergence.trouble()?;
             Some(self.teller(known, change)?.stuck(&shared, trouble, limits.stuck_after))
         });
-        self.out.spans.extend(span);
+        self.tell(key, span);
     }
 }
 

@@ -4,14 +4,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     object::Uid,
+    rules::Layout,
     span::{Role, SpanId, TraceId},
 };
 
 /// Part of every id, so that a change of the rules cannot collide with what is stored.
 const VERSION: &[u8] = b"spanlink-1";
-
-/// The only trace shape there is yet.
-const LAYOUT: &[u8] = b"cascade";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
@@ -43,10 +41,11 @@ pub struct ChangeKey {
 }
 
 /// Ids for one cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ids {
     /// The UID of the cluster (of its `kube-system` Namespace); empty where it is not known.
     pub cluster: Box<str>,
+    pub layout: Layout,
 }
 
 impl Ids {
@@ -56,6 +55,7 @@ impl Ids {
             Role::Reconcile => b"reconcile",
             Role::Stuck => b"stuck",
             Role::Late => b"late",
+            Role::Projection => b"projection",
         };
         let [high, _] = self.hash(change, role, reason);
         SpanId(if high == 0 { 1 } else { high })
@@ -74,7 +74,7 @@ impl Ids {
         let parts: [&[u8]; 9] = [
             VERSION,
             self.cluster.as_bytes(),
-            LAYOUT,
+            self.layout.name().as_bytes(),
             uid.as_bytes(),
             &change.epoch.to_be_bytes(),
             change.verb.name().as_bytes(),
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn ids_are_the_same_everywhere_and_for_ever() {
-        let ids = Ids { cluster: "c".into() };
+        let ids = Ids { cluster: "c".into(), layout: Layout::Cascade };
         let change = key(Verb::Update, 2);
         let text = format!("{} {}", ids.trace(&change), ids.span(&change, Role::Change, ""));
         expect_test::expect!["d7fd0131a5cb7c83f279c0b3e15d8059 bc9cd2713f89c8f9"].assert_eq(&text);
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_differs_in_anything_has_another_id() {
-        let ids = Ids::default();
+        let ids = Ids { cluster: "".into(), layout: Layout::Cascade };
         let mut seen = std::collections::HashSet::new();
         for change in [key(Verb::Update, 2), key(Verb::Update, 3), key(Verb::Create, 0)] {
             for role in [Role::Change, Role::Reconcile, Role::Stuck, Role::Late] {
@@ -119,7 +119,7 @@ mod tests {
         }
         assert_ne!(
             ids.trace(&key(Verb::Update, 2)),
-            Ids { cluster: "other".into() }.trace(&key(Verb::Update, 2))
+            Ids { cluster: "other".into(), ..ids }.trace(&key(Verb::Update, 2))
         );
     }
 }

@@ -3,11 +3,11 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
-    change::{Change, ContextValue, Judged, OwnerMention, Scope, Superseded},
+    change::{Change, ContextValue, Judged, OwnerMention, Replaced, Scope, SpanRef},
     context::TraceContext,
     id::Verb,
-    object::{GroupKind, ObjectRef},
-    span::{Attribute, Link, SpanId, TraceId, Value},
+    object::{GroupKind, ObjectRef, Uid},
+    span::{Attribute, Link, Value},
     tracked::Tracked,
 };
 
@@ -63,10 +63,16 @@ pub(super) fn int(key: &'static str, value: i64) -> Attribute {
     Attribute { key: key.into(), value: Value::Int(value) }
 }
 
+pub(super) const fn context_role(judged: Judged) -> &'static str {
+    match judged {
+        Judged::Inherited => "inherited",
+        Judged::Fresh | Judged::Stale | Judged::Revived => "context",
+    }
+}
+
 /// To an annotated span.
 pub(super) fn context_link(context: &TraceContext, judged: Judged, joined: bool) -> Link {
-    let role = if judged == Judged::Inherited { "inherited" } else { "context" };
-    let mut attributes = vec![text("spanlink.link.role", role)];
+    let mut attributes = vec![text("spanlink.link.role", context_role(judged))];
     match judged {
         Judged::Stale => attributes.push(flag("spanlink.link.stale")),
         Judged::Revived => attributes.push(flag("spanlink.link.revived")),
@@ -85,34 +91,53 @@ pub(super) fn context_link(context: &TraceContext, judged: Judged, joined: bool)
     }
 }
 
-/// To a settled owner's change.
-pub(super) fn owner_link(owner: &OwnerMention) -> Option<Link> {
-    let ids = owner.ids?;
-    let mut link = peer("owner", ids, &owner.kind, &owner.name);
-    link.attributes.push(text("spanlink.link.uid", &owner.uid.to_string()));
-    link.attributes.extend(owner.generation.map(|g| int("spanlink.link.generation", g)));
-    Some(link)
-}
-
-/// To the change of the same object that was overtaken.
-pub(super) fn supersedes_link(object: &ObjectRef, older: &Superseded) -> Link {
-    let mut link = peer("supersedes", older.ids, &object.kind, &object.name);
-    link.attributes.push(text("spanlink.link.uid", &object.uid.to_string()));
-    link.attributes.extend(older.generation.map(|g| int("spanlink.link.generation", g)));
+/// To the annotated span at the beginning of the chain, from a change in another trace of it.
+pub(super) fn origin_link(context: &TraceContext) -> Link {
+    let mut link = context_link(context, Judged::Fresh, false);
+    link.attributes = vec![text("spanlink.link.role", "origin")];
     link
 }
 
-fn peer(role: &str, (trace_id, span_id): (TraceId, SpanId), kind: &GroupKind, name: &str) -> Link {
-    Link {
-        trace_id,
-        span_id,
-        trace_state: None,
-        flags: 1,
-        remote: false,
-        attributes: vec![
+/// To an owner's change that is not the parent.
+pub(super) fn owner_link(owner: &OwnerMention) -> Option<Link> {
+    let peer = Peer { kind: &owner.kind, name: &owner.name, uid: &owner.uid };
+    Some(peer.link("owner", owner.span?, owner.generation))
+}
+
+/// To another change of the same object.
+pub(super) fn change_link(role: &str, object: &ObjectRef, older: &Change) -> Option<Link> {
+    let peer = Peer { kind: &object.kind, name: &object.name, uid: &object.uid };
+    Some(peer.link(role, older.decided.as_ref()?.span(), older.generation))
+}
+
+/// To what became of the Pod that this one was made in place of.
+pub(super) fn replaced_link(replaced: &Replaced) -> Option<Link> {
+    let peer = Peer { kind: &replaced.kind, name: &replaced.name, uid: &replaced.uid };
+    Some(peer.link("replaced", replaced.span?, None))
+}
+
+struct Peer<'a> {
+    kind: &'a GroupKind,
+    name: &'a str,
+    uid: &'a Uid,
+}
+
+impl Peer<'_> {
+    fn link(&self, role: &str, span: SpanRef, generation: Option<i64>) -> Link {
+        let mut attributes = vec![
             text("spanlink.link.role", role),
-            text("spanlink.link.kind", &kind.kind),
-            text("spanlink.link.name", name),
-        ],
+            text("spanlink.link.kind", &self.kind.kind),
+            text("spanlink.link.name", self.name),
+            text("spanlink.link.uid", &self.uid.to_string()),
+        ];
+        attributes.extend(generation.map(|g| int("spanlink.link.generation", g)));
+        Link {
+            trace_id: span.trace_id,
+            span_id: span.span_id,
+            trace_state: None,
+            flags: u8::from(span.sampled),
+            remote: false,
+            attributes,
+        }
     }
 }

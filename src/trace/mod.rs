@@ -1,12 +1,14 @@
 //! The pure middle: observations in, spans out. No IO, no clock, no async, no logging.
 //!
 //! An [`observation::Observation`] is compared with what is known of its object (`detect`); what
-//! differs and means something is a change, for which a cause is found (`cause`, `link`) and whose
+//! differs and means something is a change, for which a cause is found (`cause`, `link`), that gets
+//! its place in a trace (`place`) and whose
 //! convergence is followed (`converge`, by the rules in [`status`]) until it has an outcome. Then it
 //! is told as spans (`tell`). [`tracer::Tracer`] holds the state and leads through.
 
 #![warn(clippy::indexing_slicing, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
 
+mod adopt;
 mod cause;
 pub mod change;
 mod changes;
@@ -21,12 +23,15 @@ pub mod id;
 mod intake;
 pub mod kind;
 mod link;
+mod loss;
 pub mod manager;
 mod names;
 pub mod object;
 pub mod observation;
 pub mod output;
+mod place;
 pub mod rules;
+pub mod sampling;
 pub mod span;
 pub mod status;
 mod tell;

@@ -140,6 +140,10 @@ pub struct Revision {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecFacts {
     pub replicas: Option<i64>,
+    /// How many children it is to have, once all that was asked for is done: a ReplicaSet's
+    /// `spec.replicas` or its annotation `deployment.kubernetes.io/desired-replicas`, the larger; a
+    /// StatefulSet's `spec.replicas`; a Job's `spec.parallelism`.
+    pub children_wanted: Option<u32>,
     pub paused: bool,
     pub progress_deadline_seconds: Option<i64>,
     /// Pods: `restartPolicy`.

@@ -2,24 +2,66 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{converge::Limits, object::GroupKind};
+use super::{converge::Limits, object::GroupKind, sampling::Sampling};
 
 /// Jobs may run for long: a day without progress.
 const JOB_DEADLINE: Duration = Duration::from_hours(24);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
+    pub layout: Layout,
+    /// Each annotated trace gets a span that links to the change it led to.
+    pub project: bool,
+    /// Children an owner may have in its own trace.
+    pub cascade_max: u32,
+    pub sampling: Sampling,
+    pub links: OptionalLinks,
     pub limits: Limits,
     pub owner_wait: Duration,
     /// The first configured annotation key.
     pub annotation: Box<str>,
-    /// Stale contexts give no link.
-    pub drop_stale: bool,
     /// Objects that existed before are told as created.
     pub report_existing: bool,
     pub kinds: HashMap<GroupKind, KindRules>,
     /// For every kind of a group.
     pub groups: HashMap<Arc<str>, KindRules>,
+}
+
+/// Links that some want and some do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionalLinks {
+    /// To contexts that were not written for the change.
+    pub stale: bool,
+    /// To the last change of the same object.
+    pub previous: bool,
+}
+
+impl Default for OptionalLinks {
+    fn default() -> Self {
+        Self { stale: true, previous: false }
+    }
+}
+
+/// The shape of traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A head is a new root that links to its context, all it caused is below it.
+    Cascade,
+    /// Every change is a head in a trace of its own.
+    Linked,
+    /// A head continues the annotated trace.
+    Joined,
+}
+
+impl Layout {
+    /// Part of every id: a span id is never used in two traces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cascade => "cascade",
+            Self::Linked => "linked",
+            Self::Joined => "joined",
+        }
+    }
 }
 
 /// Where a kind differs.
@@ -35,6 +77,11 @@ pub struct KindRules {
 impl Default for Rules {
     fn default() -> Self {
         Self {
+            layout: Layout::Cascade,
+            project: false,
+            cascade_max: 200,
+            sampling: Sampling::default(),
+            links: OptionalLinks::default(),
             limits: Limits {
                 settle: Duration::from_secs(2),
                 deadline: Duration::from_mins(15),
@@ -42,7 +89,6 @@ impl Default for Rules {
             },
             owner_wait: Duration::from_millis(500),
             annotation: "tracing.k8s.io/traceparent".into(),
-            drop_stale: false,
             report_existing: false,
             kinds: HashMap::new(),
             groups: HashMap::new(),

@@ -35,6 +35,8 @@ pub enum Role {
     Stuck,
     /// A convergence that came after its verdict.
     Late,
+    /// In the annotated trace, a link to the change it led to.
+    Projection,
 }
 
 /// A finished span. Never changed once made, never made twice with other content.
@@ -43,6 +45,8 @@ pub struct Span {
     pub trace_id: TraceId,
     pub span_id: SpanId,
     pub parent: Option<SpanId>,
+    /// The parent is not one of our own spans.
+    pub parent_is_remote: bool,
     pub role: Role,
     /// Verb and kind: `update Deployment`.
     pub name: Box<str>,
@@ -103,6 +107,11 @@ pub enum SpanStatus {
 }
 
 impl Span {
+    /// The change span of a head: nothing of ours is above it.
+    pub fn is_head(&self) -> bool {
+        self.role == Role::Change && (self.parent.is_none() || self.parent_is_remote)
+    }
+
     pub fn attribute(&self, key: &str) -> Option<&Value> {
         self.attributes.iter().find(|a| a.key == key).map(|a| &a.value)
     }

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    change::{Change, Decided, Details, Judged, Lineage},
+    change::{Change, Decided, Details, Judged, Lineage, Place},
+    context::TraceContext,
     converge::{Ended, Outcome, Trouble},
     id::{ChangeKey, Ids},
     kind,
     link::{self, flag, int, text},
-    span::{Attribute, Link, Role, Span, SpanEvent, SpanStatus, Value},
+    span::{Attribute, Link, Role, Span, SpanEvent, SpanStatus, TraceId, Value},
     time::Timestamp,
     tracked::Tracked,
 };
@@ -46,7 +47,10 @@ impl Teller<'_> {
         attributes.extend(owner_names(self.decided.lineage.as_ref()));
         attributes.extend(self.step_attributes());
         attributes.extend(detail_attributes(self.change, details));
-        let is_head = self.decided.parent.is_none();
+        if self.decided.place == Place::Cut {
+            attributes.push(text("spanlink.cascade", "cut"));
+        }
+        let is_head = self.decided.is_head();
         let mut links = details.links.clone();
         if !is_head {
             links.extend(details.late_links.iter().cloned());
@@ -57,7 +61,8 @@ impl Teller<'_> {
         };
         let mut span = self.span(Role::Change, self.change.key.verb.name(), extent, attributes);
         span.parent = self.decided.parent;
-        span.origin(details.joined_origin.or(self.decided.origin));
+        span.parent_is_remote = is_head && span.parent.is_some();
+        span.origin(details.joined_origin.or_else(|| self.origin()));
         span.link_all(links);
         if let Some(ended) = ended {
             span.end_as(ended, details.reason.as_deref());
@@ -79,7 +84,7 @@ impl Teller<'_> {
         attributes.extend(self.step_attributes());
         let mut span = self.span(Role::Reconcile, "reconcile", self.until(ended.at), attributes);
         span.parent = Some(self.decided.span_id);
-        span.origin(self.decided.origin);
+        span.origin(self.origin());
         span.link_all(details.late_links.clone());
         span.end_as(ended, None);
         span.events = within(events, span.start, span.end);
@@ -94,7 +99,7 @@ impl Teller<'_> {
         span.parent = Some(self.decided.span_id);
         span.start = at.max(self.change.at);
         span.end = span.start.plus(SHORTEST);
-        span.origin(self.decided.origin);
+        span.origin(self.origin());
         span
     }
 
@@ -112,11 +117,29 @@ impl Teller<'_> {
         span.parent = Some(self.decided.head);
         span.start = trouble.since.plus(after).max(self.change.at);
         span.end = span.start.plus(SHORTEST);
-        span.origin(self.decided.origin);
+        span.origin(self.origin());
         let message: &str =
             if trouble.problem.message.is_empty() { reason } else { &trouble.problem.message };
         span.status = SpanStatus::Error(message.into());
         span
+    }
+
+    /// A span of the annotated trace that links to the change.
+    pub(super) fn projection(&self, context: &TraceContext) -> Span {
+        let mut attributes = self.object_attributes();
+        attributes.extend(self.step_attributes());
+        let mut span =
+            self.span(Role::Projection, self.change.key.verb.name(), SHORTEST, attributes);
+        span.trace_id = context.trace_id;
+        span.parent = Some(context.span_id);
+        span.parent_is_remote = true;
+        span.service = "spanlink".into();
+        span.links.extend(link::change_link("change", &self.object.object, self.change));
+        span
+    }
+
+    fn origin(&self) -> Option<TraceId> {
+        self.decided.origin.as_ref().map(|origin| origin.trace_id)
     }
 
     fn span(&self, role: Role, verb: &str, extent: Duration, attributes: Vec<Attribute>) -> Span {
@@ -125,6 +148,7 @@ impl Teller<'_> {
             trace_id: self.decided.trace_id,
             span_id: self.ids.span(&self.change.key, role, ""),
             parent: None,
+            parent_is_remote: false,
             role,
             name: format!("{verb} {}", object.kind.kind).into(),
             service: Arc::clone(&self.service),
@@ -165,7 +189,7 @@ impl Teller<'_> {
 }
 
 impl Span {
-    fn origin(&mut self, origin: Option<super::span::TraceId>) {
+    fn origin(&mut self, origin: Option<TraceId>) {
         self.attributes
             .extend(origin.map(|origin| text("spanlink.origin.trace_id", &origin.to_string())));
     }
@@ -240,6 +264,10 @@ fn detail_attributes(change: &Change, details: &Details) -> Vec<Attribute> {
     attributes.push(text("spanlink.time.source", change.source.name()));
     attributes.extend(context_attributes(details));
     attributes.extend(owner_attributes(details));
+    if let Some(replaced) = &details.replaced {
+        attributes.push(text("spanlink.replaced.name", &replaced.name));
+        attributes.push(text("spanlink.replaced.uid", &replaced.uid.to_string()));
+    }
     attributes
 }
 
@@ -276,9 +304,9 @@ fn owner_attributes(details: &Details) -> Vec<Attribute> {
     if owner.settled {
         attributes.push(flag("spanlink.owner.settled"));
     }
-    if let Some((trace_id, span_id)) = owner.ids {
-        attributes.push(text("spanlink.owner.trace_id", &trace_id.to_string()));
-        attributes.push(text("spanlink.owner.span_id", &span_id.to_string()));
+    if let Some(span) = owner.span {
+        attributes.push(text("spanlink.owner.trace_id", &span.trace_id.to_string()));
+        attributes.push(text("spanlink.owner.span_id", &span.span_id.to_string()));
     }
     attributes
 }
@@ -287,18 +315,4 @@ fn owner_attributes(details: &Details) -> Vec<Attribute> {
 fn within(events: Vec<SpanEvent>, start: Timestamp, end: Timestamp) -> Vec<SpanEvent> {
     let inside = |event: SpanEvent| SpanEvent { at: event.at.clamp(start, end), ..event };
     events.into_iter().map(inside).collect()
-}
-
-/// The links of a change span, in the contract's order: context, owner, supersedes.
-pub(super) fn change_links(object: &Tracked, details: &Details, is_head: bool) -> Vec<Link> {
-    let joined = details.joined_origin.is_some();
-    let context = details
-        .context
-        .as_ref()
-        .zip(details.judged)
-        .map(|(context, judged)| link::context_link(context, judged, joined));
-    let owner = details.owner.as_ref().filter(|_| is_head).and_then(link::owner_link);
-    let supersedes =
-        details.supersedes.as_ref().map(|older| link::supersedes_link(&object.object, older));
-    context.into_iter().chain(owner).chain(supersedes).collect()
 }

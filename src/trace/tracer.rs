@@ -9,6 +9,7 @@ use std::{
 use super::{
     change::{Change, Scope},
     id::{ChangeKey, Ids, Verb},
+    loss::Loss,
     names::Names,
     object::{GroupKind, Uid},
     observation::{Notice, WatchId, Watched},
@@ -34,6 +35,8 @@ pub struct Tracer {
     pub(super) names: Names,
     pub(super) timers: BTreeSet<(Timestamp, Uid)>,
     pub(super) stuck_told: HashMap<SpanId, Timestamp>,
+    /// By their owner.
+    pub(super) losses: HashMap<Uid, Vec<Loss>>,
     pub(super) out: Output,
 }
 
@@ -67,16 +70,18 @@ pub(super) enum Connection {
 }
 
 impl Tracer {
-    pub fn new(rules: Rules, ids: Ids) -> Self {
+    /// `cluster`: its UID, empty where it is not known.
+    pub fn new(rules: Rules, cluster: &str) -> Self {
         Self {
+            ids: Ids { cluster: cluster.into(), layout: rules.layout },
             rules,
-            ids,
             watches: BTreeMap::new(),
             objects: HashMap::new(),
             namespaces: HashMap::new(),
             names: Names::default(),
             timers: BTreeSet::new(),
             stuck_told: HashMap::new(),
+            losses: HashMap::new(),
             out: Output::default(),
         }
     }

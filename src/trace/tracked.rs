@@ -99,6 +99,8 @@ pub(super) struct History {
     pub(super) last: Option<ContextValue>,
     /// Of changes that ended paused: a resumed rollout is theirs too.
     pub(super) paused: Vec<TraceContext>,
+    /// Fresh ones, by the generation they came with, until a status says it was observed.
+    pub(super) unobserved: Vec<(i64, TraceContext)>,
 }
 
 impl History {
@@ -112,6 +114,7 @@ impl History {
             seen: Vec::new(),
             last: None,
             paused: Vec::new(),
+            unobserved: Vec::new(),
         }
     }
 

@@ -55,7 +55,10 @@ pub(super) fn read(
             .and_then(boxed),
         },
         content: content(wire, kind.is("", "Pod")),
-        spec: spec_facts(&spec),
+        spec: SpecFacts {
+            children_wanted: children_wanted(kind, &spec, &annotations),
+            ..spec_facts(&spec)
+        },
         managed_fields: meta
             .managed_fields
             .map(RawValue::get)
@@ -208,6 +211,7 @@ fn spec_facts(spec: &[Pair<'_>]) -> SpecFacts {
     let strategy = pairs_of(spec, "updateStrategy");
     SpecFacts {
         replicas: number("replicas"),
+        children_wanted: None,
         paused: find(spec, "paused").is_some_and(is_true),
         progress_deadline_seconds: number("progressDeadlineSeconds"),
         restart_policy: find(spec, "restartPolicy").and_then(boxed),
@@ -215,6 +219,21 @@ fn spec_facts(spec: &[Pair<'_>]) -> SpecFacts {
         partition: find(&pairs_of(&strategy, "rollingUpdate"), "partition").and_then(int),
         service_type: find(spec, "type").and_then(short),
     }
+}
+
+fn children_wanted(kind: &GroupKind, spec: &[Pair<'_>], annotations: &[Pair<'_>]) -> Option<u32> {
+    const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+    let number = |key| find(spec, key).and_then(int);
+    let wanted = match (&*kind.group, &*kind.kind) {
+        ("apps", "ReplicaSet") => {
+            let desired = find_text(annotations, DESIRED).and_then(|text| text.parse().ok());
+            number("replicas").unwrap_or(1).max(desired.unwrap_or(0))
+        }
+        ("apps", "StatefulSet") => number("replicas").unwrap_or(1),
+        ("batch", "Job") => number("parallelism").unwrap_or(1),
+        _ => return None,
+    };
+    Some(u32::try_from(wanted.max(0)).unwrap_or(u32::MAX))
 }
 
 fn short(raw: &RawValue) -> Option<Box<str>> {

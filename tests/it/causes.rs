@@ -84,7 +84,13 @@ async fn contexts_are_fresh_stale_revived_or_joined_by_what_was_stamped() -> Res
     plane.kubectl(&["-n", &namespace, "set", "image", "deployment/web", "web=web:4"]).await?;
     kubectl(&["annotate", "--overwrite", "deployment/web", &annotation]).await?;
     let told = recorder.told().await?;
-    expect![[""]].assert_eq(&heads(&told));
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 11111111…]
+        update Deployment web g2 -> converged  [context 11111111… stale]  {spec.template.spec.containers[web].image by kubectl-set}
+        update Deployment web g3 -> converged  [context 22222222…]  {spec.template.spec.containers[web].image by kubectl-patch}
+        update Deployment web g4 -> converged  [context 11111111… revived]  {spec.template.spec.containers[web].image by kubectl}
+        update Deployment web g5 -> converged  [context 11111111… stale]  [context 33333333… joined]  {spec.template.spec.containers[web].image by kubectl-set}
+    "#]].assert_eq(&heads(&told));
     Ok(())
 }
 
@@ -99,7 +105,11 @@ async fn of_two_quick_updates_the_first_is_superseded() -> Result<()> {
     }
     settled(plane, &namespace).await?;
     let told = recorder.told().await?;
-    expect![[""]].assert_eq(&heads(&told));
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 11111111…]
+        update Deployment web g2 -> superseded  [context 11111111… stale]  {spec.template.spec.containers[web].image by kubectl-set}
+        update Deployment web g3 -> converged  [context 11111111… stale]  supersedes g2  {spec.template.spec.containers[web].image by kubectl-set}
+    "#]].assert_eq(&heads(&told));
     Ok(())
 }
 
@@ -122,6 +132,11 @@ async fn a_pod_replaced_because_its_node_went_is_a_head_with_a_settled_owner() -
     })
     .await?;
     settled(&plane, &namespace).await?;
-    expect![[""]].assert_eq(&heads(&recorder.told().await?));
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 11111111…]
+        delete Pod web-2 g2 -> deleted  (owner settled)
+        create Pod web-3 g1 -> converged  (owner settled)
+    "#]]
+    .assert_eq(&heads(&recorder.told().await?));
     Ok(())
 }

@@ -56,6 +56,7 @@ pub(crate) fn span(service: &str, name: &str) -> Span {
         trace_id: TraceId(1),
         span_id: SpanId(2),
         parent: None,
+        parent_is_remote: false,
         role: Role::Change,
         name: name.into(),
         service: service.into(),

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use spanlink::{
     trace::{
-        id::Ids,
         object::GroupKind,
         observation::{Notice, WatchId, Watched},
         rules::Rules,
@@ -23,7 +22,7 @@ const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 fn told(lines: &[String]) -> Vec<Span> {
     let at = Timestamp::parse("2026-11-24T10:00:00.5Z").unwrap();
     let mut decoder = Decoder::new(&[KEY.to_owned()]);
-    let mut tracer = Tracer::new(Rules::default(), Ids::default());
+    let mut tracer = Tracer::new(Rules::default(), "");
     let watched = Watched { kind: GroupKind::new("apps", "Deployment"), namespace: None };
     tracer.open_empty(WatchId(0), watched, at);
     let mut spans = Vec::new();

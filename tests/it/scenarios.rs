@@ -92,7 +92,7 @@ fn every_convergence_that_was_told_of_has_one_outcome() {
                 Role::Change if span.parent.is_some() => 1..=1,
                 // A head's has one where nothing is to wait for.
                 Role::Change => 0..=1,
-                Role::Stuck | Role::Late => 0..=0,
+                Role::Stuck | Role::Late | Role::Projection => 0..=0,
             };
             assert!(expected.contains(&outcomes), "{span:?}");
         }

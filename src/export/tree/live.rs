@@ -131,7 +131,7 @@ impl Trace {
             }
             Role::Stuck => {
                 let row = row::stuck(span, Place::Top, style);
-                match self.spans.values().find(|span| is_head(span)) {
+                match self.spans.values().find(|span| span.is_head()) {
                     Some(head) => {
                         let of = format!("({})", row::subject(head, Place::Top));
                         writeln!(line, "{row}  {}", style.paint(Colour::Dim, &of))
@@ -139,7 +139,7 @@ impl Trace {
                     None => writeln!(line, "{row}"),
                 }
             }
-            Role::Change | Role::Reconcile | Role::Late => Ok(()),
+            Role::Change | Role::Reconcile | Role::Late | Role::Projection => Ok(()),
         }
         .expect("writing to a string does not fail");
         line
@@ -152,15 +152,11 @@ impl Trace {
                 |span: &Span| span.role == Role::Reconcile && span.parent == Some(head.span_id);
             !is_open_head(head) || self.spans.values().any(is_end)
         };
-        self.spans.values().filter(|span| is_head(span)).all(has_ended)
+        self.spans.values().filter(|span| span.is_head()).all(has_ended)
     }
-}
-
-fn is_head(span: &Span) -> bool {
-    span.role == Role::Change && span.parent.is_none()
 }
 
 /// A head whose outcome its reconcile span will tell.
 fn is_open_head(span: &Span) -> bool {
-    is_head(span) && span.attribute("spanlink.outcome").is_none()
+    span.is_head() && span.attribute("spanlink.outcome").is_none()
 }

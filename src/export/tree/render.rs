@@ -90,6 +90,8 @@ impl<'a> Tree<'a> {
                 let change = span.parent.and_then(|parent| self.rows.get(&parent)).copied();
                 row::late(span, change, place, style)
             }
+            // Of somebody else's trace.
+            Role::Projection => return,
         };
         *text += first;
         *text += &row;

@@ -35,7 +35,8 @@ pub(super) fn change(
         },
     );
     let mut parts = vec![format!("{} {ended}", subject(change, place))];
-    parts.extend(problem(end, style));
+    // A disruption's reason is known at once, and stands on the change.
+    parts.extend(problem(end, style).or_else(|| problem(change, style)));
     parts.extend(causes(change, reconcile).iter().map(|cause| style.paint(Colour::Dim, cause)));
     parts.extend(notes(change));
     parts.extend(fields(change).map(|fields| style.paint(Colour::Dim, &fields)));
@@ -117,6 +118,7 @@ fn causes(change: &Span, reconcile: Option<&Span>) -> Vec<String> {
     if settled && !causes.contains(&said) {
         causes.push(said);
     }
+    causes.extend(text(change, "spanlink.replaced.name").map(|name| format!("replaces {name}")));
     causes
 }
 
@@ -151,7 +153,6 @@ fn cause(link: &Link, settled: bool) -> Option<String> {
             Some(generation) => format!("supersedes g{generation}"),
             None => "supersedes".to_owned(),
         },
-        "replaced" => format!("replaces {}", attribute("spanlink.link.name").unwrap_or_default()),
         // The same object's last change stands above anyway; other roles are not ours.
         _ => return None,
     })

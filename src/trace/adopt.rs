@@ -1,0 +1,169 @@
+//! Writes down what was decided of a change, makes its links, and tells what can be told by now.
+
+use super::{
+    cause::Cause,
+    change::{Change, Decided, Details, Judged, Place, Scope},
+    id::{ChangeKey, Verb},
+    link,
+    output::Note,
+    span::Link,
+    tracer::Tracer,
+    tracked::Tracked,
+};
+
+impl Tracer {
+    pub(super) fn adopt(
+        &mut self,
+        key: &ChangeKey,
+        decided: Decided,
+        cause: Cause,
+        judged: Option<Judged>,
+    ) {
+        let parent = decided.cause.clone();
+        let floor = parent.as_ref().and_then(|parent| Some(self.change(parent)?.1.at));
+        let is_lost = decided.place == Place::Head && key.verb == Verb::Delete;
+        let is_replacement = decided.place == Place::Head && key.verb == Verb::Create;
+        let replaced = if is_replacement { self.take_loss(key, &cause) } else { None };
+        let Some(known) = self.objects.get_mut(&key.uid) else { return };
+        let Some(at) = known.changes.iter().position(|change| change.key == *key) else { return };
+        let resumed = take_paused(known, at);
+        let Some(change) = known.changes.get_mut(at) else { return };
+        change.at = floor.map_or(change.at, |floor| change.at.max(floor));
+        let is_fresh = judged == Some(Judged::Fresh);
+        if let Some(details) = change.details.as_deref_mut() {
+            details.judged = judged;
+            details.owner = cause.owner;
+            details.reason = cause.reason;
+            details.replaced = replaced;
+            // A resumed rollout does what the paused changes asked for.
+            let own = details.context.as_ref().filter(|_| is_fresh).map(|own| own.span_id);
+            let of_others = resumed.iter().filter(|context| Some(context.span_id) != own);
+            let links = of_others.map(|context| link::context_link(context, Judged::Fresh, false));
+            details.late_links.extend(links);
+        }
+        let carries = change.value.filter(|_| is_fresh && !change.ignored);
+        let last = change.value.filter(|_| !change.ignored);
+        let (scope, generation) = (change.scope, change.generation);
+        let context = change.details.as_ref().and_then(|details| details.context.clone());
+        change.decided = Some(decided);
+        if scope == Scope::Spec {
+            if let Some(value) = carries {
+                known.contexts.note_used(value);
+                known.contexts.unobserved.extend(generation.zip(context));
+            }
+            if known.contexts.last != last {
+                known.contexts.last = last;
+            }
+        }
+        self.link(key);
+        if let Some(parent) = parent {
+            self.progressed(key, parent);
+        }
+        if is_lost {
+            self.lose(&key.uid, key);
+        } else if key.verb == Verb::Delete {
+            self.not_lost(&key.uid);
+        }
+        self.tell_head(key);
+        self.project(key);
+        if self.change(key).is_some_and(|(_, change)| change.convergence.ended().is_some()) {
+            self.ended(key);
+        }
+        self.wind(&key.uid.clone());
+    }
+
+    /// Makes the links of the change span.
+    fn link(&mut self, key: &ChangeKey) {
+        let Some((known, change)) = self.change(key) else { return };
+        let (Some(decided), Some(details)) = (&change.decided, change.details.as_deref()) else {
+            return;
+        };
+        let links = self.links(known, change, decided, details);
+        if decided.sampled && !change.ignored {
+            self.out.notes.extend(links.iter().map(|(role, _)| Note::Link { role }));
+        }
+        if let Some(details) = self.details_mut(key) {
+            details.links = links.into_iter().map(|(_, link)| link).collect();
+        }
+    }
+
+    /// In the contract's order, each with its role.
+    fn links(
+        &self,
+        known: &Tracked,
+        change: &Change,
+        decided: &Decided,
+        details: &Details,
+    ) -> Vec<(&'static str, Link)> {
+        let is_apart = matches!(decided.place, Place::Linked | Place::Cut);
+        let joined = details.joined_origin.is_some();
+        let context = details.context.as_ref().zip(details.judged).map(|(context, judged)| {
+            (link::context_role(judged), link::context_link(context, judged, joined))
+        });
+        let origin = decided.origin.as_ref().filter(|_| is_apart);
+        let owner = details.owner.as_ref().filter(|_| decided.is_head());
+        let of_same = |key: &ChangeKey| known.change(key).filter(|older| older.decided.is_some());
+        let supersedes = details.supersedes.as_ref().and_then(of_same);
+        let previous = || {
+            let before = known.changes.iter().rev().skip_while(|other| other.key != change.key);
+            before.skip(1).find(|older| older.decided.is_some())
+        };
+        let previous = if self.rules.links.previous { previous() } else { None };
+        context
+            .into_iter()
+            .chain(origin.map(|context| ("origin", link::origin_link(context))))
+            .chain(owner.and_then(link::owner_link).map(|link| ("owner", link)))
+            .chain(supersedes.and_then(|older| {
+                Some(("supersedes", link::change_link("supersedes", &known.object, older)?))
+            }))
+            .chain(details.replaced.as_ref().and_then(link::replaced_link).map(|l| ("replaced", l)))
+            .chain(previous.and_then(|older| {
+                Some(("previous", link::change_link("previous", &known.object, older)?))
+            }))
+            .collect()
+    }
+
+    /// One click forward from the annotated span, where that is asked for.
+    fn project(&mut self, key: &ChangeKey) {
+        let Some((known, change)) = self.change(key) else { return };
+        let (Some(decided), Some(details)) = (&change.decided, &change.details) else { return };
+        let Some(context) = details.context.as_ref().filter(|context| context.is_sampled()) else {
+            return;
+        };
+        let is_there = decided.trace_id == context.trace_id;
+        if !self.rules.project || is_there || details.judged != Some(Judged::Fresh) {
+            return;
+        }
+        let span = self.teller(known, change).map(|teller| teller.projection(context));
+        self.tell(key, span);
+    }
+
+    /// What a change caused has begun: its whole chain goes on.
+    pub(super) fn progressed(&mut self, key: &ChangeKey, mut parent: ChangeKey) {
+        let Some((_, child)) = self.change(key) else { return };
+        let (received, api_at) = (child.received, child.api_at);
+        for step in 0..=16 {
+            let Some(known) = self.objects.get_mut(&parent.uid) else { return };
+            let Some(change) = known.change_mut(&parent) else { return };
+            if step == 0 {
+                change.caused += 1;
+            }
+            change.convergence.note_progress(received);
+            change.last_caused = change.last_caused.max(api_at);
+            let above = change.decided.as_ref().and_then(|decided| decided.cause.clone());
+            self.wind(&parent.uid.clone());
+            let Some(above) = above else { return };
+            parent = above;
+        }
+    }
+}
+
+/// What paused changes asked for, when the change at `at` goes on with it.
+fn take_paused(known: &mut Tracked, at: usize) -> Vec<super::context::TraceContext> {
+    let is_update_of_spec =
+        |change: &Change| change.key.verb == Verb::Update && change.scope == Scope::Spec;
+    let goes_on = !known.spec.paused
+        && known.changes.get(at).is_some_and(is_update_of_spec)
+        && !known.contexts.paused.is_empty();
+    if goes_on { std::mem::take(&mut known.contexts.paused) } else { Vec::new() }
+}

@@ -1,0 +1,97 @@
+//! Pods that were lost and not by their owner's doing: what replaces one links to it (contract:
+//! causes §3).
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    cause::Cause,
+    change::{Replaced, SpanRef},
+    id::ChangeKey,
+    object::Uid,
+    time::Timestamp,
+    tracer::Tracer,
+};
+
+/// After this long nothing is made in place of it any more.
+const REMEMBERED: Duration = Duration::from_mins(15);
+/// Remembered an owner, the oldest forgotten first.
+const MAX_LOSSES: usize = 256;
+
+/// One replacement a loss.
+#[derive(Clone, Debug)]
+pub(super) struct Loss {
+    name: Arc<str>,
+    uid: Uid,
+    /// Of its delete, or of its first observation as failed if that is earlier.
+    resource_version: u64,
+    at: Timestamp,
+    span: Option<SpanRef>,
+    is_replaced: bool,
+}
+
+impl Tracer {
+    /// A Pod's delete that nothing in flight caused.
+    pub(super) fn lose(&mut self, uid: &Uid, key: &ChangeKey) {
+        let Some((_, change)) = self.change(key) else { return };
+        let span = change.decided.as_ref().map(super::change::Decided::span);
+        let (resource_version, at) = (change.resource_version, change.api_at);
+        self.note_loss(uid, resource_version, at, span);
+    }
+
+    /// A Pod is lost from `resource_version` on.
+    pub(super) fn note_loss(
+        &mut self,
+        uid: &Uid,
+        resource_version: u64,
+        at: Timestamp,
+        span: Option<SpanRef>,
+    ) {
+        let Some(known) = self.objects.get(uid).filter(|known| known.object.kind.is("", "Pod"))
+        else {
+            return;
+        };
+        let Some(owner) = &known.owner else { return };
+        let losses = self.losses.entry(owner.uid.clone()).or_default();
+        losses.retain(|loss| at.since(loss.at) <= REMEMBERED);
+        if let Some(loss) = losses.iter_mut().find(|loss| loss.uid == *uid) {
+            loss.span = span.or(loss.span);
+            return;
+        }
+        if losses.len() >= MAX_LOSSES {
+            losses.remove(0);
+        }
+        let name = Arc::clone(&known.object.name);
+        let uid = uid.clone();
+        losses.push(Loss { name, uid, resource_version, at, span, is_replaced: false });
+        losses.sort_by_key(|loss| loss.resource_version);
+    }
+
+    /// Its owner let go of it: nothing is made in its place.
+    pub(super) fn not_lost(&mut self, uid: &Uid) {
+        let owner = self.objects.get(uid).and_then(|known| known.owner.as_ref());
+        let Some(losses) = owner.and_then(|owner| self.losses.get_mut(&owner.uid)) else { return };
+        losses.retain(|loss| loss.uid != *uid || loss.is_replaced);
+    }
+
+    /// The oldest loss nothing has replaced yet, for a Pod whose owner is settled.
+    pub(super) fn take_loss(&mut self, key: &ChangeKey, cause: &Cause) -> Option<Replaced> {
+        let (known, change) = self.change(key)?;
+        let is_settled = cause.owner.as_ref().is_some_and(|owner| owner.settled);
+        let owner = known.owner.as_ref().filter(|_| is_settled)?.uid.clone();
+        let kind = known.object.kind.clone();
+        let (resource_version, at) = (change.resource_version, change.api_at);
+        let losses = self.losses.get_mut(&owner)?;
+        losses.retain(|loss| at.since(loss.at) <= REMEMBERED);
+        let loss = losses
+            .iter_mut()
+            .find(|loss| !loss.is_replaced && loss.resource_version < resource_version)?;
+        loss.is_replaced = true;
+        let (name, uid, span) = (Arc::clone(&loss.name), loss.uid.clone(), loss.span);
+        Some(Replaced { kind, name, uid: uid.clone(), span: span.or_else(|| self.last_told(&uid)) })
+    }
+
+    fn last_told(&self, uid: &Uid) -> Option<SpanRef> {
+        let mut newest_first = self.objects.get(uid)?.changes.iter().rev();
+        newest_first.find_map(|change| Some(change.decided.as_ref()?.span()))
+    }
+}
