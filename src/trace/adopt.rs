@@ -49,7 +49,9 @@ impl Tracer {
         if scope == Scope::Spec {
             if let Some(value) = carries {
                 known.contexts.note_used(value);
-                known.contexts.unobserved.extend(generation.zip(context));
+                if let Some((generation, context)) = generation.zip(context) {
+                    known.contexts.note_unobserved(generation, context);
+                }
             }
             if known.contexts.last != last {
                 known.contexts.last = last;

@@ -55,6 +55,7 @@ impl Tracer {
                 }
             }
         }
+        known.observed(now.status.observed_generation);
         let progress = status::progress(&now.object.kind, &now.status);
         let mut news = Vec::new();
         for change in &mut known.changes {

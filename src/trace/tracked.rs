@@ -6,10 +6,11 @@ use std::{
 };
 
 use super::{
-    change::{Change, ContextValue, Scope},
+    change::{Change, ContextValue, Judged, Scope},
     content::Digest,
     context::TraceContext,
     id::ChangeKey,
+    link::context_link,
     names::Names,
     object::ObjectRef,
     observation::{Body, Observation, OwnerReference, Revision, SpecFacts, StatusFacts, WatchId},
@@ -18,6 +19,8 @@ use super::{
 
 /// Context values remembered an object, the oldest forgotten first.
 const MAX_VALUES: usize = 32;
+/// As many as a span may have links.
+const MAX_UNOBSERVED: usize = 16;
 /// Changes kept an object: causes in flight, open convergences, and the newest.
 pub(super) const MAX_CHANGES: usize = 16;
 
@@ -126,6 +129,14 @@ impl History {
         self.seen.contains(&value)
     }
 
+    /// A fresh context came with a generation that no status has observed yet.
+    pub(super) fn note_unobserved(&mut self, generation: i64, context: TraceContext) {
+        if self.unobserved.len() >= MAX_UNOBSERVED {
+            self.unobserved.remove(0);
+        }
+        self.unobserved.push((generation, context));
+    }
+
     pub(super) fn note_used(&mut self, value: ContextValue) {
         remember(&mut self.used, value);
     }
@@ -216,6 +227,33 @@ impl Tracked {
             .map(|condition| condition.reason.clone());
         if facts.update_revision != self.update_revision {
             self.update_revision.clone_from(&facts.update_revision);
+        }
+    }
+
+    /// One step of `status.observedGeneration` can swallow several generations: what dealt with the
+    /// newest of them dealt with all their contexts.
+    pub(super) fn observed(&mut self, generation: Option<i64>) {
+        let Some(generation) = generation.filter(|_| !self.contexts.unobserved.is_empty()) else {
+            return;
+        };
+        let is_over = |(of, _): &(i64, TraceContext)| *of <= generation;
+        let observed: Vec<_> = self.contexts.unobserved.extract_if(.., |it| is_over(it)).collect();
+        let newest = self.changes.iter_mut().rev().find(|change| {
+            change.scope == Scope::Spec
+                && change.generation.is_some_and(|of| of <= generation)
+                && change.key.verb != super::id::Verb::Delete
+        });
+        let Some(newest) = newest else { return };
+        if observed.iter().all(|(of, _)| Some(*of) == newest.generation) {
+            return;
+        }
+        let is_caused = newest.decided.as_ref().is_some_and(|decided| !decided.is_head());
+        let own = newest.generation;
+        if let Some(details) = newest.details.as_deref_mut() {
+            // The change span of a caused change has its own context already.
+            let others = observed.iter().filter(|(of, _)| !is_caused || Some(*of) != own);
+            let links = others.map(|(_, context)| context_link(context, Judged::Fresh, false));
+            details.late_links.extend(links);
         }
     }
 
