@@ -13,6 +13,12 @@ pub(crate) fn note(metrics: &Metrics, note: &Note) {
         Note::Change { kind, verb } => {
             metrics.changes.with_label_values(&[&*kind.to_string(), verb.name()]).inc();
         }
+        Note::Ignored { kind } => {
+            metrics.changes_ignored.with_label_values(&[&*kind.to_string()]).inc();
+        }
+        Note::OwnerUnknown { kind } => {
+            metrics.owners_unknown.with_label_values(&[&*kind.to_string()]).inc();
+        }
         Note::Extracted { kind, valid } => {
             let result = if *valid { "success" } else { "invalid" };
             metrics

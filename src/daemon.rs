@@ -22,7 +22,10 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{self, Health},
-    config::settings::{KindSelector, Settings, Stale, Startup, WatchSettings},
+    config::settings::{
+        ContextSampling, Layout as LayoutSetting, MetadataChanges, Settings, Stale, Startup,
+        WatchSettings,
+    },
     count,
     export::{
         client::Client as OtlpClient,
@@ -39,7 +42,8 @@ use crate::{
         converge::Limits as ConvergenceLimits,
         object::GroupKind,
         output::Output,
-        rules::{KindRules, OptionalLinks, Rules},
+        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules},
+        sampling::Sampling,
         time::Timestamp,
         tracer::Tracer,
     },
@@ -173,7 +177,7 @@ pub fn record(
         let (out, mut notices) = mpsc::channel(BATCHES_MAX);
         let watches = Watches {
             client: watch::client(kubeconfig).await?,
-            settings: settings.watch.clone(),
+            settings: Arc::new(settings.watch.clone()),
             metrics: Metrics::new().context("cannot register metrics")?,
             clock,
             out,
@@ -214,8 +218,8 @@ pub fn replay(
         replay::replay(
             file,
             rules(settings),
-            &settings.watch.annotations,
-            |kind| everything || is_configured(&settings.watch, kind),
+            &Arc::new(settings.watch.clone()),
+            |kind| everything || settings.watch.entry(&kind.group, &kind.kind).is_some(),
             |output| spans.extend(output.spans),
         )?;
         match to {
@@ -290,8 +294,22 @@ fn rules(settings: &Settings) -> Rules {
             stuck_after: settings.trace.stuck_after,
         },
         owner_wait: settings.trace.owner_wait,
-        annotation: settings.watch.annotations.first().cloned().unwrap_or_default().into(),
-        links: OptionalLinks { stale: settings.trace.stale == Stale::Mark, previous: false },
+        layout: match settings.trace.layout {
+            LayoutSetting::Cascade => Layout::Cascade,
+            LayoutSetting::Linked => Layout::Linked,
+            LayoutSetting::Joined => Layout::Joined,
+        },
+        project: settings.trace.project,
+        cascade_max: settings.trace.cascade_max,
+        sampling: Sampling {
+            by_context: settings.trace.sampling.contexts == ContextSampling::Follow,
+            ratio: settings.trace.sampling.ratio,
+        },
+        ignores_metadata: settings.trace.metadata_changes == MetadataChanges::Ignore,
+        links: OptionalLinks {
+            stale: settings.trace.stale == Stale::Mark,
+            previous: settings.trace.previous,
+        },
         report_existing: settings.trace.startup == Startup::Report,
         ..Rules::default()
     };
@@ -302,6 +320,10 @@ fn rules(settings: &Settings) -> Rules {
             deadline: entry.deadline,
             owner_wait: entry.owner_wait,
             stuck_after: entry.stuck_after,
+            ignore: Ignore {
+                fields: entry.ignore.fields.iter().map(|path| path.as_str().into()).collect(),
+                managers: entry.ignore.managers.iter().map(|name| name.as_str().into()).collect(),
+            },
         };
         match &entry.selector.kind {
             Some(name) => {
@@ -313,14 +335,6 @@ fn rules(settings: &Settings) -> Rules {
         }
     }
     rules
-}
-
-fn is_configured(settings: &WatchSettings, kind: &GroupKind) -> bool {
-    let selects = |selector: &KindSelector| {
-        *selector.group == *kind.group
-            && selector.kind.as_deref().is_none_or(|name| *name == *kind.kind)
-    };
-    settings.kinds.iter().any(|entry| selects(&entry.selector))
 }
 
 /// Joins the outbox with the sender: neither knows the other.
@@ -404,6 +418,7 @@ async fn watch_and_trace(
     let (out, inputs) = mpsc::channel(BATCHES_MAX);
     let synced: Synced = Arc::new(move |kind, synced| health.synced(kind, synced));
     let stopped = stop.clone();
+    let settings = Arc::new(settings);
     let watches = Watches { client, settings, metrics, clock, out, stop, synced, tap: None };
     let watching = tokio::spawn(watches.run());
     core.turn(inputs, stopped).await?;

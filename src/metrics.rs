@@ -20,6 +20,8 @@ pub struct Metrics {
     pub watch_synced: IntGaugeVec,
     pub objects: IntGaugeVec,
     pub changes: IntCounterVec,
+    pub changes_ignored: IntCounterVec,
+    pub owners_unknown: IntCounterVec,
     pub links: IntCounterVec,
     pub contexts_extracted: IntCounterVec,
     pub convergences_opened: IntCounter,
@@ -98,6 +100,18 @@ impl Metrics {
             )?,
             objects: gauges(r, "spanlink_objects", "Objects known.", &["kind"])?,
             changes: counters(r, "spanlink_changes_total", "Changes seen.", &["kind", "verb"])?,
+            changes_ignored: counters(
+                r,
+                "spanlink_changes_ignored_total",
+                "Changes that configuration or an annotation says nobody wants to hear of.",
+                &["kind"],
+            )?,
+            owners_unknown: counters(
+                r,
+                "spanlink_owners_unknown_total",
+                "Changes whose owner is of a kind that is not watched, or long gone.",
+                &["kind"],
+            )?,
             links: counters(r, "spanlink_links_total", "Span links made, by role.", &["role"])?,
             contexts_extracted: counters(
                 r,

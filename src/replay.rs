@@ -1,10 +1,11 @@
 //! Plays a recording through the trace: watch events in, spans out, no cluster.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use tracing::warn;
 
 use crate::{
+    config::settings::WatchSettings,
     trace::{object::GroupKind, output::Output, rules::Rules, tracer::Tracer},
     watch::recording::{Recording, RecordingError},
 };
@@ -17,7 +18,7 @@ use crate::{
 pub fn replay(
     path: &Path,
     rules: Rules,
-    annotations: &[String],
+    settings: &Arc<WatchSettings>,
     wanted: impl Fn(&GroupKind) -> bool,
     mut each: impl FnMut(Output),
 ) -> Result<(), RecordingError> {
@@ -32,7 +33,7 @@ pub fn replay(
         }
     }
     recording.play(
-        annotations,
+        settings,
         |watch, notice| {
             // Timers ring at their own time, as they would have rung then.
             while let Some(due) = tracer.next().filter(|due| *due < notice.at()) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::settings::{KindSelector, Settings};
+use super::settings::Settings;
 
 /// A group and a kind, and how people call several of it.
 type Link = (&'static str, &'static str, &'static str);
@@ -39,12 +39,6 @@ impl Where {
                 (!left.is_empty()).then_some(Self::In(left))
             }
         }
-    }
-}
-
-impl KindSelector {
-    fn selects(&self, group: &str, kind: &str) -> bool {
-        self.group == group && self.kind.as_deref().is_none_or(|name| name == kind)
     }
 }
 

@@ -1,159 +1,194 @@
-//! Configuration as it is written: YAML, with the environment over it.
+//! Configuration as it is written in YAML, option by option. Every one is optional.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{
-    environment,
-    settings::{
-        AdminSettings, ClusterSettings, Compression, ExportSettings, KindSelector, KindSettings,
-        Protocol, Settings, Stale, Startup, TlsSettings, TraceSettings, WatchSettings,
-    },
+use super::settings::{
+    CarrierKey, Compression, ContextSampling, KindSelector, Layout, MetadataChanges, Protocol,
+    Stale, Startup,
 };
 
-/// What is wrong with a configuration, and where.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot read the configuration {path}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{path}:{line}:{column}: {problem}")]
-    Written { path: PathBuf, line: u64, column: u64, problem: String },
-    #[error("{place}: {problem}")]
-    Environment { place: String, problem: String },
-}
-
-/// The file. Every option is optional.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
-    cluster: Cluster,
-    watch: Option<Vec<Watch>>,
-    layout: Option<Layout>,
-    settle: Option<Length>,
-    deadline: Option<Length>,
-    owner_wait: Option<Length>,
-    stuck_after: Option<Length>,
-    batch: Option<Length>,
-    startup: Option<StartupName>,
-    causes: Causes,
-    otlp: Otlp,
-    outbox: Outbox,
-    admin: Admin,
-    own_traces: OwnTraces,
+pub(super) struct File {
+    pub(super) cluster: Cluster,
+    pub(super) watch: Option<Vec<Watch>>,
+    pub(super) layout: Layout,
+    pub(super) project: bool,
+    pub(super) cascade_max: Option<u32>,
+    pub(super) settle: Option<Length>,
+    pub(super) deadline: Option<Length>,
+    pub(super) owner_wait: Option<Length>,
+    pub(super) stuck_after: Option<Length>,
+    pub(super) batch: Option<Length>,
+    pub(super) startup: Startup,
+    pub(super) metadata_changes: MetadataChanges,
+    pub(super) propagation: Propagation,
+    pub(super) causes: Causes,
+    pub(super) sampling: Sampling,
+    pub(super) otlp: Otlp,
+    pub(super) outbox: Outbox,
+    pub(super) admin: Admin,
+    pub(super) own_traces: OwnTraces,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Cluster {
-    name: Option<String>,
+pub(super) struct Cluster {
+    pub(super) name: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Watch {
-    kind: Kind,
+pub(super) struct Watch {
+    pub(super) kind: Kind,
     #[serde(default)]
-    namespaces: Vec<String>,
-    label_selector: Option<String>,
-    field_selector: Option<String>,
-    service: Option<String>,
-    settle: Option<Length>,
-    deadline: Option<Length>,
-    owner_wait: Option<Length>,
-    stuck_after: Option<Length>,
-}
-
-/// The one there is yet.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Layout {
-    Cascade,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StartupName {
-    Skip,
-    Report,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StaleName {
-    Mark,
-    Drop,
+    pub(super) namespaces: Vec<String>,
+    pub(super) label_selector: Option<String>,
+    pub(super) field_selector: Option<String>,
+    pub(super) service: Option<String>,
+    #[serde(default)]
+    pub(super) ignore: Ignore,
+    #[serde(default)]
+    pub(super) include_labels: Vec<String>,
+    #[serde(default)]
+    pub(super) include_annotations: Vec<String>,
+    pub(super) settle: Option<Length>,
+    pub(super) deadline: Option<Length>,
+    pub(super) owner_wait: Option<Length>,
+    pub(super) stuck_after: Option<Length>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Causes {
-    annotations: Option<Vec<String>>,
-    stale: Option<StaleName>,
+pub(super) struct Ignore {
+    pub(super) fields: Vec<String>,
+    pub(super) managers: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Propagation {
+    pub(super) enabled: bool,
+}
+
+impl Default for Propagation {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Otlp {
-    endpoint: Option<String>,
-    protocol: Option<ProtocolName>,
-    headers: BTreeMap<String, String>,
-    compression: Option<CompressionName>,
-    timeout: Option<Length>,
-    tls: Tls,
+pub(super) struct Causes {
+    pub(super) annotations: Option<Vec<Annotation>>,
+    pub(super) baggage: Vec<String>,
+    pub(super) stale: Stale,
+    pub(super) previous: bool,
+    pub(super) references: Vec<Reference>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
-enum ProtocolName {
-    #[serde(rename = "grpc")]
-    Grpc,
-    #[serde(rename = "http/protobuf")]
-    HttpProtobuf,
+/// `example.com/traceparent`, or `{key: example.com/span-context, format: json}`.
+#[derive(Clone, Debug)]
+pub(super) struct Annotation(pub(super) CarrierKey);
+
+impl<'de> Deserialize<'de> for Annotation {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Written;
+        impl<'de> serde::de::Visitor<'de> for Written {
+            type Value = CarrierKey;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an annotation's key, or a map with key and format (w3c or json)")
+            }
+            fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<CarrierKey, E> {
+                Ok(CarrierKey { key: key.to_owned(), ..CarrierKey::default() })
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<CarrierKey, A::Error> {
+                CarrierKey::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+            }
+        }
+        let carrier = from.deserialize_any(Written)?;
+        if carrier.key.is_empty() {
+            return Err(D::Error::custom("an annotation has a key"));
+        }
+        Ok(Self(carrier))
+    }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum CompressionName {
-    None,
-    Gzip,
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reference {
+    pub(super) kind: Kind,
+    pub(super) field: String,
+    pub(super) to: Option<Kind>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Tls {
-    ca_file: Option<PathBuf>,
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    server_name: Option<String>,
+pub(super) struct Sampling {
+    pub(super) contexts: ContextSampling,
+    pub(super) ratio: Option<Ratio>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ratio(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let ratio = f64::deserialize(from)?;
+        if (0.0..=1.0).contains(&ratio) {
+            Ok(Self(ratio))
+        } else {
+            Err(D::Error::custom(format!("{ratio} is no share; write a number from 0 to 1")))
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Outbox {
-    spans_max: Option<usize>,
+pub(super) struct Otlp {
+    pub(super) endpoint: Option<String>,
+    pub(super) protocol: Protocol,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) compression: Compression,
+    pub(super) timeout: Option<Length>,
+    pub(super) tls: Tls,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Admin {
-    listen: Option<Listen>,
+pub(super) struct Tls {
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) server_name: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct OwnTraces {
-    endpoint: Option<String>,
+pub(super) struct Outbox {
+    pub(super) spans_max: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Admin {
+    pub(super) listen: Option<Listen>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct OwnTraces {
+    pub(super) endpoint: Option<String>,
 }
 
 /// A duration as people write it: `500ms`, `5m`.
 #[derive(Clone, Copy, Debug)]
-struct Length(Duration);
+pub(super) struct Length(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Length {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -176,7 +211,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 #[derive(Clone, Debug)]
-struct Kind(KindSelector);
+pub(super) struct Kind(pub(super) KindSelector);
 
 impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -186,7 +221,7 @@ impl<'de> Deserialize<'de> for Kind {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Listen(Option<SocketAddr>);
+pub(super) struct Listen(pub(super) Option<SocketAddr>);
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -197,212 +232,5 @@ impl<'de> Deserialize<'de> for Listen {
         text.parse().map(|address| Self(Some(address))).map_err(|_unlike| {
             D::Error::custom(format!("{text:?} is no address; write 0.0.0.0:9464, or none"))
         })
-    }
-}
-
-/// What is watched where nothing else is said.
-const DEFAULT_KINDS: [&str; 8] = [
-    "Deployment.apps",
-    "ReplicaSet.apps",
-    "StatefulSet.apps",
-    "DaemonSet.apps",
-    "Job.batch",
-    "CronJob.batch",
-    "Pod",
-    "Namespace",
-];
-
-impl Settings {
-    /// Defaults, the file over them, the environment over both.
-    ///
-    /// # Errors
-    /// When something is not as it should be: where, and what would be right.
-    pub fn load(
-        path: Option<&Path>,
-        variables: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        let variables: BTreeMap<String, String> = variables.into_iter().collect();
-        let mut layers = config::Config::builder();
-        if let Some(path) = path {
-            let text = fs::read_to_string(path)
-                .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-            // Read for its errors: only here is it known on which line something stands.
-            parse(path, &text)?;
-            layers = layers.add_source(config::File::from_str(&text, config::FileFormat::Yaml));
-        }
-        let own: config::Map<String, String> = variables
-            .iter()
-            .filter(|(name, _)| name.starts_with("SPANLINK_") && name.as_str() != "SPANLINK_CONFIG")
-            .filter(|(name, _)| name.as_str() != "SPANLINK_LOG")
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        let source = config::Environment::with_prefix("SPANLINK")
-            .prefix_separator("_")
-            .separator("__")
-            .source(Some(own));
-        let in_environment = |problem: String| ConfigError::Environment {
-            place: "environment variables SPANLINK_…".to_owned(),
-            problem,
-        };
-        let layered =
-            layers.add_source(source).build().map_err(|error| in_environment(error.to_string()))?;
-        let file: File = serde_path_to_error::deserialize(layered)
-            .map_err(|error| in_environment(explain(&error.to_string())))?;
-        let mut settings = file.settings();
-        environment::apply(&mut settings, &variables)
-            .map_err(|(place, problem)| ConfigError::Environment { place, problem })?;
-        Ok(settings)
-    }
-}
-
-fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
-    if text.trim().is_empty() {
-        return Ok(File::default());
-    }
-    serde_saphyr::from_str(text).map_err(|error| {
-        let error = error.without_snippet();
-        let location = error.location();
-        let of = |at: fn(&serde_saphyr::Location) -> u64| location.as_ref().map_or(1, at);
-        ConfigError::Written {
-            path: path.to_owned(),
-            line: of(serde_saphyr::Location::line),
-            column: of(serde_saphyr::Location::column),
-            problem: explain(&error.to_string()),
-        }
-    })
-}
-
-/// Says an unknown word's nearest right one.
-fn explain(problem: &str) -> String {
-    // The place is said before.
-    let problem = problem.split(" at line ").next().unwrap_or(problem);
-    let unknown = [("unknown field ", "option"), ("unknown variant ", "value")]
-        .into_iter()
-        .find_map(|(prefix, what)| Some((what, problem.strip_prefix(prefix)?)));
-    let Some((what, rest)) = unknown else {
-        return match problem {
-            "invalid u64" => "expected a whole number that is not negative".to_owned(),
-            other => other.to_owned(),
-        };
-    };
-    let (wrong, expected) = rest.split_once(", expected ").unwrap_or((rest, ""));
-    let bare = |word: &str| word.trim_matches(|c| c == '`' || c == ' ').to_owned();
-    let wrong = bare(wrong);
-    let right: Vec<String> = expected
-        .trim_start_matches("one of ")
-        .replace(" or ", ", ")
-        .split(", ")
-        .map(bare)
-        .collect();
-    let nearest = right
-        .iter()
-        .map(|word| (strsim::osa_distance(&wrong, word), word))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, word)| *distance <= word.len().div_ceil(2).max(2));
-    match nearest {
-        Some((_, word)) => format!("unknown {what} {wrong:?}; did you mean {word:?}?"),
-        None => format!("unknown {what} {wrong:?}; there are {}", right.join(", ")),
-    }
-}
-
-impl File {
-    fn settings(self) -> Settings {
-        let length = |given: Option<Length>, default| given.map_or(default, |length| length.0);
-        let kinds = match self.watch {
-            Some(watch) => watch.into_iter().map(Watch::settings).collect(),
-            None => default_kinds(),
-        };
-        let annotations = self
-            .causes
-            .annotations
-            .unwrap_or_else(|| vec!["tracing.k8s.io/traceparent".to_owned()]);
-        let protocol = match self.otlp.protocol {
-            Some(ProtocolName::HttpProtobuf) => Protocol::HttpProtobuf,
-            Some(ProtocolName::Grpc) | None => Protocol::Grpc,
-        };
-        Settings {
-            cluster: ClusterSettings { name: self.cluster.name },
-            watch: WatchSettings {
-                kinds,
-                batch: length(self.batch, Duration::from_millis(25)),
-                annotations,
-            },
-            trace: TraceSettings {
-                settle: length(self.settle, Duration::from_secs(2)),
-                deadline: length(self.deadline, Duration::from_mins(15)),
-                owner_wait: length(self.owner_wait, Duration::from_millis(500)),
-                stuck_after: length(self.stuck_after, Duration::from_secs(10)),
-                startup: match self.startup {
-                    Some(StartupName::Report) => Startup::Report,
-                    Some(StartupName::Skip) | None => Startup::Skip,
-                },
-                stale: match self.causes.stale {
-                    Some(StaleName::Drop) => Stale::Drop,
-                    Some(StaleName::Mark) | None => Stale::Mark,
-                },
-            },
-            export: ExportSettings {
-                endpoint: self
-                    .otlp
-                    .endpoint
-                    .unwrap_or_else(|| environment::default_endpoint(protocol).to_owned()),
-                protocol,
-                headers: self.otlp.headers,
-                compression: match self.otlp.compression {
-                    Some(CompressionName::Gzip) => Compression::Gzip,
-                    Some(CompressionName::None) | None => Compression::None,
-                },
-                timeout: length(self.otlp.timeout, Duration::from_secs(10)),
-                tls: TlsSettings {
-                    ca_file: self.otlp.tls.ca_file,
-                    cert_file: self.otlp.tls.cert_file,
-                    key_file: self.otlp.tls.key_file,
-                    server_name: self.otlp.tls.server_name,
-                },
-                resource: BTreeMap::new(),
-                outbox_spans_max: self.outbox.spans_max.unwrap_or(65_536),
-            },
-            admin: AdminSettings {
-                listen: self.admin.listen.map_or_else(
-                    || Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
-                    |listen| listen.0,
-                ),
-                own_traces: self.own_traces.endpoint,
-            },
-        }
-    }
-}
-
-fn default_kinds() -> Vec<KindSettings> {
-    DEFAULT_KINDS
-        .into_iter()
-        .filter_map(|kind| KindSelector::parse(kind).ok())
-        .map(|selector| KindSettings {
-            selector,
-            namespaces: Vec::new(),
-            label_selector: None,
-            field_selector: None,
-            service: None,
-            settle: None,
-            deadline: None,
-            owner_wait: None,
-            stuck_after: None,
-        })
-        .collect()
-}
-
-impl Watch {
-    fn settings(self) -> KindSettings {
-        KindSettings {
-            selector: self.kind.0,
-            namespaces: self.namespaces,
-            label_selector: self.label_selector,
-            field_selector: self.field_selector,
-            service: self.service,
-            settle: self.settle.map(|length| length.0),
-            deadline: self.deadline.map(|length| length.0),
-            owner_wait: self.owner_wait.map(|length| length.0),
-            stuck_after: self.stuck_after.map(|length| length.0),
-        }
     }
 }

@@ -1,9 +1,11 @@
-//! Configuration: as written in YAML (`file`), as meant by the rest (`settings`).
+//! Configuration: as written in YAML (`file`), as meant by the rest ([`settings`]).
 
 mod chains;
 mod environment;
 mod file;
+mod load;
+mod meant;
 mod selector;
 pub mod settings;
 
-pub use file::ConfigError;
+pub use load::ConfigError;

@@ -2,7 +2,15 @@
 
 use std::fmt;
 
-use super::settings::KindSelector;
+use super::settings::{KindSelector, KindSettings, WatchSettings};
+
+impl WatchSettings {
+    /// The entry for a kind: one that names it before one for its whole group.
+    pub fn entry(&self, group: &str, kind: &str) -> Option<&KindSettings> {
+        let all = || self.kinds.iter().filter(|entry| entry.selector.selects(group, kind));
+        all().find(|entry| entry.selector.kind.is_some()).or_else(|| all().next())
+    }
+}
 
 impl fmt::Display for KindSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -16,6 +24,11 @@ impl fmt::Display for KindSelector {
 }
 
 impl KindSelector {
+    /// Whatever the version.
+    pub fn selects(&self, group: &str, kind: &str) -> bool {
+        self.group == group && self.kind.as_deref().is_none_or(|name| name == kind)
+    }
+
     /// # Errors
     /// What would be right, for people.
     pub fn parse(text: &str) -> Result<Self, String> {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use serde::Deserialize;
+
 /// Everything the daemon can be told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -24,8 +26,42 @@ pub struct WatchSettings {
     pub kinds: Vec<KindSettings>,
     /// Rest between wake-ups of the watches; zero: none.
     pub batch: Duration,
-    /// Annotation keys that may hold a trace context, the first that is there counts.
-    pub annotations: Vec<String>,
+    /// Annotations that may hold a trace context, the first that is there counts. None: no context
+    /// is read at all.
+    pub annotations: Vec<CarrierKey>,
+    /// Keys of baggage entries that become attributes.
+    pub baggage: Vec<String>,
+    pub references: Vec<ReferenceSettings>,
+}
+
+/// An annotation that may hold a trace context.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CarrierKey {
+    pub key: String,
+    #[serde(default)]
+    pub format: CarrierFormat,
+}
+
+/// How an annotation holds a trace context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CarrierFormat {
+    /// A `traceparent`; `tracestate` and `baggage` in annotations of the same prefix.
+    #[default]
+    W3c,
+    /// A JSON map that holds `traceparent`, and may hold `tracestate` and `baggage`.
+    Json,
+}
+
+/// A field by which objects of one kind name another object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferenceSettings {
+    pub from: KindSelector,
+    /// `spec.clusterRef`: an object reference, or the name of an object of the kind `to`.
+    pub field: String,
+    /// What is referenced, where the reference does not say it itself.
+    pub to: Option<KindSelector>,
 }
 
 /// One entry of `watch`.
@@ -38,10 +74,44 @@ pub struct KindSettings {
     pub field_selector: Option<String>,
     /// `service.name` of its spans, where it is not the one known for the kind.
     pub service: Option<String>,
+    pub ignore: IgnoreSettings,
+    /// Labels that count as changes.
+    pub include_labels: Vec<String>,
+    /// Annotations that count as changes, beside those of kinds whose generation counts them all.
+    pub include_annotations: Vec<String>,
     pub settle: Option<Duration>,
     pub deadline: Option<Duration>,
     pub owner_wait: Option<Duration>,
     pub stuck_after: Option<Duration>,
+}
+
+impl KindSettings {
+    /// With nothing said but the kind.
+    pub fn of(selector: KindSelector) -> Self {
+        Self {
+            selector,
+            namespaces: Vec::new(),
+            label_selector: None,
+            field_selector: None,
+            service: None,
+            ignore: IgnoreSettings::default(),
+            include_labels: Vec::new(),
+            include_annotations: Vec::new(),
+            settle: None,
+            deadline: None,
+            owner_wait: None,
+            stuck_after: None,
+        }
+    }
+}
+
+/// Changes nobody wants to hear of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IgnoreSettings {
+    /// Paths; a change that touches nothing else is ignored, and so is what lies below them.
+    pub fields: Vec<String>,
+    /// Field managers.
+    pub managers: Vec<String>,
 }
 
 /// `Deployment.apps`, `Pod`, `apps/v1/Deployment`, `*.example.com`.
@@ -58,27 +128,80 @@ pub struct KindSelector {
 /// What the trace is to make of what it sees.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceSettings {
+    pub layout: Layout,
+    /// One span in each annotated trace links to the change it led to.
+    pub project: bool,
+    /// Children of one owner in its own trace.
+    pub cascade_max: u32,
     pub settle: Duration,
     pub deadline: Duration,
     pub owner_wait: Duration,
     pub stuck_after: Duration,
     pub startup: Startup,
+    pub metadata_changes: MetadataChanges,
     pub stale: Stale,
+    /// A link to the last change of the same object.
+    pub previous: bool,
+    pub sampling: SamplingSettings,
+}
+
+/// The shape of traces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// A root for a change nothing in flight caused, all it caused below it.
+    #[default]
+    Cascade,
+    /// A root for every change, linked to what caused it.
+    Linked,
+    /// As `cascade`, continuing the annotated trace.
+    Joined,
+}
+
+/// What becomes of changes of annotations alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetadataChanges {
+    #[default]
+    Report,
+    /// No span; a context they bring still joins.
+    Ignore,
+}
+
+/// Which chains are exported.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplingSettings {
+    pub contexts: ContextSampling,
+    /// Of chains that no context decides: 0 to 1.
+    pub ratio: f64,
+}
+
+/// Whether a head's own fresh context decides by its `sampled` flag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContextSampling {
+    #[default]
+    Follow,
+    Ignore,
 }
 
 /// What objects are that existed before the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Startup {
     /// Known, not changes.
+    #[default]
     Skip,
     /// A `create` each.
     Report,
 }
 
 /// What becomes of a context that was not written for this change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stale {
     /// A link that says so.
+    #[default]
     Mark,
     /// No link.
     Drop,
@@ -101,14 +224,19 @@ pub struct ExportSettings {
     pub outbox_spans_max: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Protocol {
+    #[default]
+    #[serde(rename = "grpc")]
     Grpc,
+    #[serde(rename = "http/protobuf")]
     HttpProtobuf,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compression {
+    #[default]
     None,
     Gzip,
 }

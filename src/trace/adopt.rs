@@ -24,11 +24,16 @@ impl Tracer {
         let is_lost = decided.place == Place::Head && key.verb == Verb::Delete;
         let is_replacement = decided.place == Place::Head && key.verb == Verb::Create;
         let replaced = if is_replacement { self.take_loss(key, &cause) } else { None };
+        let is_of_ignored = parent
+            .as_ref()
+            .and_then(|parent| self.change(parent))
+            .is_some_and(|(_, parent)| parent.ignored);
         let Some(known) = self.objects.get_mut(&key.uid) else { return };
         let Some(at) = known.changes.iter().position(|change| change.key == *key) else { return };
         let resumed = take_paused(known, at);
         let Some(change) = known.changes.get_mut(at) else { return };
         change.at = floor.map_or(change.at, |floor| change.at.max(floor));
+        change.ignored |= is_of_ignored;
         let is_fresh = judged == Some(Judged::Fresh);
         if let Some(details) = change.details.as_deref_mut() {
             details.judged = judged;
@@ -41,12 +46,13 @@ impl Tracer {
             let links = of_others.map(|context| link::context_link(context, Judged::Fresh, false));
             details.late_links.extend(links);
         }
-        let carries = change.value.filter(|_| is_fresh && !change.ignored);
-        let last = change.value.filter(|_| !change.ignored);
-        let (scope, generation) = (change.scope, change.generation);
+        let carries = change.value.filter(|_| is_fresh);
+        let last = change.value;
+        let counts = change.scope == Scope::Spec && !change.ignored;
+        let generation = change.generation;
         let context = change.details.as_ref().and_then(|details| details.context.clone());
         change.decided = Some(decided);
-        if scope == Scope::Spec {
+        if counts {
             if let Some(value) = carries {
                 known.contexts.note_used(value);
                 if let Some((generation, context)) = generation.zip(context) {
@@ -58,6 +64,7 @@ impl Tracer {
             }
         }
         self.link(key);
+        self.look_for_autoscaler(key);
         if let Some(parent) = parent {
             self.progressed(key, parent);
         }
@@ -81,9 +88,12 @@ impl Tracer {
             return;
         };
         let links = self.links(known, change, decided, details);
-        if decided.sampled && !change.ignored {
-            self.out.notes.extend(links.iter().map(|(role, _)| Note::Link { role }));
-        }
+        let owner = known.owners().next();
+        let is_unknown = owner.is_some_and(|owner| !self.objects.contains_key(&owner.uid));
+        let unknown = is_unknown.then(|| Note::OwnerUnknown { kind: known.object.kind.clone() });
+        let is_told = decided.sampled && !change.ignored;
+        let told = links.iter().filter(|_| is_told).map(|(role, _)| Note::Link { role });
+        self.out.notes.extend(unknown.into_iter().chain(told));
         if let Some(details) = self.details_mut(key) {
             details.links = links.into_iter().map(|(_, link)| link).collect();
         }
@@ -108,7 +118,7 @@ impl Tracer {
         let supersedes = details.supersedes.as_ref().and_then(of_same);
         let previous = || {
             let before = known.changes.iter().rev().skip_while(|other| other.key != change.key);
-            before.skip(1).find(|older| older.decided.is_some())
+            before.skip(1).find(|older| older.decided.is_some() && !older.ignored)
         };
         let previous = if self.rules.links.previous { previous() } else { None };
         context
@@ -122,6 +132,7 @@ impl Tracer {
             .chain(previous.and_then(|older| {
                 Some(("previous", link::change_link("previous", &known.object, older)?))
             }))
+            .chain(self.reference_links(known, change).into_iter().map(|link| ("reference", link)))
             .collect()
     }
 

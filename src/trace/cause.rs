@@ -43,13 +43,22 @@ impl View<'_> {
         };
         let mut cause = cause.unwrap_or_default();
         if cause.owner.is_none() {
-            // Nobody watches it, or it is gone: named only.
-            cause.owner = object.owner.as_deref().map(named);
+            cause.owner = self.mere_owner(object, change);
         }
         if cause.parent.as_ref().is_some_and(|parent| self.is_too_deep(parent)) {
             cause.parent = None;
         }
         cause
+    }
+
+    /// Somebody who owns it and is not known to have made it: no controller, of a kind that nobody
+    /// watches, or gone.
+    fn mere_owner(&self, object: &Tracked, change: &Change) -> Option<OwnerMention> {
+        let reference = object.owners().next()?;
+        let Some(owner) = self.owner(object, reference).filter(|_| !reference.controller) else {
+            return Some(named(reference));
+        };
+        not_its_doing(owner, change, &self.candidates(owner, change)).owner
     }
 
     fn owner(&self, object: &Tracked, reference: &OwnerReference) -> Option<&Tracked> {
@@ -97,9 +106,7 @@ impl View<'_> {
             deletion.resource_version <= change.resource_version && deletion.decided.is_some()
         };
         // 1: garbage collection, foreground.
-        if let Some(owner) = owner
-            && let Some(deletion) = owner.deletion().filter(before)
-        {
+        if let Some((owner, deletion)) = self.last_owner_gone(object, before) {
             return caused_by(owner, deletion);
         }
         // 2: the Namespace goes.
@@ -137,13 +144,29 @@ impl View<'_> {
         not_its_doing(owner, change, &candidates)
     }
 
+    /// What has several owners is garbage with the last of them.
+    fn last_owner_gone(
+        &self,
+        object: &Tracked,
+        before: impl Fn(&&Change) -> bool,
+    ) -> Option<(&Tracked, &Change)> {
+        let mut last: Option<(&Tracked, &Change)> = None;
+        for owner in object.owners().filter_map(|reference| self.owner(object, reference)) {
+            let deletion = owner.deletion().filter(&before)?;
+            if last.is_none_or(|(_, other)| other.resource_version <= deletion.resource_version) {
+                last = Some((owner, deletion));
+            }
+        }
+        last
+    }
+
     fn namespace(&self, object: &Tracked) -> Option<&Tracked> {
         self.objects.get(self.namespaces.get(object.object.namespace.as_ref()?)?).map(Box::as_ref)
     }
 
     /// The owner's changes in flight at the child's resourceVersion, the newest first;
     /// metadata-scope ones only if there is no other.
-    fn candidates<'a>(&self, owner: &'a Tracked, child: &Change) -> Vec<&'a Change> {
+    pub(super) fn candidates<'a>(&self, owner: &'a Tracked, child: &Change) -> Vec<&'a Change> {
         let all: Vec<&Change> = owner
             .changes
             .iter()
@@ -152,9 +175,13 @@ impl View<'_> {
             .filter(|change| was_in_flight(owner, change, child))
             .filter(|change| self.is_recent(owner, change, child.api_at))
             .collect();
-        let of_spec: Vec<&Change> =
-            all.iter().copied().filter(|change| change.scope == Scope::Spec).collect();
-        if of_spec.is_empty() { all } else { of_spec }
+        let only = |all: Vec<&'a Change>, wanted: fn(&Change) -> bool| {
+            let some: Vec<&Change> = all.iter().copied().filter(|change| wanted(change)).collect();
+            if some.is_empty() { all } else { some }
+        };
+        let of_spec = only(all, |change| change.scope == Scope::Spec);
+        // What is ignored is a cause only where it is alone.
+        only(of_spec, |change| !change.ignored)
     }
 
     /// A change stops being a cause when the deadline has passed, in API times, since it or the

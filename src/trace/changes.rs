@@ -4,7 +4,7 @@ use std::{cmp::Ordering, time::Duration};
 
 use super::{
     change::{Change, ContextValue, Details, Scope, TimeSource},
-    content::Content,
+    content::{Content, MAX_LEAVES},
     context::TraceContext,
     converge::{Convergence, Outcome, refine},
     detect::{self, Difference},
@@ -41,6 +41,7 @@ impl Tracer {
             self.note_context_at(uid, body, api_at, now.resource_version);
         }
         let context = self.current_context(uid);
+        let ignored = self.is_ignored(uid, body, &difference, manager.as_ref());
         let Some(known) = self.objects.get_mut(uid) else { return };
         if difference.rewound {
             known.epoch = now.resource_version;
@@ -53,7 +54,7 @@ impl Tracer {
             known.service = Some(status.name.into());
         }
         known.generation = now.generation.or(known.generation);
-        let key = key_of(known, now, difference.verb);
+        let key = key_of(known, now, &difference);
         let replicas = |spec: &SpecFacts| spec.replicas.unwrap_or(1);
         let scaled = match (difference.verb, body) {
             (Verb::Update, Some(body)) => replicas(&body.spec).cmp(&replicas(&known.spec)),
@@ -66,8 +67,10 @@ impl Tracer {
         };
         let owner_manager =
             known.owner.as_ref().and_then(|owner| managers.of_owner_reference(&owner.uid));
-        let is_over =
-            difference.verb != Verb::Delete && status::has_nothing_to_wait_for(&now.object.kind);
+        let has_nothing =
+            status::has_nothing_to_wait_for(&now.object.kind) && difference.verb != Verb::Delete;
+        // What is ignored is a cause like any other, and nobody waits for it.
+        let is_over = has_nothing || (ignored && difference.scope == Scope::Spec);
         let change = Change {
             at,
             source,
@@ -76,7 +79,8 @@ impl Tracer {
             template: body.map_or(known.template, |body| body.content.template),
             scaled,
             revision: body.and_then(|b| b.revision.daemonset_template_generation.clone()),
-            until: is_over.then_some(now.resource_version),
+            ignored,
+            until: has_nothing.then_some(now.resource_version),
             convergence: if is_over {
                 Convergence::over(Outcome::Converged, at)
             } else {
@@ -100,14 +104,45 @@ impl Tracer {
     /// without finalizers, and of what is absent after a relist.
     pub(super) fn disappeared(&mut self, uid: &Uid, resource_version: u64, at: Timestamp) {
         let context = self.current_context(uid);
-        let Some(known) = self.objects.get_mut(uid) else { return };
+        let Some(known) = self.objects.get(uid) else { return };
+        let ignored = known.is_off || self.is_off_in_namespace(known);
         let key = ChangeKey { uid: uid.clone(), epoch: known.epoch, verb: Verb::Delete, step: 0 };
         let change = Change {
+            ignored,
             convergence: Convergence::over(Outcome::Deleted, at),
             details: Some(Box::new(Details { context, ..Details::default() })),
             ..new_change(known, key, resource_version, at, at.whole_second())
         };
         self.push_change(uid, change);
+    }
+
+    /// Whether configuration, or an annotation, says that nobody wants to hear of a change.
+    fn is_ignored(
+        &self,
+        uid: &Uid,
+        body: Option<&Body>,
+        difference: &Difference,
+        manager: Option<&Manager>,
+    ) -> bool {
+        let Some(known) = self.objects.get(uid) else { return false };
+        let is_off = known.is_off || body.is_some_and(|body| body.is_off);
+        // Paths are known only as far as leaves were kept.
+        let all_known = body.is_some_and(|body| body.content.leaves.len() < MAX_LEAVES);
+        is_off
+            || self.is_off_in_namespace(known)
+            || (difference.scope == Scope::Metadata && self.rules.ignores_metadata)
+            || self.rules.ignore(&known.object.kind).is_some_and(|ignore| {
+                ignore.is_by(manager)
+                    || (all_known
+                        && difference.verb == Verb::Update
+                        && ignore.covers(&difference.fields))
+            })
+    }
+
+    pub(super) fn is_off_in_namespace(&self, known: &Tracked) -> bool {
+        let name = known.object.namespace.as_ref();
+        let uid = name.and_then(|name| self.namespaces.get(name));
+        uid.and_then(|uid| self.objects.get(uid)).is_some_and(|namespace| namespace.is_off)
     }
 
     /// When a change was made and by whom, as well as can be known.
@@ -137,9 +172,12 @@ impl Tracer {
                     Scope::Spec => body
                         .map(|body| values_of(&difference.fields, &body.content))
                         .and_then(|fields| managers.of_any(&fields)),
-                    Scope::Metadata => body
-                        .filter(|body| self.carrier_moved(uid, body))
-                        .and_then(|_| managers.of_annotation(&self.rules.annotation)),
+                    Scope::Metadata => body.and_then(|body| {
+                        let moved = body.carrier.as_ref().filter(|_| self.carrier_moved(uid, body));
+                        moved
+                            .and_then(|carrier| managers.of_annotation(&carrier.key))
+                            .or_else(|| managers.of_any(&difference.fields))
+                    }),
                 };
                 (manager.as_ref().and_then(|m| m.at), TimeSource::ManagedFields, manager)
             }
@@ -193,16 +231,19 @@ impl Tracer {
     /// Takes a change in: what was open is overtaken, the cause is to be decided.
     pub(super) fn push_change(&mut self, uid: &Uid, mut change: Change) {
         let Some(known) = self.objects.get_mut(uid) else { return };
-        self.out
-            .notes
-            .push(Note::Change { kind: known.object.kind.clone(), verb: change.key.verb });
-        if change.convergence.is_open() {
+        let kind = known.object.kind.clone();
+        self.out.notes.push(if change.ignored {
+            Note::Ignored { kind }
+        } else {
+            Note::Change { kind, verb: change.key.verb }
+        });
+        if change.convergence.is_open() && !change.ignored {
             self.out.notes.push(Note::Opened);
         }
         let mut overtaken = Vec::new();
         if change.scope == Scope::Spec {
             known.target = change.generation.or(known.target);
-            for older in &mut known.changes {
+            for older in known.changes.iter_mut().filter(|_| !change.ignored) {
                 if older.convergence.overtake(change.at) {
                     overtaken.push(older.key.clone());
                 }
@@ -260,9 +301,12 @@ fn values_of(fields: &[Box<str>], content: &Content) -> Vec<Box<str>> {
 }
 
 /// What makes the change itself and no other.
-fn key_of(known: &Tracked, now: &Observation, verb: Verb) -> ChangeKey {
+fn key_of(known: &Tracked, now: &Observation, difference: &Difference) -> ChangeKey {
+    let verb = difference.verb;
     let step = match (verb, detect::generation_of(now)) {
         (Verb::Create | Verb::Delete, _) => 0,
+        // No generation is that large.
+        (Verb::Update, Some(_)) if difference.by_version => now.resource_version | 1 << 63,
         (Verb::Update, Some(generation)) => u64::try_from(generation).unwrap_or(0),
         (Verb::Update, None) => now.resource_version,
     };

@@ -193,12 +193,24 @@ fn push(path: &str, value: &str, is_keys: bool, only_mutable: bool, leaves: &mut
     if leaves.len() >= MAX_LEAVES || (only_mutable && !can_change(path)) {
         return;
     }
+    leaves.push(Leaf { path: path.into(), digest: leaf_digest(path, value), is_keys });
+}
+
+fn leaf_digest(path: &str, value: &str) -> u32 {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     hash.update(path.as_bytes());
     hash.update(&[0]);
     hash.update(value.as_bytes());
     let [a, b, c, d, ..] = hash.digest().to_le_bytes();
-    leaves.push(Leaf { path: path.into(), digest: u32::from_le_bytes([a, b, c, d]), is_keys });
+    u32::from_le_bytes([a, b, c, d])
+}
+
+impl Leaf {
+    /// Outside the content: a label or an annotation. `None`: it is not there.
+    pub fn of(path: &str, value: Option<&str>) -> Self {
+        let digest = leaf_digest(path, value.unwrap_or("\0"));
+        Self { path: path.into(), digest, is_keys: value.is_none() }
+    }
 }
 
 /// The map keys of a list, where every item has one and no two the same: `name` in most of

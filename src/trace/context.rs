@@ -13,6 +13,8 @@ pub struct TraceContext {
     /// All eight flag bits; bit 0 is `sampled`.
     pub flags: u8,
     pub trace_state: Option<Box<str>>,
+    /// Entries that configuration lets become attributes.
+    pub baggage: Vec<(Box<str>, Box<str>)>,
 }
 
 /// Why a `traceparent` is none.
@@ -68,6 +70,7 @@ impl TraceContext {
             },
             flags: u8::try_from(flags).map_err(|_too_long| InvalidContext::Format)?,
             trace_state: carrier.tracestate.clone().filter(|state| is_trace_state(state)),
+            baggage: carrier.baggage.clone(),
         })
     }
 
@@ -120,7 +123,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn parse(traceparent: &str) -> Result<TraceContext, InvalidContext> {
-        TraceContext::parse(&Carrier { traceparent: traceparent.into(), tracestate: None })
+        TraceContext::parse(&Carrier { traceparent: traceparent.into(), ..Carrier::default() })
     }
 
     #[test]
@@ -168,7 +171,11 @@ mod tests {
     #[test]
     fn a_bad_tracestate_is_dropped_and_the_context_stays() {
         let with = |state: &str| {
-            let carrier = Carrier { traceparent: GOOD.into(), tracestate: Some(state.into()) };
+            let carrier = Carrier {
+                traceparent: GOOD.into(),
+                tracestate: Some(state.into()),
+                ..Carrier::default()
+            };
             TraceContext::parse(&carrier).unwrap().trace_state
         };
         assert_eq!(with("vendor=1,other@t=x").as_deref(), Some("vendor=1,other@t=x"));

@@ -98,45 +98,50 @@ impl Tracer {
         Some((known, known.change(key)?))
     }
 
-    /// Every change of the owner with a lower resourceVersion is decided first.
+    /// Every change with a lower resourceVersion of whom it may follow from is decided first.
     pub(super) fn owner_has_undecided(&self, known: &Tracked, change: &Change) -> bool {
-        let of_owner = known.owner.as_ref().map(|owner| &owner.uid);
+        let is_delete = change.key.verb == Verb::Delete;
         let of_namespace = known
             .object
             .namespace
             .as_ref()
-            .filter(|_| change.key.verb == Verb::Delete)
-            .and_then(|name| self.namespaces.get(name));
-        of_owner.into_iter().chain(of_namespace).filter(|uid| **uid != known.object.uid).any(
-            |uid| {
-                self.objects.get(uid).is_some_and(|owner| {
-                    owner.changes.iter().any(|older| {
-                        older.decided.is_none() && older.resource_version < change.resource_version
-                    })
+            .filter(|_| is_delete)
+            .and_then(|name| self.namespaces.get(name))
+            .and_then(|uid| self.objects.get(uid));
+        let owners = known.owners().filter_map(|owner| self.objects.get(&owner.uid));
+        owners
+            .chain(of_namespace)
+            .map(Box::as_ref)
+            .chain(self.referenced_by(known))
+            .filter(|owner| owner.object.uid != known.object.uid)
+            .any(|owner| {
+                owner.changes.iter().any(|older| {
+                    older.decided.is_none() && older.resource_version < change.resource_version
                 })
-            },
-        )
+            })
     }
 
-    /// The watches of the owner's kind, and for a delete of Namespaces.
+    /// The watches of the owners' kinds and of what is referred to; for a delete of Namespaces.
     pub(super) fn awaited<'a>(
         &'a self,
         known: &'a Tracked,
         change: &'a Change,
     ) -> impl Iterator<Item = &'a Watch> {
         let namespace = known.object.namespace.as_deref();
-        let owner = known
-            .owner
-            .as_ref()
-            .filter(|owner| owner.uid != known.object.uid)
-            .map(|owner| &owner.kind);
         let deletes = change.key.verb == Verb::Delete && namespace.is_some();
-        self.watches.values().filter(move |watch| {
-            let of_owner = owner == Some(&watch.watched.kind)
-                && (watch.watched.namespace.is_none()
-                    || watch.watched.namespace.as_deref() == namespace);
-            of_owner || (deletes && watch.watched.kind.is("", "Namespace"))
-        })
+        let is_awaited = move |watch: &Watch| {
+            let kind = &watch.watched.kind;
+            let covers = watch.watched.namespace.is_none()
+                || watch.watched.namespace.as_deref() == namespace;
+            let of_owner =
+                known.owners().any(|owner| owner.uid != known.object.uid && owner.kind == *kind);
+            let of_reference = known
+                .references
+                .as_ref()
+                .is_some_and(|references| references.to.iter().any(|to| to.kind == *kind));
+            ((of_owner || of_reference) && covers) || (deletes && kind.is("", "Namespace"))
+        };
+        self.watches.values().filter(move |watch| is_awaited(watch))
     }
 
     /// While the awaited watch reconnects or reads a backlog, time starts when it has caught up. One

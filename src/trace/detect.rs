@@ -2,10 +2,10 @@
 
 use super::{
     change::Scope,
-    content::{Content, Digest},
+    content::Digest,
     id::Verb,
     kind::{self, Steps},
-    observation::Observation,
+    observation::{Body, Observation},
     tracked::Tracked,
 };
 
@@ -19,11 +19,20 @@ pub(super) struct Difference {
     /// Generations overwritten before they could be seen.
     pub(super) missed: i64,
     pub(super) rewound: bool,
+    /// No step of the generation tells it from others, the resourceVersion does.
+    pub(super) by_version: bool,
 }
 
 impl Difference {
-    fn of(verb: Verb) -> Self {
-        Self { verb, scope: Scope::Spec, fields: Vec::new(), missed: 0, rewound: false }
+    pub(super) fn of(verb: Verb) -> Self {
+        Self {
+            verb,
+            scope: Scope::Spec,
+            fields: Vec::new(),
+            missed: 0,
+            rewound: false,
+            by_version: false,
+        }
     }
 }
 
@@ -54,11 +63,19 @@ pub(super) fn detect(known: &Tracked, now: &Observation) -> Seen {
     let content_differs = body.is_some_and(|body| body.content.digest != known.digest);
     let annotations_differ =
         body.is_some_and(|body| body.annotations_fingerprint != known.annotations_fingerprint);
-    let fields = || body.map_or_else(Vec::new, |body| changed_fields(&known.leaves, &body.content));
+    let marks_differ =
+        body.is_some_and(|body| body.marks.iter().any(|mark| !known.leaves.contains(&mark.digest)));
+    let fields = || body.map_or_else(Vec::new, |body| changed_fields(&known.leaves, body));
     let update = Difference::of(Verb::Update);
     match step {
         None if content_differs => Seen::Changed(Difference { fields: fields(), ..update }),
         Some(0) if content_differs => Seen::Baseline,
+        None | Some(0) if marks_differ => Seen::Changed(Difference {
+            scope: Scope::Metadata,
+            fields: fields(),
+            by_version: true,
+            ..update
+        }),
         None | Some(0) => Seen::Nothing,
         Some(step) if step < 0 => {
             Seen::Changed(Difference { rewound: true, fields: fields(), ..update })
@@ -68,7 +85,8 @@ pub(super) fn detect(known: &Tracked, now: &Observation) -> Seen {
             if content_differs {
                 Seen::Changed(Difference { fields: fields(), missed, ..update })
             } else if annotations_differ {
-                Seen::Changed(Difference { scope: Scope::Metadata, missed, ..update })
+                let fields = fields();
+                Seen::Changed(Difference { scope: Scope::Metadata, fields, missed, ..update })
             } else if kind::is_built_in(&now.object.kind) {
                 // There and back again, unseen: built-in kinds step for nothing else.
                 Seen::Changed(Difference { missed, ..update })
@@ -98,10 +116,12 @@ pub(super) fn generation_of(now: &Observation) -> Option<i64> {
 
 /// A list's keys are a leaf of their own: they name what something was removed from, and say
 /// nothing where what is below them is named already.
-fn changed_fields(known: &[u32], content: &Content) -> Vec<Box<str>> {
-    let new: Vec<&str> = content
+fn changed_fields(known: &[u32], body: &Body) -> Vec<Box<str>> {
+    let new: Vec<&str> = body
+        .content
         .leaves
         .iter()
+        .chain(&body.marks)
         .filter(|leaf| !known.contains(&leaf.digest))
         .map(|leaf| &*leaf.path)
         .collect();
@@ -116,9 +136,9 @@ fn changed_fields(known: &[u32], content: &Content) -> Vec<Box<str>> {
         .collect()
 }
 
-/// The digests of a content's leaves, all that is kept of them.
-pub(super) fn leaves_of(content: &Content) -> Box<[u32]> {
-    content.leaves.iter().map(|leaf| leaf.digest).collect()
+/// The digests of a body's leaves, all that is kept of them.
+pub(super) fn leaves_of(body: &Body) -> Box<[u32]> {
+    body.content.leaves.iter().chain(&body.marks).map(|leaf| leaf.digest).collect()
 }
 
 /// Compares templates only where both sides have one.

@@ -90,8 +90,9 @@ impl Tracer {
             .then(|| details.context.clone())
             .flatten();
         let note = Note::Closed { kind, outcome: ended.outcome, took: ended.at.since(change.at) };
+        let is_ignored = change.ignored;
         self.tell(key, span);
-        self.out.notes.push(note);
+        self.out.notes.extend(Some(note).filter(|_| !is_ignored));
         if let Some(known) = self.objects.get_mut(&key.uid) {
             if let Some(context) = paused {
                 known.contexts.paused.push(context);

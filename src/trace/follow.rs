@@ -79,8 +79,17 @@ impl Tracer {
             let what = change.convergence.observe(&verdict, &now.status, problem, progress, now.at);
             news.extend(what.map(|what| (change.key.clone(), what)));
         }
+        let is_autoscaler = known.references.as_ref().is_some_and(|refs| refs.scales.is_some());
+        let is_lost = now.status.phase.as_deref() == Some("Failed");
+        let is_news = is_lost && !std::mem::replace(&mut known.has_failed, is_lost);
         for (key, what) in news {
             self.hear(&key, &what);
+        }
+        if is_autoscaler {
+            self.scaled(uid);
+        }
+        if is_news {
+            self.note_loss(uid, now.resource_version, now.at.whole_second(), None);
         }
     }
 

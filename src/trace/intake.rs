@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{
-    change::Scope,
     converge::Outcome,
     detect::{self, Difference, Seen},
     id::Verb,
@@ -113,9 +112,6 @@ impl Tracer {
             }
         } else {
             let created = Difference {
-                verb: Verb::Create,
-                scope: Scope::Spec,
-                fields: Vec::new(),
                 missed: match kind::steps(&now.object.kind) {
                     // Created and changed before it was seen.
                     kind::Steps::Generation if body.deletion.is_none() => {
@@ -123,18 +119,11 @@ impl Tracer {
                     }
                     kind::Steps::Generation | kind::Steps::Digest => 0,
                 },
-                rewound: false,
+                ..Difference::of(Verb::Create)
             };
             self.changed(&uid, now, created, in_list && !is_first_list);
             if body.deletion.is_some() {
-                let deleted = Difference {
-                    verb: Verb::Delete,
-                    scope: Scope::Spec,
-                    fields: Vec::new(),
-                    missed: 0,
-                    rewound: false,
-                };
-                self.changed(&uid, now, deleted, false);
+                self.changed(&uid, now, Difference::of(Verb::Delete), false);
             }
         }
         self.observe_status(&uid, now);

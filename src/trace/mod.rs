@@ -30,6 +30,7 @@ pub mod object;
 pub mod observation;
 pub mod output;
 mod place;
+mod reference;
 pub mod rules;
 pub mod sampling;
 pub mod span;

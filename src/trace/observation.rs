@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    content::Content,
+    content::{Content, Leaf},
     object::{GroupKind, ObjectRef, Uid},
     time::Timestamp,
 };
@@ -94,6 +94,14 @@ pub struct Body {
     pub template_carriers: Vec<Box<str>>,
     /// Over all annotations, whatever their order.
     pub annotations_fingerprint: u64,
+    /// Labels and annotations that configuration says count as changes.
+    pub marks: Vec<Leaf>,
+    /// An annotation says that nobody wants to hear of it.
+    pub is_off: bool,
+    /// What configured fields of it name.
+    pub references: Vec<Reference>,
+    /// What an autoscaler scales.
+    pub scales: Option<Reference>,
     /// Labels by which controllers tell revisions apart.
     pub revision: Revision,
     pub content: Content,
@@ -118,12 +126,25 @@ pub struct OwnerReference {
     pub controller: bool,
 }
 
+/// An object named by another, that does not own it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    pub kind: GroupKind,
+    /// `None`: the namespace of whoever refers to it, if the kind has any.
+    pub namespace: Option<Arc<str>>,
+    pub name: Arc<str>,
+}
+
 /// A stored trace context as an annotation carries it, not yet judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carrier {
+    /// The annotation's key.
+    pub key: Box<str>,
     /// Values over 256 bytes are cut there: they are invalid, and say so with less.
     pub traceparent: Box<str>,
     pub tracestate: Option<Box<str>>,
+    /// Only what configuration allows.
+    pub baggage: Vec<(Box<str>, Box<str>)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,6 +192,8 @@ pub struct StatusFacts {
     pub ready_replicas: Option<i64>,
     pub available_replicas: Option<i64>,
     pub current_replicas: Option<i64>,
+    /// Autoscalers.
+    pub desired_replicas: Option<i64>,
     pub current_revision: Option<Box<str>>,
     pub update_revision: Option<Box<str>>,
     /// DaemonSets.

@@ -17,6 +17,14 @@ pub enum Note {
         kind: GroupKind,
         verb: Verb,
     },
+    /// A change that nobody wants to hear of.
+    Ignored {
+        kind: GroupKind,
+    },
+    /// A change whose owner is not known: not watched, or long gone.
+    OwnerUnknown {
+        kind: GroupKind,
+    },
     /// A context annotation was read.
     Extracted {
         kind: GroupKind,

@@ -2,7 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{converge::Limits, object::GroupKind, sampling::Sampling};
+use super::{
+    converge::Limits,
+    manager::{Manager, is_within},
+    object::GroupKind,
+    sampling::Sampling,
+};
 
 /// Jobs may run for long: a day without progress.
 const JOB_DEADLINE: Duration = Duration::from_hours(24);
@@ -18,8 +23,8 @@ pub struct Rules {
     pub links: OptionalLinks,
     pub limits: Limits,
     pub owner_wait: Duration,
-    /// The first configured annotation key.
-    pub annotation: Box<str>,
+    /// Changes of annotations alone have no spans.
+    pub ignores_metadata: bool,
     /// Objects that existed before are told as created.
     pub report_existing: bool,
     pub kinds: HashMap<GroupKind, KindRules>,
@@ -72,6 +77,28 @@ pub struct KindRules {
     pub deadline: Option<Duration>,
     pub owner_wait: Option<Duration>,
     pub stuck_after: Option<Duration>,
+    pub ignore: Ignore,
+}
+
+/// Changes of a kind that nobody wants to hear of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ignore {
+    /// Paths, and all below them; `[*]` stands for any item.
+    pub fields: Vec<Box<str>>,
+    /// Field managers.
+    pub managers: Vec<Box<str>>,
+}
+
+impl Ignore {
+    pub(super) fn is_by(&self, manager: Option<&Manager>) -> bool {
+        manager.is_some_and(|manager| self.managers.contains(&manager.name))
+    }
+
+    /// Nothing else was touched.
+    pub(super) fn covers(&self, fields: &[Box<str>]) -> bool {
+        let is_covered = |field: &str| self.fields.iter().any(|path| is_within(field, path));
+        !fields.is_empty() && fields.iter().all(|field| is_covered(field))
+    }
 }
 
 impl Default for Rules {
@@ -88,7 +115,7 @@ impl Default for Rules {
                 stuck_after: Duration::from_secs(10),
             },
             owner_wait: Duration::from_millis(500),
-            annotation: "tracing.k8s.io/traceparent".into(),
+            ignores_metadata: false,
             report_existing: false,
             kinds: HashMap::new(),
             groups: HashMap::new(),
@@ -118,6 +145,10 @@ impl Rules {
 
     pub fn owner_wait(&self, kind: &GroupKind) -> Duration {
         self.of(kind).and_then(|k| k.owner_wait).unwrap_or(self.owner_wait)
+    }
+
+    pub(super) fn ignore(&self, kind: &GroupKind) -> Option<&Ignore> {
+        Some(&self.of(kind)?.ignore)
     }
 
     pub fn service(&self, kind: &GroupKind) -> Option<Arc<str>> {

@@ -264,6 +264,13 @@ fn detail_attributes(change: &Change, details: &Details) -> Vec<Attribute> {
     attributes.push(text("spanlink.time.source", change.source.name()));
     attributes.extend(context_attributes(details));
     attributes.extend(owner_attributes(details));
+    // Under the entry's own key, as OpenTelemetry's baggage processors do; ours come first.
+    let fresh = details.context.as_ref().filter(|_| details.judged == Some(Judged::Fresh));
+    for (key, value) in fresh.into_iter().flat_map(|context| &context.baggage) {
+        if !attributes.iter().any(|attribute| attribute.key == **key) {
+            attributes.push(text(key.clone().into_string(), value));
+        }
+    }
     if let Some(replaced) = &details.replaced {
         attributes.push(text("spanlink.replaced.name", &replaced.name));
         attributes.push(text("spanlink.replaced.uid", &replaced.uid.to_string()));

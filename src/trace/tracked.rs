@@ -13,7 +13,9 @@ use super::{
     link::context_link,
     names::Names,
     object::ObjectRef,
-    observation::{Body, Observation, OwnerReference, Revision, SpecFacts, StatusFacts, WatchId},
+    observation::{
+        Body, Observation, OwnerReference, Reference, Revision, SpecFacts, StatusFacts, WatchId,
+    },
     time::Timestamp,
 };
 
@@ -25,6 +27,7 @@ const MAX_UNOBSERVED: usize = 16;
 pub(super) const MAX_CHANGES: usize = 16;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of an object, each on its own")]
 pub(super) struct Tracked {
     pub(super) object: ObjectRef,
     pub(super) watch: WatchId,
@@ -36,7 +39,12 @@ pub(super) struct Tracked {
     pub(super) epoch: u64,
     pub(super) api_version: Arc<str>,
     pub(super) created: Option<Timestamp>,
+    /// The controller.
     pub(super) owner: Option<Box<OwnerReference>>,
+    /// Without them it is garbage too, but they did not make it.
+    #[expect(clippy::box_collection, reason = "seldom there: a pointer, not a Vec")]
+    pub(super) other_owners: Option<Box<Vec<OwnerReference>>>,
+    pub(super) references: Option<Box<References>>,
     pub(super) digest: Digest,
     pub(super) template: Option<Digest>,
     pub(super) leaves: Box<[u32]>,
@@ -44,6 +52,8 @@ pub(super) struct Tracked {
     pub(super) revision: Option<Box<Revision>>,
     pub(super) spec: Box<SpecFacts>,
     pub(super) is_terminating: bool,
+    /// Its own annotation says that nobody wants to hear of it.
+    pub(super) is_off: bool,
     /// The generation of the last change, start-up included: what the status is compared with.
     pub(super) target: Option<i64>,
     /// As last observed: Current with evidence.
@@ -52,6 +62,8 @@ pub(super) struct Tracked {
     /// When its status was last written, as far as was seen.
     pub(super) status_written: Timestamp,
     pub(super) has_replicas: bool,
+    /// Observed in phase Failed.
+    pub(super) has_failed: bool,
     pub(super) disruption: Option<Box<str>>,
     pub(super) update_revision: Option<Box<str>>,
     pub(super) contexts: Contexts,
@@ -62,6 +74,16 @@ pub(super) struct Tracked {
     /// Gone since: kept as a cause only.
     pub(super) gone: Option<Timestamp>,
     pub(super) timer: Option<Timestamp>,
+}
+
+/// What an object names besides its owners.
+#[derive(Debug)]
+pub(super) struct References {
+    pub(super) to: Vec<Reference>,
+    /// Of an autoscaler.
+    pub(super) scales: Option<Reference>,
+    /// The replicas an autoscaler last wanted.
+    pub(super) desired: Option<i64>,
 }
 
 /// What an object's context annotation has been. Most objects never have one: then it is a pointer
@@ -169,6 +191,8 @@ impl Tracked {
             api_version: Arc::from(&*body.api_version),
             created: body.created,
             owner: None,
+            other_owners: None,
+            references: None,
             digest: Digest::default(),
             template: None,
             leaves: Box::default(),
@@ -176,11 +200,13 @@ impl Tracked {
             revision: None,
             spec: Box::default(),
             is_terminating: false,
+            is_off: false,
             target: now.generation,
             was_current: false,
             status_fingerprint: now.status_fingerprint,
             status_written: body.created.unwrap_or(now.at),
             has_replicas: false,
+            has_failed: now.status.phase.as_deref() == Some("Failed"),
             disruption: None,
             update_revision: None,
             contexts: Contexts::default(),
@@ -206,12 +232,25 @@ impl Tracked {
         self.owner = body.owners.iter().find(|owner| owner.controller).cloned().map(Box::new);
         self.digest = body.content.digest;
         self.template = body.content.template;
-        self.leaves = super::detect::leaves_of(&body.content);
+        self.leaves = super::detect::leaves_of(body);
         self.annotations_fingerprint = body.annotations_fingerprint;
         self.revision =
             (body.revision != Revision::default()).then(|| Box::new(body.revision.clone()));
         *self.spec = body.spec.clone();
         self.is_terminating = body.deletion.is_some();
+        self.is_off = body.is_off;
+        let others: Vec<_> =
+            body.owners.iter().filter(|owner| !owner.controller).cloned().collect();
+        self.other_owners = (!others.is_empty()).then(|| Box::new(others));
+        let refers = !body.references.is_empty() || body.scales.is_some();
+        let desired = self.references.as_ref().and_then(|references| references.desired);
+        self.references = refers.then(|| {
+            Box::new(References {
+                to: body.references.clone(),
+                scales: body.scales.clone(),
+                desired,
+            })
+        });
     }
 
     /// Takes over what a status says besides being current or not.
@@ -225,6 +264,9 @@ impl Tracked {
         self.disruption = super::status::condition(facts, "DisruptionTarget")
             .filter(|condition| &*condition.status == "True")
             .map(|condition| condition.reason.clone());
+        if let Some(references) = &mut self.references {
+            references.desired = facts.desired_replicas;
+        }
         if facts.update_revision != self.update_revision {
             self.update_revision.clone_from(&facts.update_revision);
         }
@@ -265,12 +307,18 @@ impl Tracked {
         self.changes.iter().find(|change| change.key == *key)
     }
 
+    /// The controller first.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &OwnerReference> {
+        self.owner.as_deref().into_iter().chain(self.other_owners.iter().flat_map(|all| all.iter()))
+    }
+
     /// The newest change of the spec below a resourceVersion that has been decided.
     pub(super) fn newest_below(&self, resource_version: u64) -> Option<&Change> {
         self.changes.iter().rev().find(|change| {
             change.resource_version < resource_version
                 && change.scope == Scope::Spec
                 && change.key.verb != super::id::Verb::Delete
+                && !change.ignored
                 && change.decided.is_some()
         })
     }

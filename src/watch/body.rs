@@ -7,26 +7,29 @@ use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
+    carrier,
     decode::{Names, Wire, group_of},
     lenient::{boxed, cut, int, is_true, pairs, text, time},
+    reference,
 };
-use crate::trace::{
-    content::{Content, Digest},
-    object::{GroupKind, Uid},
-    observation::{Body, Carrier, Deletion, OwnerReference, Revision, SpecFacts},
+use crate::{
+    config::settings::WatchSettings,
+    trace::{
+        content::{Content, Digest, Leaf},
+        object::{GroupKind, Uid},
+        observation::{Body, Deletion, OwnerReference, Revision, SpecFacts},
+    },
 };
 
 /// Owner references read of one object.
 const MAX_OWNERS: usize = 64;
-/// A traceparent has 55 characters; longer ones are cut and stay recognisably wrong.
-const MAX_TRACEPARENT: usize = 256;
-/// Longer ones are left away: W3C asks for 512 characters to be passed on.
-const MAX_TRACESTATE: usize = 4096;
+/// With `"true"`, on an object or on its Namespace: nobody wants to hear of its changes.
+const OFF: &str = "spanlink.io/ignore";
 
 pub(super) fn read(
     wire: &Wire<'_>,
     kind: &GroupKind,
-    carriers: &[String],
+    settings: &WatchSettings,
     names: &mut Names,
 ) -> Body {
     let meta = &wire.meta;
@@ -42,8 +45,12 @@ pub(super) fn read(
         }),
         has_finalizers: meta.finalizers.is_some_and(|raw| !items(raw, 1).is_empty()),
         owners: meta.owners.map(|raw| owners(raw, names)).unwrap_or_default(),
-        carrier: carrier(&annotations, carriers),
-        template_carriers: template_carriers(&spec, carriers),
+        carrier: carrier::read(&annotations, settings),
+        template_carriers: carrier::of_templates(&spec, settings),
+        is_off: carrier::is_set(&annotations, OFF),
+        marks: marks(kind, &labels, &annotations, settings),
+        references: reference::read(wire, kind, settings),
+        scales: reference::scale_target(wire, kind),
         annotations_fingerprint: annotations_fingerprint(&annotations),
         revision: Revision {
             controller_revision_hash: find(&labels, "controller-revision-hash").and_then(boxed),
@@ -68,18 +75,18 @@ pub(super) fn read(
     }
 }
 
-type Pair<'de> = (Cow<'de, str>, &'de RawValue);
+pub(super) type Pair<'de> = (Cow<'de, str>, &'de RawValue);
 
-fn find<'de>(fields: &[Pair<'de>], key: &str) -> Option<&'de RawValue> {
+pub(super) fn find<'de>(fields: &[Pair<'de>], key: &str) -> Option<&'de RawValue> {
     fields.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
 }
 
-fn find_text<'de>(fields: &[Pair<'de>], key: &str) -> Option<Cow<'de, str>> {
+pub(super) fn find_text<'de>(fields: &[Pair<'de>], key: &str) -> Option<Cow<'de, str>> {
     find(fields, key).and_then(text)
 }
 
 /// The first items of an array; of anything else none.
-fn items(raw: &RawValue, max: usize) -> Vec<&RawValue> {
+pub(super) fn items(raw: &RawValue, max: usize) -> Vec<&RawValue> {
     struct Items<'de> {
         items: Vec<&'de RawValue>,
         max: usize,
@@ -125,46 +132,29 @@ fn owner(fields: &[Pair<'_>], names: &mut Names) -> Option<OwnerReference> {
     })
 }
 
-fn carrier(annotations: &[Pair<'_>], keys: &[String]) -> Option<Carrier> {
-    keys.iter().find_map(|key| {
-        let traceparent = find_text(annotations, key)?;
-        let tracestate = key
-            .strip_suffix("traceparent")
-            .and_then(|prefix| find_text(annotations, &format!("{prefix}tracestate")))
-            .filter(|text| text.len() <= MAX_TRACESTATE);
-        Some(Carrier {
-            traceparent: cut_bytes(&traceparent, MAX_TRACEPARENT),
-            tracestate: tracestate.map(Into::into),
-        })
-    })
-}
-
-fn cut_bytes(text: &str, max: usize) -> Box<str> {
-    let mut max = max.min(text.len());
-    while !text.is_char_boundary(max) {
-        max -= 1;
-    }
-    text.get(..max).unwrap_or_default().into()
-}
-
-fn template_carriers(spec: &[Pair<'_>], keys: &[String]) -> Vec<Box<str>> {
-    let job = find(spec, "jobTemplate").map(pairs).unwrap_or_default();
-    let job_spec = find(&job, "spec").map(pairs).unwrap_or_default();
-    let template = |fields: &[Pair<'_>]| {
-        let metadata = pairs(find(&pairs_of(fields, "template"), "metadata")?);
-        carrier(&pairs_of(&metadata, "annotations"), keys)
-    };
-    let of_job = find(&job, "metadata")
-        .and_then(|metadata| carrier(&pairs_of(&pairs(metadata), "annotations"), keys));
-    [template(spec), of_job, template(&job_spec)]
-        .into_iter()
-        .flatten()
-        .map(|carrier| carrier.traceparent)
-        .collect()
-}
-
 fn pairs_of<'de>(fields: &[Pair<'de>], key: &str) -> Vec<Pair<'de>> {
     find(fields, key).map(pairs).unwrap_or_default()
+}
+
+/// Labels and annotations that count as changes: each a leaf, also where it is not there.
+fn marks(
+    kind: &GroupKind,
+    labels: &[Pair<'_>],
+    annotations: &[Pair<'_>],
+    settings: &WatchSettings,
+) -> Vec<Leaf> {
+    let Some(entry) = settings.entry(&kind.group, &kind.kind) else { return Vec::new() };
+    let of = |place: &str, fields: &[Pair<'_>], keys: &[String]| {
+        let leaf = |key: &String| {
+            Leaf::of(&format!("metadata.{place}[{key}]"), find_text(fields, key).as_deref())
+        };
+        keys.iter().map(leaf).collect::<Vec<_>>()
+    };
+    [
+        of("labels", labels, &entry.include_labels),
+        of("annotations", annotations, &entry.include_annotations),
+    ]
+    .concat()
 }
 
 /// The same in whatever order they are written.

@@ -16,10 +16,13 @@ use super::{
     lenient::{Fields, Fill, fill, int, mended, pairs, text},
     status,
 };
-use crate::trace::{
-    object::{GroupKind, ObjectRef, Uid},
-    observation::{Body, Observation, StatusFacts},
-    time::Timestamp,
+use crate::{
+    config::settings::WatchSettings,
+    trace::{
+        object::{GroupKind, ObjectRef, Uid},
+        observation::{Body, Observation, StatusFacts},
+        time::Timestamp,
+    },
 };
 
 /// What a line of a watch says.
@@ -56,8 +59,8 @@ pub enum DecodeError {
 /// Reads the events of one watch. Remembers of every object whether its body has been read.
 #[derive(Debug)]
 pub struct Decoder {
-    /// Keys that may hold a trace context, the first that is there counts.
-    annotations: Vec<String>,
+    /// What is to be read besides what is read of all.
+    settings: Arc<WatchSettings>,
     /// By UID, a fingerprint of what was last read of the object; its lowest bit says in which
     /// list, or after which, that was.
     read: HashMap<u128, u64>,
@@ -67,10 +70,9 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// `annotations`: keys that may hold a trace context, the first that is there counts.
-    pub fn new(annotations: &[String]) -> Self {
+    pub fn new(settings: &Arc<WatchSettings>) -> Self {
         Self {
-            annotations: annotations.to_vec(),
+            settings: Arc::clone(settings),
             read: HashMap::new(),
             list: 0,
             names: Names::default(),
@@ -172,7 +174,7 @@ impl Decoder {
             }
         };
         let body = news.then(|| {
-            let read = body::read(wire, &kind, &self.annotations, &mut self.names);
+            let read = body::read(wire, &kind, &self.settings, &mut self.names);
             Box::new(Body { api_version: api_version.into(), ..read })
         });
         Ok(Observation {

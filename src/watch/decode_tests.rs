@@ -1,5 +1,7 @@
 //! Claims about reading objects, strange ones above all.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -7,16 +9,27 @@ use super::{
     decode::{ApiError, DecodeError, Decoder, Line},
     lenient::mended,
 };
-use crate::trace::{
-    object::{GroupKind, Uid},
-    observation::{Observation, Terminated},
-    time::Timestamp,
+use crate::{
+    config::settings::{CarrierKey, Settings, WatchSettings},
+    trace::{
+        object::{GroupKind, Uid},
+        observation::{Observation, Terminated},
+        time::Timestamp,
+    },
 };
 
 const AT: Timestamp = Timestamp::from_nanos(1);
 
 fn decoder() -> Decoder {
-    Decoder::new(&["tracing.k8s.io/traceparent".into(), "example.com/traceparent".into()])
+    let key = |key: &str| CarrierKey { key: key.into(), ..CarrierKey::default() };
+    let annotations = vec![key("tracing.k8s.io/traceparent"), key("example.com/traceparent")];
+    decoder_with(|settings| settings.annotations = annotations)
+}
+
+fn decoder_with(adjust: impl FnOnce(&mut WatchSettings)) -> Decoder {
+    let mut settings = Settings::load(None, []).unwrap().watch;
+    adjust(&mut settings);
+    Decoder::new(&Arc::new(settings))
 }
 
 fn object(changes: &Value) -> Value {

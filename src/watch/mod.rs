@@ -4,6 +4,7 @@
 //! other. What is read is dropped once it is an observation; a full queue makes the watches wait.
 
 mod body;
+mod carrier;
 mod chance;
 mod client;
 mod counters;
@@ -14,6 +15,7 @@ mod lenient;
 mod lines;
 mod page;
 pub mod recording;
+mod reference;
 mod resolve;
 mod state;
 mod status;

@@ -18,10 +18,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::decode::{DecodeError, Decoder, Line};
-use crate::trace::{
-    object::GroupKind,
-    observation::{Notice, WatchId, Watched},
-    time::Timestamp,
+use crate::{
+    config::settings::WatchSettings,
+    trace::{
+        object::GroupKind,
+        observation::{Notice, WatchId, Watched},
+        time::Timestamp,
+    },
 };
 
 /// A recording that was read, ready to be played.
@@ -147,12 +150,12 @@ impl Recording {
     /// When a line has no time.
     pub fn play(
         &self,
-        annotations: &[String],
+        settings: &Arc<WatchSettings>,
         mut each: impl FnMut(WatchId, Notice),
         mut skipped: impl FnMut(usize, DecodeError),
     ) -> Result<(), RecordingError> {
         let mut players: BTreeMap<&str, Player> =
-            self.watches.keys().map(|name| (name.as_str(), Player::new(annotations))).collect();
+            self.watches.keys().map(|name| (name.as_str(), Player::new(settings))).collect();
         for (line, text) in &self.entries {
             let entry = self.entry(*line, text)?;
             let Some(watch) = self.watches.get(&entry.watch) else { continue };
@@ -183,8 +186,8 @@ struct Player {
 }
 
 impl Player {
-    fn new(annotations: &[String]) -> Self {
-        Self { decoder: Decoder::new(annotations) }
+    fn new(settings: &Arc<WatchSettings>) -> Self {
+        Self { decoder: Decoder::new(settings) }
     }
 
     fn play(

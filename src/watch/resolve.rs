@@ -113,10 +113,10 @@ impl Served {
         let found = of_group.clone().find(|(kind, _)| *kind.kind.kind == **wanted);
         match found {
             Some((kind, true)) => Ok(vec![kind.clone()]),
-            Some((_, false)) => Err(UnknownKind::NotWatchable { wanted: text_of(selector) }),
+            Some((_, false)) => Err(UnknownKind::NotWatchable { wanted: selector.to_string() }),
             None if is_built_in(&GroupKind::new(&selector.group, wanted)) => {
                 Err(UnknownKind::Kind {
-                    wanted: text_of(selector),
+                    wanted: selector.to_string(),
                     nearest: self.nearest(selector),
                 })
             }
@@ -125,7 +125,7 @@ impl Served {
     }
 
     fn nearest(&self, selector: &KindSelector) -> Option<String> {
-        let wanted = text_of(selector).to_lowercase();
+        let wanted = selector.to_string().to_lowercase();
         let kind = selector.kind.as_deref().unwrap_or_default().to_lowercase();
         let names = self.kinds.iter().filter(|(_, watchable)| *watchable).map(|(of, _)| of);
         // Right but for the group, or a plural: as near as can be.
@@ -139,17 +139,6 @@ impl Served {
                 .map(|(_, of)| of)
         };
         same.or_else(near).map(|of| of.kind.to_string())
-    }
-}
-
-/// As it stands in a configuration.
-pub(super) fn text_of(selector: &KindSelector) -> String {
-    let kind = selector.kind.as_deref().unwrap_or("*");
-    match (&selector.version, selector.group.as_str()) {
-        (None, "") => kind.to_owned(),
-        (None, group) => format!("{kind}.{group}"),
-        (Some(version), "") => format!("{version}/{kind}"),
-        (Some(version), group) => format!("{group}/{version}/{kind}"),
     }
 }
 

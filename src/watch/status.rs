@@ -74,6 +74,7 @@ impl<'de> Fields<'de> for Status {
             "readyReplicas" => &mut facts.ready_replicas,
             "availableReplicas" => &mut facts.available_replicas,
             "currentReplicas" => &mut facts.current_replicas,
+            "desiredReplicas" => &mut facts.desired_replicas,
             "desiredNumberScheduled" => &mut facts.desired_number_scheduled,
             "currentNumberScheduled" => &mut facts.current_number_scheduled,
             "updatedNumberScheduled" => &mut facts.updated_number_scheduled,

@@ -19,7 +19,7 @@ use super::{
     counters::Counters,
     decode::Decoder,
     recording::Tap,
-    resolve::{Resolved, Served, UnknownKind, percent_encoded, text_of},
+    resolve::{Resolved, Served, UnknownKind, percent_encoded},
     state::State,
     stream::{Contact, Over, Reader},
 };
@@ -59,7 +59,7 @@ pub enum WatchError {
 /// Everything the watches share.
 pub struct Watches {
     pub client: Client,
-    pub settings: WatchSettings,
+    pub settings: Arc<WatchSettings>,
     pub metrics: Metrics,
     pub clock: fn() -> Timestamp,
     pub out: mpsc::Sender<FromWatch>,
@@ -147,7 +147,7 @@ impl Watches {
             });
             awaits |= settings.selector.kind.is_none() || found.is_empty();
             if found.is_empty() && running.announced.insert(entry) {
-                let kind = text_of(&settings.selector);
+                let kind = settings.selector.to_string();
                 info!(%kind, "Not served yet; awaited.");
             }
             for cover in covers(found, settings, entry) {
@@ -217,7 +217,7 @@ impl Watches {
             resolved,
             namespace,
             selectors: selectors(settings),
-            decoder: Decoder::new(&self.settings.annotations),
+            decoder: Decoder::new(&self.settings),
             counters: Counters::new(&self.metrics, &name),
             clock: self.clock,
             tap: self.tap.clone(),

@@ -1,9 +1,12 @@
 //! Whatever is in an annotation or an object: a span goes out, no link, nobody panics.
 
+use std::sync::Arc;
+
 use expect_test::expect;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use spanlink::{
+    config::settings::Settings,
     trace::{
         object::GroupKind,
         observation::{Notice, WatchId, Watched},
@@ -21,7 +24,7 @@ const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// What becomes of lines of one watch of Deployments that starts empty.
 fn told(lines: &[String]) -> Vec<Span> {
     let at = Timestamp::parse("2026-11-24T10:00:00.5Z").unwrap();
-    let mut decoder = Decoder::new(&[KEY.to_owned()]);
+    let mut decoder = Decoder::new(&Arc::new(Settings::load(None, []).unwrap().watch));
     let mut tracer = Tracer::new(Rules::default(), "");
     let watched = Watched { kind: GroupKind::new("apps", "Deployment"), namespace: None };
     tracer.open_empty(WatchId(0), watched, at);

@@ -21,6 +21,7 @@ mod recorder;
 mod scenarios;
 mod scripted_api_server;
 mod scripted_receiver;
+mod variants;
 mod watch_failures;
 mod watch_live;
 mod watch_reading;

@@ -5,12 +5,14 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use spanlink::{
+    config::settings::Settings,
     export::tree::{Style, render},
     replay::replay,
     trace::{rules::Rules, span::Span},
@@ -112,9 +114,9 @@ impl<'a> Recorder<'a> {
 
     pub(crate) async fn spans(&self, rules: Rules) -> Result<Vec<Span>> {
         self.caught_up().await?;
-        let annotations = ["tracing.k8s.io/traceparent".to_owned()];
+        let settings = Arc::new(Settings::load(None, [])?.watch);
         let mut spans = Vec::new();
-        replay(&self.path(), rules, &annotations, |_| true, |out| spans.extend(out.spans))?;
+        replay(&self.path(), rules, &settings, |_| true, |out| spans.extend(out.spans))?;
         Ok(spans)
     }
 

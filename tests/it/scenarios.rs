@@ -7,10 +7,12 @@ use std::{
     collections::HashSet,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use expect_test::expect_file;
 use spanlink::{
+    config::settings::Settings,
     export::tree::{Style, render},
     replay::replay,
     trace::{
@@ -29,11 +31,11 @@ fn scenarios() -> Vec<PathBuf> {
 }
 
 fn spans_of(scenario: &Path) -> Vec<Span> {
-    let annotations = ["tracing.k8s.io/traceparent".to_owned()];
+    let settings = Arc::new(Settings::load(None, []).unwrap().watch);
     let mut spans = Vec::new();
     let history = scenario.join("history.jsonl");
     let played =
-        replay(&history, Rules::default(), &annotations, |_| true, |out| spans.extend(out.spans));
+        replay(&history, Rules::default(), &settings, |_| true, |out| spans.extend(out.spans));
     played.unwrap();
     spans
 }

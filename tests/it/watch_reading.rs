@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use spanlink::{
+    config::settings::Settings,
     trace::observation::Notice,
     watch::recording::{Recording, RecordingWriter, Tap},
 };
@@ -167,8 +168,9 @@ async fn recording_read_back_says_the_same() {
     let (name, watch) = recording.watches().next().unwrap();
     assert_eq!((name, watch.watched.kind.to_string().as_str()), ("shop/pods", "Pod"));
     let mut played = Vec::new();
+    let settings = Arc::new(Settings::load(None, []).unwrap().watch);
     recording
-        .play(&[], |_, notice| played.push(notice), |line, error| panic!("{line}: {error}"))
+        .play(&settings, |_, notice| played.push(notice), |line, error| panic!("{line}: {error}"))
         .unwrap();
     let [Notice::Listed(_), Notice::Reset { resource_version: 7, .. }, rest @ ..] = &played[..]
     else {

@@ -1,10 +1,10 @@
 //! The watches under test, against a scripted API server, and what they say as text.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use serde_json::{Value, json};
 use spanlink::{
-    config::settings::{KindSelector, KindSettings, WatchSettings},
+    config::settings::{KindSelector, KindSettings, Settings, WatchSettings},
     metrics::Metrics,
     trace::{
         observation::{Notice, Observation, WatchId},
@@ -29,21 +29,11 @@ pub(crate) struct Watching {
 }
 
 pub(crate) fn kind(group: &str, kind: &str) -> KindSettings {
-    KindSettings {
-        selector: KindSelector {
-            group: group.into(),
-            version: None,
-            kind: (kind != "*").then(|| kind.into()),
-        },
-        namespaces: Vec::new(),
-        label_selector: None,
-        field_selector: None,
-        service: None,
-        settle: None,
-        deadline: None,
-        owner_wait: None,
-        stuck_after: None,
-    }
+    KindSettings::of(KindSelector {
+        group: group.into(),
+        version: None,
+        kind: (kind != "*").then(|| kind.into()),
+    })
 }
 
 pub(crate) fn object(name: &str, version: u64) -> Value {
@@ -77,16 +67,16 @@ impl Watching {
         let metrics = Metrics::new().unwrap();
         let watches = Watches {
             client,
-            settings: WatchSettings {
+            settings: Arc::new(WatchSettings {
                 kinds,
                 batch: std::time::Duration::ZERO,
-                annotations: vec!["tracing.k8s.io/traceparent".into()],
-            },
+                ..Settings::load(None, []).unwrap().watch
+            }),
             metrics: metrics.clone(),
             clock: || Timestamp::from_nanos(1),
             out,
             stop: stopped,
-            synced: std::sync::Arc::new(|_, _| {}),
+            synced: Arc::new(|_, _| {}),
             tap,
         };
         let task = tokio::spawn(watches.run());

@@ -1,0 +1,130 @@
+//! Turns what is written into what is meant: every default that is not a type's own stands here.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use super::{
+    environment,
+    file::{File, Length, Reference, Watch},
+    settings::{
+        AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
+        KindSettings, ReferenceSettings, SamplingSettings, Settings, TlsSettings, TraceSettings,
+        WatchSettings,
+    },
+};
+
+/// What is watched where nothing else is said.
+const DEFAULT_KINDS: [&str; 8] = [
+    "Deployment.apps",
+    "ReplicaSet.apps",
+    "StatefulSet.apps",
+    "DaemonSet.apps",
+    "Job.batch",
+    "CronJob.batch",
+    "Pod",
+    "Namespace",
+];
+
+/// KEP-5915's annotation.
+const DEFAULT_ANNOTATION: &str = "tracing.k8s.io/traceparent";
+
+impl File {
+    pub(super) fn settings(self) -> Settings {
+        let length = |given: Option<Length>, default| given.map_or(default, |length| length.0);
+        let causes = self.causes;
+        let annotations = match causes.annotations {
+            // The KEP's gate: nobody reads a context.
+            _ if !self.propagation.enabled => Vec::new(),
+            Some(annotations) => annotations.into_iter().map(|annotation| annotation.0).collect(),
+            None => {
+                vec![CarrierKey { key: DEFAULT_ANNOTATION.to_owned(), ..CarrierKey::default() }]
+            }
+        };
+        Settings {
+            cluster: ClusterSettings { name: self.cluster.name },
+            watch: WatchSettings {
+                kinds: match self.watch {
+                    Some(watch) => watch.into_iter().map(Watch::settings).collect(),
+                    None => default_kinds(),
+                },
+                batch: length(self.batch, Duration::from_millis(25)),
+                annotations,
+                baggage: causes.baggage,
+                references: causes.references.into_iter().map(Reference::settings).collect(),
+            },
+            trace: TraceSettings {
+                layout: self.layout,
+                project: self.project,
+                cascade_max: self.cascade_max.unwrap_or(200),
+                settle: length(self.settle, Duration::from_secs(2)),
+                deadline: length(self.deadline, Duration::from_mins(15)),
+                owner_wait: length(self.owner_wait, Duration::from_millis(500)),
+                stuck_after: length(self.stuck_after, Duration::from_secs(10)),
+                startup: self.startup,
+                metadata_changes: self.metadata_changes,
+                stale: causes.stale,
+                previous: causes.previous,
+                sampling: SamplingSettings {
+                    contexts: self.sampling.contexts,
+                    ratio: self.sampling.ratio.map_or(1.0, |ratio| ratio.0),
+                },
+            },
+            export: ExportSettings {
+                endpoint: self.otlp.endpoint.unwrap_or_else(|| {
+                    environment::default_endpoint(self.otlp.protocol).to_owned()
+                }),
+                protocol: self.otlp.protocol,
+                headers: self.otlp.headers,
+                compression: self.otlp.compression,
+                timeout: length(self.otlp.timeout, Duration::from_secs(10)),
+                tls: TlsSettings {
+                    ca_file: self.otlp.tls.ca_file,
+                    cert_file: self.otlp.tls.cert_file,
+                    key_file: self.otlp.tls.key_file,
+                    server_name: self.otlp.tls.server_name,
+                },
+                resource: BTreeMap::new(),
+                outbox_spans_max: self.outbox.spans_max.unwrap_or(65_536),
+            },
+            admin: AdminSettings {
+                listen: self.admin.listen.map_or_else(
+                    || Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+                    |listen| listen.0,
+                ),
+                own_traces: self.own_traces.endpoint,
+            },
+        }
+    }
+}
+
+fn default_kinds() -> Vec<KindSettings> {
+    DEFAULT_KINDS
+        .into_iter()
+        .filter_map(|kind| KindSelector::parse(kind).ok())
+        .map(KindSettings::of)
+        .collect()
+}
+
+impl Watch {
+    fn settings(self) -> KindSettings {
+        KindSettings {
+            selector: self.kind.0,
+            namespaces: self.namespaces,
+            label_selector: self.label_selector,
+            field_selector: self.field_selector,
+            service: self.service,
+            ignore: IgnoreSettings { fields: self.ignore.fields, managers: self.ignore.managers },
+            include_labels: self.include_labels,
+            include_annotations: self.include_annotations,
+            settle: self.settle.map(|length| length.0),
+            deadline: self.deadline.map(|length| length.0),
+            owner_wait: self.owner_wait.map(|length| length.0),
+            stuck_after: self.stuck_after.map(|length| length.0),
+        }
+    }
+}
+
+impl Reference {
+    fn settings(self) -> ReferenceSettings {
+        ReferenceSettings { from: self.kind.0, field: self.field, to: self.to.map(|kind| kind.0) }
+    }
+}

@@ -1,0 +1,261 @@
+//! The recorded histories under other rules: layouts, the cut, sampling, noise.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use expect_test::expect_file;
+use spanlink::{
+    config::settings::Settings,
+    export::tree::{Style, render},
+    replay::replay,
+    trace::{
+        object::GroupKind,
+        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules},
+        sampling::Sampling,
+        span::{Role, Span, Value},
+    },
+};
+
+fn scenario(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(name)
+}
+
+fn all() -> Vec<PathBuf> {
+    let folders = fs::read_dir(scenario("")).unwrap();
+    let mut all: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all
+}
+
+/// `edit`: what to change in the recording's text before it is played.
+fn played(scenario: &Path, rules: &Rules, edit: impl Fn(String) -> String) -> Vec<Span> {
+    let text = fs::read_to_string(scenario.join("history.jsonl")).unwrap();
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    fs::write(file.path(), edit(text)).unwrap();
+    let settings = Arc::new(Settings::load(None, []).unwrap().watch);
+    let mut spans = Vec::new();
+    replay(file.path(), rules.clone(), &settings, |_| true, |out| spans.extend(out.spans)).unwrap();
+    spans
+}
+
+fn spans(scenario: &Path, rules: &Rules) -> Vec<Span> {
+    played(scenario, rules, |text| text)
+}
+
+/// Compares with `spans.<variant>.txt` beside the history.
+fn check(name: &str, variant: &str, rules: &Rules) {
+    let scenario = scenario(name);
+    let text = render(&spans(&scenario, rules), Style::STABLE);
+    expect_file![scenario.join(format!("spans.{variant}.txt"))].assert_eq(&text);
+}
+
+fn layout(layout: Layout) -> Rules {
+    Rules { layout, ..Rules::default() }
+}
+
+fn ignoring(group: &str, kind: &str, fields: &[&str], managers: &[&str]) -> Rules {
+    let boxed = |texts: &[&str]| texts.iter().map(|text| (*text).into()).collect();
+    let ignore = Ignore { fields: boxed(fields), managers: boxed(managers) };
+    let of_kind = KindRules { ignore, ..KindRules::default() };
+    Rules { kinds: [(GroupKind::new(group, kind), of_kind)].into(), ..Rules::default() }
+}
+
+#[test]
+fn in_linked_every_change_is_a_root_that_links_to_origin_and_owner() {
+    check("rolling-update", "linked", &layout(Layout::Linked));
+    check("set-image-then-annotate", "linked", &layout(Layout::Linked));
+    for scenario in all() {
+        for span in spans(&scenario, &layout(Layout::Linked)) {
+            let joins =
+                span.attribute("spanlink.change.scope") == Some(&Value::Text("metadata".into()));
+            assert!(span.role != Role::Change || span.parent.is_none() || joins, "{span:?}");
+        }
+    }
+}
+
+#[test]
+fn in_joined_a_head_with_a_fresh_context_continues_its_trace() {
+    check("rolling-update", "joined", &layout(Layout::Joined));
+    let spans = spans(&scenario("rolling-update"), &layout(Layout::Joined));
+    let heads: Vec<&Span> = spans.iter().filter(|span| span.parent_is_remote).collect();
+    assert!(!heads.is_empty());
+    for head in heads {
+        let link = head.links.first().unwrap();
+        assert_eq!((head.trace_id, head.parent), (link.trace_id, Some(link.span_id)));
+    }
+}
+
+#[test]
+fn children_of_an_owner_that_wants_too_many_are_roots_of_their_own() {
+    check("rolling-update", "cut", &Rules { cascade_max: 1, ..Rules::default() });
+    check("namespace-deleted", "cut", &Rules { cascade_max: 1, ..Rules::default() });
+}
+
+#[test]
+fn a_projection_is_in_the_annotated_trace_and_links_to_the_change() {
+    let rules = Rules { project: true, ..Rules::default() };
+    let spans = spans(&scenario("rolling-update"), &rules);
+    let projections: Vec<&Span> =
+        spans.iter().filter(|span| span.role == Role::Projection).collect();
+    let heads: Vec<&Span> = spans
+        .iter()
+        .filter(|span| span.is_head() && span.links.first().is_some_and(|link| link.remote))
+        .collect();
+    assert!(!heads.is_empty());
+    assert_eq!(projections.len(), heads.len());
+    for (projection, head) in projections.iter().zip(heads) {
+        let context = head.links.first().unwrap();
+        assert_eq!(projection.trace_id, context.trace_id);
+        assert_eq!(projection.parent, Some(context.span_id));
+        let link = projection.links.first().unwrap();
+        assert_eq!((link.trace_id, link.span_id), (head.trace_id, head.span_id));
+        assert_eq!(projection.attribute("spanlink.origin.trace_id"), None);
+    }
+}
+
+#[test]
+fn every_origin_is_on_all_that_a_fresh_context_caused_in_every_layout() {
+    let origins = |spans: &[Span]| -> HashSet<(String, String)> {
+        spans
+            .iter()
+            .filter(|span| span.role == Role::Change)
+            .filter_map(|span| match span.attribute("spanlink.origin.trace_id")? {
+                Value::Text(origin) => {
+                    let version = span.attribute("k8s.object.resource_version");
+                    Some((origin.to_string(), format!("{} {version:?}", span.name)))
+                }
+                _ => None,
+            })
+            .collect()
+    };
+    let cut = Rules { cascade_max: 0, ..Rules::default() };
+    for scenario in all() {
+        let cascade = origins(&spans(&scenario, &Rules::default()));
+        for rules in [layout(Layout::Linked), layout(Layout::Joined), cut.clone()] {
+            assert_eq!(origins(&spans(&scenario, &rules)), cascade, "{}", scenario.display());
+        }
+    }
+}
+
+#[test]
+fn a_span_id_is_never_used_in_two_layouts_and_parents_are_there() {
+    let mut seen = HashSet::new();
+    for scenario in all() {
+        for of in [Layout::Cascade, Layout::Linked, Layout::Joined] {
+            let spans = spans(&scenario, &layout(of));
+            let there: HashSet<_> = spans.iter().map(|s| (s.trace_id, s.span_id)).collect();
+            for span in &spans {
+                assert!(seen.insert((scenario.clone(), span.span_id)), "{span:?}");
+                let is_there = span.parent.is_none_or(|parent| {
+                    span.parent_is_remote || there.contains(&(span.trace_id, parent))
+                });
+                assert!(is_there, "{}: {span:?}", scenario.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unsampled_context_silences_all_it_caused_and_nothing_else() {
+    let unsampled = |text: String| text.replace("-01\"", "-00\"");
+    let all = spans(&scenario("rolling-update"), &Rules::default());
+    let rest = played(&scenario("rolling-update"), &Rules::default(), unsampled);
+    let expected: Vec<&Span> =
+        all.iter().filter(|s| s.attribute("spanlink.origin.trace_id").is_none()).collect();
+    assert!(!expected.is_empty() && expected.len() < all.len());
+    assert_eq!(rest.iter().collect::<Vec<_>>(), expected);
+    let ignore = Sampling { by_context: false, ratio: 1.0 };
+    let rules = Rules { sampling: ignore, ..Rules::default() };
+    let told = played(&scenario("rolling-update"), &rules, unsampled);
+    assert_eq!(told.len(), all.len());
+    let joined = Rules { layout: Layout::Joined, ..rules };
+    let told = played(&scenario("rolling-update"), &joined, unsampled);
+    assert_eq!(told.len(), expected.len(), "what would be below a span that is not there");
+}
+
+#[test]
+fn a_ratio_of_zero_leaves_only_what_a_sampled_context_caused() {
+    let sampling = Sampling { by_context: true, ratio: 0.0 };
+    for scenario in all() {
+        for span in spans(&scenario, &Rules { sampling, ..Rules::default() }) {
+            assert!(span.attribute("spanlink.origin.trace_id").is_some(), "{span:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_ignored_supersedes_nothing_and_what_it_alone_caused_is_ignored_with_it() {
+    let scaling = ignoring("apps", "Deployment", &["spec.replicas"], &[]);
+    check("scaled-during-a-rollout", "ignored", &scaling);
+    let by = ignoring("apps", "Deployment", &[], &["kubectl-patch"]);
+    check("rolling-update", "ignored", &by);
+}
+
+#[test]
+fn metadata_changes_that_are_ignored_still_join() {
+    let rules = Rules { ignores_metadata: true, ..Rules::default() };
+    check("set-image-then-annotate", "ignored", &rules);
+}
+
+#[test]
+fn previous_links_lead_through_all_changes_of_an_object() {
+    let links = OptionalLinks { previous: true, ..OptionalLinks::default() };
+    let spans = spans(&scenario("six-patches"), &Rules { links, ..Rules::default() });
+    let of_deployment: Vec<&Span> = spans
+        .iter()
+        .filter(|span| span.role == Role::Change && &*span.object.kind.kind == "Deployment")
+        .collect();
+    assert!(of_deployment.len() > 6);
+    for pair in of_deployment.windows(2) {
+        let [older, newer] = pair else { continue };
+        assert!(newer.links.iter().any(|link| link.span_id == older.span_id), "{newer:?}");
+    }
+}
+
+#[test]
+fn a_namespace_or_an_object_can_be_left_alone() {
+    let off = r#""annotations":{"spanlink.io/ignore":"true","#;
+    let of_deployments = |text: String| {
+        let lines = text.lines().map(|line| {
+            let is_deployment = line.contains(r#""kind":"Deployment","metadata""#);
+            if is_deployment {
+                line.replacen(r#""annotations":{"#, off, 1)
+            } else {
+                line.to_owned()
+            }
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let left = played(&scenario("rolling-update"), &Rules::default(), of_deployments);
+    let text = render(&left, Style::STABLE);
+    assert_eq!(text.lines().count(), 1, "only the Namespace: {text}");
+}
+
+#[test]
+fn without_propagation_no_span_knows_of_a_context() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "propagation: {enabled: false}\n").unwrap();
+    let settings = Arc::new(Settings::load(Some(file.path()), []).unwrap().watch);
+    for scenario in all() {
+        let mut told = Vec::new();
+        let history = scenario.join("history.jsonl");
+        replay(&history, Rules::default(), &settings, |_| true, |out| told.extend(out.spans))
+            .unwrap();
+        assert!(!told.is_empty());
+        for span in &told {
+            assert!(span.links.iter().all(|link| !link.remote), "{span:?}");
+            assert_eq!(span.attribute("spanlink.origin.trace_id"), None);
+            assert_eq!(span.attribute("spanlink.context.trace_id"), None);
+        }
+        // The same chains, but for origins.
+        let with = spans(&scenario, &Rules::default());
+        let chains = |spans: &[Span]| {
+            spans.iter().map(|s| (s.trace_id, s.span_id, s.parent)).collect::<HashSet<_>>()
+        };
+        assert_eq!(chains(&told), chains(&with), "{}", scenario.display());
+    }
+}
