@@ -117,7 +117,8 @@ impl View<'_> {
         }
         let candidates = owner.map(|owner| self.candidates(owner, change)).unwrap_or_default();
         // 3: eviction, preemption, a lost node.
-        if let Some(reason) = &object.disruption {
+        let disruption = change.details.as_ref().and_then(|details| details.disruption.as_ref());
+        if let Some(reason) = disruption {
             let cause =
                 owner.map(|owner| not_its_doing(owner, change, &candidates)).unwrap_or_default();
             return Cause { reason: Some(reason.clone()), ..cause };
@@ -248,7 +249,7 @@ fn caused_by(owner: &Tracked, parent: &Change) -> Cause {
 fn settled(owner: &Tracked, child: &Change) -> Cause {
     let newest = owner.newest_below(child.resource_version);
     // Known from start-up alone: settled only if it was Current there.
-    let settled = newest.is_some() || owner.was_current;
+    let settled = newest.is_some() || owner.began_current;
     Cause { owner: Some(mention(owner, newest, settled)), ..Cause::default() }
 }
 

@@ -73,6 +73,8 @@ pub struct Change {
     pub ignored: bool,
     pub template: Option<Digest>,
     pub value: Option<ContextValue>,
+    /// How many children the object is to have from then on, where it says so.
+    pub children_wanted: Option<u32>,
     /// How `spec.replicas` moved.
     pub scaled: Ordering,
     /// The resourceVersion at which the object was Current again: until then it is in flight.
@@ -167,12 +169,17 @@ pub struct Details {
     pub manager: Option<Manager>,
     /// Who made the owner the controller.
     pub owner_manager: Option<Box<str>>,
-    /// The annotation as it stood.
+    /// The annotation as it stood, and since when.
     pub context: Option<TraceContext>,
+    pub context_since: Option<Timestamp>,
+    /// It came with the change itself.
+    pub context_is_new: bool,
     /// What was found out about it, and about the owner.
     pub judged: Option<Judged>,
     pub owner: Option<OwnerMention>,
-    /// Of a disruption.
+    /// What disrupted it, by the condition it had when it was to go.
+    pub disruption: Option<Box<str>>,
+    /// Of a disruption, where that is what it was.
     pub reason: Option<Box<str>>,
     /// For the change span.
     pub links: Vec<Link>,

@@ -86,7 +86,11 @@ impl Tracer {
             } else {
                 Convergence::begin(at, now.at, fingerprint)
             },
+            children_wanted: body.map_or(known.spec.children_wanted, |b| b.spec.children_wanted),
             details: Some(Box::new(Details {
+                disruption: status::disruption(&now.status),
+                context_since: known.contexts.since,
+                context_is_new: known.contexts.since_version == now.resource_version,
                 fields: difference.fields,
                 missed: difference.missed,
                 rewound: difference.rewound,
@@ -110,7 +114,12 @@ impl Tracer {
         let change = Change {
             ignored,
             convergence: Convergence::over(Outcome::Deleted, at),
-            details: Some(Box::new(Details { context, ..Details::default() })),
+            details: Some(Box::new(Details {
+                disruption: known.disruption.clone(),
+                context_since: known.contexts.since,
+                context,
+                ..Details::default()
+            })),
             ..new_change(known, key, resource_version, at, at.whole_second())
         };
         self.push_change(uid, change);
@@ -337,6 +346,7 @@ fn new_change(
         ignored: false,
         template: known.template,
         value: known.contexts.current.as_ref().map(|(value, _)| *value),
+        children_wanted: known.spec.children_wanted,
         scaled: Ordering::Equal,
         until: None,
         last_caused: api_at,

@@ -108,6 +108,12 @@ impl Tracer {
             .filter(|_| is_delete)
             .and_then(|name| self.namespaces.get(name))
             .and_then(|uid| self.objects.get(uid));
+        // Where the Namespace goes, all in it go in one order, that of resourceVersions.
+        if of_namespace.is_some_and(|namespace| namespace.deletion().is_some())
+            && self.is_behind_others(known, change)
+        {
+            return true;
+        }
         let owners = known.owners().filter_map(|owner| self.objects.get(&owner.uid));
         owners
             .chain(of_namespace)
@@ -119,6 +125,17 @@ impl Tracer {
                     older.decided.is_none() && older.resource_version < change.resource_version
                 })
             })
+    }
+
+    /// Whether another watch has an older change of the same namespace to decide.
+    fn is_behind_others(&self, known: &Tracked, change: &Change) -> bool {
+        self.watches.values().filter_map(|watch| watch.undecided.iter().next()).any(
+            |((version, _), key)| {
+                let other = self.objects.get(&key.uid);
+                *version < change.resource_version
+                    && other.is_some_and(|o| o.object.namespace == known.object.namespace)
+            },
+        )
     }
 
     /// The watches of the owners' kinds and of what is referred to; for a delete of Namespaces.
@@ -172,14 +189,14 @@ impl Tracer {
     }
 
     pub(super) fn judge(&self, known: &Tracked, change: &Change, cause: &Cause) -> Option<Judged> {
-        change.details.as_ref()?.context.as_ref()?;
+        let details = change.details.as_deref()?;
+        details.context.as_ref()?;
         let value = change.value?;
         let owner =
             known.owner.as_ref().and_then(|owner| self.objects.get(&owner.uid)).map(Box::as_ref);
         // `rollout undo` brings an old ReplicaSet's annotations back, in the change itself.
-        let came_with_it = known.contexts.since_version == change.resource_version;
         let on_older_sets = known.object.kind.is("apps", "Deployment")
-            && came_with_it
+            && details.context_is_new
             && self.objects.values().any(|set| {
                 set.owner.as_ref().is_some_and(|owner| owner.uid == known.object.uid)
                     && set.object.kind.is("apps", "ReplicaSet")

@@ -8,7 +8,7 @@ use super::{
     id::Verb,
     kind,
     object::Uid,
-    observation::{Observation, WatchId},
+    observation::{Body, Observation, WatchId},
     output::Note,
     time::Timestamp,
     tracer::{Connection, Tracer},
@@ -103,31 +103,35 @@ impl Tracer {
             self.namespaces.insert(Arc::clone(&now.object.name), uid.clone());
         }
         if is_first_list && in_list && !self.rules.report_existing {
-            self.note_context(&uid, now, body);
-            if let Some(tracked) = self.objects.get_mut(&uid)
-                && let Some((value, _)) = tracked.contexts.current
-            {
-                tracked.contexts.note_used(value);
-                tracked.contexts.last = Some(value);
-            }
+            self.was_there_before(&uid, now, body);
         } else {
-            let created = Difference {
-                missed: match kind::steps(&now.object.kind) {
-                    // Created and changed before it was seen.
-                    kind::Steps::Generation if body.deletion.is_none() => {
-                        now.generation.map_or(0, |generation| generation - 1).max(0)
-                    }
-                    kind::Steps::Generation | kind::Steps::Digest => 0,
-                },
-                ..Difference::of(Verb::Create)
+            let missed = match kind::steps(&now.object.kind) {
+                // Created and changed before it was seen.
+                kind::Steps::Generation if body.deletion.is_none() => {
+                    now.generation.map_or(0, |generation| generation - 1).max(0)
+                }
+                kind::Steps::Generation | kind::Steps::Digest => 0,
             };
+            let created = Difference { missed, ..Difference::of(Verb::Create) };
             self.changed(&uid, now, created, in_list && !is_first_list);
             if body.deletion.is_some() {
                 self.changed(&uid, now, Difference::of(Verb::Delete), false);
             }
+            self.observe_status(&uid, now);
         }
-        self.observe_status(&uid, now);
         self.wind(&uid);
+    }
+
+    /// Known, not a change; the context it has was used by something before.
+    fn was_there_before(&mut self, uid: &Uid, now: &Observation, body: &Body) {
+        self.note_context(uid, now, body);
+        self.observe_status(uid, now);
+        let Some(tracked) = self.objects.get_mut(uid) else { return };
+        tracked.began_current = tracked.was_current;
+        if let Some((value, _)) = tracked.contexts.current {
+            tracked.contexts.note_used(value);
+            tracked.contexts.last = Some(value);
+        }
     }
 
     pub(super) fn delete(&mut self, id: WatchId, now: &Observation) {
@@ -135,7 +139,9 @@ impl Tracer {
         if !self.objects.contains_key(&uid) {
             let Some(body) = now.body.as_deref() else { return };
             let Some(watch) = self.watches.get(&id) else { return };
-            self.objects.insert(uid.clone(), Box::new(Tracked::new(id, watch.rounds, now, body)));
+            let mut tracked = Box::new(Tracked::new(id, watch.rounds, now, body));
+            tracked.read_status(now);
+            self.objects.insert(uid.clone(), tracked);
         }
         self.gone(&uid, now.at, now.resource_version);
     }

@@ -36,7 +36,8 @@ pub(super) fn judge(
     if used || siblings_used {
         return Some(Judged::Revived);
     }
-    let appeared = object.contexts.since.unwrap_or(change.api_at);
+    let since = change.details.as_ref().and_then(|details| details.context_since);
+    let appeared = since.unwrap_or(change.api_at);
     let recent = change.api_at.since(appeared) <= APPEARED_BEFORE;
     Some(if recent || change.scope == Scope::Metadata { Judged::Fresh } else { Judged::Stale })
 }

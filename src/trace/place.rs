@@ -46,7 +46,7 @@ impl Tracer {
                 placed
             }
             None => Decided {
-                lineage: self.lineage_of_owner(known, cause),
+                lineage: self.lineage_of_owner(known, change, cause),
                 ..self.head(known, change, judged)
             },
         }
@@ -114,11 +114,18 @@ impl Tracer {
         }
     }
 
-    fn lineage_of_owner(&self, known: &Tracked, cause: &Cause) -> Option<Arc<Lineage>> {
+    fn lineage_of_owner(
+        &self,
+        known: &Tracked,
+        change: &Change,
+        cause: &Cause,
+    ) -> Option<Arc<Lineage>> {
         let owner = cause.owner.as_ref()?;
         let object = known.owner.as_ref().and_then(|reference| self.objects.get(&reference.uid));
-        let above =
-            object.and_then(|object| object.changes.last()?.decided.as_ref()?.lineage.clone());
+        let before = |older: &&Change| older.resource_version < change.resource_version;
+        let above = object
+            .and_then(|object| object.changes.iter().rev().find(before))
+            .and_then(|older| older.decided.as_ref()?.lineage.clone());
         let (kind, name) = (owner.kind.clone(), Arc::clone(&owner.name));
         Some(Arc::new(Lineage { kind, name, above }))
     }
@@ -126,7 +133,7 @@ impl Tracer {
     /// Whether a child would make its cause's trace too large (contract: causes §11).
     fn is_too_many(&self, child: &Tracked, owner: &Tracked, parent: &Change) -> bool {
         let is_owner = child.owner.as_ref().is_some_and(|of| of.uid == owner.object.uid);
-        match owner.spec.children_wanted.filter(|_| is_owner) {
+        match parent.children_wanted.filter(|_| is_owner) {
             Some(wanted) => wanted > self.rules.cascade_max,
             None => parent.caused >= self.rules.cascade_max,
         }

@@ -291,6 +291,13 @@ pub fn condition<'a>(status: &'a StatusFacts, kind: &str) -> Option<&'a Conditio
     status.conditions.iter().find(|condition| &*condition.kind == kind)
 }
 
+/// Why a Pod was made to go: eviction, preemption, a lost node
+/// ([Pod disruption conditions](https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions)).
+pub fn disruption(status: &StatusFacts) -> Option<Box<str>> {
+    let condition = condition(status, "DisruptionTarget")?;
+    (&*condition.status == "True").then(|| condition.reason.clone())
+}
+
 /// Waiting reasons of containers that do not pass by themselves.
 const WAITING_PROBLEMS: &[&str] = &[
     "CrashLoopBackOff",

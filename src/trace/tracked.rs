@@ -56,6 +56,8 @@ pub(super) struct Tracked {
     pub(super) is_off: bool,
     /// The generation of the last change, start-up included: what the status is compared with.
     pub(super) target: Option<i64>,
+    /// Current when it was first seen.
+    pub(super) began_current: bool,
     /// As last observed: Current with evidence.
     pub(super) was_current: bool,
     pub(super) status_fingerprint: u64,
@@ -202,6 +204,7 @@ impl Tracked {
             is_terminating: false,
             is_off: false,
             target: now.generation,
+            began_current: false,
             was_current: false,
             status_fingerprint: now.status_fingerprint,
             status_written: body.created.unwrap_or(now.at),
@@ -261,9 +264,7 @@ impl Tracked {
         }
         let facts: &StatusFacts = &now.status;
         self.has_replicas = facts.replicas.unwrap_or(0) > 0;
-        self.disruption = super::status::condition(facts, "DisruptionTarget")
-            .filter(|condition| &*condition.status == "True")
-            .map(|condition| condition.reason.clone());
+        self.disruption = super::status::disruption(facts);
         if let Some(references) = &mut self.references {
             references.desired = facts.desired_replicas;
         }

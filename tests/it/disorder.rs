@@ -1,0 +1,224 @@
+//! Watches arrive as they like: owners late, kinds one before the other. The spans stay the same.
+
+use std::{collections::BTreeMap, fs, path::Path, path::PathBuf, sync::Arc, time::Duration};
+
+use spanlink::{
+    config::settings::Settings,
+    trace::{
+        observation::{Notice, WatchId, Watched},
+        output::Note,
+        rules::{Layout, Rules},
+        span::{Span, SpanId},
+        time::Timestamp,
+        tracer::Tracer,
+    },
+    watch::recording::Recording,
+};
+
+/// What a watch said, in its order.
+struct History {
+    begin: Timestamp,
+    watches: Vec<(WatchId, Watched, bool)>,
+    said: Vec<(WatchId, Notice)>,
+}
+
+fn scenarios() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut all: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all
+}
+
+fn read(scenario: &Path) -> History {
+    let recording = Recording::read(&scenario.join("history.jsonl")).unwrap();
+    let settings = Arc::new(Settings::load(None, []).unwrap().watch);
+    let mut said = Vec::new();
+    recording
+        .play(
+            &settings,
+            |id, notice| said.push((id, notice)),
+            |line, error| unreachable!("{line}: {error}"),
+        )
+        .unwrap();
+    let watches = recording.watches();
+    let watches = watches.map(|(_, w)| (w.id, w.watched.clone(), w.starts_empty)).collect();
+    History { begin: recording.begin().unwrap(), watches, said }
+}
+
+/// Small, seeded, and the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, max: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % max
+    }
+}
+
+fn received_at(notice: &mut Notice) -> &mut Timestamp {
+    match notice {
+        Notice::Applied(now) | Notice::Deleted(now) | Notice::Listed(now) => &mut now.at,
+        Notice::Reset { at, .. }
+        | Notice::Bookmark { at, .. }
+        | Notice::Interrupted { at }
+        | Notice::Resumed { at } => at,
+    }
+}
+
+impl History {
+    /// Every event up to `late` later than it was, each watch in its own order. Lists at start-up
+    /// are complete before anything happens, as they are when the daemon starts.
+    fn disordered(&self, seed: u64, late: Duration) -> Self {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let max = u64::try_from(late.as_micros()).unwrap() + 1;
+        let mut last: BTreeMap<WatchId, Timestamp> = BTreeMap::new();
+        let mut said: Vec<(WatchId, Notice)> = self.said.clone();
+        let mut listed: BTreeMap<WatchId, bool> = BTreeMap::new();
+        for (id, notice) in &mut said {
+            let in_list = !listed.get(id).copied().unwrap_or(false);
+            listed.insert(*id, !in_list || matches!(notice, Notice::Reset { .. }));
+            let delay = if in_list { 0 } else { dice.below(max) };
+            let at = received_at(notice);
+            let not_before = last.get(id).copied().unwrap_or(*at);
+            *at = at.plus(Duration::from_micros(delay)).max(not_before);
+            last.insert(*id, *at);
+        }
+        said.sort_by_key(|(_, notice)| notice.at());
+        Self { begin: self.begin, watches: self.watches.clone(), said }
+    }
+
+    fn told(&self, rules: &Rules) -> (Vec<Span>, usize) {
+        let mut tracer = Tracer::new(rules.clone(), "");
+        for (id, watched, starts_empty) in &self.watches {
+            if *starts_empty {
+                tracer.open_empty(*id, watched.clone(), self.begin);
+            } else {
+                tracer.open(*id, watched.clone(), self.begin);
+            }
+        }
+        let (mut spans, mut late) = (Vec::new(), 0);
+        let mut take = |out: spanlink::trace::output::Output| {
+            late += out.notes.iter().filter(|note| **note == Note::OwnerLate).count();
+            spans.extend(out.spans);
+        };
+        for (id, notice) in &self.said {
+            while let Some(due) = tracer.next().filter(|due| *due < notice.at()) {
+                take(tracer.expire(due));
+            }
+            take(tracer.notice(*id, notice.clone()));
+        }
+        while !tracer.is_settled()
+            && let Some(due) = tracer.next()
+        {
+            take(tracer.expire(due));
+        }
+        (spans, late)
+    }
+}
+
+/// All of a span but its times, which may move by the delay.
+fn timeless(span: &Span) -> Span {
+    let zero = Timestamp::from_nanos(0);
+    let mut span = Span { start: zero, end: zero, ..span.clone() };
+    span.events.clear();
+    span.attributes.retain(|attribute| attribute.key != "spanlink.time.source");
+    span
+}
+
+fn by_id(spans: Vec<Span>) -> BTreeMap<SpanId, Span> {
+    spans.into_iter().map(|span| (span.span_id, span)).collect()
+}
+
+/// How a history's spans differ from those of its own order.
+fn difference(expected: &BTreeMap<SpanId, Span>, told: &BTreeMap<SpanId, Span>) -> Option<String> {
+    for (id, span) in expected {
+        let Some(other) = told.get(id) else { return Some(format!("missing {}", lines(span))) };
+        if timeless(span) != timeless(other) {
+            return Some(format!("expected {}told {}", lines(span), lines(other)));
+        }
+        // A whole second of the API's is refined by when it was received.
+        let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
+        let delay = Duration::from_millis(1_400);
+        if apart(span.start, other.start) > delay || apart(span.end, other.end) > delay {
+            return Some(format!("expected {}at other times {}", lines(span), lines(other)));
+        }
+    }
+    let more = told.iter().find(|(id, _)| !expected.contains_key(id));
+    more.map(|(_, span)| format!("unexpected {}", lines(span)))
+}
+
+/// A span for people who look for a difference.
+fn lines(span: &Span) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{} {} under {:?}\n", span.name, span.object, span.parent);
+    writeln!(text, "  {:?} to {:?}, {:?}", span.start, span.end, span.status).unwrap();
+    for attribute in &span.attributes {
+        writeln!(text, "  {} = {:?}", attribute.key, attribute.value).unwrap();
+    }
+    for link in &span.links {
+        writeln!(text, "  link {} {} {:?}", link.trace_id, link.span_id, link.attributes).unwrap();
+    }
+    text
+}
+
+fn interleavings() -> u64 {
+    let told = std::env::var("SPANLINK_TEST_INTERLEAVINGS").ok();
+    told.and_then(|told| told.parse().ok()).unwrap_or(1_000)
+}
+
+#[test]
+fn the_order_in_which_watches_arrive_changes_no_span() {
+    let rules = [
+        Rules::default(),
+        Rules { cascade_max: 3, ..Rules::default() },
+        Rules { layout: Layout::Linked, ..Rules::default() },
+    ];
+    for scenario in scenarios() {
+        let history = read(&scenario);
+        for (at, rules) in rules.iter().enumerate() {
+            let expected = by_id(history.told(rules).0);
+            let count = if at == 0 { interleavings() } else { interleavings() / 10 };
+            for seed in 0..count {
+                let disordered = history.disordered(seed, Duration::from_millis(400));
+                let (told, _) = disordered.told(rules);
+                if let Some(difference) = difference(&expected, &by_id(told)) {
+                    panic!("{}, rules {at}, seed {seed}: {difference}", scenario.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_arrives_after_the_wait_is_counted_and_everything_else_stays() {
+    let mut counted = 0;
+    for scenario in scenarios() {
+        let history = read(&scenario);
+        let expected = by_id(history.told(&Rules::default()).0);
+        for seed in 0..interleavings() / 20 {
+            let (told, late) =
+                history.disordered(seed, Duration::from_secs(2)).told(&Rules::default());
+            let told = by_id(told);
+            let same = expected.iter().all(|(id, span)| {
+                told.get(id).is_some_and(|other| timeless(other) == timeless(span))
+            });
+            assert!(same || late > 0, "{}, seed {seed}", scenario.display());
+            // No change is lost or told twice, whatever its cause.
+            let changes = |spans: &BTreeMap<SpanId, Span>| {
+                let mut names: Vec<String> = spans
+                    .values()
+                    .filter(|span| span.role == spanlink::trace::span::Role::Change)
+                    .map(|span| format!("{} {}", span.name, span.object))
+                    .collect();
+                names.sort();
+                names
+            };
+            assert_eq!(changes(&told), changes(&expected), "{}, seed {seed}", scenario.display());
+            counted += late;
+        }
+    }
+    assert!(counted > 0);
+}
