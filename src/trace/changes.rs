@@ -148,10 +148,8 @@ impl Tracer {
             })
     }
 
-    pub(super) fn is_off_in_namespace(&self, known: &Tracked) -> bool {
-        let name = known.object.namespace.as_ref();
-        let uid = name.and_then(|name| self.namespaces.get(name));
-        uid.and_then(|uid| self.objects.get(uid)).is_some_and(|namespace| namespace.is_off)
+    fn is_off_in_namespace(&self, known: &Tracked) -> bool {
+        self.namespace_of(known).is_some_and(|namespace| namespace.is_off)
     }
 
     /// When a change was made and by whom, as well as can be known.

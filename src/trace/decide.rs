@@ -101,23 +101,14 @@ impl Tracer {
     /// Every change with a lower resourceVersion of whom it may follow from is decided first.
     pub(super) fn owner_has_undecided(&self, known: &Tracked, change: &Change) -> bool {
         let is_delete = change.key.verb == Verb::Delete;
-        let of_namespace = known
-            .object
-            .namespace
-            .as_ref()
-            .filter(|_| is_delete)
-            .and_then(|name| self.namespaces.get(name))
-            .and_then(|uid| self.objects.get(uid));
-        // Where the Namespace goes, all in it go in one order, that of resourceVersions.
-        if of_namespace.is_some_and(|namespace| namespace.deletion().is_some())
-            && self.is_behind_others(known, change)
-        {
+        let of_namespace = self.namespace_of(known).filter(|_| is_delete);
+        if self.goes_with_namespace(known, change) && self.is_behind_others(known, change) {
             return true;
         }
         let owners = known.owners().filter_map(|owner| self.objects.get(&owner.uid));
         owners
-            .chain(of_namespace)
             .map(Box::as_ref)
+            .chain(of_namespace)
             .chain(self.referenced_by(known))
             .filter(|owner| owner.object.uid != known.object.uid)
             .any(|owner| {
@@ -125,6 +116,18 @@ impl Tracer {
                     older.decided.is_none() && older.resource_version < change.resource_version
                 })
             })
+    }
+
+    pub(super) fn namespace_of(&self, known: &Tracked) -> Option<&Tracked> {
+        let uid = self.namespaces.get(known.object.namespace.as_ref()?)?;
+        self.objects.get(uid).map(Box::as_ref)
+    }
+
+    /// Where the Namespace goes, all in it goes in one order, that of resourceVersions: how many
+    /// have gone before decides about the cut.
+    fn goes_with_namespace(&self, known: &Tracked, change: &Change) -> bool {
+        change.key.verb == Verb::Delete
+            && self.namespace_of(known).is_some_and(|namespace| namespace.deletion().is_some())
     }
 
     /// Whether another watch has an older change of the same namespace to decide.
@@ -146,6 +149,7 @@ impl Tracer {
     ) -> impl Iterator<Item = &'a Watch> {
         let namespace = known.object.namespace.as_deref();
         let deletes = change.key.verb == Verb::Delete && namespace.is_some();
+        let goes_with_namespace = self.goes_with_namespace(known, change);
         let is_awaited = move |watch: &Watch| {
             let kind = &watch.watched.kind;
             let covers = watch.watched.namespace.is_none()
@@ -156,7 +160,8 @@ impl Tracer {
                 .references
                 .as_ref()
                 .is_some_and(|references| references.to.iter().any(|to| to.kind == *kind));
-            ((of_owner || of_reference) && covers) || (deletes && kind.is("", "Namespace"))
+            ((of_owner || of_reference || goes_with_namespace) && covers)
+                || (deletes && kind.is("", "Namespace"))
         };
         self.watches.values().filter(move |watch| is_awaited(watch))
     }
