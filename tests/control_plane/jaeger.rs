@@ -131,6 +131,44 @@ impl Jaeger {
     }
 }
 
+/// A span of somebody who changes the cluster inside a trace of their own.
+#[derive(Clone, Debug)]
+pub(crate) struct PersonSpan<'a> {
+    pub(crate) trace_id: &'a str,
+    pub(crate) span_id: &'a str,
+    pub(crate) name: &'a str,
+    /// Unix nanoseconds.
+    pub(crate) begun: i128,
+    pub(crate) ended: i128,
+}
+
+impl PersonSpan<'_> {
+    /// To a receiver of OTLP over HTTP; `url` without `/v1/traces`.
+    pub(crate) async fn send(&self, url: &str) -> Result<()> {
+        let request = json!({ "resourceSpans": [{
+            "resource": { "attributes": [
+                { "key": "service.name", "value": { "stringValue": "person" } },
+            ] },
+            "scopeSpans": [{ "spans": [{
+                "traceId": self.trace_id,
+                "spanId": self.span_id,
+                "name": self.name,
+                "kind": 1,
+                "startTimeUnixNano": self.begun.to_string(),
+                "endTimeUnixNano": self.ended.to_string(),
+            }] }],
+        }] });
+        let sent = http_client()?
+            .post(format!("{url}/v1/traces"))
+            .header("content-type", "application/json")
+            .body(request.to_string())
+            .send()
+            .await?;
+        sent.error_for_status().context("send a person's span")?;
+        Ok(())
+    }
+}
+
 /// A client for plain HTTP on this machine.
 pub(crate) fn http_client() -> Result<reqwest::Client> {
     // reqwest wants a TLS provider even where no TLS is spoken; a second installation is no harm.

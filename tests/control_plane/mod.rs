@@ -33,7 +33,7 @@ mod wait;
 
 pub(crate) use accounts::Account;
 pub(crate) use binaries::{Binaries, cache_folder};
-pub(crate) use jaeger::Jaeger;
+pub(crate) use jaeger::{Jaeger, PersonSpan};
 pub(crate) use plane::{ControlPlane, Options};
 pub(crate) use servers::Component;
 pub(crate) use shared::{shared, to_stderr};

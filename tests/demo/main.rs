@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 #[path = "../control_plane/mod.rs"]
 mod control_plane;
 
-use control_plane::{Account, ControlPlane, Options, until};
+use control_plane::{Account, ControlPlane, Options, PersonSpan, until};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -220,29 +220,15 @@ impl Person {
         format!("00-{}-{}-01", self.trace_id, self.span_id)
     }
 
-    /// Their span, as OTLP/JSON.
     async fn end(&self, collector: &str, name: &str) -> Result<()> {
-        let body = json!({ "resourceSpans": [{
-            "resource": { "attributes": [
-                { "key": "service.name", "value": { "stringValue": "person" } },
-            ] },
-            "scopeSpans": [{ "spans": [{
-                "traceId": self.trace_id,
-                "spanId": self.span_id,
-                "name": name,
-                "kind": 1,
-                "startTimeUnixNano": self.begun.to_string(),
-                "endTimeUnixNano": jiff::Timestamp::now().as_nanosecond().to_string(),
-            }] }],
-        }] });
-        let answer = reqwest::Client::new()
-            .post(format!("{collector}/v1/traces"))
-            .header("content-type", "application/json")
-            .body(body.to_string())
-            .send()
-            .await?;
-        answer.error_for_status().context("send the person's span")?;
-        Ok(())
+        let span = PersonSpan {
+            trace_id: &self.trace_id,
+            span_id: &self.span_id,
+            name,
+            begun: self.begun,
+            ended: jiff::Timestamp::now().as_nanosecond(),
+        };
+        span.send(collector).await
     }
 }
 

@@ -134,8 +134,8 @@ async fn a_pod_replaced_because_its_node_went_is_a_head_with_a_settled_owner() -
     settled(&plane, &namespace).await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 11111111…]
-        delete Pod web-2 g2 -> deleted  (owner settled)
-        create Pod web-3 g1 -> converged  (owner settled)
+        delete Pod web-2 g2 -> deleted  DeletionByTaintManager  (owner settled)
+        create Pod web-3 g1 -> converged  (owner settled)  replaces web-2 
     "#]]
     .assert_eq(&heads(&recorder.told().await?));
     Ok(())

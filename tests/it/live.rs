@@ -11,15 +11,15 @@ use crate::{
     scripted_receiver::Receiver,
 };
 
-const SOON: Duration = Duration::from_mins(1);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// A trace context nobody else has.
-struct Stamp {
-    trace_id: String,
-    traceparent: String,
+pub(crate) struct Stamp {
+    pub(crate) trace_id: String,
+    pub(crate) traceparent: String,
 }
 
-fn stamp() -> Stamp {
+pub(crate) fn stamp() -> Stamp {
     let trace_id = uuid();
     let traceparent = format!("00-{trace_id}-00f067aa0ba902b7-01");
     Stamp { trace_id, traceparent }
@@ -31,7 +31,7 @@ fn uuid() -> String {
     format!("{:016x}{:016x}", word() | 1, word())
 }
 
-fn deployment(namespace: &str, stamp: &Stamp, replicas: i64, labels: &Value) -> String {
+pub(crate) fn deployment(namespace: &str, stamp: &Stamp, replicas: i64, labels: &Value) -> String {
     let mut template_labels = json!({ "app": "web" });
     for (key, value) in labels.as_object().into_iter().flatten() {
         template_labels[key] = value.clone();
@@ -60,7 +60,7 @@ fn deployment(namespace: &str, stamp: &Stamp, replicas: i64, labels: &Value) -> 
     .to_string()
 }
 
-fn tag(span: &Value, key: &str) -> String {
+pub(crate) fn tag(span: &Value, key: &str) -> String {
     let tags = span["tags"].as_array().into_iter().flatten();
     match tags.into_iter().find(|tag| tag["key"] == key).map(|tag| &tag["value"]) {
         Some(Value::String(text)) => text.clone(),
@@ -116,13 +116,13 @@ async fn the_trace_with(jaeger: &Jaeger, stamp: &Stamp, spans: usize) -> Result<
     .await
 }
 
-async fn beside(plane: &ControlPlane, configuration: &str) -> Result<Daemon> {
+pub(crate) async fn beside(plane: &ControlPlane, configuration: &str) -> Result<Daemon> {
     let otlp = plane.jaeger()?.otlp_grpc();
     Daemon::run(&plane.kubeconfig(&Account::Admin), &otlp, configuration).await
 }
 
 /// One daemon for a namespace, so that tests side by side do not tell each other's changes twice.
-fn only(namespace: &str) -> String {
+pub(crate) fn only(namespace: &str) -> String {
     let kinds = ["Deployment.apps", "ReplicaSet.apps", "Pod"];
     let entries = kinds.map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));
     format!("watch:\n{}", entries.concat())

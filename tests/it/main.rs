@@ -17,6 +17,7 @@ mod export_support;
 mod export_tls;
 mod hostile;
 mod live;
+mod live_layouts;
 mod oracle;
 mod recorder;
 mod rules;

@@ -1,0 +1,179 @@
+//! Every layout as a person meets it: in a stock Jaeger, by the origin search.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{
+    control_plane::{ControlPlane, Jaeger, PersonSpan, shared, until},
+    daemon::Daemon,
+    live::{SOON, Stamp, beside, deployment, only, stamp, tag},
+};
+
+const SERVICES: [&str; 3] = ["deployment-controller", "replicaset-controller", "pod-lifecycle"];
+
+/// The span in which somebody applied something, so that it is there for what continues it.
+async fn annotated_span(jaeger: &Jaeger, stamp: &Stamp) -> Result<()> {
+    let now = spanlink::daemon::clock().nanos();
+    let span = PersonSpan {
+        trace_id: &stamp.trace_id,
+        span_id: "00f067aa0ba902b7",
+        name: "apply",
+        begun: (now - 1_000_000_000).into(),
+        ended: (now + 60_000_000_000).into(),
+    };
+    span.send(&jaeger.otlp_http()).await
+}
+
+/// Spans by id, of every trace that a search finds for any service.
+async fn found(jaeger: &Jaeger, tags: &[(&str, &str)]) -> Result<BTreeMap<String, Value>> {
+    let mut spans = BTreeMap::new();
+    for service in SERVICES {
+        for trace in jaeger.find(service, tags).await? {
+            for span in trace["spans"].as_array().into_iter().flatten() {
+                spans.insert(span["spanID"].to_string(), span.clone());
+            }
+        }
+    }
+    Ok(spans)
+}
+
+fn names(spans: &BTreeMap<String, Value>) -> Vec<String> {
+    let mut names: Vec<String> = spans
+        .values()
+        .map(|span| span["operationName"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// One annotated Deployment of two Pods, scaled to three by somebody who annotated nothing.
+async fn history(plane: &ControlPlane, name: &str, options: &str) -> Result<Told> {
+    let namespace = plane.namespace(name).await?;
+    let daemon = beside(plane, &format!("{}\n{options}", only(&namespace))).await?;
+    let jaeger = plane.jaeger()?;
+    let stamp = stamp();
+    annotated_span(&jaeger, &stamp).await?;
+    plane.apply(&deployment(&namespace, &stamp, 2, &json!({}))).await?;
+    let of_namespace = [("k8s.namespace.name", &*namespace)];
+    let outcomes = async |count: usize| {
+        until("every outcome", SOON, async || {
+            let spans = found(&jaeger, &of_namespace).await?;
+            let ended = spans.values().filter(|span| !tag(span, "spanlink.outcome").is_empty());
+            let ended = ended.count();
+            ensure!(ended == count, "{ended} of {count}: {:#?}", names(&spans));
+            Ok(spans)
+        })
+        .await
+    };
+    outcomes(4).await?;
+    plane.kubectl(&["-n", &namespace, "scale", "deployment/web", "--replicas=3"]).await?;
+    let all = outcomes(7).await?;
+    let by_origin = found(&jaeger, &[("spanlink.origin.trace_id", &stamp.trace_id)]).await?;
+    let annotated = jaeger.trace(&stamp.trace_id).await?.context("no annotated trace")?;
+    Ok(Told { _daemon: daemon, stamp, all, by_origin, annotated })
+}
+
+struct Told {
+    _daemon: Daemon,
+    stamp: Stamp,
+    /// All of the namespace.
+    all: BTreeMap<String, Value>,
+    /// All that the origin search finds.
+    by_origin: BTreeMap<String, Value>,
+    annotated: Value,
+}
+
+impl Told {
+    /// No warning of Jaeger's; what the search finds is what bears the origin, and the annotated
+    /// span itself where it is in the same trace.
+    fn is_sound(&self) {
+        for span in self.all.values() {
+            assert!(span["warnings"].is_null(), "{span:#}");
+        }
+        let caused = |span: &Value| tag(span, "spanlink.origin.trace_id") == self.stamp.trace_id;
+        let expected: Vec<&String> =
+            self.all.iter().filter(|(_, span)| caused(span)).map(|(id, _)| id).collect();
+        let told: Vec<&String> = self
+            .by_origin
+            .iter()
+            .filter(|(_, span)| span["operationName"] != "apply")
+            .map(|(id, _)| id)
+            .collect();
+        assert_eq!(told, expected);
+        let scaled: Vec<&Value> = self.all.values().filter(|span| !caused(span)).collect();
+        assert!(scaled.iter().any(|span| span["operationName"] == "update Deployment"));
+    }
+
+    fn traces(&self) -> usize {
+        let ids: std::collections::BTreeSet<String> =
+            self.by_origin.values().map(|span| span["traceID"].to_string()).collect();
+        ids.len()
+    }
+}
+
+#[tokio::test]
+async fn linked_is_a_trace_for_every_change_and_the_origin_search_finds_them_all() -> Result<()> {
+    let told = history(shared().await?, "linked", "layout: linked").await?;
+    told.is_sound();
+    assert_eq!(told.traces(), 4);
+    let expected = [
+        "create Deployment",
+        "create Pod",
+        "create Pod",
+        "create ReplicaSet",
+        "reconcile Deployment",
+        "reconcile Pod",
+        "reconcile Pod",
+        "reconcile ReplicaSet",
+    ];
+    assert_eq!(names(&told.by_origin), expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn joined_is_one_trace_with_the_annotated_span_at_its_root() -> Result<()> {
+    let told = history(shared().await?, "joined", "layout: joined").await?;
+    told.is_sound();
+    assert_eq!(told.traces(), 1);
+    let expected = [
+        "apply",
+        "create Deployment",
+        "create Pod",
+        "create Pod",
+        "create ReplicaSet",
+        "reconcile Deployment",
+    ];
+    assert_eq!(names(&told.by_origin), expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cut_cascade_is_found_whole_by_its_origin() -> Result<()> {
+    let told = history(shared().await?, "cut", "cascade_max: 1").await?;
+    told.is_sound();
+    // The Deployment with its ReplicaSet, and each Pod.
+    assert_eq!(told.traces(), 3);
+    let cut = told.all.values().filter(|span| tag(span, "spanlink.cascade") == "cut");
+    assert_eq!(cut.count(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_projection_leads_from_the_annotated_trace_to_the_change() -> Result<()> {
+    let told = history(shared().await?, "project", "project: true").await?;
+    told.is_sound();
+    assert_eq!(told.traces(), 1);
+    let spans: Vec<&Value> = told.annotated["spans"].as_array().into_iter().flatten().collect();
+    let projection = spans.iter().find(|span| span["operationName"] == "create Deployment");
+    let projection = projection.context("no projection")?;
+    assert!(projection["warnings"].is_null(), "{projection:#}");
+    assert_eq!(spans.len(), 2);
+    let references: Vec<&Value> =
+        projection["references"].as_array().into_iter().flatten().collect();
+    let forward = references.iter().find(|reference| reference["refType"] == "FOLLOWS_FROM");
+    let forward = forward.context("no link")?["spanID"].to_string();
+    assert_eq!(told.by_origin[&forward]["operationName"], "create Deployment");
+    Ok(())
+}
