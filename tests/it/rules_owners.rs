@@ -1,133 +1,10 @@
-//! Rules of causes that recorded histories seldom show: small histories written by hand.
-
-use std::{fmt::Write as _, fs, sync::Arc};
+//! Rules about owners that recorded histories seldom show.
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
-use spanlink::{
-    config::settings::Settings,
-    export::tree::{Style, render},
-    replay::replay,
-    trace::{rules::Rules, span::Span},
-};
+use spanlink::trace::rules::Rules;
 
-/// What watches said, a step each, a tenth of a second apart.
-#[derive(Default)]
-struct History {
-    lines: Vec<Value>,
-    version: u64,
-}
-
-impl History {
-    fn say(mut self, kind: &str, object: &Value) -> Self {
-        self.version += 1;
-        let mut object = object.clone();
-        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let watch = format!("{}s", object["kind"].as_str().unwrap_or_default().to_lowercase());
-        let at = format!(
-            "2026-11-24T10:{:02}:{:02}.{}Z",
-            self.version / 600,
-            self.version / 10 % 60,
-            self.version % 10
-        );
-        self.lines.push(json!({"at": at, "watch": watch, "type": kind, "object": object}));
-        self
-    }
-
-    fn added(self, object: &Value) -> Self {
-        self.say("ADDED", object)
-    }
-
-    fn modified(self, object: &Value, changes: &Value) -> Self {
-        self.say("MODIFIED", &merged(object, changes))
-    }
-
-    fn deleted(self, object: &Value) -> Self {
-        self.say("DELETED", object)
-    }
-
-    fn spans(&self, rules: &Rules, configuration: &str) -> Vec<Span> {
-        let mut text = String::new();
-        for line in &self.lines {
-            writeln!(text, "{line}").unwrap();
-        }
-        let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
-        fs::write(file.path(), text).unwrap();
-        let yaml = tempfile::NamedTempFile::new().unwrap();
-        fs::write(yaml.path(), configuration).unwrap();
-        let settings = Arc::new(Settings::load(Some(yaml.path()), []).unwrap().watch);
-        let mut spans = Vec::new();
-        replay(file.path(), rules.clone(), &settings, |_| true, |out| spans.extend(out.spans))
-            .unwrap();
-        spans
-    }
-
-    fn becomes(self, expected: Expect) {
-        self.becomes_with("", expected);
-    }
-
-    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
-    fn becomes_with(self, configuration: &str, expected: Expect) {
-        let spans = self.spans(&Rules::default(), configuration);
-        expected.assert_eq(&render(&spans, Style::STABLE));
-    }
-}
-
-fn merged(object: &Value, changes: &Value) -> Value {
-    let mut object = object.clone();
-    merge(&mut object, changes);
-    object
-}
-
-fn merge(object: &mut Value, changes: &Value) {
-    match (object, changes) {
-        (Value::Object(to), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(to.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (to, from) => *to = from.clone(),
-    }
-}
-
-/// A custom resource that nobody has dealt with.
-fn object(kind: &str, name: &str) -> Value {
-    json!({
-        "apiVersion": "example.com/v1", "kind": kind,
-        "metadata": {
-            "name": name, "namespace": "shop", "uid": format!("{kind}-{name}"), "generation": 1,
-            "creationTimestamp": "2026-11-24T10:00:00Z",
-        },
-        "spec": {},
-    })
-}
-
-fn owned(object: &Value, owners: &[(&Value, bool)]) -> Value {
-    let references: Vec<Value> = owners
-        .iter()
-        .map(|(owner, controller)| {
-            json!({
-                "apiVersion": owner["apiVersion"], "kind": owner["kind"],
-                "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
-                "controller": controller,
-            })
-        })
-        .collect();
-    merged(object, &json!({"metadata": {"ownerReferences": references}}))
-}
-
-/// Of that generation, and Current.
-fn current(generation: i64) -> Value {
-    json!({
-        "metadata": {"generation": generation},
-        "status": {"observedGeneration": generation, "conditions": [{"type": "Ready", "status": "True"}]},
-    })
-}
-
-fn traceparent(digit: char) -> String {
-    let trace: String = std::iter::repeat_n(digit, 32).collect();
-    format!("00-{trace}-00f067aa0ba902b7-01")
-}
+use crate::written::{History, current, merged, object, owned};
 
 #[test]
 fn an_owner_that_is_no_controller_is_linked_and_causes_nothing() {
@@ -323,81 +200,6 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
         "#]]);
 }
 
-#[test]
-fn a_context_is_found_under_every_configured_key_and_in_every_form() {
-    let configuration = "
-causes:
-  annotations: [tracing.k8s.io/traceparent, {key: example.com/span-context, format: json}, other/traceparent]
-  baggage: [tenant]
-";
-    let with = |name: &str, annotations: Value| {
-        merged(&object("Widget", name), &json!({"metadata": {"annotations": annotations}}))
-    };
-    let json = json!({
-        "traceparent": traceparent('2'), "tracestate": "vendor=2", "baggage": "tenant=b%20c,user=u",
-    });
-    let spans = History::default()
-        .added(&with("a", json!({
-            "tracing.k8s.io/traceparent": traceparent('1'), "tracing.k8s.io/tracestate": "vendor=1",
-            "tracing.k8s.io/baggage": "tenant=a;secret=1,user=u", "other/traceparent": traceparent('9'),
-        })))
-        .added(&with("b", json!({"example.com/span-context": json.to_string()})))
-        .added(&with("c", json!({"other/traceparent": traceparent('3'), "tracestate": "vendor=9"})))
-        .added(&with("d", json!({"example.com/span-context": "{\"traceparent\": 7}"})))
-        .added(&with("e", json!({"example.com/span-context": "no JSON"})))
-        .spans(&Rules::default(), configuration);
-    let mut told = String::new();
-    for head in spans.iter().filter(|span| span.is_head()) {
-        let link = head.links.first();
-        let trace_id = link.map(|link| link.trace_id.to_string());
-        let state = link.and_then(|link| link.trace_state.as_deref());
-        let tenant = head.attribute("tenant");
-        writeln!(told, "{} {trace_id:?} {state:?} {tenant:?}", head.object.name).unwrap();
-        assert_eq!(head.attribute("user"), None);
-    }
-    expect![[r#"
-        a Some("11111111111111111111111111111111") Some("vendor=1") Some(Text("a"))
-        b Some("22222222222222222222222222222222") Some("vendor=2") Some(Text("b c"))
-        c Some("33333333333333333333333333333333") None None
-        d None None None
-        e None None None
-    "#]]
-    .assert_eq(&told);
-}
-
-#[test]
-fn labels_and_annotations_count_as_changes_where_they_are_included() {
-    let configuration = "
-watch:
-  - {kind: Widget.example.com, include_labels: [team], include_annotations: [example.com/tier]}
-  - {kind: ConfigMap, include_labels: [team]}
-";
-    let widget = merged(&object("Widget", "w"), &current(1));
-    let mut map = object("ConfigMap", "m");
-    map["apiVersion"] = json!("v1");
-    let labels = |team: &str| json!({"metadata": {"labels": {"team": team, "other": team}}});
-    History::default()
-        .added(&object("Widget", "w"))
-        .modified(&widget, &json!({}))
-        .modified(&widget, &labels("a"))
-        .modified(&merged(&widget, &labels("a")), &json!({"metadata": {"labels": {"other": "x"}}}))
-        .modified(
-            &merged(&widget, &labels("a")),
-            &json!({"metadata": {"annotations": {"example.com/tier": "1"}}}),
-        )
-        .added(&map)
-        .modified(&map, &labels("b"))
-        .modified(&map, &json!({}))
-        .becomes_with(configuration, expect![[r#"
-            create Widget shop/w g1 -> converged
-            update Widget shop/w g1 -> converged  (metadata)  {metadata.labels[team]}
-            update Widget shop/w g1 -> converged  (metadata)  {metadata.annotations[example.com/tier]}
-            create ConfigMap shop/m -> converged
-            update ConfigMap shop/m -> converged  (metadata)  {metadata.labels[team]}
-            update ConfigMap shop/m -> converged  (metadata)  {metadata.labels[team]}
-        "#]]);
-}
-
 fn pod(name: &str, owner: &Value) -> Value {
     let mut pod = owned(&object("Pod", name), &[(owner, true)]);
     pod["apiVersion"] = json!("v1");
@@ -434,5 +236,127 @@ fn each_loss_is_made_good_for_once_the_oldest_first() {
             create Pod shop/d g1 -> timed_out  no verdict before the deadline  (owner settled)  replaces a
             create Pod shop/e g1 -> timed_out  no verdict before the deadline  (owner settled)
             delete Pod shop/b g1 -> deleted  (owner settled)
+        "#]]);
+}
+
+#[test]
+fn what_a_relist_shows_first_follows_from_what_was_in_flight_when_it_was_made() {
+    let owner = object("Widget", "w");
+    let stepped = merged(
+        &owner,
+        &json!({"metadata": {"generation": 2, "managedFields": [
+            {"manager": "kubectl", "operation": "Update", "time": "2026-11-24T10:00:05Z",
+             "fieldsV1": {"f:spec": {"f:size": {}}}}]}, "spec": {"size": 2}}),
+    );
+    let part = |name: &str, second: u32| {
+        let created = format!("2026-11-24T10:00:{second:02}Z");
+        merged(
+            &owned(&object("Part", name), &[(&owner, true)]),
+            &json!({"metadata": {"creationTimestamp": created}}),
+        )
+    };
+    // The watch of Parts is away while both are made; the Widget is dealt with in between.
+    History::default()
+        .listed("Part", &[])
+        .listed("Widget", &[])
+        .added(&owner)
+        .modified(&owner, &current(1))
+        .later(5)
+        .say("MODIFIED", &stepped)
+        .later(5)
+        .modified(&stepped, &current(2))
+        .later(5)
+        .listed("Part", &[&part("early", 6), &part("long-after", 15)])
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> converged
+            update Widget shop/w g2 -> converged  {spec.size by kubectl}
+            └─ create Part early g1 -> unknown
+            create Part shop/long-after g1 -> unknown  (owner settled)
+        "#]]);
+}
+
+#[test]
+fn an_owner_known_from_the_start_is_settled_only_if_it_was_current_there() {
+    let made_under = |status: &Value, expected: Expect| {
+        let owner = merged(&object("Widget", "w"), status);
+        let part = owned(&object("Part", "p"), &[(&owner, true)]);
+        History::default()
+            .listed("Widget", &[&owner])
+            .listed("Part", &[])
+            .added(&part)
+            .becomes(expected);
+    };
+    made_under(
+        &current(1),
+        expect![[r#"
+            create Part shop/p g1 -> unknown  (owner settled)
+        "#]],
+    );
+    made_under(
+        &json!({"status": {"observedGeneration": 0}}),
+        expect![[r#"
+            create Part shop/p g1 -> unknown
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_person_changes_of_an_operators_object_is_a_head() {
+    let owner = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&owner, true)]);
+    let references = format!("k:{{\"uid\":{}}}", owner["metadata"]["uid"]);
+    let by = |manager: &str, generation: i64| {
+        merged(
+            &part,
+            &json!({
+                "metadata": {"generation": generation, "managedFields": [
+                    {"manager": "operator", "operation": "Update", "time": "2026-11-24T10:00:00Z",
+                     "fieldsV1": {"f:metadata": {"f:ownerReferences": {&references: {}}}}},
+                    {"manager": manager, "operation": "Update", "time": "2026-11-24T10:00:01Z",
+                     "fieldsV1": {"f:spec": {"f:size": {}}}},
+                ]},
+                "spec": {"size": generation},
+            }),
+        )
+    };
+    History::default()
+        .added(&owner)
+        .added(&by("operator", 1))
+        .say("MODIFIED", &by("operator", 2))
+        .say("MODIFIED", &by("kubectl-edit", 3))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> unknown
+            ├─ create Part p g1 -> superseded
+            └─ update Part p g2 -> superseded  supersedes g1  {spec.size by operator}
+            update Part shop/p g3 -> unknown  [owner Widget w g1]  supersedes g2  {spec.size by kubectl-edit}
+        "#]]);
+}
+
+#[test]
+fn an_owner_whose_deadline_has_passed_causes_nothing_unless_it_goes_on() {
+    let owner = object("Widget", "w");
+    let part = |name: &str, minute: u64| {
+        let created = format!("2026-11-24T10:{minute:02}:00Z");
+        merged(
+            &owned(&object("Part", name), &[(&owner, true)]),
+            &json!({"metadata": {"creationTimestamp": created}}),
+        )
+    };
+    let late = History::default().added(&owner).later(16 * 60).added(&part("late", 16));
+    late.becomes(expect![[r#"
+        create Widget shop/w g1 -> unknown
+        create Part shop/late g1 -> unknown  (owner settled)
+    "#]]);
+    // A slow roll keeps its parts.
+    History::default()
+        .added(&owner)
+        .later(10 * 60)
+        .added(&part("slow", 10))
+        .later(10 * 60)
+        .added(&part("slower", 20))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> unknown
+            ├─ create Part slow g1 -> unknown
+            └─ create Part slower g1 -> unknown
         "#]]);
 }

@@ -1,0 +1,178 @@
+//! Rules about contexts, and about what counts as a change, that recorded histories seldom show.
+
+use std::{collections::HashSet, fmt::Write as _};
+
+use expect_test::expect;
+use serde_json::{Value, json};
+use spanlink::trace::rules::Rules;
+
+use crate::written::{History, annotated, current, merged, object, traceparent};
+
+#[test]
+fn a_context_is_found_under_every_configured_key_and_in_every_form() {
+    let configuration = "
+causes:
+  annotations: [tracing.k8s.io/traceparent, {key: example.com/span-context, format: json}, other/traceparent]
+  baggage: [tenant]
+";
+    let with = |name: &str, annotations: Value| {
+        merged(&object("Widget", name), &json!({"metadata": {"annotations": annotations}}))
+    };
+    let json = json!({
+        "traceparent": traceparent('2'), "tracestate": "vendor=2", "baggage": "tenant=b%20c,user=u",
+    });
+    let spans = History::default()
+        .added(&with("a", json!({
+            "tracing.k8s.io/traceparent": traceparent('1'), "tracing.k8s.io/tracestate": "vendor=1",
+            "tracing.k8s.io/baggage": "tenant=a;secret=1,user=u", "other/traceparent": traceparent('9'),
+        })))
+        .added(&with("b", json!({"example.com/span-context": json.to_string()})))
+        .added(&with("c", json!({"other/traceparent": traceparent('3'), "tracestate": "vendor=9"})))
+        .added(&with("d", json!({"example.com/span-context": "{\"traceparent\": 7}"})))
+        .added(&with("e", json!({"example.com/span-context": "no JSON"})))
+        .spans(&Rules::default(), configuration);
+    let mut told = String::new();
+    for head in spans.iter().filter(|span| span.is_head()) {
+        let link = head.links.first();
+        let trace_id = link.map(|link| link.trace_id.to_string());
+        let state = link.and_then(|link| link.trace_state.as_deref());
+        let tenant = head.attribute("tenant");
+        writeln!(told, "{} {trace_id:?} {state:?} {tenant:?}", head.object.name).unwrap();
+        assert_eq!(head.attribute("user"), None);
+    }
+    expect![[r#"
+        a Some("11111111111111111111111111111111") Some("vendor=1") Some(Text("a"))
+        b Some("22222222222222222222222222222222") Some("vendor=2") Some(Text("b c"))
+        c Some("33333333333333333333333333333333") None None
+        d None None None
+        e None None None
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn labels_and_annotations_count_as_changes_where_they_are_included() {
+    let configuration = "
+watch:
+  - {kind: Widget.example.com, include_labels: [team], include_annotations: [example.com/tier]}
+  - {kind: ConfigMap, include_labels: [team]}
+";
+    let widget = merged(&object("Widget", "w"), &current(1));
+    let mut map = object("ConfigMap", "m");
+    map["apiVersion"] = json!("v1");
+    let labels = |team: &str| json!({"metadata": {"labels": {"team": team, "other": team}}});
+    History::default()
+        .added(&object("Widget", "w"))
+        .modified(&widget, &json!({}))
+        .modified(&widget, &labels("a"))
+        .modified(&merged(&widget, &labels("a")), &json!({"metadata": {"labels": {"other": "x"}}}))
+        .modified(
+            &merged(&widget, &labels("a")),
+            &json!({"metadata": {"annotations": {"example.com/tier": "1"}}}),
+        )
+        .added(&map)
+        .modified(&map, &labels("b"))
+        .modified(&map, &json!({}))
+        .becomes_with(configuration, expect![[r#"
+            create Widget shop/w g1 -> converged
+            update Widget shop/w g1 -> converged  (metadata)  {metadata.labels[team]}
+            update Widget shop/w g1 -> converged  (metadata)  {metadata.annotations[example.com/tier]}
+            create ConfigMap shop/m -> converged
+            update ConfigMap shop/m -> converged  (metadata)  {metadata.labels[team]}
+            update ConfigMap shop/m -> converged  (metadata)  {metadata.labels[team]}
+        "#]]);
+}
+
+#[test]
+fn a_generation_that_went_back_is_a_change_of_another_epoch() {
+    let widget = |generation: i64, size: i64| {
+        merged(
+            &object("Widget", "w"),
+            &json!({"metadata": {"generation": generation}, "spec": {"size": size}}),
+        )
+    };
+    let history = History::default()
+        .added(&widget(1, 1))
+        .say("MODIFIED", &widget(2, 2))
+        .say("MODIFIED", &widget(3, 3))
+        .say("MODIFIED", &widget(1, 1))
+        .say("MODIFIED", &widget(2, 2));
+    let spans = history.spans(&Rules::default(), "");
+    let ids: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
+    assert_eq!(ids.len(), spans.len(), "the second g2 is not the first");
+    history.becomes(expect![[r#"
+        create Widget shop/w g1 -> superseded
+        update Widget shop/w g2 -> superseded  supersedes g1  {spec.size}
+        update Widget shop/w g3 -> superseded  supersedes g2  {spec.size}
+        update Widget shop/w g1 -> superseded  supersedes g3  (rewound)  {spec.size}
+        update Widget shop/w g2 -> unknown  supersedes g1  {spec.size}
+    "#]]);
+}
+
+#[test]
+fn other_content_of_the_same_generation_is_a_new_baseline() {
+    let widget = object("Widget", "w");
+    History::default()
+        .added(&widget)
+        .modified(&widget, &json!({"spec": {"defaulted": true}}))
+        .modified(
+            &widget,
+            &json!({"metadata": {"generation": 2}, "spec": {"defaulted": true, "size": 2}}),
+        )
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> superseded
+            update Widget shop/w g2 -> unknown  supersedes g1  {spec.size}
+        "#]]);
+}
+
+#[test]
+fn a_context_is_fresh_for_five_seconds_and_once() {
+    let step = |object: &Value, generation: i64| {
+        merged(
+            object,
+            &json!({"metadata": {"generation": generation}, "spec": {"size": generation}}),
+        )
+    };
+    let widget = object("Widget", "w");
+    // Custom resources do not count annotations: they come without a change of their own.
+    History::default()
+        .added(&widget)
+        .later(60)
+        .say("MODIFIED", &annotated(&widget, '1'))
+        .later(4)
+        .say("MODIFIED", &step(&annotated(&widget, '1'), 2))
+        .later(60)
+        .say("MODIFIED", &annotated(&step(&widget, 2), '2'))
+        .later(7)
+        .say("MODIFIED", &step(&annotated(&widget, '2'), 3))
+        .say("MODIFIED", &step(&annotated(&widget, '1'), 4))
+        .say("DELETED", &step(&annotated(&widget, '1'), 4))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> unknown
+            update Widget shop/w g2 -> unknown  [context 11111111…]  {spec.size}
+            update Widget shop/w g3 -> superseded  [context 22222222… stale]  {spec.size}
+            update Widget shop/w g4 -> superseded  [context 11111111… revived]  supersedes g3  {spec.size}
+            delete Widget shop/w g4 -> deleted  supersedes g4
+        "#]]);
+    // Of a delete, unused is enough.
+    History::default()
+        .added(&widget)
+        .say("MODIFIED", &annotated(&widget, '3'))
+        .later(600)
+        .say("DELETED", &annotated(&widget, '3'))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> unknown
+            delete Widget shop/w g1 -> deleted  [context 33333333…]
+        "#]]);
+}
+
+#[test]
+fn what_was_there_at_the_start_was_used_before() {
+    let widget = annotated(&object("Widget", "w"), '1');
+    History::default()
+        .listed("Widget", &[&widget])
+        .modified(&widget, &json!({"metadata": {"generation": 2}, "spec": {"size": 2}}))
+        .becomes(expect![[r#"
+            update Widget shop/w g2 -> unknown  [context 11111111… stale]  {spec.size}
+        "#]]);
+}

@@ -1,0 +1,153 @@
+//! Histories written by hand: what watches said, step by step, and what it becomes.
+
+use std::{fmt::Write as _, fs, sync::Arc};
+
+use expect_test::Expect;
+use serde_json::{Value, json};
+use spanlink::{
+    config::settings::Settings,
+    export::tree::{Style, render},
+    replay::replay,
+    trace::{rules::Rules, span::Span},
+};
+
+/// What watches said, a step each, a tenth of a second apart.
+#[derive(Default)]
+pub(crate) struct History {
+    lines: Vec<Value>,
+    version: u64,
+}
+
+impl History {
+    pub(crate) fn say(mut self, kind: &str, object: &Value) -> Self {
+        self.version += 1;
+        let mut object = object.clone();
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let watch = format!("{}s", object["kind"].as_str().unwrap_or_default().to_lowercase());
+        let at = self.now();
+        self.lines.push(json!({"at": at, "watch": watch, "type": kind, "object": object}));
+        self
+    }
+
+    /// A resourceVersion is made every tenth of a second.
+    fn now(&self) -> String {
+        let (tenths, seconds) = (self.version % 10, self.version / 10);
+        format!("2026-11-24T10:{:02}:{:02}.{tenths}Z", seconds / 60, seconds % 60)
+    }
+
+    pub(crate) fn added(self, object: &Value) -> Self {
+        self.say("ADDED", object)
+    }
+
+    pub(crate) fn modified(self, object: &Value, changes: &Value) -> Self {
+        self.say("MODIFIED", &merged(object, changes))
+    }
+
+    pub(crate) fn deleted(self, object: &Value) -> Self {
+        self.say("DELETED", object)
+    }
+
+    /// Everything a watch's list holds, at this step.
+    pub(crate) fn listed(mut self, kind: &str, objects: &[&Value]) -> Self {
+        let watch = format!("{}s", kind.to_lowercase());
+        for object in objects {
+            self = self.say("LISTED", object);
+        }
+        let (at, version) = (self.now(), self.version.to_string());
+        let end = json!({"at": at, "watch": watch, "type": "LIST_END", "resourceVersion": version});
+        self.lines.push(end);
+        self
+    }
+
+    pub(crate) fn later(mut self, seconds: u64) -> Self {
+        self.version += seconds * 10;
+        self
+    }
+
+    pub(crate) fn spans(&self, rules: &Rules, configuration: &str) -> Vec<Span> {
+        let mut text = String::new();
+        for line in &self.lines {
+            writeln!(text, "{line}").unwrap();
+        }
+        let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+        fs::write(file.path(), text).unwrap();
+        let yaml = tempfile::NamedTempFile::new().unwrap();
+        fs::write(yaml.path(), configuration).unwrap();
+        let settings = Arc::new(Settings::load(Some(yaml.path()), []).unwrap().watch);
+        let mut spans = Vec::new();
+        replay(file.path(), rules.clone(), &settings, |_| true, |out| spans.extend(out.spans))
+            .unwrap();
+        spans
+    }
+
+    pub(crate) fn becomes(self, expected: Expect) {
+        self.becomes_with("", expected);
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
+    pub(crate) fn becomes_with(self, configuration: &str, expected: Expect) {
+        let spans = self.spans(&Rules::default(), configuration);
+        expected.assert_eq(&render(&spans, Style::STABLE));
+    }
+}
+
+pub(crate) fn merged(object: &Value, changes: &Value) -> Value {
+    let mut object = object.clone();
+    merge(&mut object, changes);
+    object
+}
+
+pub(crate) fn merge(object: &mut Value, changes: &Value) {
+    match (object, changes) {
+        (Value::Object(to), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(to.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (to, from) => *to = from.clone(),
+    }
+}
+
+/// A custom resource that nobody has dealt with.
+pub(crate) fn object(kind: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "example.com/v1", "kind": kind,
+        "metadata": {
+            "name": name, "namespace": "shop", "uid": format!("{kind}-{name}"), "generation": 1,
+            "creationTimestamp": "2026-11-24T10:00:00Z",
+        },
+        "spec": {},
+    })
+}
+
+pub(crate) fn owned(object: &Value, owners: &[(&Value, bool)]) -> Value {
+    let references: Vec<Value> = owners
+        .iter()
+        .map(|(owner, controller)| {
+            json!({
+                "apiVersion": owner["apiVersion"], "kind": owner["kind"],
+                "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
+                "controller": controller,
+            })
+        })
+        .collect();
+    merged(object, &json!({"metadata": {"ownerReferences": references}}))
+}
+
+/// Of that generation, and Current.
+pub(crate) fn current(generation: i64) -> Value {
+    json!({
+        "metadata": {"generation": generation},
+        "status": {"observedGeneration": generation, "conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+pub(crate) fn traceparent(digit: char) -> String {
+    let trace: String = std::iter::repeat_n(digit, 32).collect();
+    format!("00-{trace}-00f067aa0ba902b7-01")
+}
+
+pub(crate) fn annotated(object: &Value, digit: char) -> Value {
+    let annotations = json!({"tracing.k8s.io/traceparent": traceparent(digit)});
+    merged(object, &json!({"metadata": {"annotations": annotations}}))
+}
