@@ -177,3 +177,34 @@ async fn a_projection_leads_from_the_annotated_trace_to_the_change() -> Result<(
     assert_eq!(told.by_origin[&forward]["operationName"], "create Deployment");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_joined_context_finds_its_metadata_span_and_so_the_trace() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("joins").await?;
+    let _daemon = beside(plane, &only(&namespace)).await?;
+    let jaeger = plane.jaeger()?;
+    plane.apply(&deployment(&namespace, &stamp(), 1, &json!({}))).await?;
+    plane.kubectl(&["-n", &namespace, "rollout", "status", "deployment/web"]).await?;
+    // Two requests, as people make them.
+    let joined = stamp();
+    let annotation = format!("tracing.k8s.io/traceparent={}", joined.traceparent);
+    plane.kubectl(&["-n", &namespace, "set", "image", "deployment/web", "web=web:2"]).await?;
+    plane
+        .kubectl(&["-n", &namespace, "annotate", "--overwrite", "deployment/web", &annotation])
+        .await?;
+    let origin = [("spanlink.origin.trace_id", &*joined.trace_id)];
+    until("the whole trace", SOON, async || {
+        let spans = found(&jaeger, &origin).await?;
+        let ended = spans.values().any(|span| span["operationName"] == "reconcile Deployment");
+        ensure!(ended, "{:#?}", names(&spans));
+        let bears = |span: &&Value| tag(span, "spanlink.origin.trace_id") == joined.trace_id;
+        let bearers: Vec<&Value> = spans.values().filter(bears).collect();
+        ensure!(bearers.len() == 1, "{bearers:#?}");
+        assert_eq!(tag(bearers[0], "spanlink.change.scope"), "metadata");
+        // What the two requests set off is in the same trace.
+        assert!(spans.values().any(|span| span["operationName"] == "create ReplicaSet"));
+        Ok(())
+    })
+    .await
+}
