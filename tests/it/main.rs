@@ -7,8 +7,12 @@ mod control_plane;
 
 mod architecture;
 mod causes;
+mod causes_burst;
 mod causes_deleted;
+mod causes_kinds;
+mod causes_owners;
 mod causes_pods;
+mod causes_scaled;
 mod config_file;
 mod control_plane_itself;
 mod daemon;
@@ -30,3 +34,4 @@ mod watch_failures;
 mod watch_live;
 mod watch_reading;
 mod watch_support;
+mod widgets;

@@ -22,9 +22,9 @@ use crate::{
 };
 
 /// Names a folder in which recordings are kept: the first step of a new scenario.
-const KEEP_IN: &str = "SPANLINK_TEST_RECORDINGS";
+const KEEP_IN: &str = "KEEP_RECORDINGS_IN";
 
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(2);
 
 /// What there is, by `Kind/name`.
 pub(crate) type Objects = BTreeMap<String, Value>;
@@ -67,7 +67,7 @@ impl<'a> Recorder<'a> {
         let namespace = namespace.to_owned();
         let recorder = Self { plane, namespace, kinds, child, folder };
         until("every list", SOON, async || {
-            let lines = recorder.lines()?;
+            let lines = recorder.lines().with_context(|| recorder.log())?;
             let lists = lines.iter().filter(|line| line["type"] == "LIST_END").count();
             ensure!(lists == recorder.kinds.len() + 1, "{lists} lists");
             Ok(())
@@ -80,8 +80,12 @@ impl<'a> Recorder<'a> {
         self.folder.path().join("history.jsonl")
     }
 
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// Whole lines; the last may be half written.
-    fn lines(&self) -> Result<Vec<Value>> {
+    pub(crate) fn lines(&self) -> Result<Vec<Value>> {
         let text = fs::read_to_string(self.path())?;
         Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
     }
@@ -157,11 +161,16 @@ impl<'a> Recorder<'a> {
             let name = format!("{}.jsonl", self.namespace);
             fs::copy(self.path(), Path::new(&folder).join(name)).context("keep the recording")?;
         }
+        Ok(told(&self.spans()?, &self.generated()?))
+    }
+
+    /// What a replay says of all that has been recorded so far.
+    pub(crate) fn spans(&self) -> Result<Vec<Span>> {
         let annotations = ["tracing.k8s.io/traceparent".to_owned()];
-        let mut spans: Vec<Span> = Vec::new();
+        let mut spans = Vec::new();
         let rules = Rules::default();
         replay(&self.path(), rules, &annotations, |_| true, |out| spans.extend(out.spans))?;
-        Ok(told(&spans, &self.generated()?))
+        Ok(spans)
     }
 
     fn generated(&self) -> Result<Generated> {

@@ -29,7 +29,15 @@ impl<'a> Scene<'a> {
         name: &str,
         kinds: &[impl ToString],
     ) -> Result<Self> {
-        let namespace = plane.namespace(name).await?;
+        Self::begin_in(plane, plane.namespace(name).await?, kinds).await
+    }
+
+    /// In a namespace that is there.
+    pub(crate) async fn begin_in(
+        plane: &'a ControlPlane,
+        namespace: String,
+        kinds: &[impl ToString],
+    ) -> Result<Self> {
         let recorder = Recorder::begin(plane, &namespace, kinds).await?;
         Ok(Self { plane, namespace, recorder })
     }

@@ -161,6 +161,11 @@ fn order(span: &Span) -> (u64, Role) {
     (version.and_then(|version| version.parse().ok()).unwrap_or(u64::MAX), span.role)
 }
 
+/// As text, whatever it is.
+pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
+    find(&span.attributes, key)
+}
+
 fn origin(span: &Span) -> Option<String> {
     find(&span.attributes, "spanlink.origin.trace_id")
 }
