@@ -188,6 +188,30 @@ async fn each_of_two_quick_updates_has_what_it_caused_and_the_second_supersedes(
     Ok(())
 }
 
+#[tokio::test]
+async fn a_resumed_rollout_links_what_was_asked_for_while_it_was_paused() -> Result<()> {
+    let scene = rolled_out("paused").await?;
+    scene.kubectl(&["rollout", "pause", "deployment/web"]).await?;
+    scene.observed().await?;
+    scene.patch_image("web:2", Some('2')).await?;
+    scene.observed().await?;
+    scene.kubectl(&["rollout", "resume", "deployment/web"]).await?;
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> paused  [context 1…, stale]  {spec.paused by kubectl-rollout}
+        update Deployment web g3 -> paused  [context 2…]  {spec.template.spec.containers[web].image by kubectl-patch}
+        update Deployment web g4 -> converged  [context 2…, stale]  [context 2…]  {spec}
+          create ReplicaSet web-2 g1 -> converged
+            create Pod web-2-a g1 -> converged
+          update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-a g2 -> deleted
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}
+
 /// An image, a stamp, and what else the template has.
 fn update(image: &str, stamp: char, template_metadata: &Value) -> Value {
     let mut patch = image_patch(image);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use expect_test::expect;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use spanlink::trace::span::{Role, Span};
@@ -15,9 +15,12 @@ use crate::{
     told,
 };
 
-/// Patches a Deployment as often, one request after the other, each with an image and a stamp of its
-/// own.
-async fn patched(name: &str, stamps: &str) -> Result<Scene<'static>> {
+/// How many requests are under way at a time: more would only meet each other's conflicts.
+const AT_ONCE: usize = 4;
+
+/// Patches a Deployment as often, each time with an image and a stamp of its own. Returns the stamps
+/// in the order in which they came, which is the generations'.
+async fn patched(name: &str, stamps: &str) -> Result<(Scene<'static>, Vec<char>)> {
     let scene = Scene::begin(shared().await?, name, &ROLLOUT).await?;
     scene.apply(&deployment()).await?;
     scene.settled().await?;
@@ -25,12 +28,40 @@ async fn patched(name: &str, stamps: &str) -> Result<Scene<'static>> {
     let params = PatchParams { field_manager: Some("a-test".to_owned()), ..PatchParams::default() };
     // A request made before opens the connection.
     deployments.get("web").await?;
-    for stamp in stamps.chars() {
+    let patch = async |stamp: char| {
         let mut patch = image_patch(&format!("web:{stamp}"));
         patch["metadata"] = json!({ "annotations": stamped(stamp) });
-        deployments.patch("web", &params, &Patch::Strategic(&patch)).await?;
+        let answer = deployments.patch("web", &params, &Patch::Strategic(&patch)).await?;
+        anyhow::Ok((answer.metadata.generation, stamp))
+    };
+    let answers = stream::iter(stamps.chars()).map(patch).buffer_unordered(AT_ONCE);
+    let mut written: Vec<_> = answers.try_collect().await?;
+    written.sort_unstable();
+    let generations: Vec<_> = written.iter().map(|(generation, _)| *generation).collect();
+    let expected: Vec<_> = (2..).take(written.len()).map(Some).collect();
+    ensure!(generations == expected, "generations {generations:?}");
+    Ok((scene, written.into_iter().map(|(_, stamp)| stamp).collect()))
+}
+
+/// What heads there have to be: each patch is one, and supersedes the one before.
+fn expected(stamps: &[char]) -> String {
+    let mut text = "create Deployment web g1 -> converged  [context 1…]\n".to_owned();
+    for (before, stamp) in (1..).zip(stamps) {
+        let is_last = before == stamps.len();
+        let outcome = if is_last { "converged" } else { "superseded" };
+        let supersedes = match before {
+            1 => String::new(),
+            before => format!("  [supersedes: update Deployment web g{before}]"),
+        };
+        let generation = before + 1;
+        text += &[
+            &format!("update Deployment web g{generation} -> {outcome}  [context {stamp}…]"),
+            &*supersedes,
+            "  {spec.template.spec.containers[web].image by a-test}\n",
+        ]
+        .concat();
     }
-    Ok(scene)
+    text
 }
 
 /// The lines of heads, and nothing below them.
@@ -108,39 +139,17 @@ fn wants_more(change: &Span, history: &[Value]) -> bool {
 }
 
 #[tokio::test]
-async fn of_six_patches_in_a_row_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()> {
-    let scene = patched("six-patches", "234567").await?;
-    let told = scene.told().await?;
-    expect![[r#"
-        create Deployment web g1 -> converged  [context 1…]
-        update Deployment web g2 -> superseded  [context 2…]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g3 -> superseded  [context 3…]  [supersedes: update Deployment web g2]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g4 -> superseded  [context 4…]  [supersedes: update Deployment web g3]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g5 -> superseded  [context 5…]  [supersedes: update Deployment web g4]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g6 -> superseded  [context 6…]  [supersedes: update Deployment web g5]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g7 -> converged  [context 7…]  [supersedes: update Deployment web g6]  {spec.template.spec.containers[web].image by a-test}
-    "#]]
-    .assert_eq(&heads(&told));
+async fn of_six_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()>
+{
+    let (scene, stamps) = patched("six-patches", "234567").await?;
+    assert_eq!(heads(&scene.told().await?), expected(&stamps));
     each_follows_from_its_own(&scene)
 }
 
 #[tokio::test]
-async fn of_ten_patches_in_a_row_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()> {
-    let scene = patched("ten-patches", "23456789ab").await?;
-    let told = scene.told().await?;
-    expect![[r#"
-        create Deployment web g1 -> converged  [context 1…]
-        update Deployment web g2 -> superseded  [context 2…]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g3 -> superseded  [context 3…]  [supersedes: update Deployment web g2]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g4 -> superseded  [context 4…]  [supersedes: update Deployment web g3]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g5 -> superseded  [context 5…]  [supersedes: update Deployment web g4]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g6 -> superseded  [context 6…]  [supersedes: update Deployment web g5]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g7 -> superseded  [context 7…]  [supersedes: update Deployment web g6]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g8 -> superseded  [context 8…]  [supersedes: update Deployment web g7]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g9 -> superseded  [context 9…]  [supersedes: update Deployment web g8]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g10 -> superseded  [context a…]  [supersedes: update Deployment web g9]  {spec.template.spec.containers[web].image by a-test}
-        update Deployment web g11 -> converged  [context b…]  [supersedes: update Deployment web g10]  {spec.template.spec.containers[web].image by a-test}
-    "#]]
-    .assert_eq(&heads(&told));
+async fn of_ten_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()>
+{
+    let (scene, stamps) = patched("ten-patches", "23456789ab").await?;
+    assert_eq!(heads(&scene.told().await?), expected(&stamps));
     each_follows_from_its_own(&scene)
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     control_plane::shared,
-    scene::{ROLLOUT, Scene, deployment, stamped},
+    scene::{ROLLOUT, Scene, deployment, stamped, traceparent},
 };
 
 /// A Deployment that is rolled out.
@@ -27,6 +27,26 @@ async fn a_deployment_deleted_in_background_is_one_trace_with_all_it_owned() -> 
             create Pod web-1-a g1 -> converged
         delete Deployment web g1 -> deleted
           delete ReplicaSet web-1 g1 -> deleted
+            delete Pod web-1-a g2 -> deleted
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stamp_right_before_the_deletion_is_the_deletions_own() -> Result<()> {
+    let scene = rolled_out("stamped-deletion").await?;
+    scene.at_rest().await?;
+    let annotation = format!("tracing.k8s.io/traceparent={}", traceparent('2'));
+    scene.kubectl(&["annotate", "--overwrite", "deployment/web", &annotation]).await?;
+    scene.kubectl(&["delete", "deployment", "web", "--cascade=foreground"]).await?;
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> converged  [context 2…]  (metadata)
+        delete Deployment web g3 -> deleted  [context 2…]
+          delete ReplicaSet web-1 g2 -> deleted
             delete Pod web-1-a g2 -> deleted
     "#]]
     .assert_eq(&scene.told().await?);

@@ -134,3 +134,25 @@ async fn each_run_of_a_cronjob_is_a_head_and_so_is_its_end_beyond_the_history_li
     .assert_eq(&scene.told().await?);
     Ok(())
 }
+
+#[tokio::test]
+async fn the_second_try_of_a_job_is_the_jobs_own_doing() -> Result<()> {
+    let scene = Scene::begin(shared().await?, "failing", &["Job.batch", "Pod"]).await?;
+    let mut pod = template();
+    pod["metadata"]["labels"]["spanlink.test/behaviour"] = json!("failing-job");
+    pod["spec"]["restartPolicy"] = json!("Never");
+    let object = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": { "name": "web", "annotations": stamped('1') },
+        "spec": { "backoffLimit": 1, "template": pod },
+    });
+    scene.apply(&object).await?;
+    expect![[r#"
+        create Job web g1 -> failed  BackoffLimitExceeded  [context 1…]
+          create Pod web-1 g1 -> failed  Error
+          create Pod web-2 g1 -> failed  Error
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}

@@ -80,6 +80,18 @@ impl<'a> Scene<'a> {
         self.recorder.settled().await
     }
 
+    /// Waits until the Deployment's controller has seen what is wanted, whatever it does about it.
+    pub(crate) async fn observed(&self) -> Result<()> {
+        let path = "jsonpath={.metadata.generation}";
+        let wanted: i64 = self.kubectl(&["get", "deployment", "web", "-o", path]).await?.parse()?;
+        self.when("the Deployment to be observed", |objects| {
+            let observed = &objects["Deployment/web"]["status"]["observedGeneration"];
+            ensure!(*observed == wanted, "{observed} of {wanted}");
+            Ok(())
+        })
+        .await
+    }
+
     pub(crate) async fn at_rest(&self) -> Result<()> {
         self.recorder.at_rest().await
     }

@@ -32,7 +32,9 @@ pub(crate) fn settled(objects: &Objects) -> Result<()> {
             }
             Some("ReplicaSet") => {
                 let pods = objects.values().filter(|pod| {
-                    pod["kind"] == "Pod" && controller(pod)["uid"] == metadata["uid"]
+                    let is_over =
+                        matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+                    pod["kind"] == "Pod" && controller(pod)["uid"] == metadata["uid"] && !is_over
                 });
                 has_observed(object)
                     && pods.count() == usize::try_from(int(&spec["replicas"]))?
