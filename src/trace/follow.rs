@@ -11,7 +11,7 @@ use super::{
     observation::Observation,
     status::{self, Evidence, Status},
     time::Timestamp,
-    tracer::{STRAGGLERS, Tracer, must_keep, prune},
+    tracer::{Tracer, kept_until, prune},
 };
 
 /// A deleted object stays a cause this long.
@@ -145,12 +145,7 @@ impl Tracer {
             .changes
             .iter()
             .filter_map(|change| change.convergence.deadline(&limits, change.decided.is_some()));
-        let prunes = known
-            .changes
-            .iter()
-            .enumerate()
-            .filter(|(at, change)| !must_keep(known, *at, change))
-            .map(|(_, change)| change.received.plus(STRAGGLERS));
+        let prunes = (0..known.changes.len()).filter_map(|at| kept_until(known, at));
         let next = changes.chain(prunes).chain(gone).min();
         if known.timer != next {
             if let Some(timer) = known.timer {

@@ -218,30 +218,33 @@ impl Tracer {
 
 /// Forgets changes that can be nobody's cause any more and have nothing left to tell.
 pub(super) fn prune(known: &mut Tracked, now: Timestamp) {
-    let newest = newest_of_spec(known);
-    let keeps_newest = !known.object.kind.is("", "Pod");
-    let mut at = 0;
-    known.changes.retain(|change| {
-        let is_newest = keeps_newest && newest == Some(at);
-        at += 1;
-        is_newest || must_stay(change) || change.received.plus(STRAGGLERS) > now
-    });
+    let over: Vec<bool> = (0..known.changes.len())
+        .map(|at| kept_until(known, at).is_some_and(|t| t <= now))
+        .collect();
+    let mut over = over.into_iter();
+    known.changes.retain(|_| !over.next().unwrap_or(false));
     while known.changes.len() >= MAX_CHANGES {
         let Some(at) = known.changes.iter().position(|c| c.details.is_none()) else { break };
         known.changes.remove(at);
     }
 }
 
-fn newest_of_spec(known: &Tracked) -> Option<usize> {
-    known.changes.iter().rposition(|c| c.scope == Scope::Spec && c.key.verb != Verb::Delete)
-}
-
-pub(super) fn must_keep(known: &Tracked, at: usize, change: &Change) -> bool {
-    let is_newest = !known.object.kind.is("", "Pod") && newest_of_spec(known) == Some(at);
-    is_newest || must_stay(change)
-}
-
-/// In flight, undecided, or not over.
-fn must_stay(change: &Change) -> bool {
-    change.until.is_none() || change.decided.is_none() || !change.convergence.is_over()
+/// `None`: for as long as nothing happens to it. The newest change of a spec is what settled owners
+/// are known by; it goes a while after the next has come, for children whose causes are decided late.
+pub(super) fn kept_until(known: &Tracked, at: usize) -> Option<Timestamp> {
+    let change = known.changes.get(at)?;
+    let must_stay =
+        change.until.is_none() || change.decided.is_none() || !change.convergence.is_over();
+    if must_stay {
+        return None;
+    }
+    let counts = |change: &Change| change.scope == Scope::Spec && change.key.verb != Verb::Delete;
+    let next = known.changes.iter().skip(at + 1).find(|newer| counts(newer));
+    let is_known_by = counts(change) && !known.object.kind.is("", "Pod");
+    let since = match next {
+        None if is_known_by => return None,
+        Some(next) if is_known_by => next.received,
+        Some(_) | None => change.received,
+    };
+    Some(since.plus(STRAGGLERS))
 }

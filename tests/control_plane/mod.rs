@@ -36,5 +36,5 @@ pub(crate) use binaries::{Binaries, cache_folder};
 pub(crate) use jaeger::{Jaeger, PersonSpan};
 pub(crate) use plane::{ControlPlane, Options};
 pub(crate) use servers::Component;
-pub(crate) use shared::{shared, to_stderr};
+pub(crate) use shared::{own, shared, to_stderr};
 pub(crate) use wait::until;

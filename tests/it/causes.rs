@@ -1,142 +1,221 @@
-//! Which context and which change an object follows from, on the real control plane.
+//! Which context and which change an object of a rollout follows from, on the real control plane.
+//!
+//! Everything that was told is compared with what each test did: every change, the change it stands
+//! under, every link and where that leads.
 
-use std::time::Duration;
-
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use expect_test::expect;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    control_plane::{ControlPlane, Options, shared, to_stderr, until},
-    recorder::Recorder,
+    control_plane::shared,
+    scene::{ROLLOUT, Scene, deployment, image_patch, stamped, traceparent},
 };
 
-const ROLLOUT: [&str; 3] = ["Deployment.apps", "ReplicaSet.apps", "Pod"];
-
-fn traceparent(digit: char) -> String {
-    let trace: String = std::iter::repeat_n(digit, 32).collect();
-    format!("00-{trace}-00f067aa0ba902b7-01")
-}
-
-async fn create(plane: &ControlPlane, namespace: &str) -> Result<()> {
-    let object = json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {
-            "name": "web",
-            "namespace": namespace,
-            "annotations": { "tracing.k8s.io/traceparent": traceparent('1') },
-        },
-        "spec": {
-            "replicas": 1,
-            "selector": { "matchLabels": { "app": "web" } },
-            "template": {
-                "metadata": { "labels": { "app": "web" } },
-                "spec": {
-                    "terminationGracePeriodSeconds": 1,
-                    "containers": [{ "name": "web", "image": "web:1" }],
-                },
-            },
-        },
-    });
-    plane.apply(&object.to_string()).await?;
-    settled(plane, namespace).await
-}
-
-/// Rolled out, and Pods that are to go are gone.
-async fn settled(plane: &ControlPlane, namespace: &str) -> Result<()> {
-    plane.kubectl(&["-n", namespace, "rollout", "status", "deployment/web"]).await?;
-    until("old Pods to be gone", Duration::from_secs(30), async || {
-        let pods = plane.kubectl(&["-n", namespace, "get", "pods", "-o", "name"]).await?;
-        ensure!(pods.lines().count() == 1, "{pods}");
-        Ok(())
-    })
-    .await
-}
-
-/// The lines of heads, and nothing below them.
-fn heads(told: &str) -> String {
-    let heads = told.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic()));
-    heads.flat_map(|line| [line, "\n"]).collect()
+/// A Deployment that is rolled out, and whatever it becomes.
+async fn rolled_out(name: &str) -> Result<Scene<'static>> {
+    let scene = Scene::begin(shared().await?, name, &ROLLOUT).await?;
+    scene.apply(&deployment()).await?;
+    scene.settled().await?;
+    Ok(scene)
 }
 
 #[tokio::test]
-async fn contexts_are_fresh_stale_revived_or_joined_by_what_was_stamped() -> Result<()> {
-    let plane = shared().await?;
-    let namespace = plane.namespace("contexts").await?;
-    let recorder = Recorder::begin(plane, &namespace, &ROLLOUT).await?;
-    let kubectl = async |arguments: &[&str]| -> Result<()> {
-        let arguments = [&["-n", &namespace], arguments].concat();
-        plane.kubectl(&arguments).await?;
-        settled(plane, &namespace).await
-    };
-    create(plane, &namespace).await?;
-    // No new stamp.
-    kubectl(&["set", "image", "deployment/web", "web=web:2"]).await?;
-    let stamped = json!({
-        "metadata": { "annotations": { "tracing.k8s.io/traceparent": traceparent('2') } },
-        "spec": { "template": { "spec": { "containers": [{ "name": "web", "image": "web:3" }] } } },
-    });
-    kubectl(&["patch", "deployment", "web", "-p", &stamped.to_string()]).await?;
-    kubectl(&["rollout", "undo", "deployment/web"]).await?;
-    // Two requests, one after the other.
-    let annotation = format!("tracing.k8s.io/traceparent={}", traceparent('3'));
-    plane.kubectl(&["-n", &namespace, "set", "image", "deployment/web", "web=web:4"]).await?;
-    kubectl(&["annotate", "--overwrite", "deployment/web", &annotation]).await?;
-    let told = recorder.told().await?;
+async fn a_rollout_is_one_trace_under_the_change_that_was_stamped() -> Result<()> {
+    let scene = rolled_out("rolling-update").await?;
+    scene.patch_image("web:2", Some('2')).await?;
     expect![[r#"
-        create Deployment web g1 -> converged  [context 11111111…]
-        update Deployment web g2 -> converged  [context 11111111… stale]  {spec.template.spec.containers[web].image by kubectl-set}
-        update Deployment web g3 -> converged  [context 22222222…]  {spec.template.spec.containers[web].image by kubectl-patch}
-        update Deployment web g4 -> converged  [context 11111111… revived]  {spec.template.spec.containers[web].image by kubectl}
-        update Deployment web g5 -> converged  [context 11111111… stale]  [context 33333333… joined]  {spec.template.spec.containers[web].image by kubectl-set}
-    "#]].assert_eq(&heads(&told));
-    Ok(())
-}
-
-#[tokio::test]
-async fn of_two_quick_updates_the_first_is_superseded() -> Result<()> {
-    let plane = shared().await?;
-    let namespace = plane.namespace("quick").await?;
-    let recorder = Recorder::begin(plane, &namespace, &ROLLOUT).await?;
-    create(plane, &namespace).await?;
-    for image in ["web=web:2", "web=web:3"] {
-        plane.kubectl(&["-n", &namespace, "set", "image", "deployment/web", image]).await?;
-    }
-    settled(plane, &namespace).await?;
-    let told = recorder.told().await?;
-    expect![[r#"
-        create Deployment web g1 -> converged  [context 11111111…]
-        update Deployment web g2 -> superseded  [context 11111111… stale]  {spec.template.spec.containers[web].image by kubectl-set}
-        update Deployment web g3 -> converged  [context 11111111… stale]  supersedes g2  {spec.template.spec.containers[web].image by kubectl-set}
-    "#]].assert_eq(&heads(&told));
-    Ok(())
-}
-
-/// On a control plane of its own: nodes are everybody's.
-#[tokio::test]
-async fn a_pod_replaced_because_its_node_went_is_a_head_with_a_settled_owner() -> Result<()> {
-    let plane =
-        ControlPlane::start(&Options { nodes: 2, ..Options::default() }, &to_stderr).await?;
-    let namespace = plane.namespace("nodes").await?;
-    let recorder = Recorder::begin(&plane, &namespace, &ROLLOUT).await?;
-    create(&plane, &namespace).await?;
-    let path = "jsonpath={.items[*].spec.nodeName}";
-    let on = async || plane.kubectl(&["-n", &namespace, "get", "pods", "-o", path]).await;
-    let lost = on().await?;
-    plane.kubectl(&["taint", "node", &lost, "example.com/gone=yes:NoExecute"]).await?;
-    until("the Pod elsewhere", Duration::from_secs(30), async || {
-        let now = on().await?;
-        ensure!(!now.is_empty() && !now.contains(&lost), "on {now:?}");
-        Ok(())
-    })
-    .await?;
-    settled(&plane, &namespace).await?;
-    expect![[r#"
-        create Deployment web g1 -> converged  [context 11111111…]
-        delete Pod web-2 g2 -> deleted  DeletionByTaintManager  (owner settled)
-        create Pod web-3 g1 -> converged  (owner settled)  replaces web-2 
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> converged  [context 2…]  {spec.template.spec.containers[web].image by kubectl-patch}
+          create ReplicaSet web-2 g1 -> converged
+            create Pod web-2-a g1 -> converged
+          update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&heads(&recorder.told().await?));
+    .assert_eq(&scene.told().await?);
     Ok(())
+}
+
+#[tokio::test]
+async fn an_update_without_a_stamp_of_its_own_has_a_stale_context_and_no_origin() -> Result<()> {
+    let scene = rolled_out("stale").await?;
+    scene.kubectl(&["set", "image", "deployment/web", "web=web:2"]).await?;
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> converged  [context 1…, stale]  {spec.template.spec.containers[web].image by kubectl-set}
+          create ReplicaSet web-2 g1 -> converged
+            create Pod web-2-a g1 -> converged
+          update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-a g2 -> deleted
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_undone_rollout_revives_its_context_and_a_restart_finds_it_stale() -> Result<()> {
+    let scene = rolled_out("undo").await?;
+    scene.patch_image("web:2", Some('2')).await?;
+    scene.settled().await?;
+    scene.kubectl(&["rollout", "undo", "deployment/web"]).await?;
+    scene.settled().await?;
+    scene.kubectl(&["rollout", "restart", "deployment/web"]).await?;
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> converged  [context 2…]  {spec.template.spec.containers[web].image by kubectl-patch}
+          create ReplicaSet web-2 g1 -> converged
+            create Pod web-2-a g1 -> converged
+          update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-a g2 -> deleted
+        update Deployment web g3 -> converged  [context 1…, revived]  {spec.template.spec.containers[web].image by kubectl}
+          update ReplicaSet web-1 g3 -> converged  {spec.replicas by kube-controller-manager}
+            create Pod web-1-b g1 -> converged
+          update ReplicaSet web-2 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-2-a g2 -> deleted
+        update Deployment web g4 -> converged  [context 1…, stale]  {spec.template.metadata.annotations[kubectl.kubernetes.io/restartedAt] by kubectl-rollout}
+          create ReplicaSet web-3 g1 -> converged
+            create Pod web-3-a g1 -> converged
+          update ReplicaSet web-1 g4 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-b g2 -> deleted
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restart_that_was_stamped_before_has_a_fresh_context() -> Result<()> {
+    let scene = rolled_out("restart").await?;
+    scene.at_rest().await?;
+    let annotation = format!("tracing.k8s.io/traceparent={}", traceparent('2'));
+    scene.kubectl(&["annotate", "--overwrite", "deployment/web", &annotation]).await?;
+    scene.kubectl(&["rollout", "restart", "deployment/web"]).await?;
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> converged  [context 2…]  (metadata)
+        update Deployment web g3 -> converged  [context 2…]  {spec.template.metadata.annotations[kubectl.kubernetes.io/restartedAt] by kubectl-rollout}
+          create ReplicaSet web-2 g1 -> converged
+            create Pod web-2-a g1 -> converged
+          update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-a g2 -> deleted
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stamp_right_after_the_image_joins_the_rollout() -> Result<()> {
+    let scene = Scene::begin(shared().await?, "joined", &ROLLOUT).await?;
+    let mut object = deployment();
+    // Else the rollout may be over before the second request.
+    object["spec"]["minReadySeconds"] = json!(3);
+    scene.apply(&object).await?;
+    scene.settled().await?;
+    let annotation = format!("tracing.k8s.io/traceparent={}", traceparent('2'));
+    scene.kubectl(&["set", "image", "deployment/web", "web=web:2"]).await?;
+    scene.when_there_are("ReplicaSet", 2).await?;
+    scene.kubectl(&["annotate", "--overwrite", "deployment/web", &annotation]).await?;
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> converged  [context 1…, stale]  [context 2…, joined]  {spec.template.spec.containers[web].image by kubectl-set}
+          create ReplicaSet web-2 g1 -> converged
+            create Pod web-2-a g1 -> converged
+          update Deployment web g3 -> converged  [context 2…, joined]  [origin 2…]  (metadata)
+          update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-a g2 -> deleted
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stamp_right_before_the_image_is_the_rollouts_own() -> Result<()> {
+    let scene = rolled_out("before").await?;
+    scene.at_rest().await?;
+    let annotation = format!("tracing.k8s.io/traceparent={}", traceparent('2'));
+    scene.kubectl(&["annotate", "--overwrite", "deployment/web", &annotation]).await?;
+    scene.kubectl(&["set", "image", "deployment/web", "web=web:2"]).await?;
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> converged  [context 2…]  (metadata)
+        update Deployment web g3 -> converged  [context 2…]  {spec.template.spec.containers[web].image by kubectl-set}
+          create ReplicaSet web-2 g1 -> converged
+            create Pod web-2-a g1 -> converged
+          update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-a g2 -> deleted
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_of_two_quick_updates_has_what_it_caused_and_the_second_supersedes() -> Result<()> {
+    let scene = rolled_out("superseded").await?;
+    // The first would never end.
+    let behaviour = json!({ "labels": { "spanlink.test/behaviour": "never-ready" } });
+    scene.patch(&update("web:2", '2', &behaviour)).await?;
+    scene.when_a_pod_of("web:2", "runs", |pod| pod["status"]["phase"] == "Running").await?;
+    let behaviour = json!({ "labels": { "spanlink.test/behaviour": null } });
+    scene.patch(&update("web:3", '3', &behaviour)).await?;
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> superseded  [context 2…]  {spec.template.metadata.labels[spanlink.test/behaviour], spec.template.spec.containers[web].image by a-test}
+          create ReplicaSet web-2 g1 -> superseded
+            create Pod web-2-a g1 -> superseded
+        update Deployment web g3 -> converged  [context 3…]  [supersedes: update Deployment web g2]  {spec.template.metadata.labels, spec.template.spec.containers[web].image by a-test}
+          create ReplicaSet web-3 g1 -> converged
+          update ReplicaSet web-2 g2 -> converged  [supersedes: create ReplicaSet web-2 g1]  {spec.replicas by kube-controller-manager}
+            delete Pod web-2-a g2 -> deleted  [supersedes: create Pod web-2-a g1]
+          update ReplicaSet web-3 g2 -> converged  {spec.replicas by kube-controller-manager}
+            create Pod web-3-a g1 -> converged
+          update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-a g2 -> deleted
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_resumed_rollout_links_what_was_asked_for_while_it_was_paused() -> Result<()> {
+    let scene = rolled_out("paused").await?;
+    scene.kubectl(&["rollout", "pause", "deployment/web"]).await?;
+    scene.observed().await?;
+    scene.patch_image("web:2", Some('2')).await?;
+    scene.observed().await?;
+    scene.kubectl(&["rollout", "resume", "deployment/web"]).await?;
+    expect![[r#"
+        create Deployment web g1 -> converged  [context 1…]
+          create ReplicaSet web-1 g1 -> converged
+            create Pod web-1-a g1 -> converged
+        update Deployment web g2 -> paused  [context 1…, stale]  {spec.paused by kubectl-rollout}
+        update Deployment web g3 -> paused  [context 2…]  {spec.template.spec.containers[web].image by kubectl-patch}
+        update Deployment web g4 -> converged  [context 2…, stale]  [context 2…]  {spec}
+          create ReplicaSet web-2 g1 -> converged
+            create Pod web-2-a g1 -> converged
+          update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
+            delete Pod web-1-a g2 -> deleted
+    "#]]
+    .assert_eq(&scene.told().await?);
+    Ok(())
+}
+
+/// An image, a stamp, and what else the template has.
+fn update(image: &str, stamp: char, template_metadata: &Value) -> Value {
+    let mut patch = image_patch(image);
+    patch["metadata"] = json!({ "annotations": stamped(stamp) });
+    patch["spec"]["template"]["metadata"] = template_metadata.clone();
+    patch
 }

@@ -9,6 +9,7 @@ use crate::{
     control_plane::{Account, ControlPlane, Jaeger, shared, until},
     daemon::Daemon,
     scripted_receiver::Receiver,
+    widgets,
 };
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
@@ -196,14 +197,7 @@ async fn a_custom_resource_installed_later_is_followed_through_its_controller() 
     let namespace = plane.namespace("widgets").await?;
     let configuration = format!("{}  - kind: \"*.{namespace}.example.com\"\n", only(&namespace));
     let daemon = beside(plane, &configuration).await?;
-    plane.apply(&widget_definition(&namespace)).await?;
-    plane
-        .kubectl(&[
-            "wait",
-            "--for=condition=Established",
-            &format!("crd/widgets.{namespace}.example.com"),
-        ])
-        .await?;
+    widgets::define(plane, &namespace).await?;
     let stamp = stamp();
     let widget = json!({
         "apiVersion": format!("{namespace}.example.com/v1"),
@@ -273,30 +267,6 @@ async fn reconcile(plane: &ControlPlane, namespace: &str, resource: &str) -> Res
         ])
         .await?;
     Ok(())
-}
-
-fn widget_definition(namespace: &str) -> String {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("widgets.{namespace}.example.com") },
-        "spec": {
-            "group": format!("{namespace}.example.com"),
-            "scope": "Namespaced",
-            "names": { "kind": "Widget", "plural": "widgets" },
-            "versions": [{
-                "name": "v1",
-                "served": true,
-                "storage": true,
-                "subresources": { "status": {} },
-                "schema": { "openAPIV3Schema": {
-                    "type": "object",
-                    "x-kubernetes-preserve-unknown-fields": true,
-                } },
-            }],
-        },
-    })
-    .to_string()
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! `spanlink record` as a process beside a control plane, and what a replay of it says.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -13,18 +13,29 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use spanlink::{
     config::settings::Settings,
-    export::tree::{Style, render},
     replay::replay,
     trace::{rules::Rules, span::Span},
 };
 
-use crate::control_plane::{Account, ControlPlane, until};
+use crate::{
+    control_plane::{Account, ControlPlane, until},
+    settled,
+    told::{Generated, told},
+};
 
-/// Of one namespace. Ends with the test, also when that fails.
+/// Names a folder in which recordings are kept: the first step of a new scenario.
+const KEEP_IN: &str = "KEEP_RECORDINGS_IN";
+
+const SOON: Duration = Duration::from_mins(2);
+
+/// What there is, by `Kind/name`.
+pub(crate) type Objects = BTreeMap<String, Value>;
+
+/// Of one namespace, and of the Namespace itself. Ends with the test, also when that fails.
 pub(crate) struct Recorder<'a> {
     plane: &'a ControlPlane,
     namespace: String,
-    kinds: Vec<&'static str>,
+    kinds: Vec<String>,
     child: Child,
     folder: tempfile::TempDir,
 }
@@ -34,12 +45,16 @@ impl<'a> Recorder<'a> {
     pub(crate) async fn begin(
         plane: &'a ControlPlane,
         namespace: &str,
-        kinds: &[&'static str],
+        kinds: &[impl ToString],
     ) -> Result<Self> {
+        let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
         let folder = tempfile::tempdir()?;
         let entry = |kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n");
         let entries = kinds.iter().map(entry).collect::<Vec<_>>().concat();
-        fs::write(folder.path().join("spanlink.yaml"), format!("watch:\n{entries}"))?;
+        // Namespaces of other tests are theirs.
+        let only = selects(namespace);
+        let itself = format!("  - {{kind: Namespace, label_selector: \"{only}\"}}\n");
+        fs::write(folder.path().join("spanlink.yaml"), format!("watch:\n{entries}{itself}"))?;
         let child = Command::new(env!("CARGO_BIN_EXE_spanlink"))
             .args(["record", "--config"])
             .arg(folder.path().join("spanlink.yaml"))
@@ -52,11 +67,11 @@ impl<'a> Recorder<'a> {
             .spawn()
             .context("start spanlink")?;
         let namespace = namespace.to_owned();
-        let recorder = Self { plane, namespace, kinds: kinds.to_vec(), child, folder };
-        until("every list", Duration::from_secs(30), async || {
-            let lines = recorder.lines()?;
+        let recorder = Self { plane, namespace, kinds, child, folder };
+        until("every list", SOON, async || {
+            let lines = recorder.lines().with_context(|| recorder.log())?;
             let lists = lines.iter().filter(|line| line["type"] == "LIST_END").count();
-            ensure!(lists == kinds.len(), "{lists} lists");
+            ensure!(lists == recorder.kinds.len() + 1, "{lists} lists");
             Ok(())
         })
         .await?;
@@ -67,77 +82,120 @@ impl<'a> Recorder<'a> {
         self.folder.path().join("history.jsonl")
     }
 
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// Whole lines; the last may be half written.
-    fn lines(&self) -> Result<Vec<Value>> {
+    pub(crate) fn lines(&self) -> Result<Vec<Value>> {
         let text = fs::read_to_string(self.path())?;
         Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// resourceVersions by name, as the recording has them.
-    fn recorded(&self) -> Result<BTreeMap<String, String>> {
+    /// What there is, as the recording has it.
+    pub(crate) fn objects(&self) -> Result<Objects> {
         let mut objects = BTreeMap::new();
-        for line in self.lines()? {
-            let object = &line["object"];
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let metadata = &object["metadata"];
-            let key = format!("{}/{}", text(&object["kind"]), text(&metadata["name"]));
+        for mut line in self.lines()? {
+            let object = line["object"].take();
+            let key = format!("{}/{}", text(&object["kind"]), text(&object["metadata"]["name"]));
             match line["type"].as_str() {
                 Some("DELETED") => drop(objects.remove(&key)),
-                Some("ADDED" | "MODIFIED" | "LISTED") => {
-                    objects.insert(key, text(&metadata["resourceVersion"]));
-                }
+                Some("ADDED" | "MODIFIED" | "LISTED") => drop(objects.insert(key, object)),
                 _ => {}
             }
         }
         Ok(objects)
     }
 
+    /// Waits until the recording tells of such a state.
+    pub(crate) async fn when<T>(
+        &self,
+        what: &str,
+        probe: impl Fn(&Objects) -> Result<T>,
+    ) -> Result<T> {
+        until(what, SOON, async || probe(&self.objects()?)).await
+    }
+
     /// Returns when the recording holds everything the API server has to say of the namespace.
-    async fn caught_up(&self) -> Result<()> {
+    async fn caught_up(&self) -> Result<Objects> {
         let path = "jsonpath={range .items[*]}{.kind}/{.metadata.name} \
                     {.metadata.resourceVersion}{\"\\n\"}{end}";
-        let kinds = self.kinds.join(",");
-        until("the recording to be complete", Duration::from_secs(30), async || {
-            let arguments = ["-n", &*self.namespace, "get", &*kinds, "-o", path];
-            let there = self.plane.kubectl(&arguments).await?;
-            let there: BTreeMap<String, String> = there
-                .lines()
-                .filter_map(|line| line.trim().split_once(' '))
-                .map(|(key, version)| (key.to_owned(), version.to_owned()))
-                .collect();
-            let recorded = self.recorded()?;
-            ensure!(recorded == there, "recorded {recorded:?}, there is {there:?}");
+        let (kinds, only) = (self.kinds.join(","), selects(&self.namespace));
+        let objects = ["-n", &*self.namespace, "get", &*kinds, "-o", path];
+        let itself = ["get", "namespace", "-l", &*only, "-o", path];
+        let there = self.plane.kubectl(&objects).await? + &self.plane.kubectl(&itself).await?;
+        let there: BTreeSet<(&str, &str)> =
+            there.lines().filter_map(|line| line.trim().split_once(' ')).collect();
+        let recorded = self.objects()?;
+        let has: BTreeSet<(&str, &str)> =
+            recorded.iter().map(|(key, object)| (&**key, version(object))).collect();
+        ensure!(has == there, "recorded {has:?}, there is {there:?}");
+        Ok(recorded)
+    }
+
+    /// Waits until everything is as it is wanted, and recorded.
+    pub(crate) async fn settled(&self) -> Result<()> {
+        until("everything to be as it is wanted", SOON, async || {
+            // Cheap questions first: this one asks the recording alone.
+            settled::settled(&self.objects()?)?;
+            settled::settled(&self.caught_up().await?)
+        })
+        .await
+    }
+
+    /// Waits until changes that have come true are held for done: nothing has happened for so long.
+    pub(crate) async fn at_rest(&self) -> Result<()> {
+        let held = Rules::default().limits.settle;
+        self.settled().await?;
+        until("nothing to happen", SOON, async || {
+            let written = fs::metadata(self.path())?.modified()?;
+            let since = written.elapsed()?;
+            ensure!(since > held, "something happened {since:?} ago");
             Ok(())
         })
         .await
     }
 
-    pub(crate) async fn spans(&self, rules: Rules) -> Result<Vec<Span>> {
-        self.caught_up().await?;
+    /// What a replay says of all there was, once everything is as it is wanted.
+    pub(crate) async fn told(&self) -> Result<String> {
+        self.settled().await?;
+        if let Some(folder) = env::var_os(KEEP_IN) {
+            let name = format!("{}.jsonl", self.namespace);
+            fs::copy(self.path(), Path::new(&folder).join(name)).context("keep the recording")?;
+        }
+        Ok(told(&self.spans()?, &self.generated()?))
+    }
+
+    /// What a replay says of all that has been recorded so far.
+    pub(crate) fn spans(&self) -> Result<Vec<Span>> {
         let settings = Arc::new(Settings::load(None, [])?.watch);
         let mut spans = Vec::new();
+        let rules = Rules::default();
         replay(&self.path(), rules, &settings, |_| true, |out| spans.extend(out.spans))?;
         Ok(spans)
     }
 
-    /// What a replay says, with names that are the same every time: those that a controller makes
-    /// of `web` are numbered.
-    pub(crate) async fn told(&self) -> Result<String> {
-        let spans = self.spans(Rules::default()).await?;
-        let text = render(&spans, Style::STABLE).replace(&format!("{}/", self.namespace), "");
-        let mut names: Vec<String> = Vec::new();
-        let words = text.split_inclusive(' ').map(|word| {
-            let name = word.trim_end();
-            if !name.starts_with("web-") {
-                return word.to_owned();
+    fn generated(&self) -> Result<Generated> {
+        let mut generated = Generated::new();
+        for line in self.lines()? {
+            let metadata = &line["object"]["metadata"];
+            let name = text(&metadata["name"]);
+            let owner = settled::controller(&line["object"]);
+            let begin = match (text(&line["object"]["kind"]), text(&owner["kind"])) {
+                // Theirs are made up once, not each time.
+                (_, "StatefulSet") => continue,
+                ("Job", "CronJob") => text(&owner["name"]),
+                ("ReplicaSet", _) => {
+                    let hash = text(&metadata["labels"]["pod-template-hash"]);
+                    name.strip_suffix(hash).unwrap_or_default()
+                }
+                _ => text(&metadata["generateName"]),
+            };
+            if !begin.is_empty() && begin != name {
+                generated.insert(name.to_owned(), begin.trim_end_matches('-').to_owned());
             }
-            let at = names.iter().position(|known| known == name).unwrap_or_else(|| {
-                names.push(name.to_owned());
-                names.len() - 1
-            });
-            format!("web-{} ", at + 1)
-        });
-        Ok(words.collect())
+        }
+        Ok(generated)
     }
 }
 
@@ -146,4 +204,17 @@ impl Drop for Recorder<'_> {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Every Namespace carries its name as a label.
+fn selects(namespace: &str) -> String {
+    format!("kubernetes.io/metadata.name={namespace}")
+}
+
+fn version(object: &Value) -> &str {
+    text(&object["metadata"]["resourceVersion"])
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
