@@ -188,6 +188,8 @@ pub struct Details {
     /// The change it overtook.
     pub supersedes: Option<ChangeKey>,
     pub replaced: Option<Replaced>,
+    /// Of metadata, while a change of the spec was on its way: told below that.
+    pub joins: bool,
     /// A joined metadata change's origin.
     pub joined_origin: Option<TraceId>,
 }

@@ -261,10 +261,19 @@ impl Tracer {
             let joins = known
                 .changes
                 .iter()
-                .any(|open| open.scope == Scope::Spec && open.convergence.is_open());
-            if !joins {
-                // It opens nothing, so nothing supersedes it.
+                .any(|open| open.scope == Scope::Spec && open.convergence.is_waiting());
+            if joins {
+                if let Some(details) = change.details.as_mut() {
+                    details.joins = true;
+                }
+            } else {
+                // It opens nothing, so nothing supersedes it; what was Current had converged.
                 change.convergence = Convergence::over(Outcome::Converged, change.at);
+                for older in &mut known.changes {
+                    if older.convergence.is_held() && older.convergence.overtake(change.at) {
+                        overtaken.push(older.key.clone());
+                    }
+                }
             }
         }
         // The newest of the overtaken that was not Current is what this one supersedes.

@@ -158,6 +158,16 @@ impl Convergence {
         self.ended().is_none()
     }
 
+    /// Neither over nor Current, nor paused: whoever acts on the object is not done.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting { .. })
+    }
+
+    /// Current, or paused, and not yet for long enough.
+    pub fn is_held(&self) -> bool {
+        matches!(self.state, State::Held { .. })
+    }
+
     /// Nothing will come of it any more.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over(_))

@@ -180,8 +180,17 @@ impl Tracer {
 
     pub(super) fn decide_one(&mut self, key: &ChangeKey) {
         let Some((known, change)) = self.change(key) else { return };
-        if change.scope == Scope::Metadata && change.convergence.is_open() {
-            self.decide_joining(key);
+        let joins = change.details.as_ref().is_some_and(|details| details.joins);
+        let newest_first = || known.changes.iter().rev();
+        let open = newest_first().find(|open| {
+            open.scope == Scope::Spec
+                && open.resource_version < change.resource_version
+                && open.decided.is_some()
+                && !open.ignored
+        });
+        if let Some(open) = open.filter(|_| joins) {
+            let open = open.key.clone();
+            self.decide_joining(key, &open);
             return;
         }
         let deadline = |kind: &GroupKind| self.rules.limits(kind, None).deadline;
@@ -223,15 +232,11 @@ impl Tracer {
         }
     }
 
-    /// A metadata change while a convergence of its object is open is a span under that change.
-    pub(super) fn decide_joining(&mut self, key: &ChangeKey) {
-        let Some((known, change)) = self.change(key) else { return };
-        let open = known.changes.iter().rev().find(|open| {
-            open.scope == Scope::Spec
-                && open.resource_version < change.resource_version
-                && open.decided.is_some()
-        });
-        let Some(open) = open else { return };
+    /// A metadata change while a change of the spec is on its way is a span under that change.
+    fn decide_joining(&mut self, key: &ChangeKey, open: &ChangeKey) {
+        let (Some((known, change)), Some((_, open))) = (self.change(key), self.change(open)) else {
+            return;
+        };
         let cause = Cause { parent: Some(open.key.clone()), ..Cause::default() };
         let judged = self.judge(known, change, &cause);
         let Some(decided) = self.place_joining(change, open) else { return };

@@ -101,11 +101,11 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
     say("");
     let collector = otlp_http(&plane, other_jaeger.as_deref(), &otlp)?;
     let mut made = Vec::new();
-    for (title, manifest) in CHANGES {
+    for (title, service, manifest) in CHANGES {
         let person = Person::begin();
         plane.apply(&manifest.replace("TRACEPARENT", &person.traceparent())).await?;
         person.end(&collector, title).await?;
-        made.push((title, person));
+        made.push((title, service, person));
     }
     plane.kubectl(&["-n", "shop", "rollout", "status", "deployment/web"]).await?;
     let person = Person::begin();
@@ -115,13 +115,13 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
     });
     plane.kubectl(&["-n", "shop", "patch", "deployment", "web", "-p", &update.to_string()]).await?;
     person.end(&collector, "update the shop's image").await?;
-    made.push(("update the shop's image", person));
+    made.push(("update the shop's image", "deployment-controller", person));
 
     say("");
     say("The traces of the person, and what each caused:");
-    for (title, person) in &made {
+    for (title, service, person) in &made {
         let search = format!(
-            "{ui}/search?service=deployment-controller&tags=%7B%22spanlink.origin.trace_id%22%3A%22{}%22%7D",
+            "{ui}/search?service={service}&tags=%7B%22spanlink.origin.trace_id%22%3A%22{}%22%7D",
             person.trace_id
         );
         say(&format!(
@@ -320,9 +320,10 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: spanlink
 subjects: [{kind: ServiceAccount, name: spanlink, namespace: spanlink-system}]
 "#;
 
-const CHANGES: [(&str, &str); 4] = [
+const CHANGES: [(&str, &str, &str); 4] = [
     (
         "open the shop",
+        "deployment-controller",
         r#"
 apiVersion: apps/v1
 kind: Deployment
@@ -337,6 +338,7 @@ spec:
     ),
     (
         "ship an image nobody can run",
+        "deployment-controller",
         r#"
 apiVersion: apps/v1
 kind: Deployment
@@ -352,6 +354,7 @@ spec:
     ),
     (
         "schedule a report every minute",
+        "cronjob-controller",
         r#"
 apiVersion: batch/v1
 kind: CronJob
@@ -367,6 +370,7 @@ spec:
     ),
     (
         "ask for a widget",
+        "widget-operator",
         r#"
 apiVersion: demo.spanlink.dev/v1
 kind: Widget
