@@ -59,7 +59,10 @@ pub enum UnknownKind {
 }
 
 fn suggestion(nearest: Option<&String>) -> String {
-    nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
+    nearest.map_or_else(
+        || "; custom resources are written Kind.group, and awaited".to_owned(),
+        |nearest| format!("; did you mean {nearest}?"),
+    )
 }
 
 /// All that the server serves.

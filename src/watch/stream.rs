@@ -62,6 +62,8 @@ pub(super) struct Reader {
     pub(super) state: State,
     pub(super) contact: Contact,
     pub(super) has_listed: bool,
+    /// What was last warned of, until it is over: said once, not at every attempt.
+    pub(super) warned: Option<String>,
 }
 
 /// Whether anything can be heard.
@@ -133,7 +135,7 @@ impl Reader {
         }
     }
 
-    fn count(&self, fault: &Fault, step: &Step) {
+    fn count(&mut self, fault: &Fault, step: &Step) {
         let (kind, reason) = (&self.counters.kind, step.reason.as_str());
         if step.relists {
             self.counters.relists(reason);
@@ -152,8 +154,14 @@ impl Reader {
             }
             _ => "Trying again.",
         };
-        if !step.relists && step.is_interruption {
+        if step.relists || !step.is_interruption {
+            return;
+        }
+        if self.warned.as_deref() == Some(reason) {
+            debug!(%kind, reason, message, wait = ?step.rest, "Still cannot watch.");
+        } else {
             warn!(%kind, reason, message, wait = ?step.rest, "Cannot watch. {hint}");
+            self.warned = Some(reason.to_owned());
         }
     }
 
@@ -176,6 +184,9 @@ impl Reader {
     }
 
     async fn has_contact(&mut self) -> Result<(), Unheard> {
+        if let Some(reason) = self.warned.take() {
+            info!(kind = %self.counters.kind, reason, "Watching again.");
+        }
         let was = std::mem::replace(&mut self.contact, Contact::Present);
         match was {
             Contact::Present | Contact::Between { .. } => Ok(()),

@@ -227,6 +227,7 @@ impl Watches {
             state: State::new(),
             contact: Contact::Present,
             has_listed: false,
+            warned: None,
         });
         self.out.send(FromWatch::Opened(id, watched)).await.map_err(|_closed| Unheard)?;
         running.tasks.spawn(async move { (id, reader.run().await) });

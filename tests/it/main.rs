@@ -26,6 +26,7 @@ mod live;
 mod live_layouts;
 mod oracle;
 mod recorder;
+mod rules_candidates;
 mod rules_contexts;
 mod rules_owners;
 mod scenarios;
