@@ -166,3 +166,30 @@ fn a_daemonsets_pod_follows_from_the_change_whose_template_generation_it_carries
             └─ create Pod third g1 -> timed_out  no verdict before the deadline
         "#]]);
 }
+
+#[test]
+fn a_pod_deleted_while_its_replicaset_grows_was_not_its_doing() {
+    let set = workload("ReplicaSet", 1, "a");
+    let of_set = |name: &str| pod(name, &set, &json!({}));
+    let scaled = |generation: i64, replicas: i64| {
+        let step = json!({"metadata": {"generation": generation}, "spec": {"replicas": replicas}});
+        merged(&set, &step)
+    };
+    History::default()
+        .added(&scaled(1, 1))
+        .added(&of_set("one"))
+        .say("MODIFIED", &scaled(2, 2))
+        .deleted(&of_set("one"))
+        .added(&of_set("two"))
+        .say("MODIFIED", &scaled(3, 1))
+        .deleted(&of_set("two"))
+        .becomes(expect![[r#"
+            create ReplicaSet shop/web g1 -> superseded
+            └─ create Pod one g1 -> superseded
+            update ReplicaSet shop/web g2 -> superseded  supersedes g1  {spec.replicas}
+            └─ create Pod two g1 -> superseded
+            delete Pod shop/one g1 -> deleted  [owner ReplicaSet web g2]  supersedes g1
+            update ReplicaSet shop/web g3 -> timed_out  no verdict before the deadline  supersedes g2  {spec.replicas}
+            └─ delete Pod two g1 -> deleted  supersedes g1
+        "#]]);
+}

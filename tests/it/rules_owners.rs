@@ -360,3 +360,28 @@ fn an_owner_whose_deadline_has_passed_causes_nothing_unless_it_goes_on() {
             └─ create Part slower g1 -> unknown
         "#]]);
 }
+
+#[test]
+fn nothing_is_made_in_place_of_a_loss_while_the_owner_may_be_at_work() {
+    let set = object("Set", "s");
+    let (lost, next) = (pod("lost", &set), pod("next", &set));
+    // Known from the start, and not Current there: who knows what it does.
+    History::default()
+        .listed("Set", &[&set])
+        .listed("Pod", &[&lost])
+        .deleted(&lost)
+        .added(&next)
+        .becomes(expect![[r#"
+            delete Pod shop/lost g1 -> deleted
+            create Pod shop/next g1 -> timed_out  no verdict before the deadline
+        "#]]);
+    History::default()
+        .listed("Set", &[&merged(&set, &current(1))])
+        .listed("Pod", &[&lost])
+        .deleted(&lost)
+        .added(&next)
+        .becomes(expect![[r#"
+            delete Pod shop/lost g1 -> deleted  (owner settled)
+            create Pod shop/next g1 -> timed_out  no verdict before the deadline  (owner settled)  replaces lost
+        "#]]);
+}
