@@ -94,7 +94,7 @@ fn heads(told: &str) -> String {
 
 /// Every change of a ReplicaSet and of a Pod is told once, under the right one.
 fn each_follows_from_its_own(scene: &Scene<'_>) -> Result<()> {
-    let spans = scene.recorder.spans()?;
+    let spans = scene.recorder.spans();
     let history = scene.recorder.lines()?;
     let changes: Vec<&Span> = spans.iter().filter(|span| span.role == Role::Change).collect();
     let mut told: BTreeMap<(&str, &str), usize> = BTreeMap::new();

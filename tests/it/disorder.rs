@@ -1,9 +1,8 @@
 //! Watches arrive as they like: owners late, kinds one before the other. The spans stay the same.
 
-use std::{collections::BTreeMap, fs, path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use spanlink::{
-    config::settings::Settings,
     trace::{
         observation::{Notice, WatchId, Watched},
         output::Note,
@@ -15,6 +14,8 @@ use spanlink::{
     watch::recording::Recording,
 };
 
+use crate::scenarios::{configured, scenarios};
+
 /// What a watch said, in its order.
 struct History {
     begin: Timestamp,
@@ -22,17 +23,9 @@ struct History {
     said: Vec<(WatchId, Notice)>,
 }
 
-fn scenarios() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let mut all: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    all.sort();
-    all
-}
-
 fn read(scenario: &Path) -> History {
     let recording = Recording::read(&scenario.join("history.jsonl")).unwrap();
-    let settings = Arc::new(Settings::load(None, []).unwrap().watch);
+    let settings = configured("");
     let mut said = Vec::new();
     recording
         .play(

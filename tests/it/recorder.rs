@@ -5,20 +5,16 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use spanlink::{
-    config::settings::Settings,
-    replay::replay,
-    trace::{rules::Rules, span::Span},
-};
+use spanlink::trace::{rules::Rules, span::Span};
 
 use crate::{
     control_plane::{Account, ControlPlane, until},
+    scenarios::{configured, replayed},
     settled,
     told::{Generated, told},
 };
@@ -163,16 +159,12 @@ impl<'a> Recorder<'a> {
             let name = format!("{}.jsonl", self.namespace);
             fs::copy(self.path(), Path::new(&folder).join(name)).context("keep the recording")?;
         }
-        Ok(told(&self.spans()?, &self.generated()?))
+        Ok(told(&self.spans(), &self.generated()?))
     }
 
     /// What a replay says of all that has been recorded so far.
-    pub(crate) fn spans(&self) -> Result<Vec<Span>> {
-        let settings = Arc::new(Settings::load(None, [])?.watch);
-        let mut spans = Vec::new();
-        let rules = Rules::default();
-        replay(&self.path(), rules, &settings, |_| true, |out| spans.extend(out.spans))?;
-        Ok(spans)
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        replayed(&self.path(), &Rules::default(), &configured(""))
     }
 
     fn generated(&self) -> Result<Generated> {

@@ -12,7 +12,7 @@ use std::{
 
 use expect_test::expect_file;
 use spanlink::{
-    config::settings::Settings,
+    config::settings::{Settings, WatchSettings},
     export::tree::{Style, render},
     replay::replay,
     trace::{
@@ -21,7 +21,8 @@ use spanlink::{
     },
 };
 
-fn scenarios() -> Vec<PathBuf> {
+/// Every recorded history's folder.
+pub(crate) fn scenarios() -> Vec<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let mut found: Vec<PathBuf> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -30,20 +31,28 @@ fn scenarios() -> Vec<PathBuf> {
     found
 }
 
-fn spans_of(scenario: &Path) -> Vec<Span> {
-    let settings = Arc::new(Settings::load(None, []).unwrap().watch);
+/// As a configuration without a word means it, but for what `yaml` says.
+pub(crate) fn configured(yaml: &str) -> Arc<WatchSettings> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), yaml).unwrap();
+    Arc::new(Settings::load(Some(file.path()), []).unwrap().watch)
+}
+
+/// All spans that a recording becomes.
+pub(crate) fn replayed(history: &Path, rules: &Rules, settings: &Arc<WatchSettings>) -> Vec<Span> {
     let mut spans = Vec::new();
-    let history = scenario.join("history.jsonl");
-    let played =
-        replay(&history, Rules::default(), &settings, |_| true, |out| spans.extend(out.spans));
-    played.unwrap();
+    replay(history, rules.clone(), settings, |_| true, |out| spans.extend(out.spans)).unwrap();
     spans
+}
+
+pub(crate) fn spans_of(scenario: &Path, rules: &Rules) -> Vec<Span> {
+    replayed(&scenario.join("history.jsonl"), rules, &configured(""))
 }
 
 #[test]
 fn recorded_histories_become_the_spans_that_are_expected_of_them() {
     for scenario in scenarios() {
-        let text = render(&spans_of(&scenario), Style::STABLE);
+        let text = render(&spans_of(&scenario, &Rules::default()), Style::STABLE);
         expect_file![scenario.join("spans.txt")].assert_eq(&text);
     }
 }
@@ -51,7 +60,7 @@ fn recorded_histories_become_the_spans_that_are_expected_of_them() {
 #[test]
 fn a_span_id_is_used_once_and_every_parent_is_there() {
     for scenario in scenarios() {
-        let spans = spans_of(&scenario);
+        let spans = spans_of(&scenario, &Rules::default());
         let ids: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
         assert_eq!(ids.len(), spans.len(), "{}", scenario.display());
         let in_trace: HashSet<_> = spans.iter().map(|s| (s.trace_id, s.span_id)).collect();
@@ -70,7 +79,7 @@ fn a_span_id_is_used_once_and_every_parent_is_there() {
 #[test]
 fn no_span_begins_before_its_cause_or_lasts_no_time() {
     for scenario in scenarios() {
-        let spans = spans_of(&scenario);
+        let spans = spans_of(&scenario, &Rules::default());
         for span in &spans {
             let is_moment = span.parent.is_none() && span.role == Role::Change;
             let shortest = if is_moment { 1_000 } else { 2_000 };
@@ -87,7 +96,7 @@ fn no_span_begins_before_its_cause_or_lasts_no_time() {
 #[test]
 fn every_convergence_that_was_told_of_has_one_outcome() {
     for scenario in scenarios() {
-        for span in spans_of(&scenario) {
+        for span in spans_of(&scenario, &Rules::default()) {
             let outcomes = span.attributes.iter().filter(|a| a.key == "spanlink.outcome").count();
             let expected = match span.role {
                 Role::Reconcile => 1..=1,

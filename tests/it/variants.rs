@@ -4,14 +4,11 @@ use std::{
     collections::HashSet,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use expect_test::expect_file;
 use spanlink::{
-    config::settings::Settings,
     export::tree::{Style, render},
-    replay::replay,
     trace::{
         object::GroupKind,
         rules::{Ignore, KindRules, Layout, OptionalLinks, Rules},
@@ -20,15 +17,10 @@ use spanlink::{
     },
 };
 
+use crate::scenarios::{configured, replayed, scenarios, spans_of};
+
 fn scenario(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(name)
-}
-
-fn all() -> Vec<PathBuf> {
-    let folders = fs::read_dir(scenario("")).unwrap();
-    let mut all: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
-    all.sort();
-    all
 }
 
 /// `edit`: what to change in the recording's text before it is played.
@@ -36,20 +28,13 @@ fn played(scenario: &Path, rules: &Rules, edit: impl Fn(String) -> String) -> Ve
     let text = fs::read_to_string(scenario.join("history.jsonl")).unwrap();
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), edit(text)).unwrap();
-    let settings = Arc::new(Settings::load(None, []).unwrap().watch);
-    let mut spans = Vec::new();
-    replay(file.path(), rules.clone(), &settings, |_| true, |out| spans.extend(out.spans)).unwrap();
-    spans
-}
-
-fn spans(scenario: &Path, rules: &Rules) -> Vec<Span> {
-    played(scenario, rules, |text| text)
+    replayed(file.path(), rules, &configured(""))
 }
 
 /// Compares with `spans.<variant>.txt` beside the history.
 fn check(name: &str, variant: &str, rules: &Rules) {
     let scenario = scenario(name);
-    let text = render(&spans(&scenario, rules), Style::STABLE);
+    let text = render(&spans_of(&scenario, rules), Style::STABLE);
     expect_file![scenario.join(format!("spans.{variant}.txt"))].assert_eq(&text);
 }
 
@@ -68,8 +53,8 @@ fn ignoring(group: &str, kind: &str, fields: &[&str], managers: &[&str]) -> Rule
 fn in_linked_every_change_is_a_root_that_links_to_origin_and_owner() {
     check("rolling-update", "linked", &layout(Layout::Linked));
     check("set-image-then-annotate", "linked", &layout(Layout::Linked));
-    for scenario in all() {
-        for span in spans(&scenario, &layout(Layout::Linked)) {
+    for scenario in scenarios() {
+        for span in spans_of(&scenario, &layout(Layout::Linked)) {
             let joins =
                 span.attribute("spanlink.change.scope") == Some(&Value::Text("metadata".into()));
             assert!(span.role != Role::Change || span.parent.is_none() || joins, "{span:?}");
@@ -80,7 +65,7 @@ fn in_linked_every_change_is_a_root_that_links_to_origin_and_owner() {
 #[test]
 fn in_joined_a_head_with_a_fresh_context_continues_its_trace() {
     check("rolling-update", "joined", &layout(Layout::Joined));
-    let spans = spans(&scenario("rolling-update"), &layout(Layout::Joined));
+    let spans = spans_of(&scenario("rolling-update"), &layout(Layout::Joined));
     let heads: Vec<&Span> = spans.iter().filter(|span| span.parent_is_remote).collect();
     assert!(!heads.is_empty());
     for head in heads {
@@ -98,7 +83,7 @@ fn children_of_an_owner_that_wants_too_many_are_roots_of_their_own() {
 #[test]
 fn a_projection_is_in_the_annotated_trace_and_links_to_the_change() {
     let rules = Rules { project: true, ..Rules::default() };
-    let spans = spans(&scenario("rolling-update"), &rules);
+    let spans = spans_of(&scenario("rolling-update"), &rules);
     let projections: Vec<&Span> =
         spans.iter().filter(|span| span.role == Role::Projection).collect();
     let heads: Vec<&Span> = spans
@@ -133,10 +118,10 @@ fn every_origin_is_on_all_that_a_fresh_context_caused_in_every_layout() {
             .collect()
     };
     let cut = Rules { cascade_max: 0, ..Rules::default() };
-    for scenario in all() {
-        let cascade = origins(&spans(&scenario, &Rules::default()));
+    for scenario in scenarios() {
+        let cascade = origins(&spans_of(&scenario, &Rules::default()));
         for rules in [layout(Layout::Linked), layout(Layout::Joined), cut.clone()] {
-            assert_eq!(origins(&spans(&scenario, &rules)), cascade, "{}", scenario.display());
+            assert_eq!(origins(&spans_of(&scenario, &rules)), cascade, "{}", scenario.display());
         }
     }
 }
@@ -144,9 +129,9 @@ fn every_origin_is_on_all_that_a_fresh_context_caused_in_every_layout() {
 #[test]
 fn a_span_id_is_never_used_in_two_layouts_and_parents_are_there() {
     let mut seen = HashSet::new();
-    for scenario in all() {
+    for scenario in scenarios() {
         for of in [Layout::Cascade, Layout::Linked, Layout::Joined] {
-            let spans = spans(&scenario, &layout(of));
+            let spans = spans_of(&scenario, &layout(of));
             let there: HashSet<_> = spans.iter().map(|s| (s.trace_id, s.span_id)).collect();
             for span in &spans {
                 assert!(seen.insert((scenario.clone(), span.span_id)), "{span:?}");
@@ -162,7 +147,7 @@ fn a_span_id_is_never_used_in_two_layouts_and_parents_are_there() {
 #[test]
 fn an_unsampled_context_silences_all_it_caused_and_nothing_else() {
     let unsampled = |text: String| text.replace("-01\"", "-00\"");
-    let all = spans(&scenario("rolling-update"), &Rules::default());
+    let all = spans_of(&scenario("rolling-update"), &Rules::default());
     let rest = played(&scenario("rolling-update"), &Rules::default(), unsampled);
     let expected: Vec<&Span> =
         all.iter().filter(|s| s.attribute("spanlink.origin.trace_id").is_none()).collect();
@@ -180,8 +165,8 @@ fn an_unsampled_context_silences_all_it_caused_and_nothing_else() {
 #[test]
 fn a_ratio_of_zero_leaves_only_what_a_sampled_context_caused() {
     let sampling = Sampling { by_context: true, ratio: 0.0 };
-    for scenario in all() {
-        for span in spans(&scenario, &Rules { sampling, ..Rules::default() }) {
+    for scenario in scenarios() {
+        for span in spans_of(&scenario, &Rules { sampling, ..Rules::default() }) {
             assert!(span.attribute("spanlink.origin.trace_id").is_some(), "{span:?}");
         }
     }
@@ -204,7 +189,7 @@ fn metadata_changes_that_are_ignored_still_join() {
 #[test]
 fn previous_links_lead_through_all_changes_of_an_object() {
     let links = OptionalLinks { previous: true, ..OptionalLinks::default() };
-    let spans = spans(&scenario("six-patches"), &Rules { links, ..Rules::default() });
+    let spans = spans_of(&scenario("six-patches"), &Rules { links, ..Rules::default() });
     let of_deployment: Vec<&Span> = spans
         .iter()
         .filter(|span| span.role == Role::Change && &*span.object.kind.kind == "Deployment")
@@ -237,14 +222,9 @@ fn a_namespace_or_an_object_can_be_left_alone() {
 
 #[test]
 fn without_propagation_no_span_knows_of_a_context() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), "propagation: {enabled: false}\n").unwrap();
-    let settings = Arc::new(Settings::load(Some(file.path()), []).unwrap().watch);
-    for scenario in all() {
-        let mut told = Vec::new();
-        let history = scenario.join("history.jsonl");
-        replay(&history, Rules::default(), &settings, |_| true, |out| told.extend(out.spans))
-            .unwrap();
+    let settings = configured("propagation: {enabled: false}\n");
+    for scenario in scenarios() {
+        let told = replayed(&scenario.join("history.jsonl"), &Rules::default(), &settings);
         assert!(!told.is_empty());
         for span in &told {
             assert!(span.links.iter().all(|link| !link.remote), "{span:?}");
@@ -252,7 +232,7 @@ fn without_propagation_no_span_knows_of_a_context() {
             assert_eq!(span.attribute("spanlink.context.trace_id"), None);
         }
         // The same chains, but for origins.
-        let with = spans(&scenario, &Rules::default());
+        let with = spans_of(&scenario, &Rules::default());
         let chains = |spans: &[Span]| {
             spans.iter().map(|s| (s.trace_id, s.span_id, s.parent)).collect::<HashSet<_>>()
         };

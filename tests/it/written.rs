@@ -1,15 +1,15 @@
 //! Histories written by hand: what watches said, step by step, and what it becomes.
 
-use std::{fmt::Write as _, fs, sync::Arc};
+use std::{fmt::Write as _, fs};
 
 use expect_test::Expect;
 use serde_json::{Value, json};
 use spanlink::{
-    config::settings::Settings,
     export::tree::{Style, render},
-    replay::replay,
     trace::{rules::Rules, span::Span},
 };
+
+use crate::scenarios::{configured, replayed};
 
 /// What watches said, a step each, a tenth of a second apart.
 #[derive(Default)]
@@ -71,13 +71,7 @@ impl History {
         }
         let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
         fs::write(file.path(), text).unwrap();
-        let yaml = tempfile::NamedTempFile::new().unwrap();
-        fs::write(yaml.path(), configuration).unwrap();
-        let settings = Arc::new(Settings::load(Some(yaml.path()), []).unwrap().watch);
-        let mut spans = Vec::new();
-        replay(file.path(), rules.clone(), &settings, |_| true, |out| spans.extend(out.spans))
-            .unwrap();
-        spans
+        replayed(file.path(), rules, &configured(configuration))
     }
 
     pub(crate) fn becomes(self, expected: Expect) {
