@@ -266,9 +266,10 @@ fn what_a_relist_shows_first_follows_from_what_was_in_flight_when_it_was_made() 
         .later(5)
         .modified(&stepped, &current(2))
         .later(5)
-        .listed("Part", &[&part("early", 6), &part("long-after", 15)])
+        .listed("Part", &[&part("before", 3), &part("early", 6), &part("long-after", 15)])
         .becomes(expect![[r#"
             create Widget shop/w g1 -> converged
+            └─ create Part before g1 -> unknown
             update Widget shop/w g2 -> converged  {spec.size by kubectl}
             └─ create Part early g1 -> unknown
             create Part shop/long-after g1 -> unknown  (owner settled)
@@ -383,5 +384,27 @@ fn nothing_is_made_in_place_of_a_loss_while_the_owner_may_be_at_work() {
         .becomes(expect![[r#"
             delete Pod shop/lost g1 -> deleted  (owner settled)
             create Pod shop/next g1 -> timed_out  no verdict before the deadline  (owner settled)  replaces lost
+        "#]]);
+}
+
+#[test]
+fn a_delete_waits_for_news_of_its_namespace() {
+    let mut namespace = object("Namespace", "shop");
+    namespace["apiVersion"] = json!("v1");
+    namespace["metadata"].as_object_mut().unwrap().remove("namespace");
+    let going = json!({"metadata": {"deletionTimestamp": "2026-11-24T10:00:00Z"}});
+    let bare = object("Widget", "bare");
+    // The Namespace was deleted before, and its watch is late.
+    History::default()
+        .added(&namespace)
+        .added(&bare)
+        .later(1)
+        .deleted(&bare)
+        .late("MODIFIED", &merged(&namespace, &going), 11)
+        .becomes(expect![[r#"
+            create Namespace shop -> superseded
+            create Widget shop/bare g1 -> superseded
+            delete Namespace shop -> timed_out  no verdict before the deadline  supersedes
+            └─ delete Widget bare g1 -> deleted  supersedes g1
         "#]]);
 }

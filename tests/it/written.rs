@@ -29,6 +29,19 @@ impl History {
         self
     }
 
+    /// What was written at that resourceVersion comes only now.
+    pub(crate) fn late(mut self, kind: &str, object: &Value, version: u64) -> Self {
+        let now = self.version + 1;
+        self.version = version - 1;
+        let at = Self { version: now, ..Self::default() }.now();
+        let mut history = self.say(kind, object);
+        if let Some(line) = history.lines.last_mut() {
+            line["at"] = json!(at);
+        }
+        history.version = now;
+        history
+    }
+
     /// A resourceVersion is made every tenth of a second.
     fn now(&self) -> String {
         let (tenths, seconds) = (self.version % 10, self.version / 10);
