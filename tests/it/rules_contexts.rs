@@ -4,7 +4,10 @@ use std::{collections::HashSet, fmt::Write as _};
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use spanlink::trace::rules::Rules;
+use spanlink::trace::{
+    rules::Rules,
+    span::{Role, Value as SpanValue},
+};
 
 use crate::written::{History, annotated, current, merged, object, traceparent};
 
@@ -174,5 +177,80 @@ fn what_was_there_at_the_start_was_used_before() {
         .modified(&widget, &json!({"metadata": {"generation": 2}, "spec": {"size": 2}}))
         .becomes(expect![[r#"
             update Widget shop/w g2 -> unknown  [context 11111111… stale]  {spec.size}
+        "#]]);
+}
+
+/// A Deployment that runs `image`, not yet dealt with.
+fn deployment(generation: i64, image: &str, replicas: i64) -> Value {
+    let mut deployment = object("Deployment", "web");
+    deployment["apiVersion"] = json!("apps/v1");
+    let spec = json!({"replicas": replicas, "template": {"spec": {"image": image}}});
+    merged(&deployment, &json!({"metadata": {"generation": generation}, "spec": spec}))
+}
+
+/// Name, generation and origin of every change of the Deployment.
+fn origins(history: &History, rules: &Rules) -> String {
+    let mut told = String::new();
+    for span in history.spans(rules, "").iter().filter(|span| span.role == Role::Change) {
+        let of = |key: &str| match span.attribute(key) {
+            Some(SpanValue::Text(text)) => text.get(..4).unwrap_or_default().to_owned(),
+            Some(SpanValue::Int(number)) => number.to_string(),
+            _ => "none".to_owned(),
+        };
+        let (generation, origin) = (of("spanlink.generation"), of("spanlink.origin.trace_id"));
+        writeln!(told, "{} g{generation} of {origin}", span.name).unwrap();
+    }
+    told
+}
+
+#[test]
+fn what_supersedes_with_the_same_template_carries_origin_and_sampling_on() {
+    let history = |flags: &str| {
+        let context = format!("{}{flags}", traceparent('1').trim_end_matches("01"));
+        let stamped = json!({"metadata": {"annotations": {"tracing.k8s.io/traceparent": context}}});
+        let web = |generation, image, replicas| {
+            merged(&deployment(generation, image, replicas), &stamped)
+        };
+        History::default()
+            .added(&web(1, "a", 1))
+            .later(10)
+            .say("MODIFIED", &web(2, "a", 2))
+            .say("MODIFIED", &web(3, "b", 2))
+            .say("MODIFIED", &web(4, "b", 3))
+    };
+    expect![[r#"
+        create Deployment g1 of 1111
+        update Deployment g2 of 1111
+        update Deployment g3 of none
+        update Deployment g4 of none
+    "#]].assert_eq(&origins(&history("01"), &Rules::default()));
+    // The third has another template: a chain of its own, sampled by itself.
+    expect![[r#"
+        update Deployment g3 of none
+        update Deployment g4 of none
+    "#]].assert_eq(&origins(&history("00"), &Rules::default()));
+}
+
+#[test]
+fn a_context_joins_what_is_on_its_way_once_and_within_five_seconds() {
+    let web = |generation, digit| annotated(&deployment(generation, "a", 1), digit);
+    let step = |generation, image, digit| annotated(&deployment(generation, image, 1), digit);
+    History::default()
+        .added(&web(1, '1'))
+        .later(20)
+        .say("MODIFIED", &step(2, "b", '1'))
+        .say("MODIFIED", &step(3, "b", '2'))
+        .say("MODIFIED", &step(4, "b", '3'))
+        .later(20)
+        .say("MODIFIED", &step(5, "c", '3'))
+        .later(7)
+        .say("MODIFIED", &step(6, "c", '4'))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded  [context 11111111…]
+            update Deployment shop/web g2 -> superseded  [context 11111111… stale]  supersedes g1  [context 22222222… joined]  {spec.template.spec.image}
+            ├─ update Deployment web g3 -> superseded  [context 22222222… joined]  (metadata)
+            └─ update Deployment web g4 -> superseded  [context 33333333…]  (metadata)
+            update Deployment shop/web g5 -> timed_out  no verdict before the deadline  [context 33333333… stale]  supersedes g2  {spec.template.spec.image}
+            └─ update Deployment web g6 -> timed_out  no verdict before the deadline  [context 44444444…]  (metadata)
         "#]]);
 }
