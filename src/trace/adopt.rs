@@ -75,6 +75,7 @@ impl Tracer {
         }
         self.tell_head(key);
         self.project(key);
+        self.tell_phases(key);
         if self.change(key).is_some_and(|(_, change)| change.convergence.ended().is_some()) {
             self.ended(key);
         }

@@ -9,6 +9,7 @@ use super::{
     id::ChangeKey,
     manager::Manager,
     object::{GroupKind, Uid},
+    phase::Road,
     span::{Link, SpanId, TraceId},
     time::Timestamp,
 };
@@ -181,6 +182,8 @@ pub struct Details {
     pub disruption: Option<Box<str>>,
     /// Of a disruption, where that is what it was.
     pub reason: Option<Box<str>>,
+    /// Of a Pod's creation.
+    pub road: Option<Road>,
     /// For the change span.
     pub links: Vec<Link>,
     /// For the reconcile span: known only after a head's change span has left.

@@ -8,6 +8,7 @@ use super::{
     id::ChangeKey,
     kind,
     output::Note,
+    phase::Road,
     span::{Role, Span},
     tell::Teller,
     time::Timestamp,
@@ -75,6 +76,14 @@ impl Tracer {
             return;
         }
         let events = change.convergence.take_events();
+        let end = change.convergence.ended().map(|ended| ended.at);
+        let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
+        let mut reached = None;
+        if let (Some(road), Some(end)) = (road, end) {
+            road.end(end);
+            reached = Some(road.reached());
+        }
+        self.tell_phases(key);
         let Some((known, change)) = self.change(key) else { return };
         let (Some(details), Some(ended)) = (change.details.as_deref(), change.convergence.ended())
         else {
@@ -86,6 +95,8 @@ impl Tracer {
             true if is_moment(change) => None,
             true => Some(teller.reconcile(details, ended, events)),
         };
+        // A step that took no time has lasted a moment all the same.
+        let span = span.map(|span| Span { end: span.end.max(reached.unwrap_or(span.end)), ..span });
         let paused = (ended.outcome == Outcome::Paused && details.judged == Some(Judged::Fresh))
             .then(|| details.context.clone())
             .flatten();
@@ -100,6 +111,22 @@ impl Tracer {
             if let Some(change) = known.change_mut(key) {
                 change.details = None;
             }
+        }
+    }
+
+    /// Steps of a Pod that have ended, once the cause is decided.
+    pub(super) fn tell_phases(&mut self, key: &ChangeKey) {
+        let Some(known) = self.objects.get_mut(&key.uid) else { return };
+        let Some(change) = known.change_mut(key).filter(|change| change.decided.is_some()) else {
+            return;
+        };
+        let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
+        let Some(phases) = road.map(Road::take).filter(|phases| !phases.is_empty()) else { return };
+        let Some((known, change)) = self.change(key) else { return };
+        let Some(teller) = self.teller(known, change) else { return };
+        let spans: Vec<Span> = phases.iter().map(|phase| teller.phase(phase)).collect();
+        for span in spans {
+            self.tell(key, Some(span));
         }
     }
 

@@ -58,6 +58,7 @@ impl Tracer {
         known.observed(now.status.observed_generation);
         let progress = status::progress(&now.object.kind, &now.status);
         let mut news = Vec::new();
+        let mut walked = Vec::new();
         for change in &mut known.changes {
             if change.key.verb == Verb::Delete || change.convergence.is_over() {
                 continue;
@@ -76,12 +77,21 @@ impl Tracer {
                 continue;
             }
             let problem = status::problem(&now.object.kind, &now.status);
+            if let Some(details) = change.details.as_deref_mut()
+                && let Some(road) = &mut details.road
+            {
+                road.observe(&now.status, problem.as_ref(), now.at);
+                walked.push(change.key.clone());
+            }
             let what = change.convergence.observe(&verdict, &now.status, problem, progress, now.at);
             news.extend(what.map(|what| (change.key.clone(), what)));
         }
         let is_autoscaler = known.references.as_ref().is_some_and(|refs| refs.scales.is_some());
         let is_lost = now.status.phase.as_deref() == Some("Failed");
         let is_news = is_lost && !std::mem::replace(&mut known.has_failed, is_lost);
+        for key in walked {
+            self.tell_phases(&key);
+        }
         for (key, what) in news {
             self.hear(&key, &what);
         }

@@ -56,6 +56,7 @@ impl Ids {
             Role::Stuck => b"stuck",
             Role::Late => b"late",
             Role::Projection => b"projection",
+            Role::Phase => b"phase",
         };
         let [high, _] = self.hash(change, role, reason);
         SpanId(if high == 0 { 1 } else { high })

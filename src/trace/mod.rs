@@ -29,6 +29,7 @@ mod names;
 pub mod object;
 pub mod observation;
 pub mod output;
+pub mod phase;
 mod place;
 mod reference;
 pub mod rules;

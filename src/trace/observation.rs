@@ -169,6 +169,8 @@ pub struct SpecFacts {
     pub progress_deadline_seconds: Option<i64>,
     /// Pods: `restartPolicy`.
     pub restart_policy: Option<Box<str>>,
+    /// Pods: `schedulerName`, where it is not the default one.
+    pub scheduler: Option<Box<str>>,
     /// `spec.updateStrategy.type`.
     pub update_strategy: Option<Box<str>>,
     /// `spec.updateStrategy.rollingUpdate.partition`.

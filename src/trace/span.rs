@@ -35,6 +35,8 @@ pub enum Role {
     Stuck,
     /// A convergence that came after its verdict.
     Late,
+    /// A step of a Pod on its way.
+    Phase,
     /// In the annotated trace, a link to the change it led to.
     Projection,
 }

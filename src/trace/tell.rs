@@ -9,6 +9,7 @@ use super::{
     id::{ChangeKey, Ids},
     kind,
     link::{self, flag, int, text},
+    phase::{Actor, Phase},
     span::{Attribute, Link, Role, Span, SpanEvent, SpanStatus, TraceId, Value},
     time::Timestamp,
     tracked::Tracked,
@@ -135,6 +136,47 @@ impl Teller<'_> {
         span.parent_is_remote = true;
         span.service = "spanlink".into();
         span.links.extend(link::change_link("change", &self.object.object, self.change));
+        span
+    }
+
+    /// A step of a Pod on its way: below the span that has its whole extent.
+    pub(super) fn phase(&self, phase: &Phase) -> Span {
+        let id = |name: &str| self.ids.span(&self.change.key, Role::Phase, name);
+        let object = &self.object.object;
+        let mut attributes = Vec::with_capacity(6);
+        if let Some(namespace) = &object.namespace {
+            attributes.push(text("k8s.namespace.name", namespace));
+        }
+        attributes.push(text("k8s.pod.name", &object.name));
+        let actor = match phase.actor {
+            Actor::Scheduler => {
+                self.object.spec.scheduler.as_deref().unwrap_or("default-scheduler")
+            }
+            Actor::Kubelet => "kubelet",
+        };
+        attributes.push(text("spanlink.phase.actor", actor));
+        let mut span = self.span(Role::Phase, "", SHORTEST, attributes);
+        span.name = phase.name.into();
+        span.span_id = id(phase.name);
+        span.parent = Some(if self.decided.is_head() {
+            self.ids.span(&self.change.key, Role::Reconcile, "")
+        } else {
+            self.decided.span_id
+        });
+        if !phase.container.is_empty() {
+            span.attributes.push(text("k8s.container.name", &phase.container));
+            span.span_id = id(&format!("{}/{}", phase.name, phase.container));
+            span.parent = Some(id(phase.name));
+        }
+        span.start = phase.begin.max(self.change.at);
+        span.end = phase.end.max(span.start.plus(SHORTEST));
+        span.origin(self.origin());
+        if let Some(problem) = &phase.problem {
+            span.attributes.push(text("error.type", &problem.reason));
+            let message =
+                if problem.message.is_empty() { &problem.reason } else { &problem.message };
+            span.status = SpanStatus::Error(message.clone());
+        }
         span
     }
 

@@ -205,6 +205,9 @@ fn spec_facts(spec: &[Pair<'_>]) -> SpecFacts {
         paused: find(spec, "paused").is_some_and(is_true),
         progress_deadline_seconds: number("progressDeadlineSeconds"),
         restart_policy: find(spec, "restartPolicy").and_then(boxed),
+        scheduler: find(spec, "schedulerName")
+            .and_then(boxed)
+            .filter(|name| &**name != "default-scheduler"),
         update_strategy: find(&strategy, "type").and_then(boxed),
         partition: find(&pairs_of(&strategy, "rollingUpdate"), "partition").and_then(int),
         service_type: find(spec, "type").and_then(short),

@@ -71,6 +71,11 @@ pub(crate) fn tag(span: &Value, key: &str) -> String {
     }
 }
 
+/// A step of a Pod: its name is one word.
+pub(crate) fn is_phase(span: &Value) -> bool {
+    !tag(span, "spanlink.phase.actor").is_empty()
+}
+
 /// One line a span: name, object, outcome, and the object of the parent's span.
 fn lines(trace: &Value) -> Vec<String> {
     let spans: Vec<&Value> = trace["spans"].as_array().into_iter().flatten().collect();
@@ -78,6 +83,7 @@ fn lines(trace: &Value) -> Vec<String> {
         spans.iter().filter_map(|span| Some((span["spanID"].as_str()?, *span))).collect();
     let mut lines: Vec<String> = spans
         .iter()
+        .filter(|span| !is_phase(span))
         .map(|span| {
             let references = span["references"].as_array().into_iter().flatten();
             let parent = references

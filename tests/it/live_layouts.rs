@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     control_plane::{ControlPlane, Jaeger, PersonSpan, shared, until},
     daemon::Daemon,
-    live::{SOON, Stamp, beside, deployment, only, stamp, tag},
+    live::{SOON, Stamp, beside, deployment, is_phase, only, stamp, tag},
 };
 
 const SERVICES: [&str; 3] = ["deployment-controller", "replicaset-controller", "pod-lifecycle"];
@@ -42,6 +42,7 @@ async fn found(jaeger: &Jaeger, tags: &[(&str, &str)]) -> Result<BTreeMap<String
 fn names(spans: &BTreeMap<String, Value>) -> Vec<String> {
     let mut names: Vec<String> = spans
         .values()
+        .filter(|span| !is_phase(span))
         .map(|span| span["operationName"].as_str().unwrap_or_default().to_owned())
         .collect();
     names.sort();

@@ -223,12 +223,14 @@ fn what_supersedes_with_the_same_template_carries_origin_and_sampling_on() {
         update Deployment g2 of 1111
         update Deployment g3 of none
         update Deployment g4 of none
-    "#]].assert_eq(&origins(&history("01"), &Rules::default()));
+    "#]]
+    .assert_eq(&origins(&history("01"), &Rules::default()));
     // The third has another template: a chain of its own, sampled by itself.
     expect![[r#"
         update Deployment g3 of none
         update Deployment g4 of none
-    "#]].assert_eq(&origins(&history("00"), &Rules::default()));
+    "#]]
+    .assert_eq(&origins(&history("00"), &Rules::default()));
 }
 
 #[test]

@@ -51,7 +51,7 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn draw(&mut self, span: &Span, depth: usize) {
-        if span.role == Role::Reconcile {
+        if matches!(span.role, Role::Reconcile | Role::Phase) {
             return;
         }
         self.text += &"  ".repeat(depth);
@@ -74,7 +74,9 @@ impl Told<'_> {
                 let reason = find("error.type").unwrap_or_default();
                 return format!("{} {}  {reason}", span.name, span.object.name);
             }
-            Role::Late | Role::Projection => return format!("{} {}", span.name, span.object.name),
+            Role::Late | Role::Projection | Role::Phase => {
+                return format!("{} {}", span.name, span.object.name);
+            }
             Role::Change | Role::Reconcile => find("spanlink.outcome").unwrap_or_default(),
         };
         let mut parts = vec![format!("{} -> {outcome}", subject(span))];

@@ -139,7 +139,7 @@ impl Trace {
                     None => writeln!(line, "{row}"),
                 }
             }
-            Role::Change | Role::Reconcile | Role::Late | Role::Projection => Ok(()),
+            Role::Change | Role::Reconcile | Role::Late | Role::Projection | Role::Phase => Ok(()),
         }
         .expect("writing to a string does not fail");
         line

@@ -16,7 +16,9 @@ use crate::trace::{
 pub fn render(spans: &[Span], style: Style) -> String {
     let mut traces: BTreeMap<TraceId, Vec<&Span>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for span in spans {
+    // Rows are changes; their steps are for waterfalls, and projections in somebody else's trace.
+    let rows = |span: &&Span| !matches!(span.role, Role::Phase | Role::Projection);
+    for span in spans.iter().filter(rows) {
         if seen.insert((span.trace_id, span.span_id)) {
             traces.entry(span.trace_id).or_default().push(span);
         }
@@ -90,8 +92,7 @@ impl<'a> Tree<'a> {
                 let change = span.parent.and_then(|parent| self.rows.get(&parent)).copied();
                 row::late(span, change, place, style)
             }
-            // Of somebody else's trace.
-            Role::Projection => return,
+            Role::Phase | Role::Projection => return,
         };
         *text += first;
         *text += &row;
