@@ -14,6 +14,7 @@ pub mod change;
 mod changes;
 pub mod content;
 pub mod context;
+mod convention;
 pub mod converge;
 mod decide;
 mod detect;
