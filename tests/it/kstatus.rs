@@ -298,10 +298,8 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
     let settings = Settings::load(None, []).unwrap().watch;
     let line = json!({ "type": "MODIFIED", "object": case.object }).to_string();
     let mut decoder = Decoder::new(&Arc::new(settings));
-    let Line::Applied(now) = decoder.line(line.as_bytes(), Timestamp::from_nanos(1)).unwrap()
-    else {
-        panic!("no object: {line}");
-    };
+    let read = decoder.line(line.as_bytes(), Timestamp::from_nanos(1)).unwrap();
+    let Line::Applied(now) = read else { unreachable!("{read:?}") };
     let body = now.body.unwrap();
     let owner = body.owners.iter().find(|owner| owner.controller);
     let job = GroupKind::new("batch", "Job");

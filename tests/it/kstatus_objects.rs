@@ -88,6 +88,18 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
     }
 }
 
+/// Kinds whose status says which generation it is of.
+const OBSERVING: &[&str] = &[
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "Pod",
+    "PodDisruptionBudget",
+    "CustomResourceDefinition",
+    "Widget",
+];
+
 /// A condition's type, its statuses and its reasons.
 type Choice = (&'static str, &'static [&'static str], &'static [&'static str]);
 
@@ -131,16 +143,6 @@ pub(crate) fn object(
         "Widget" => widget(chance, generation),
         _ => (Map::new(), Map::new()),
     };
-    const OBSERVING: [&str; 8] = [
-        "Deployment",
-        "ReplicaSet",
-        "StatefulSet",
-        "DaemonSet",
-        "Pod",
-        "PodDisruptionBudget",
-        "CustomResourceDefinition",
-        "Widget",
-    ];
     if OBSERVING.contains(&kind) {
         put(&mut status, "observedGeneration", chance.around(generation));
     }
@@ -239,7 +241,7 @@ fn pod(chance: &mut Chance, generation: i64) -> SpecAndStatus {
         ("DisruptionTarget", NO, &["EvictionByEvictionAPI"]),
     ];
     put(&mut status, "conditions", Some(chance.conditions(conditions, generation)));
-    let states = [
+    let of_containers = [
         json!({ "running": { "startedAt": "2026-11-24T10:00:00Z" } }),
         json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off" } }),
         json!({ "waiting": { "reason": "ImagePullBackOff" } }),
@@ -250,12 +252,12 @@ fn pod(chance: &mut Chance, generation: i64) -> SpecAndStatus {
     put(
         &mut status,
         "containerStatuses",
-        (!chance.one_in(4)).then(|| container(chance.of(&states))),
+        (!chance.one_in(4)).then(|| container(chance.of(&of_containers))),
     );
     put(
         &mut status,
         "initContainerStatuses",
-        chance.one_in(6).then(|| container(chance.of(&states))),
+        chance.one_in(6).then(|| container(chance.of(&of_containers))),
     );
     (spec, status)
 }
