@@ -3,7 +3,7 @@
 //! An [`observation::Observation`] is compared with what is known of its object (`detect`); what
 //! differs and means something is a change, for which a cause is found (`cause`, `link`), that gets
 //! its place in a trace (`place`) and whose
-//! convergence is followed (`converge`, by the rules in [`status`]) until it has an outcome. Then it
+//! convergence is followed (`converge`, by the rules in [`status`] and `convention`) until it has an outcome. Then it
 //! is told as spans (`tell`). [`tracer::Tracer`] holds the state and leads through.
 
 #![warn(clippy::indexing_slicing, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
@@ -14,6 +14,7 @@ pub mod change;
 mod changes;
 pub mod content;
 pub mod context;
+mod convention;
 pub mod converge;
 mod decide;
 mod detect;

@@ -187,6 +187,8 @@ pub struct StatusFacts {
     pub observed_generation: Option<i64>,
     /// At most 64.
     pub conditions: Vec<Condition>,
+    /// Gateway API's routes: the conditions in all of `status.parents`; at most 64.
+    pub of_parents: Vec<Condition>,
     pub phase: Option<Box<str>>,
     pub reason: Option<Box<str>>,
     pub replicas: Option<i64>,
@@ -194,6 +196,8 @@ pub struct StatusFacts {
     pub ready_replicas: Option<i64>,
     pub available_replicas: Option<i64>,
     pub current_replicas: Option<i64>,
+    /// ReplicaSets.
+    pub fully_labeled_replicas: Option<i64>,
     /// Autoscalers.
     pub desired_replicas: Option<i64>,
     pub current_revision: Option<Box<str>>,

@@ -1,9 +1,10 @@
 //! Judges a status by the rules of kstatus, with the deviations the README lists.
 //!
 //! Source of the rules: [kstatus](https://github.com/kubernetes-sigs/cli-utils/tree/v0.37.2/pkg/kstatus/status).
-//! A new kind's readiness is a row in `rule` and a function.
+//! A new kind's readiness is a row in `rule` and a function, and a case in `tests/it/kstatus_kinds.rs`.
 
 use super::{
+    convention,
     kind::is_built_in,
     object::GroupKind,
     observation::{Condition, Container, SpecFacts, StatusFacts},
@@ -68,11 +69,15 @@ fn rule(kind: &GroupKind) -> Option<Rule> {
         ("apps", "DaemonSet") => daemon_set,
         ("batch", "Job") => job,
         ("", "Pod") => pod,
-        ("", "Namespace") => |e| by_phase(e, "Active"),
-        ("", "PersistentVolumeClaim") => |e| by_phase(e, "Bound"),
+        ("", "Namespace") => |e| by_phase(e, &["Active"]),
+        ("", "Node") => node,
+        ("", "PersistentVolume") => persistent_volume,
+        ("", "PersistentVolumeClaim") => |e| by_phase(e, &["Bound"]),
         ("", "Service") => service,
         ("apiextensions.k8s.io", "CustomResourceDefinition") => crd,
-        ("autoscaling", "HorizontalPodAutoscaler") | ("policy", "PodDisruptionBudget") => observed,
+        ("autoscaling", "HorizontalPodAutoscaler") => autoscaler,
+        ("policy", "PodDisruptionBudget") => disruption_budget,
+        ("networking.k8s.io", "Ingress") => ingress,
         ("apiregistration.k8s.io", "APIService") => |e| when(is_true(e, "Available")),
         _ => return None,
     })
@@ -89,37 +94,18 @@ pub fn judge(e: &Evidence<'_>) -> Status {
     if e.spec.paused && e.status.observed_generation.is_some() {
         return Status::Paused;
     }
-    if is_true(e, "Reconciling").is_some() {
-        return Status::InProgress;
-    }
-    if let Some(stalled) = is_true(e, "Stalled") {
-        return failed(stalled);
+    match first_true(e.status, &["Reconciling", "Stalled"]) {
+        Some(c) if &*c.kind == "Reconciling" || convention::is_older(c, e) => {
+            return Status::InProgress;
+        }
+        // What was stuck before the change may not be after it.
+        Some(stalled) if convention::is_evidence(e) => return failed(stalled),
+        Some(_) | None => {}
     }
     match rule(e.kind) {
         Some(rule) => rule(e),
         None if is_built_in(e.kind) => Status::Current { since: None },
-        None => custom_resource(e),
-    }
-}
-
-/// A custom resource nobody has written a status for is not Current: there must be evidence.
-fn custom_resource(e: &Evidence<'_>) -> Status {
-    let observed = matches!(
-        (e.status.observed_generation, e.generation),
-        (Some(observed), Some(generation)) if observed >= generation
-    );
-    if !observed && !e.written_since {
-        return Status::Unknown;
-    }
-    match condition(e.status, "Ready") {
-        Some(ready) if &*ready.status == "True" => {
-            match (ready.observed_generation, e.generation) {
-                (Some(observed), Some(generation)) if observed < generation => Status::InProgress,
-                _ => Status::Current { since: ready.last_transition },
-            }
-        }
-        Some(_) => Status::InProgress,
-        None => Status::Current { since: None },
+        None => convention::judge(e),
     }
 }
 
@@ -138,12 +124,13 @@ fn deployment(e: &Evidence<'_>) -> Status {
     let (updated, total) = (count(status.updated_replicas), count(status.replicas));
     let (available, ready) = (count(status.available_replicas), count(status.ready_replicas));
     // Without a deadline (kubectl sets none, the API server defaults to 600) nobody keeps the condition.
-    let has_no_deadline = e.spec.progress_deadline_seconds == Some(i64::from(i32::MAX));
+    let never = i64::from(i32::MAX);
+    let has_no_deadline = e.spec.progress_deadline_seconds.unwrap_or(never) == never;
     let rolled_out = has_no_deadline
         || progressing
             .is_some_and(|c| &*c.status == "True" && &*c.reason == "NewReplicaSetAvailable");
-    let done = updated >= wanted
-        && total <= updated
+    let done = total == wanted
+        && updated >= wanted
         && available >= updated
         && ready >= wanted
         && rolled_out
@@ -155,7 +142,8 @@ fn replica_set(e: &Evidence<'_>) -> Status {
     let wanted = e.spec.replicas.unwrap_or(1);
     let done = e.status.observed_generation.is_some()
         && is_true(e, "ReplicaFailure").is_none()
-        && count(e.status.replicas) == wanted
+        && count(e.status.replicas) <= wanted
+        && count(e.status.fully_labeled_replicas) >= wanted
         && count(e.status.available_replicas) >= wanted
         && count(e.status.ready_replicas) >= wanted;
     when_done(done)
@@ -176,8 +164,9 @@ fn stateful_set(e: &Evidence<'_>) -> Status {
     }
     let updated = count(status.updated_replicas);
     let done = match e.spec.partition {
-        Some(partition) if partition > 0 => updated >= (wanted - partition).max(0),
-        _ => {
+        // Also the API server's default, 0: with the last Pod the update's revision becomes current.
+        Some(partition) => updated >= wanted.saturating_sub(partition),
+        None => {
             count(status.current_replicas) >= wanted
                 && status.current_revision == status.update_revision
         }
@@ -186,8 +175,8 @@ fn stateful_set(e: &Evidence<'_>) -> Status {
 }
 
 fn daemon_set(e: &Evidence<'_>) -> Status {
-    let (Some(_), Some(desired)) =
-        (e.status.observed_generation, e.status.desired_number_scheduled)
+    let (Some(_), Some(_), Some(desired)) =
+        (e.generation, e.status.observed_generation, e.status.desired_number_scheduled)
     else {
         return Status::InProgress;
     };
@@ -202,13 +191,11 @@ fn daemon_set(e: &Evidence<'_>) -> Status {
 /// Deviation: a running Job has not converged (upstream calls it Current once it has started).
 /// `SuccessCriteriaMet` and `FailureTarget` come first; only `Complete` and `Failed` are verdicts.
 fn job(e: &Evidence<'_>) -> Status {
-    if let Some(condition) = is_true(e, "Failed") {
-        return failed(condition);
+    match first_true(e.status, &["Complete", "Failed"]) {
+        Some(condition) if &*condition.kind == "Failed" => failed(condition),
+        Some(condition) => Status::Current { since: condition.last_transition },
+        None => when(is_true(e, "Suspended")),
     }
-    if let Some(condition) = is_true(e, "Complete") {
-        return Status::Current { since: condition.last_transition };
-    }
-    when(is_true(e, "Suspended"))
 }
 
 /// Deviations: phase Failed is a failure; a Job's Pod has converged when it succeeded, not when it
@@ -248,18 +235,59 @@ fn service(e: &Evidence<'_>) -> Status {
 }
 
 fn crd(e: &Evidence<'_>) -> Status {
-    match condition(e.status, "NamesAccepted") {
-        Some(condition) if &*condition.status == "False" => failed(condition),
-        _ => when(is_true(e, "Established")),
+    for condition in &e.status.conditions {
+        match (&*condition.kind, &*condition.status) {
+            ("NamesAccepted", "False") => return failed(condition),
+            ("Established", "False") if &*condition.reason != "Installing" => {
+                return failed(condition);
+            }
+            ("Established", "True") => return when(Some(condition)),
+            _ => {}
+        }
+    }
+    Status::InProgress
+}
+
+/// No controller has to give an address: without one nothing tells whether there is a controller.
+fn ingress(e: &Evidence<'_>) -> Status {
+    if e.status.has_ingress { Status::Current { since: None } } else { Status::Unknown }
+}
+
+/// Observed, and what it scales is there. That metrics are missing (`ScalingActive`) is so again and
+/// again in an autoscaler's life, and no matter of its own change.
+fn autoscaler(e: &Evidence<'_>) -> Status {
+    let able = condition(e.status, "AbleToScale").is_none_or(|c| &*c.status != "False");
+    when_done(e.status.observed_generation.is_some() && able)
+}
+
+/// Deviation: one that cannot be computed (`SyncFailed`) protects nothing yet.
+fn disruption_budget(e: &Evidence<'_>) -> Status {
+    let allowed = condition(e.status, "DisruptionAllowed");
+    let failed = allowed.is_some_and(|c| &*c.status != "True" && &*c.reason == "SyncFailed");
+    when_done(e.status.observed_generation.is_some() && !failed)
+}
+
+fn node(e: &Evidence<'_>) -> Status {
+    match condition(e.status, "Ready") {
+        // Its kubelet is not heard from.
+        Some(ready) if &*ready.status == "Unknown" => Status::Unknown,
+        _ => when(is_true(e, "Ready")),
     }
 }
 
-fn observed(e: &Evidence<'_>) -> Status {
-    when_done(e.status.observed_generation.is_some())
+fn persistent_volume(e: &Evidence<'_>) -> Status {
+    if e.status.phase.as_deref() == Some("Failed") {
+        return Status::Failed {
+            reason: e.status.reason.clone().unwrap_or_else(|| "Failed".into()),
+            message: "".into(),
+            since: None,
+        };
+    }
+    by_phase(e, &["Available", "Bound", "Released"])
 }
 
-fn by_phase(e: &Evidence<'_>, current: &str) -> Status {
-    when_done(e.status.phase.as_deref() == Some(current))
+fn by_phase(e: &Evidence<'_>, current: &[&str]) -> Status {
+    when_done(e.status.phase.as_deref().is_some_and(|phase| current.contains(&phase)))
 }
 
 /// Current since the condition turned, in progress without it.
@@ -285,6 +313,12 @@ fn count(value: Option<i64>) -> i64 {
 
 fn is_true<'a>(e: &Evidence<'a>, kind: &str) -> Option<&'a Condition> {
     condition(e.status, kind).filter(|condition| &*condition.status == "True")
+}
+
+/// Of these kinds, the first that is listed.
+fn first_true<'a>(status: &'a StatusFacts, kinds: &[&str]) -> Option<&'a Condition> {
+    let is_one = |c: &&Condition| &*c.status == "True" && kinds.contains(&&*c.kind);
+    status.conditions.iter().find(is_one)
 }
 
 pub fn condition<'a>(status: &'a StatusFacts, kind: &str) -> Option<&'a Condition> {

@@ -14,8 +14,11 @@ pub(super) fn read(raw: &RawValue) -> StatusFacts {
     let mut status = Status::default();
     // What was read before something strange stays.
     fill(raw.get(), &mut status).unwrap_or_default();
-    let Status { mut facts, init_containers, containers } = status;
+    let Status { mut facts, parents, init_containers, containers } = status;
     facts.conditions.retain(|condition| !condition.kind.is_empty());
+    facts.of_parents = parents.into_iter().flat_map(|parent| parent.conditions).collect();
+    facts.of_parents.retain(|condition| !condition.kind.is_empty());
+    facts.of_parents.truncate(MAX_CONDITIONS);
     facts.containers = init_containers
         .into_iter()
         .map(|container| Container { init: true, ..container })
@@ -29,6 +32,7 @@ pub(super) fn read(raw: &RawValue) -> StatusFacts {
 #[derive(Default)]
 struct Status {
     facts: StatusFacts,
+    parents: Vec<Parent>,
     init_containers: Vec<Container>,
     containers: Vec<Container>,
 }
@@ -41,6 +45,11 @@ impl<'de> Fields<'de> for Status {
             "conditions" => {
                 let to = &mut facts.conditions;
                 to.clear();
+                return map.next_value_seed(FillItems { to, max: MAX_CONDITIONS });
+            }
+            "parents" => {
+                self.parents.clear();
+                let to = &mut self.parents;
                 return map.next_value_seed(FillItems { to, max: MAX_CONDITIONS });
             }
             "initContainerStatuses" | "containerStatuses" => {
@@ -73,6 +82,7 @@ impl<'de> Fields<'de> for Status {
             "updatedReplicas" => &mut facts.updated_replicas,
             "readyReplicas" => &mut facts.ready_replicas,
             "availableReplicas" => &mut facts.available_replicas,
+            "fullyLabeledReplicas" => &mut facts.fully_labeled_replicas,
             "currentReplicas" => &mut facts.current_replicas,
             "desiredReplicas" => &mut facts.desired_replicas,
             "desiredNumberScheduled" => &mut facts.desired_number_scheduled,
@@ -106,6 +116,22 @@ impl<'de> Fields<'de> for Condition {
             _ => return pass(map),
         }
         Ok(())
+    }
+}
+
+/// What one Gateway says of a route.
+#[derive(Default)]
+struct Parent {
+    conditions: Vec<Condition>,
+}
+
+impl<'de> Fields<'de> for Parent {
+    fn field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        if key != "conditions" {
+            return pass(map);
+        }
+        self.conditions.clear();
+        map.next_value_seed(FillItems { to: &mut self.conditions, max: MAX_CONDITIONS })
     }
 }
 

@@ -51,6 +51,10 @@ const MODULES: [Module; 3] = [
     },
 ];
 
+/// Judges objects as kstatus does; no part of the control plane, so built only where it is asked.
+const KSTATUS: Module =
+    Module { folder: "kstatus", stamp: None, binaries: &[("kstatus", ".")], minutes: 2 };
+
 /// The binaries that envtest's convention, `KUBEBUILDER_ASSETS`, provides.
 const KUBEBUILDER: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
@@ -102,6 +106,14 @@ impl Binaries {
             kwok_stages,
         })
     }
+}
+
+/// Builds the judge of `tests/control-plane/kstatus` where it is missing, and tells where it is.
+pub(crate) fn kstatus_ready(progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let cache = cache_folder()?;
+    fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
+    let _lock = lock(&cache, progress)?;
+    Ok(KSTATUS.ready(&cache, progress)?.join("kstatus"))
 }
 
 /// `$SPANLINK_TEST_CACHE`, or a folder of the user's cache: never the clone, which `git clean` empties.
@@ -171,8 +183,12 @@ impl Module {
 
     fn digest(&self) -> Result<String> {
         let mut digest = Sha256::new();
-        for name in ["go.mod", "go.sum"] {
+        // Some have a program of their own beside what they require.
+        for name in ["go.mod", "go.sum", "main.go"] {
             let path = self.source().join(name);
+            if name == "main.go" && !path.is_file() {
+                continue;
+            }
             digest.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
         }
         // Six bytes are enough to tell versions apart.
@@ -188,6 +204,8 @@ impl Module {
         self.go(&[
             "build".as_ref(),
             "-trimpath".as_ref(),
+            // A clone without its history builds too.
+            "-buildvcs=false".as_ref(),
             "-ldflags".as_ref(),
             self.linker_flags()?.as_ref(),
             "-o".as_ref(),

@@ -1,0 +1,390 @@
+//! Our judgement beside kstatus' own, on thousands of objects; every deviation has its reason here.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    io::{Seek as _, Write as _},
+    process::{Command, Stdio},
+    sync::Arc,
+};
+
+use expect_test::expect;
+use serde_json::{Value, json};
+use spanlink::{
+    config::settings::Settings,
+    trace::{
+        kind::{self, Steps},
+        object::GroupKind,
+        observation::Body,
+        status::{Evidence, Status, judge},
+        time::Timestamp,
+    },
+    watch::decode::{Decoder, Line},
+};
+
+use crate::{
+    control_plane::{kstatus_ready, to_stderr},
+    kstatus_objects::{Chance, KINDS, object},
+};
+
+const OBJECTS_OF_A_KIND: usize = 800;
+
+/// An object, and whether its status was written after the change.
+pub(crate) struct Case {
+    pub(crate) object: Value,
+    pub(crate) written_since: bool,
+}
+
+impl Case {
+    fn kind(&self) -> &str {
+        self.object["kind"].as_str().unwrap()
+    }
+
+    fn at(&self, pointer: &str) -> &Value {
+        self.object.pointer(pointer).unwrap_or(&Value::Null)
+    }
+
+    fn condition(&self, kind: &str) -> &Value {
+        let conditions = self.at("/status/conditions").as_array();
+        let of_kind = |condition: &&Value| condition["type"] == kind;
+        conditions.and_then(|all| all.iter().find(of_kind)).unwrap_or(&Value::Null)
+    }
+
+    fn is_true(&self, kind: &str) -> bool {
+        self.condition(kind)["status"] == "True"
+    }
+
+    /// How the generation that `by` has seen compares with the object's.
+    fn observed(&self, by: &Value) -> Option<Ordering> {
+        Some(by["observedGeneration"].as_i64()?.cmp(&self.at("/metadata/generation").as_i64()?))
+    }
+
+    /// The status, or a condition in it, says that it is of this generation.
+    fn is_observed(&self) -> bool {
+        let conditions = self.at("/status/conditions").as_array();
+        let mut said = conditions.into_iter().flatten().chain([self.at("/status")]);
+        said.any(|by| self.observed(by) >= Some(Ordering::Equal))
+    }
+}
+
+/// Where we judge otherwise, and why.
+struct Deviation {
+    kinds: &'static [&'static str],
+    theirs: &'static [&'static str],
+    ours: &'static str,
+    reason: &'static str,
+    applies: fn(&Case) -> bool,
+}
+
+const WORKLOADS: &[&str] = &["Deployment", "ReplicaSet", "StatefulSet"];
+
+const DEVIATIONS: &[Deviation] = &[
+    Deviation {
+        kinds: &["Pod"],
+        theirs: &["Current"],
+        ours: "Failed",
+        reason: "A Pod in phase Failed is a failure.",
+        applies: |case| case.at("/status/phase") == "Failed",
+    },
+    Deviation {
+        kinds: &["Pod"],
+        theirs: &["Current"],
+        ours: "InProgress",
+        reason: "A Job's Pod that is to finish converges when it succeeded, not when it is Ready.",
+        applies: |case| {
+            let policy = case.at("/spec/restartPolicy");
+            case.at("/metadata/ownerReferences/0/kind") == "Job"
+                && (policy == "Never" || policy == "OnFailure")
+                && case.at("/status/phase") == "Running"
+        },
+    },
+    Deviation {
+        kinds: &["Pod"],
+        theirs: &["Failed"],
+        ours: "InProgress",
+        reason: "What cannot be scheduled is a problem, not yet a failure.",
+        applies: |case| {
+            case.at("/status/phase") == "Pending"
+                && case.condition("PodScheduled")["reason"] == "Unschedulable"
+        },
+    },
+    Deviation {
+        kinds: &["Pod"],
+        theirs: &["Failed"],
+        ours: "InProgress",
+        reason: "What crashes again and again is a problem, not yet a failure.",
+        applies: |case| {
+            let state = case.at("/status/containerStatuses/0/state");
+            case.at("/status/phase") == "Running"
+                && state["waiting"]["reason"] == "CrashLoopBackOff"
+        },
+    },
+    Deviation {
+        kinds: &["Pod"],
+        theirs: &["Unknown"],
+        ours: "InProgress",
+        reason: "A Pod whose node is not heard from goes on when the node is back.",
+        applies: |case| case.at("/status/phase") == "Unknown",
+    },
+    Deviation {
+        kinds: &["Job"],
+        theirs: &["Current"],
+        ours: "InProgress",
+        reason: "A running Job has not converged.",
+        applies: |case| !case.at("/status/startTime").is_null() && !case.is_true("Complete"),
+    },
+    Deviation {
+        kinds: &["Job"],
+        theirs: &["InProgress"],
+        ours: "Current",
+        reason: "A Job that was suspended as asked has been dealt with.",
+        applies: |case| case.is_true("Suspended"),
+    },
+    Deviation {
+        kinds: &["Deployment", "Widget"],
+        theirs: &["Current", "InProgress", "Failed"],
+        ours: "Paused",
+        reason: "Paused is an outcome of its own, once the controller has taken note.",
+        applies: |case| {
+            case.at("/spec/paused") == true && !case.at("/status/observedGeneration").is_null()
+        },
+    },
+    Deviation {
+        kinds: WORKLOADS,
+        theirs: &["Current", "Failed"],
+        ours: "InProgress",
+        reason: "A workload's status that does not say what it has seen is of no generation.",
+        applies: |case| case.at("/status/observedGeneration").is_null(),
+    },
+    Deviation {
+        kinds: &["PodDisruptionBudget"],
+        theirs: &["Current"],
+        ours: "InProgress",
+        reason: "A budget nobody has computed, or that cannot be computed, is not yet kept.",
+        applies: |case| {
+            case.at("/status/observedGeneration").is_null()
+                || (case.condition("DisruptionAllowed")["reason"] == "SyncFailed"
+                    && !case.is_true("DisruptionAllowed"))
+        },
+    },
+    Deviation {
+        kinds: &["DaemonSet"],
+        theirs: &["InProgress"],
+        ours: "Current",
+        reason: "Under OnDelete nothing happens until somebody deletes Pods, as with StatefulSets.",
+        applies: |case| case.at("/spec/updateStrategy/type") == "OnDelete",
+    },
+    Deviation {
+        kinds: &["Service"],
+        theirs: &["Current"],
+        ours: "InProgress",
+        reason: "A load balancer is there once it has an address.",
+        applies: |case| {
+            case.at("/spec/type") == "LoadBalancer"
+                && case.at("/status/loadBalancer/ingress/0").is_null()
+        },
+    },
+    Deviation {
+        kinds: &["Service"],
+        theirs: &["InProgress"],
+        ours: "Current",
+        reason: "The API server gives the cluster's address before anybody sees the Service.",
+        applies: |case| !case.at("/status/loadBalancer/ingress/0").is_null(),
+    },
+    Deviation {
+        kinds: &[
+            "Deployment",
+            "ReplicaSet",
+            "StatefulSet",
+            "DaemonSet",
+            "Pod",
+            "PodDisruptionBudget",
+            "CustomResourceDefinition",
+            "Widget",
+        ],
+        theirs: &["InProgress"],
+        ours: "",
+        reason: "Who has seen a newer generation than the change's has seen the change's too.",
+        applies: |case| case.observed(case.at("/status")) == Some(Ordering::Greater),
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["Current", "InProgress", "Failed"],
+        ours: "Unknown",
+        reason: "A custom resource nobody has written a status for since is not Current.",
+        applies: |case| !case.written_since && !case.is_observed(),
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["Current", "Failed"],
+        ours: "InProgress",
+        reason: "A condition that is of an older generation says nothing of this one.",
+        applies: |case| {
+            let conditions = case.at("/status/conditions").as_array();
+            let mut seen = conditions.into_iter().flatten().map(|by| case.observed(by));
+            seen.any(|seen| seen == Some(Ordering::Less))
+        },
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["Current"],
+        ours: "InProgress",
+        reason: "Conventions kstatus does not know: Crossplane, Cluster API, Gateway API, Tekton.",
+        applies: |case| {
+            let says_no = |kind| !case.condition(kind).is_null() && !case.is_true(kind);
+            let others = ["Available", "Accepted", "Programmed", "Succeeded"];
+            says_no("Synced")
+                || (case.condition("Ready").is_null() && others.into_iter().any(says_no))
+        },
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["Current"],
+        ours: "InProgress",
+        reason: "A condition without a status says nothing good.",
+        applies: |case| {
+            let ready = case.condition("Ready");
+            !ready.is_null() && ready["status"].is_null()
+        },
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["Current"],
+        ours: "InProgress",
+        reason: "Without conditions a phase of beginnings is not the end.",
+        applies: |case| case.at("/status/phase") == "Pending",
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["Current"],
+        ours: "Failed",
+        reason: "Without conditions the phase Failed is a failure.",
+        applies: |case| case.at("/status/phase") == "Failed",
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["Current"],
+        ours: "Unknown",
+        reason: "A word that means one thing here and another there is no evidence by itself.",
+        applies: |case| {
+            let phase = case.at("/status/phase");
+            (phase == "Running" || phase == "Enchanted") && !case.is_observed()
+        },
+    },
+];
+
+/// By the Go program beside the control plane: the status and the message of each.
+fn theirs(cases: &[Case]) -> Vec<String> {
+    let judge = kstatus_ready(&to_stderr).unwrap();
+    let mut objects = tempfile::tempfile().unwrap();
+    for case in cases {
+        writeln!(objects, "{}", case.object).unwrap();
+    }
+    objects.rewind().unwrap();
+    let output = Command::new(judge).stdin(objects).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "kstatus ended with {}", output.status);
+    let said: Vec<_> =
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(said.len(), cases.len(), "one line for each object");
+    said
+}
+
+/// As a line of a watch would bring it.
+pub(crate) fn ours(case: &Case) -> Status {
+    judged(case).0
+}
+
+fn judged(case: &Case) -> (Status, Box<Body>) {
+    let settings = Settings::load(None, []).unwrap().watch;
+    let line = json!({ "type": "MODIFIED", "object": case.object }).to_string();
+    let mut decoder = Decoder::new(&Arc::new(settings));
+    let read = decoder.line(line.as_bytes(), Timestamp::from_nanos(1)).unwrap();
+    let Line::Applied(now) = read else { unreachable!("{read:?}") };
+    let body = now.body.unwrap();
+    let owner = body.owners.iter().find(|owner| owner.controller);
+    let job = GroupKind::new("batch", "Job");
+    let status = judge(&Evidence {
+        kind: &now.object.kind,
+        spec: &body.spec,
+        status: &now.status,
+        generation: now.generation.filter(|_| kind::steps(&now.object.kind) == Steps::Generation),
+        written_since: case.written_since,
+        of_a_job: owner.is_some_and(|owner| owner.kind == job),
+    });
+    (status, body)
+}
+
+/// In kstatus' words. A deletion is a change of its own with us, so nobody judges what is left.
+fn in_their_words(case: &Case) -> &'static str {
+    match judged(case) {
+        (_, body) if body.deletion.is_some() => "Terminating",
+        (Status::Current { .. }, _) => "Current",
+        (Status::InProgress, _) => "InProgress",
+        (Status::Paused, _) => "Paused",
+        (Status::Failed { .. }, _) => "Failed",
+        (Status::Unknown, _) => "Unknown",
+    }
+}
+
+#[test]
+fn we_judge_as_kstatus_does_but_for_the_deviations() {
+    let mut chance = Chance(20_261_124);
+    let mut cases = Vec::new();
+    for kind in KINDS {
+        for number in 0..OBJECTS_OF_A_KIND {
+            let object = object(*kind, number, &mut chance);
+            cases.push(Case { object, written_since: !chance.one_in(3) });
+        }
+    }
+    let mut agreed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut met = vec![0_usize; DEVIATIONS.len()];
+    let mut unexplained = Vec::new();
+    let said = theirs(&cases);
+    for (case, said) in cases.iter().zip(&said) {
+        let (theirs, message) = said.split_once('\t').unwrap();
+        let ours = in_their_words(case);
+        if ours == theirs {
+            agreed.entry(case.kind()).or_default().insert(ours);
+            continue;
+        }
+        let explains = |deviation: &Deviation| {
+            deviation.kinds.contains(&case.kind())
+                && deviation.theirs.contains(&theirs)
+                && (deviation.ours.is_empty() || deviation.ours == ours)
+                && (deviation.applies)(case)
+        };
+        match DEVIATIONS.iter().position(explains) {
+            Some(place) => met[place] += 1,
+            None => unexplained.push(format!(
+                "ours {ours}, theirs {theirs} ({message}), written since: {}\n{}",
+                case.written_since, case.object
+            )),
+        }
+    }
+    let some = unexplained.iter().take(8).cloned().collect::<Vec<_>>().join("\n\n");
+    assert!(unexplained.is_empty(), "{} without a reason:\n{some}", unexplained.len());
+    for (deviation, met) in DEVIATIONS.iter().zip(met) {
+        assert!(met > 0, "no longer a deviation: {}", deviation.reason);
+    }
+    let agreed = agreed.iter().map(|(kind, on)| {
+        format!("{kind}: {}\n", on.iter().copied().collect::<Vec<_>>().join(", "))
+    });
+    expect![[r#"
+        ConfigMap: Current, Terminating
+        CronJob: Current, Terminating
+        CustomResourceDefinition: Current, Failed, InProgress, Terminating
+        DaemonSet: Current, InProgress, Terminating
+        Deployment: Current, Failed, InProgress, Terminating
+        Job: Current, Failed, InProgress, Terminating
+        PersistentVolumeClaim: Current, InProgress, Terminating
+        Pod: Current, InProgress, Terminating
+        PodDisruptionBudget: Current, InProgress, Terminating
+        ReplicaSet: Current, InProgress, Terminating
+        Role: Current, Terminating
+        Secret: Current, Terminating
+        Service: Current, InProgress, Terminating
+        StatefulSet: Current, InProgress, Terminating
+        Widget: Current, Failed, InProgress, Terminating
+    "#]]
+    .assert_eq(&agreed.collect::<String>());
+}
