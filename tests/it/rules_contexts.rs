@@ -5,11 +5,12 @@ use std::{collections::HashSet, fmt::Write as _};
 use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::trace::{
-    rules::Rules,
+    object::GroupKind,
+    rules::{Ignore, KindRules, Rules},
     span::{Role, Value as SpanValue},
 };
 
-use crate::written::{History, annotated, current, merged, object, traceparent};
+use crate::written::{History, annotated, current, merged, object, owned, traceparent};
 
 #[test]
 fn a_context_is_found_under_every_configured_key_and_in_every_form() {
@@ -254,5 +255,60 @@ fn a_context_joins_what_is_on_its_way_once_and_within_five_seconds() {
             └─ update Deployment web g4 -> superseded  [context 33333333…]  (metadata)
             update Deployment shop/web g5 -> timed_out  no verdict before the deadline  [context 33333333… stale]  supersedes g2  {spec.template.spec.image}
             └─ update Deployment web g6 -> timed_out  no verdict before the deadline  [context 44444444…]  (metadata)
+        "#]]);
+}
+
+/// Rules under which changes of a Deployment's replicas are ignored.
+fn ignoring_replicas() -> Rules {
+    let ignore = Ignore { fields: vec!["spec.replicas".into()], managers: Vec::new() };
+    let of_kind = KindRules { ignore, ..KindRules::default() };
+    let kinds = [(GroupKind::new("apps", "Deployment"), of_kind)].into();
+    Rules { kinds, ..Rules::default() }
+}
+
+#[test]
+fn a_change_that_touches_more_than_what_is_ignored_is_told() {
+    let history = History::default()
+        .added(&deployment(1, "a", 1))
+        .say("MODIFIED", &deployment(2, "a", 2))
+        .say("MODIFIED", &deployment(3, "b", 3));
+    expect![[r#"
+        create Deployment g1 of none
+        update Deployment g3 of none
+    "#]].assert_eq(&origins(&history, &ignoring_replicas()));
+}
+
+#[test]
+fn what_is_in_a_namespace_that_is_left_alone_is_left_alone() {
+    let mut namespace = object("Namespace", "shop");
+    namespace["apiVersion"] = json!("v1");
+    namespace["metadata"].as_object_mut().unwrap().remove("namespace");
+    let off = json!({"metadata": {"annotations": {"spanlink.io/ignore": "true"}}});
+    History::default()
+        .listed("Namespace", &[&merged(&namespace, &off)])
+        .listed("Widget", &[])
+        .added(&object("Widget", "w"))
+        .deleted(&object("Widget", "w"))
+        .becomes(expect![[""]]);
+}
+
+#[test]
+fn a_context_of_an_older_replicaset_that_comes_back_is_revived() {
+    let web = |generation, image, digit| annotated(&deployment(generation, image, 1), digit);
+    let set = |name: &str, image: &str, replicas: i64, digit| {
+        let mut set = owned(&object("ReplicaSet", name), &[(&web(1, "a", '1'), true)]);
+        set["apiVersion"] = json!("apps/v1");
+        let template = json!({"spec": {"image": image}});
+        let spec = json!({"spec": {"replicas": replicas, "template": template}});
+        annotated(&merged(&set, &spec), digit)
+    };
+    // All from before the start: nobody saw what the old context was for.
+    History::default()
+        .listed("Deployment", &[&web(1, "a", '1')])
+        .listed("ReplicaSet", &[&set("old", "b", 0, '9'), &set("now", "a", 1, '1')])
+        .later(60)
+        .say("MODIFIED", &web(2, "b", '9'))
+        .becomes(expect![[r#"
+            update Deployment shop/web g2 -> timed_out  no verdict before the deadline  [context 99999999… revived]  {spec.template.spec.image}
         "#]]);
 }
