@@ -275,7 +275,8 @@ fn a_change_that_touches_more_than_what_is_ignored_is_told() {
     expect![[r#"
         create Deployment g1 of none
         update Deployment g3 of none
-    "#]].assert_eq(&origins(&history, &ignoring_replicas()));
+    "#]]
+    .assert_eq(&origins(&history, &ignoring_replicas()));
 }
 
 #[test]
