@@ -168,6 +168,7 @@ impl Tracer {
 
     pub(super) fn forget(&mut self, uid: &Uid) {
         let Some(known) = self.objects.remove(uid) else { return };
+        self.losses.remove(uid);
         if let Some(timer) = known.timer {
             self.timers.remove(&(timer, uid.clone()));
         }

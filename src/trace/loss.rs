@@ -50,7 +50,9 @@ impl Tracer {
         else {
             return;
         };
-        let Some(owner) = &known.owner else { return };
+        // Losses of an owner nobody knows are nobody's cause, and would never be forgotten.
+        let owner = known.owner.as_ref().filter(|owner| self.objects.contains_key(&owner.uid));
+        let Some(owner) = owner else { return };
         let losses = self.losses.entry(owner.uid.clone()).or_default();
         losses.retain(|loss| at.since(loss.at) <= REMEMBERED);
         if let Some(loss) = losses.iter_mut().find(|loss| loss.uid == *uid) {
