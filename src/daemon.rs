@@ -514,15 +514,15 @@ impl Core {
 
     fn pulse(&mut self) {
         self.health.beat(clock());
-        set(&self.metrics.convergences_open, &self.tracer.open_convergences());
-        set(&self.metrics.objects, &self.tracer.known_objects());
-    }
-}
-
-fn set(gauge: &prometheus::IntGaugeVec, values: &std::collections::HashMap<&GroupKind, i64>) {
-    gauge.reset();
-    for (kind, value) in values {
-        gauge.with_label_values(&[&kind.to_string()]).set(*value);
+        self.metrics.convergences_open.reset();
+        for ((kind, waiting_for), count) in self.tracer.open_convergences() {
+            let labels = [&*kind.to_string(), waiting_for];
+            self.metrics.convergences_open.with_label_values(&labels).set(count);
+        }
+        self.metrics.objects.reset();
+        for (kind, count) in self.tracer.known_objects() {
+            self.metrics.objects.with_label_values(&[&kind.to_string()]).set(count);
+        }
     }
 }
 

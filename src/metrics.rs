@@ -133,8 +133,8 @@ impl Metrics {
             convergences_open: gauges(
                 r,
                 "spanlink_convergences_open",
-                "Convergences that have not ended.",
-                &["kind"],
+                "Convergences that have not ended, by what they wait for.",
+                &["kind", "waiting_for"],
             )?,
             convergence_seconds: {
                 let opts = HistogramOpts::new(

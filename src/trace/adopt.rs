@@ -155,12 +155,15 @@ impl Tracer {
     /// What a change caused has begun: its whole chain goes on.
     pub(super) fn progressed(&mut self, key: &ChangeKey, mut parent: ChangeKey) {
         let Some((_, child)) = self.change(key) else { return };
-        let (received, api_at) = (child.received, child.api_at);
+        let (at, received, api_at) = (child.at, child.received, child.api_at);
         for step in 0..=16 {
             let Some(known) = self.objects.get_mut(&parent.uid) else { return };
             let Some(change) = known.change_mut(&parent) else { return };
             if step == 0 {
                 change.caused += 1;
+                if let Some(details) = change.details.as_deref_mut() {
+                    details.first_caused = Some(details.first_caused.map_or(at, |it| it.min(at)));
+                }
             }
             change.convergence.note_progress(received);
             change.last_caused = change.last_caused.max(api_at);

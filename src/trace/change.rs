@@ -10,6 +10,7 @@ use super::{
     manager::Manager,
     object::{GroupKind, Uid},
     phase::Road,
+    slowest::Slowest,
     span::{Link, SpanId, TraceId},
     time::Timestamp,
 };
@@ -182,8 +183,12 @@ pub struct Details {
     pub disruption: Option<Box<str>>,
     /// Of a disruption, where that is what it was.
     pub reason: Option<Box<str>>,
-    /// Of a Pod's creation.
+    /// Where steps are known.
     pub road: Option<Road>,
+    /// When it first caused something.
+    pub first_caused: Option<Timestamp>,
+    /// What it waited for longest by now.
+    pub slowest: Option<Box<Slowest>>,
     /// For the change span.
     pub links: Vec<Link>,
     /// For the reconcile span: known only after a head's change span has left.

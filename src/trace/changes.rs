@@ -72,7 +72,8 @@ impl Tracer {
             status::has_nothing_to_wait_for(&now.object.kind) && difference.verb != Verb::Delete;
         // What is ignored is a cause like any other, and nobody waits for it.
         let is_over = has_nothing || (ignored && difference.scope == Scope::Spec);
-        let has_road = difference.verb == Verb::Create && now.object.kind.is("", "Pod");
+        let road = Road::begin(&now.object.kind, difference.verb, at, &now.status)
+            .filter(|_| !is_over && difference.scope == Scope::Spec);
         let change = Change {
             at,
             source,
@@ -91,7 +92,7 @@ impl Tracer {
             children_wanted: body.map_or(known.spec.children_wanted, |b| b.spec.children_wanted),
             details: Some(Box::new(Details {
                 disruption: status::disruption(&now.status),
-                road: has_road.then(|| Road::begin(at)),
+                road,
                 context_since: known.contexts.since,
                 context_is_new: known.contexts.since_version == now.resource_version,
                 fields: difference.fields,

@@ -2,7 +2,7 @@
 
 use super::{
     observation::{Condition, StatusFacts},
-    status::{Evidence, Status, condition},
+    status::{Evidence, Status, condition, is_observed},
 };
 
 /// Where there is a `Ready`, it decides, together with these: Crossplane's `Ready` stays true when a
@@ -64,13 +64,7 @@ pub(super) fn is_older(condition: &Condition, e: &Evidence<'_>) -> bool {
 
 /// The status is the work of somebody who knew of the change.
 pub(super) fn is_evidence(e: &Evidence<'_>) -> bool {
-    e.written_since || is_observed(e)
-}
-
-fn is_observed(e: &Evidence<'_>) -> bool {
-    let conditions = e.status.conditions.iter().chain(&e.status.of_parents);
-    let said = conditions.map(|c| c.observed_generation).chain([e.status.observed_generation]);
-    e.generation.is_some() && said.max().flatten() >= e.generation
+    e.written_since || is_observed(e.status, e.generation)
 }
 
 fn by_phase(e: &Evidence<'_>) -> Status {
@@ -82,7 +76,9 @@ fn by_phase(e: &Evidence<'_>) -> Status {
             since: None,
         },
         Some(phase) if BEGINNINGS.contains(&phase) => Status::InProgress,
-        Some(phase) if ENDS.contains(&phase) || is_observed(e) => Status::Current { since: None },
+        Some(phase) if ENDS.contains(&phase) || is_observed(e.status, e.generation) => {
+            Status::Current { since: None }
+        }
         Some(_) => Status::Unknown,
     }
 }

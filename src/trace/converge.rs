@@ -4,8 +4,9 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{
     observation::StatusFacts,
+    problem::Problem,
     span::{Attribute, SpanEvent, Value},
-    status::{self, Problem, Status},
+    status::Status,
     time::Timestamp,
 };
 
@@ -42,11 +43,13 @@ pub struct Ended {
     pub at: Timestamp,
     pub reason: Box<str>,
     pub message: Box<str>,
+    /// It was held for the settle window: news of all it caused has come.
+    pub settled: bool,
 }
 
 impl Ended {
     pub fn new(outcome: Outcome, at: Timestamp) -> Self {
-        Self { outcome, at, reason: "".into(), message: "".into() }
+        Self { outcome, at, reason: "".into(), message: "".into(), settled: false }
     }
 }
 
@@ -158,6 +161,11 @@ impl Convergence {
         self.ended().is_none()
     }
 
+    /// Over, and looked at all the same: what it waited for may still come.
+    pub fn is_lingering(&self) -> bool {
+        matches!(self.state, State::Lingering { .. })
+    }
+
     /// Neither over nor Current, nor paused: whoever acts on the object is not done.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::Waiting { .. })
@@ -171,6 +179,19 @@ impl Convergence {
     /// Nothing will come of it any more.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over(_))
+    }
+
+    /// The reason of what is not as it should be, by the conditions last seen.
+    pub fn open_condition(&self) -> Option<(Timestamp, &str)> {
+        const DECIDING: [&str; 6] =
+            ["Ready", "Synced", "Available", "Accepted", "Programmed", "Progressing"];
+        let open = |kind: &&str| {
+            let is_open = |(of, status, reason): &&(Box<str>, Box<str>, Box<str>)| {
+                **of == **kind && &**status != "True" && !reason.is_empty()
+            };
+            self.conditions.iter().find(is_open).map(|(_, _, reason)| &**reason)
+        };
+        Some((self.begun, DECIDING.iter().find_map(open)?))
     }
 
     pub fn trouble_mut(&mut self) -> Option<&mut Trouble> {
@@ -247,10 +268,9 @@ impl Convergence {
                 Status::Failed { reason, message, since },
             ) => {
                 let ended = Ended {
-                    outcome: Outcome::Failed,
-                    at: held_since(*since),
                     reason: reason.clone(),
                     message: message.clone(),
+                    ..Ended::new(Outcome::Failed, held_since(*since))
                 };
                 self.state = State::Lingering { ended, held: None };
                 return Some(News::Ended);
@@ -294,7 +314,8 @@ impl Convergence {
     pub fn expire(&mut self, now: Timestamp, limits: &Limits) -> Option<News> {
         match &mut self.state {
             State::Held { since, seen, outcome } if seen.plus(limits.settle) <= now => {
-                self.state = State::Over(Ended::new(*outcome, *since));
+                let ended = Ended { settled: true, ..Ended::new(*outcome, *since) };
+                self.state = State::Over(ended);
                 Some(News::Ended)
             }
             State::Waiting { unknown_since: Some(since) } if since.plus(EVIDENCE_WAIT) <= now => {
@@ -376,9 +397,12 @@ impl Convergence {
     }
 
     fn note_trouble(&mut self, facts: &StatusFacts, problem: Option<Problem>, seen: Timestamp) {
-        if self.trouble.as_ref().is_some_and(|trouble| status::is_over(&trouble.problem, facts)) {
-            self.trouble = None;
-        }
+        let lasts = |lasting: &Problem| match &problem {
+            // There it is again.
+            Some(now) if now.reason == lasting.reason && now.container == lasting.container => true,
+            Some(_) | None => !lasting.is_over(facts),
+        };
+        self.trouble.take_if(|trouble| !lasts(&trouble.problem));
         let Some(problem) = problem else { return };
         if self.trouble.as_ref().is_some_and(|t| t.problem.reason == problem.reason) {
             return;

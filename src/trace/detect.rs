@@ -5,6 +5,7 @@ use super::{
     content::Digest,
     id::Verb,
     kind::{self, Steps},
+    manager::is_within,
     observation::{Body, Observation},
     tracked::Tracked,
 };
@@ -68,7 +69,10 @@ pub(super) fn detect(known: &Tracked, now: &Observation) -> Seen {
     let fields = || body.map_or_else(Vec::new, |body| changed_fields(&known.leaves, body));
     let update = Difference::of(Verb::Update);
     match step {
-        None if content_differs => Seen::Changed(Difference { fields: fields(), ..update }),
+        None if content_differs => match fields() {
+            fields if is_binding(now, &fields) => Seen::Baseline,
+            fields => Seen::Changed(Difference { fields, ..update }),
+        },
         Some(0) if content_differs => Seen::Baseline,
         None | Some(0) if marks_differ => Seen::Changed(Difference {
             scope: Scope::Metadata,
@@ -96,6 +100,17 @@ pub(super) fn detect(known: &Tracked, now: &Observation) -> Seen {
             }
         }
     }
+}
+
+/// A claim and its volume name each other once they are bound: that is how it went, and nothing
+/// anybody asked for. A Pod's binding makes no generation either.
+fn is_binding(now: &Observation, fields: &[Box<str>]) -> bool {
+    let bound_by = match &now.object.kind {
+        kind if kind.is("", "PersistentVolumeClaim") => "spec.volumeName",
+        kind if kind.is("", "PersistentVolume") => "spec.claimRef",
+        _ => return false,
+    };
+    !fields.is_empty() && fields.iter().all(|field| is_within(field, bound_by))
 }
 
 /// By how much the generation moved; `None` where the kind, or its server, has none.

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     change::{Change, Judged, Scope},
-    converge::{Limits, Outcome},
+    converge::{Ended, Limits, Outcome},
     id::ChangeKey,
     kind,
     output::Note,
-    phase::Road,
+    phase::{self, Road},
+    problem::{Blocks, Problem},
     span::{Role, Span},
     tell::Teller,
     time::Timestamp,
@@ -75,15 +76,22 @@ impl Tracer {
         if change.decided.is_none() || change.details.is_none() {
             return;
         }
-        let events = change.convergence.take_events();
-        let end = change.convergence.ended().map(|ended| ended.at);
+        let mut events = change.convergence.take_events();
+        let Some(ended) = change.convergence.ended() else { return };
+        let (end, outcome, failure) = (ended.at, ended.outcome, failure(ended));
+        let caused = change.caused > 0;
+        let nothing_else = ended.settled && !caused;
         let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
-        let mut reached = None;
-        if let (Some(road), Some(end)) = (road, end) {
-            road.end(end);
-            reached = Some(road.reached());
-        }
+        let reached = road.map(|road| {
+            let observed = road.end(end, failure, nothing_else);
+            events.extend(observed.map(|at| phase::event("observed", at, [])));
+            road.reached()
+        });
         self.tell_phases(key);
+        if caused && matches!(outcome, Outcome::Failed | Outcome::TimedOut | Outcome::Unknown) {
+            self.note_still_open(key, end);
+        }
+        self.note_whole(key);
         let Some((known, change)) = self.change(key) else { return };
         let (Some(details), Some(ended)) = (change.details.as_deref(), change.convergence.ended())
         else {
@@ -127,6 +135,9 @@ impl Tracer {
         let spans: Vec<Span> = phases.iter().map(|phase| teller.phase(phase)).collect();
         for span in spans {
             self.tell(key, Some(span));
+        }
+        for phase in phases.iter().filter(|phase| phase.container.is_empty()) {
+            self.note_step(key, phase);
         }
     }
 
@@ -172,6 +183,22 @@ impl Tracer {
         });
         self.tell(key, span);
     }
+}
+
+/// The error of a step that was open at such an outcome.
+fn failure(ended: &Ended) -> Option<Problem> {
+    let is_failure = matches!(ended.outcome, Outcome::Failed | Outcome::TimedOut);
+    is_failure.then(|| Problem {
+        reason: if ended.outcome == Outcome::TimedOut {
+            "timeout".into()
+        } else {
+            ended.reason.clone()
+        },
+        message: ended.message.clone(),
+        container: Box::default(),
+        since: None,
+        blocks: Blocks::Step,
+    })
 }
 
 /// A head without a reconcile span: over when it was seen, or opening nothing.

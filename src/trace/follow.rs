@@ -9,6 +9,8 @@ use super::{
     kind,
     object::Uid,
     observation::Observation,
+    phase::Look,
+    problem,
     status::{self, Evidence, Status},
     time::Timestamp,
     tracer::{Tracer, kept_until, prune},
@@ -57,33 +59,45 @@ impl Tracer {
         }
         known.observed(now.status.observed_generation);
         let progress = status::progress(&now.object.kind, &now.status);
+        let problem = problem::problem(&now.object.kind, &now.status);
         let mut news = Vec::new();
         let mut walked = Vec::new();
-        for change in &mut known.changes {
-            if change.key.verb == Verb::Delete || change.convergence.is_over() {
-                continue;
-            }
-            if change.revision.is_none()
-                && now.status.observed_generation >= change.generation
-                && change.generation.is_some()
-            {
+        for change in known.changes.iter_mut().filter(|change| !change.convergence.is_over()) {
+            let is_delete = change.key.verb == Verb::Delete;
+            let is_observed =
+                change.generation.is_some() && now.status.observed_generation >= change.generation;
+            if change.revision.is_none() && is_observed {
                 change.revision.clone_from(&known.update_revision);
             }
             if change.scope == Scope::Metadata {
-                if now.status.observed_generation >= change.generation {
+                if is_observed {
                     change.convergence.end(Outcome::Converged, now.at);
                     news.push((change.key.clone(), News::Ended));
                 }
                 continue;
             }
-            let problem = status::problem(&now.object.kind, &now.status);
-            if let Some(details) = change.details.as_deref_mut()
-                && let Some(road) = &mut details.road
-            {
-                road.observe(&now.status, problem.as_ref(), now.at);
+            // What keeps a container from running does not keep it from going.
+            let is_of_others = is_delete && now.object.kind.is("", "Pod");
+            let mut problem = problem.clone().filter(|_| !is_of_others);
+            let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
+            if let Some(road) = road {
+                let happened = road.observe(&Look {
+                    status: &now.status,
+                    spec: &known.spec,
+                    body: now.body.as_deref(),
+                    generation: change.generation,
+                    problem: problem.as_ref(),
+                    seen: now.at,
+                });
+                if happened && is_delete {
+                    change.convergence.note_progress(now.at);
+                }
+                problem = problem.or_else(|| road.problem());
                 walked.push(change.key.clone());
             }
-            let what = change.convergence.observe(&verdict, &now.status, problem, progress, now.at);
+            // Until it is gone, it is going.
+            let verdict = if is_delete { &Status::InProgress } else { &verdict };
+            let what = change.convergence.observe(verdict, &now.status, problem, progress, now.at);
             news.extend(what.map(|what| (change.key.clone(), what)));
         }
         let is_autoscaler = known.references.as_ref().is_some_and(|refs| refs.scales.is_some());

@@ -29,7 +29,7 @@ impl Verb {
 }
 
 /// What makes a change itself and no other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChangeKey {
     pub uid: Uid,
     /// 0, or the resourceVersion of the first observation after a rewind.

@@ -171,9 +171,14 @@ impl Tracer {
         }
         known.gone = Some(at);
         if let Some(deletion) = known.changes.iter_mut().find(|c| c.key.verb == Verb::Delete) {
-            deletion.convergence.end(Outcome::Deleted, at);
             let key = deletion.key.clone();
-            self.ended(&key);
+            let is_late = deletion.convergence.is_lingering();
+            deletion.convergence.end(Outcome::Deleted, at);
+            if is_late {
+                self.tell_late(&key, at);
+            } else {
+                self.ended(&key);
+            }
         } else {
             self.disappeared(uid, resource_version, at);
         }

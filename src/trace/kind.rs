@@ -39,6 +39,18 @@ const WITH_GENERATION: &[(&str, &str)] = &[
     ("storage.k8s.io", "CSIDriver"),
 ];
 
+/// Of those, the ones whose controllers say which generation they have observed.
+const OBSERVES: &[(&str, &str)] = &[
+    ("", "Pod"),
+    ("", "ReplicationController"),
+    ("apps", "DaemonSet"),
+    ("apps", "Deployment"),
+    ("apps", "ReplicaSet"),
+    ("apps", "StatefulSet"),
+    ("autoscaling", "HorizontalPodAutoscaler"),
+    ("policy", "PodDisruptionBudget"),
+];
+
 /// Groups that are part of Kubernetes itself. `*.k8s.io` alone does not tell: Gateway API and
 /// Cluster API are custom resources under names of that form.
 const BUILT_IN_GROUPS: &[&str] = &[
@@ -77,6 +89,12 @@ pub fn steps(kind: &GroupKind) -> Steps {
     } else {
         Steps::Digest
     }
+}
+
+/// Whether a built-in kind's controller writes `status.observedGeneration`. Of custom resources
+/// nobody knows before one was seen.
+pub fn observes(kind: &GroupKind) -> bool {
+    OBSERVES.contains(&(&*kind.group, &*kind.kind))
 }
 
 /// The controller that does the work, by the name it reports in Events. `None`: a custom resource,

@@ -85,7 +85,10 @@ pub struct Body {
     pub api_version: Box<str>,
     pub created: Option<Timestamp>,
     pub deletion: Option<Deletion>,
-    pub has_finalizers: bool,
+    /// `metadata.finalizers`, a Namespace's `spec.finalizers` after them; at most 16.
+    pub finalizers: Vec<Box<str>>,
+    /// Of a `PersistentVolumeClaim`.
+    pub claim: Option<Claim>,
     pub owners: Vec<OwnerReference>,
     /// The first configured annotation that is there, as written.
     pub carrier: Option<Carrier>,
@@ -116,6 +119,15 @@ pub struct Deletion {
     pub timestamp: Timestamp,
     /// `metadata.deletionGracePeriodSeconds`.
     pub grace_seconds: i64,
+}
+
+/// How far a `PersistentVolumeClaim` is bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// `spec.volumeName` is set.
+    pub has_volume: bool,
+    /// Annotation `volume.kubernetes.io/storage-provisioner`: who was asked for a volume.
+    pub provisioner: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +224,8 @@ pub struct StatusFacts {
     pub active: Option<i64>,
     pub succeeded: Option<i64>,
     pub failed: Option<i64>,
+    /// Jobs: their Pods may run since then.
+    pub start_time: Option<Timestamp>,
     /// Pods: `initContainerStatuses`, then `containerStatuses`; at most 64.
     pub containers: Vec<Container>,
     /// Services: `loadBalancer.ingress` is not empty.
@@ -250,5 +264,6 @@ pub struct Container {
 pub struct Terminated {
     pub exit_code: i64,
     pub reason: Box<str>,
+    pub started: Option<Timestamp>,
     pub finished: Option<Timestamp>,
 }

@@ -7,7 +7,7 @@ use super::{
     convention,
     kind::is_built_in,
     object::GroupKind,
-    observation::{Condition, Container, SpecFacts, StatusFacts},
+    observation::{Condition, SpecFacts, StatusFacts},
     time::Timestamp,
 };
 
@@ -30,16 +30,6 @@ pub enum Status {
     Unknown,
 }
 
-/// A known reason why things do not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    pub reason: Box<str>,
-    pub message: Box<str>,
-    /// The container it is about; empty for the object as a whole.
-    pub container: Box<str>,
-    pub since: Option<Timestamp>,
-}
-
 /// One judgement needs all of this.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
@@ -57,6 +47,17 @@ pub struct Evidence<'a> {
 /// Kinds nobody reconciles, or whose controllers leave no trace of having done so: over when seen.
 pub fn has_nothing_to_wait_for(kind: &GroupKind) -> bool {
     is_built_in(kind) && rule(kind).is_none()
+}
+
+/// The newest generation that the object's controller says it has observed.
+pub(super) fn observed(status: &StatusFacts) -> Option<i64> {
+    let conditions = status.conditions.iter().chain(&status.of_parents);
+    conditions.map(|c| c.observed_generation).chain([status.observed_generation]).max().flatten()
+}
+
+/// Whether the controller says that it knows of a generation.
+pub(super) fn is_observed(status: &StatusFacts, generation: Option<i64>) -> bool {
+    generation.is_some() && observed(status) >= generation
 }
 
 type Rule = fn(&Evidence<'_>) -> Status;
@@ -330,77 +331,6 @@ pub fn condition<'a>(status: &'a StatusFacts, kind: &str) -> Option<&'a Conditio
 pub fn disruption(status: &StatusFacts) -> Option<Box<str>> {
     let condition = condition(status, "DisruptionTarget")?;
     (&*condition.status == "True").then(|| condition.reason.clone())
-}
-
-/// Waiting reasons of containers that do not pass by themselves.
-const WAITING_PROBLEMS: &[&str] = &[
-    "CrashLoopBackOff",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "ErrImageNeverPull",
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "RunContainerError",
-];
-
-/// What a status says of why it does not go on.
-pub fn problem(kind: &GroupKind, status: &StatusFacts) -> Option<Problem> {
-    if kind.is("", "Pod") {
-        let unschedulable = condition(status, "PodScheduled")
-            .filter(|c| &*c.status == "False" && &*c.reason == "Unschedulable");
-        if let Some(condition) = unschedulable {
-            return Some(of_condition(condition));
-        }
-        return status.containers.iter().find_map(of_container);
-    }
-    condition(status, "ReplicaFailure").filter(|c| &*c.status == "True").map(of_condition)
-}
-
-fn of_condition(condition: &Condition) -> Problem {
-    Problem {
-        reason: condition.reason.clone(),
-        message: condition.message.clone(),
-        container: "".into(),
-        since: condition.last_transition,
-    }
-}
-
-fn of_container(container: &Container) -> Option<Problem> {
-    let (reason, message) = container.waiting.as_ref()?;
-    WAITING_PROBLEMS.contains(&&**reason).then(|| Problem {
-        // The kubelet goes to and fro between the two; the problem is one.
-        reason: if &**reason == "ErrImagePull" {
-            "ImagePullBackOff".into()
-        } else {
-            reason.clone()
-        },
-        message: message.clone(),
-        container: container.name.clone(),
-        since: None,
-    })
-}
-
-/// Whether what a problem blocks has come true. Until then it lasts: a restart does not end a
-/// CrashLoopBackOff.
-pub fn is_over(problem: &Problem, status: &StatusFacts) -> bool {
-    if problem.container.is_empty() {
-        return match condition(status, "PodScheduled") {
-            Some(scheduled) => &*scheduled.status == "True",
-            None => condition(status, "ReplicaFailure").is_none_or(|c| &*c.status != "True"),
-        };
-    }
-    let Some(container) = status.containers.iter().find(|c| c.name == problem.container) else {
-        return false;
-    };
-    match &*problem.reason {
-        "CrashLoopBackOff" => {
-            container.ready
-                || (container.init
-                    && container.terminated.as_ref().is_some_and(|t| t.exit_code == 0))
-        }
-        _ => container.running_since.is_some() || container.terminated.is_some(),
-    }
 }
 
 /// How far a rollout has come, as counters of which each only counts when it exceeds its highest.

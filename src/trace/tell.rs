@@ -10,6 +10,7 @@ use super::{
     kind,
     link::{self, flag, int, text},
     phase::{Actor, Phase},
+    slowest::Slowest,
     span::{Attribute, Link, Role, Span, SpanEvent, SpanStatus, TraceId, Value},
     time::Timestamp,
     tracked::Tracked,
@@ -67,6 +68,7 @@ impl Teller<'_> {
         span.link_all(links);
         if let Some(ended) = ended {
             span.end_as(ended, details.reason.as_deref());
+            span.waited_for(details.slowest.as_deref());
         } else if let Some(reason) = &details.reason {
             span.attributes.push(text("spanlink.reason", reason));
         }
@@ -88,6 +90,7 @@ impl Teller<'_> {
         span.origin(self.origin());
         span.link_all(details.late_links.clone());
         span.end_as(ended, None);
+        span.waited_for(details.slowest.as_deref());
         span.events = within(events, span.start, span.end);
         span
     }
@@ -139,7 +142,7 @@ impl Teller<'_> {
         span
     }
 
-    /// A step of a Pod on its way: below the span that has its whole extent.
+    /// A step on the way: below the span that has the whole extent.
     pub(super) fn phase(&self, phase: &Phase) -> Span {
         let id = |name: &str| self.ids.span(&self.change.key, Role::Phase, name);
         let object = &self.object.object;
@@ -147,14 +150,9 @@ impl Teller<'_> {
         if let Some(namespace) = &object.namespace {
             attributes.push(text("k8s.namespace.name", namespace));
         }
-        attributes.push(text("k8s.pod.name", &object.name));
-        let actor = match phase.actor {
-            Actor::Scheduler => {
-                self.object.spec.scheduler.as_deref().unwrap_or("default-scheduler")
-            }
-            Actor::Kubelet => "kubelet",
-        };
-        attributes.push(text("spanlink.phase.actor", actor));
+        let name = kind::name_attribute(&object.kind).unwrap_or("k8s.object.name");
+        attributes.push(text(name, &object.name));
+        attributes.push(text("spanlink.phase.actor", self.actor(&phase.actor)));
         let mut span = self.span(Role::Phase, "", SHORTEST, attributes);
         span.name = phase.name.into();
         span.span_id = id(phase.name);
@@ -177,7 +175,19 @@ impl Teller<'_> {
                 if problem.message.is_empty() { &problem.reason } else { &problem.message };
             span.status = SpanStatus::Error(message.clone());
         }
+        span.events = within(phase.events.clone(), span.start, span.end);
         span
+    }
+
+    fn actor<'a>(&'a self, actor: &'a Actor) -> &'a str {
+        match actor {
+            Actor::Scheduler => {
+                self.object.spec.scheduler.as_deref().unwrap_or("default-scheduler")
+            }
+            Actor::Kubelet => "kubelet",
+            Actor::Controller => &self.service,
+            Actor::Named(name) => name,
+        }
     }
 
     fn origin(&self) -> Option<TraceId> {
@@ -241,6 +251,19 @@ impl Span {
         links.truncate(MAX_LINKS);
         self.dropped_links = u32::try_from(dropped).unwrap_or(u32::MAX);
         self.links = links;
+    }
+
+    /// The one thing it waited for longest.
+    fn waited_for(&mut self, slowest: Option<&Slowest>) {
+        let Some(slowest) = slowest else { return };
+        let facts = [
+            ("spanlink.slowest.kind", &*slowest.kind),
+            ("spanlink.slowest.name", &*slowest.name),
+            ("spanlink.slowest.phase", slowest.phase),
+            ("spanlink.slowest.reason", &*slowest.reason),
+        ];
+        let known = facts.into_iter().filter(|(_, value)| !value.is_empty());
+        self.attributes.extend(known.map(|(key, value)| text(key, value)));
     }
 
     fn end_as(&mut self, ended: &Ended, other_reason: Option<&str>) {

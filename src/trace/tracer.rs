@@ -194,18 +194,6 @@ impl Tracer {
                 .all(|known| known.changes.iter().all(|change| !change.convergence.is_open()))
     }
 
-    /// Convergences that have not ended, by kind: a gauge for `/metrics`.
-    pub fn open_convergences(&self) -> HashMap<&GroupKind, i64> {
-        let mut open = HashMap::new();
-        for tracked in self.objects.values() {
-            let count = tracked.changes.iter().filter(|c| c.convergence.is_open()).count();
-            if count > 0 {
-                *open.entry(&tracked.object.kind).or_default() += i64::try_from(count).unwrap_or(0);
-            }
-        }
-        open
-    }
-
     /// Objects known, by kind: a gauge for `/metrics`.
     pub fn known_objects(&self) -> HashMap<&GroupKind, i64> {
         let mut known = HashMap::new();

@@ -17,12 +17,14 @@ use crate::{
     trace::{
         content::{Content, Digest, Leaf},
         object::{GroupKind, Uid},
-        observation::{Body, Deletion, OwnerReference, Revision, SpecFacts},
+        observation::{Body, Claim, Deletion, OwnerReference, Revision, SpecFacts},
     },
 };
 
 /// Owner references read of one object.
 const MAX_OWNERS: usize = 64;
+/// Finalizers read of one object.
+const MAX_FINALIZERS: usize = 16;
 /// With `"true"`, on an object or on its Namespace: nobody wants to hear of its changes.
 const OFF: &str = "spanlink.io/ignore";
 
@@ -43,7 +45,12 @@ pub(super) fn read(
             timestamp,
             grace_seconds: meta.grace.and_then(int).unwrap_or(0),
         }),
-        has_finalizers: meta.finalizers.is_some_and(|raw| !items(raw, 1).is_empty()),
+        finalizers: finalizers(wire, kind, &spec),
+        claim: kind.is("", "PersistentVolumeClaim").then(|| Claim {
+            has_volume: find_text(&spec, "volumeName").is_some_and(|name| !name.is_empty()),
+            provisioner: find(&annotations, "volume.kubernetes.io/storage-provisioner")
+                .and_then(short),
+        }),
         owners: meta.owners.map(|raw| owners(raw, names)).unwrap_or_default(),
         carrier: carrier::read(&annotations, settings),
         template_carriers: carrier::of_templates(&spec, settings),
@@ -113,6 +120,14 @@ pub(super) fn items(raw: &RawValue, max: usize) -> Vec<&RawValue> {
     let mut reader = serde_json::Deserializer::from_str(raw.get());
     serde::Deserializer::deserialize_seq(&mut reader, Items { items: Vec::new(), max })
         .unwrap_or_default()
+}
+
+/// Of Namespaces, those of the spec are what keeps them.
+fn finalizers(wire: &Wire<'_>, kind: &GroupKind, spec: &[Pair<'_>]) -> Vec<Box<str>> {
+    let of_spec = find(spec, "finalizers").filter(|_| kind.is("", "Namespace"));
+    let lists = wire.meta.finalizers.into_iter().chain(of_spec);
+    let names = lists.flat_map(|raw| items(raw, MAX_FINALIZERS)).filter_map(short);
+    names.take(MAX_FINALIZERS).collect()
 }
 
 fn owners(raw: &RawValue, names: &mut Names) -> Vec<OwnerReference> {

@@ -142,7 +142,7 @@ fn bodies_carry_what_links_and_changes_are_made_from() {
     assert_eq!(body.template_carriers, ["00-b".into()]);
     assert_eq!(body.deletion.unwrap().grace_seconds, 30);
     assert_eq!(body.owners.len(), 1);
-    assert!(body.owners[0].controller && body.has_finalizers);
+    assert!(body.owners[0].controller);
     assert_eq!((body.spec.replicas, body.spec.partition), (Some(2), Some(2)));
     assert_eq!(&*body.managed_fields, r#"[{"manager":"m"}]"#);
     assert_eq!(body.revision.controller_revision_hash.as_deref(), Some("h"));
@@ -161,7 +161,7 @@ fn container_states_are_read() {
     assert!(containers[0].init && containers[0].ready);
     let (reason, message) = containers[1].waiting.clone().unwrap();
     assert_eq!((&*reason, message.len(), containers[1].restarts), ("CrashLoopBackOff", 256, 4));
-    let terminated = Terminated { exit_code: 1, reason: "Error".into(), finished: None };
+    let terminated = Terminated { exit_code: 1, reason: "Error".into(), ..Terminated::default() };
     assert_eq!(containers[1].last_terminated, Some(terminated));
 }
 

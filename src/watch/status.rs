@@ -77,6 +77,10 @@ impl<'de> Fields<'de> for Status {
                 } = value;
                 return Ok(());
             }
+            "startTime" => {
+                facts.start_time = time(map.next_value()?);
+                return Ok(());
+            }
             "observedGeneration" => &mut facts.observed_generation,
             "replicas" => &mut facts.replicas,
             "updatedReplicas" => &mut facts.updated_replicas,
@@ -260,6 +264,7 @@ impl<'de> Fields<'de> for Terminated {
         match key {
             "exitCode" => self.exit_code = int(map.next_value()?).unwrap_or_default(),
             "reason" => self.reason = boxed(map.next_value()?).unwrap_or_default(),
+            "startedAt" => self.started = time(map.next_value()?),
             "finishedAt" => self.finished = time(map.next_value()?),
             _ => return pass(map),
         }

@@ -4,21 +4,20 @@
 //! expected; read the difference before believing it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use expect_test::{expect, expect_file};
+use expect_test::expect_file;
 use spanlink::{
     config::settings::{Settings, WatchSettings},
     export::tree::{Style, render},
     replay::replay,
     trace::{
         rules::Rules,
-        span::{Role, Span, Value},
-        time::Timestamp,
+        span::{Role, Span},
     },
 };
 
@@ -109,68 +108,4 @@ fn every_convergence_that_was_told_of_has_one_outcome() {
             assert!(expected.contains(&outcomes), "{span:?}");
         }
     }
-}
-
-/// Steps of Pods with who did them, and what held them up.
-fn phases(name: &str) -> String {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let mut text = String::new();
-    for span in spans_of(&folder.join(name), &Rules::default()) {
-        if span.role == Role::Phase {
-            let of = |key: &str| match span.attribute(key) {
-                Some(Value::Text(text)) => text.to_string(),
-                _ => String::new(),
-            };
-            let (actor, error) = (of("spanlink.phase.actor"), of("error.type"));
-            let line = format!("{} {} by {actor} {error}", span.object.name, span.name);
-            text.extend([line.trim_end(), "\n"]);
-        }
-    }
-    text
-}
-
-#[test]
-fn a_pods_way_is_told_in_steps_and_what_held_it_up_is_an_error() {
-    expect![[r#"
-        web-7584b4688f-rrhsz schedule by default-scheduler
-        web-7584b4688f-rrhsz sandbox by kubelet
-        web-7584b4688f-rrhsz start by kubelet
-        web-7584b4688f-rrhsz ready by kubelet
-    "#]]
-    .assert_eq(&phases("deleted-in-background"));
-    expect![[r#"
-        web-7584b4688f-rsx87 schedule by default-scheduler
-        web-7584b4688f-rsx87 sandbox by kubelet
-        web-7584b4688f-rsx87 start by kubelet
-        web-7584b4688f-rsx87 ready by kubelet
-        web-5b9dfff54f-nkkm7 schedule by default-scheduler
-        web-5b9dfff54f-nkkm7 sandbox by kubelet
-        web-5b9dfff54f-nkkm7 start by kubelet ImagePullBackOff
-        web-5696979c89-wmvw8 schedule by default-scheduler
-        web-5696979c89-wmvw8 sandbox by kubelet
-        web-5696979c89-wmvw8 start by kubelet
-        web-5b6848fddb-jjb8t schedule by default-scheduler
-        web-5b6848fddb-jjb8t sandbox by kubelet
-        web-5b6848fddb-jjb8t start by kubelet
-        web-5b6848fddb-jjb8t ready by kubelet
-    "#]]
-    .assert_eq(&phases("an-image-nobody-can-run"));
-}
-
-#[test]
-fn steps_follow_each_other_within_their_change() {
-    let mut seen = 0;
-    for scenario in scenarios() {
-        let spans = spans_of(&scenario, &Rules::default());
-        let mut ends: HashMap<_, Timestamp> = HashMap::new();
-        for phase in spans.iter().filter(|span| span.role == Role::Phase) {
-            seen += 1;
-            let parent = spans.iter().find(|span| Some(span.span_id) == phase.parent).unwrap();
-            assert!(parent.start <= phase.start, "{phase:?} begins before {parent:?}");
-            assert!(phase.end <= parent.end, "{phase:?} ends after {parent:?}");
-            let before = ends.insert(phase.parent, phase.end);
-            assert!(before.is_none_or(|before| before < phase.start), "{phase:?} overlaps");
-        }
-    }
-    assert!(seen > 100, "{seen}");
 }

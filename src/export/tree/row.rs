@@ -40,7 +40,22 @@ pub(super) fn change(
     parts.extend(causes(change, reconcile).iter().map(|cause| style.paint(Colour::Dim, cause)));
     parts.extend(notes(change));
     parts.extend(fields(change).map(|fields| style.paint(Colour::Dim, &fields)));
+    if place == Place::Top && style.durations {
+        parts.extend(waited_for(end).map(|waited| style.paint(Colour::Dim, &waited)));
+    }
     parts.join("  ")
+}
+
+/// `(longest: Pod web-1 start, ImagePullBackOff)`
+fn waited_for(span: &Span) -> Option<String> {
+    let of = |key| text(span, key).unwrap_or_default();
+    let subject =
+        format!("{} {}", text(span, "spanlink.slowest.kind")?, of("spanlink.slowest.name"));
+    let step = [&*subject, of("spanlink.slowest.phase")].join(" ");
+    match text(span, "spanlink.slowest.reason") {
+        Some(reason) => Some(format!("(longest: {}, {reason})", step.trim_end())),
+        None => Some(format!("(longest: {})", step.trim_end())),
+    }
 }
 
 /// A known problem that has held for a while.
@@ -55,11 +70,15 @@ pub(super) fn stuck(span: &Span, place: Place, style: Style) -> String {
 /// A convergence after the verdict; `change`: what it belongs to.
 pub(super) fn late(span: &Span, change: Option<&Span>, place: Place, style: Style) -> String {
     let after = change.map(|change| style.duration(span.start.since(change.start)));
+    let outcome = match text(span, "spanlink.verb") {
+        Some("delete") => "deleted",
+        _ => "converged",
+    };
     format!(
         "late {} {} -> {}{}",
         span.object.kind.kind,
         name(span, place),
-        style.paint(Colour::Green, text(span, "spanlink.outcome").unwrap_or("converged")),
+        style.paint(Colour::Green, outcome),
         after.unwrap_or_default()
     )
 }

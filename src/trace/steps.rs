@@ -1,0 +1,338 @@
+//! The steps of each kind: who does them, and what says that they are over.
+//!
+//! From status, conditions and finalizers alone
+//! ([Pod lifecycle](https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions),
+//! [finalizers](https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/)).
+//! A kind's steps are a row in [`of`] and a table.
+
+use super::{
+    converge::refine,
+    id::Verb,
+    kind::{self, Steps},
+    link::{int, text},
+    object::GroupKind,
+    observation::{Container, StatusFacts},
+    phase::{Actor, Look, event},
+    problem::{Blocks, Problem},
+    span::SpanEvent,
+    status::{condition, has_nothing_to_wait_for, is_observed, observed},
+    time::Timestamp,
+};
+
+pub(super) const OBSERVE: &str = "observe";
+pub(super) const INIT: &str = "init";
+pub(super) const FINALIZE: &str = "finalize";
+
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) actor: fn(&Learnt) -> Actor,
+    /// Whether there is such a step, as far as is known by now.
+    pub(super) is_there: fn(&Learnt) -> bool,
+    /// When it began, where that is not when the one before ended.
+    pub(super) begin: fn(&Look<'_>) -> Option<Timestamp>,
+    pub(super) end: fn(&Look<'_>, &Learnt) -> Option<Timestamp>,
+    /// What holds it up that no status says.
+    pub(super) problem: fn(&Learnt) -> Option<Problem>,
+    /// Init containers are steps within it.
+    pub(super) has_containers: bool,
+}
+
+/// A step like most: of the object's own controller, from the end of the one before.
+const STEP: Step = Step {
+    name: "",
+    actor: |_| Actor::Controller,
+    is_there: |_| true,
+    begin: |_| None,
+    end: |_, _| None,
+    problem: |_| None,
+    has_containers: false,
+};
+
+/// Empty where nothing is known of how such a change is dealt with.
+pub(super) fn of(kind: &GroupKind, verb: Verb) -> &'static [Step] {
+    match (verb, &*kind.group, &*kind.kind) {
+        (Verb::Delete, "", "Pod") => &TERMINATION,
+        (Verb::Delete, ..) => &FINALIZATION,
+        (Verb::Create, "", "Pod") => &POD,
+        (_, "batch", "Job") => &JOB,
+        (_, "apps", "StatefulSet" | "DaemonSet") => &ROLL,
+        (Verb::Create, "", "PersistentVolumeClaim") => &CLAIM,
+        _ if kind::steps(kind) == Steps::Generation && !has_nothing_to_wait_for(kind) => {
+            &OBSERVATION
+        }
+        _ => &[],
+    }
+}
+
+static POD: [Step; 5] = [
+    Step {
+        name: "schedule",
+        actor: |_| Actor::Scheduler,
+        end: |look, _| is_true(look, "PodScheduled"),
+        ..STEP
+    },
+    Step {
+        name: "sandbox",
+        actor: |_| Actor::Kubelet,
+        end: |look, _| is_true(look, "PodReadyToStartContainers"),
+        ..STEP
+    },
+    // Only of Pods that have init containers: of others the condition says nothing.
+    Step {
+        name: INIT,
+        actor: |_| Actor::Kubelet,
+        is_there: |learnt| learnt.has_init_containers,
+        end: |look, _| is_true(look, "Initialized"),
+        has_containers: true,
+        ..STEP
+    },
+    Step { name: "start", actor: |_| Actor::Kubelet, end: |look, _| started(look), ..STEP },
+    Step {
+        name: "ready",
+        actor: |_| Actor::Kubelet,
+        end: |look, _| is_true(look, "Ready"),
+        ..STEP
+    },
+];
+
+static TERMINATION: [Step; 2] = [
+    Step {
+        name: "terminate",
+        actor: |_| Actor::Kubelet,
+        end: |look, learnt| terminated(look).filter(|_| !learnt.finalizers.is_empty()),
+        ..STEP
+    },
+    FINALIZING,
+];
+
+static FINALIZATION: [Step; 1] = [FINALIZING];
+
+/// Ends when the object is gone, with the outcome.
+const FINALIZING: Step = Step {
+    name: FINALIZE,
+    actor: finalizer,
+    is_there: |learnt| !learnt.finalizers.is_empty(),
+    problem: waits_for_finalizers,
+    ..STEP
+};
+
+static JOB: [Step; 1] = [Step {
+    name: "run",
+    is_there: |learnt| learnt.has_begun,
+    begin: |look| Some(refine(Some(look.status.start_time?), look.seen)),
+    // One that fails ends with the outcome, and with its error.
+    end: |look, _| is_true(look, "Complete"),
+    ..STEP
+}];
+
+/// A new revision gets its Pods one by one.
+static ROLL: [Step; 2] = [
+    OBSERVING,
+    Step {
+        name: "roll",
+        is_there: |learnt| learnt.is_observed,
+        end: |look, learnt| (learnt.counted >= wanted(look)?).then_some(look.seen),
+        ..STEP
+    },
+];
+
+static CLAIM: [Step; 2] = [
+    Step {
+        name: "provision",
+        actor: |learnt| learnt.provisioner.clone().map_or(Actor::Controller, Actor::Named),
+        is_there: |learnt| learnt.provisioner.is_some(),
+        end: |look, learnt| learnt.has_volume.then_some(look.seen),
+        problem: waits_for_a_volume,
+        ..STEP
+    },
+    Step {
+        name: "bind",
+        end: |look, _| (look.status.phase.as_deref() == Some("Bound")).then_some(look.seen),
+        ..STEP
+    },
+];
+
+static OBSERVATION: [Step; 1] = [OBSERVING];
+
+const OBSERVING: Step = Step {
+    name: OBSERVE,
+    is_there: |learnt| learnt.observes,
+    end: |look, learnt| learnt.is_observed.then_some(look.seen),
+    ..STEP
+};
+
+/// What is learnt on the way, for steps that need to know.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, each on its own")]
+pub(super) struct Learnt {
+    has_init_containers: bool,
+    /// A Job's Pods may run.
+    has_begun: bool,
+    /// Its controller says which generation it has observed.
+    observes: bool,
+    /// The change's.
+    is_observed: bool,
+    /// Its Pods are made anew one by one.
+    rolls: bool,
+    /// Of a claim: who makes its volume.
+    provisioner: Option<Box<str>>,
+    /// A claim has its volume.
+    has_volume: bool,
+    /// Of what is going: those that remain.
+    finalizers: Vec<Box<str>>,
+    /// Failed attempts, or Pods of the new revision.
+    counted: i64,
+}
+
+impl Learnt {
+    pub(super) fn before(kind: &GroupKind, status: &StatusFacts) -> Self {
+        Self {
+            observes: kind::observes(kind),
+            rolls: kind.is("apps", "StatefulSet") || kind.is("apps", "DaemonSet"),
+            counted: status.failed.unwrap_or(0),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what an observation says. Returns what happened.
+    pub(super) fn learn(&mut self, look: &Look<'_>) -> Vec<SpanEvent> {
+        let mut events = Vec::new();
+        self.has_init_containers |= look.status.containers.iter().any(|container| container.init);
+        self.has_begun |= look.status.start_time.is_some();
+        self.observes |= observed(look.status).is_some();
+        self.is_observed |= is_observed(look.status, look.generation);
+        if let Some(body) = look.body {
+            if let Some(claim) = &body.claim {
+                self.has_volume |= claim.has_volume;
+                if self.provisioner.is_none() {
+                    self.provisioner.clone_from(&claim.provisioner);
+                }
+            }
+            let removed = self.finalizers.iter().filter(|old| !body.finalizers.contains(old));
+            events.extend(removed.map(|finalizer| removal(finalizer, look.seen)));
+            if body.deletion.is_some() {
+                self.finalizers.clone_from(&body.finalizers);
+            }
+        }
+        events.extend(self.count("attempt failed", "failed", look.status.failed, look.seen));
+        if self.is_observed && self.rolls {
+            let status = look.status;
+            let updated = status.updated_number_scheduled.or(status.updated_replicas);
+            events.extend(self.count("pods updated", "updated", updated, look.seen));
+        }
+        events
+    }
+
+    /// Those that remained until the object was gone.
+    pub(super) fn finalized(&self, at: Timestamp) -> Vec<SpanEvent> {
+        self.finalizers.iter().map(|finalizer| removal(finalizer, at)).collect()
+    }
+
+    fn count(
+        &mut self,
+        name: &'static str,
+        key: &'static str,
+        now: Option<i64>,
+        seen: Timestamp,
+    ) -> Option<SpanEvent> {
+        let now = now.filter(|now| *now > self.counted)?;
+        self.counted = now;
+        Some(event(name, seen, [int(key, now)]))
+    }
+}
+
+fn removal(finalizer: &str, at: Timestamp) -> SpanEvent {
+    event("finalizer removed", at, [text("finalizer", finalizer)])
+}
+
+fn is_true(look: &Look<'_>, kind: &str) -> Option<Timestamp> {
+    let condition =
+        condition(look.status, kind).filter(|condition| &*condition.status == "True")?;
+    Some(refine(condition.last_transition, look.seen))
+}
+
+/// All containers have run, whatever became of them.
+fn started(look: &Look<'_>) -> Option<Timestamp> {
+    let mut containers =
+        look.status.containers.iter().filter(|container| !container.init).peekable();
+    containers.peek()?;
+    containers.try_fold(Timestamp::default(), |last, container| {
+        Some(last.max(first_start(container, look.seen)?))
+    })
+}
+
+/// The earliest that its status still tells; a restart overwrites `startedAt`.
+fn first_start(container: &Container, seen: Timestamp) -> Option<Timestamp> {
+    let over = container.last_terminated.as_ref().or(container.terminated.as_ref());
+    let by_run = over.map(|run| run.started.or(container.running_since));
+    let running = || container.running_since.map(Some);
+    Some(refine(by_run.or_else(running)?, seen))
+}
+
+/// No container runs any more.
+fn terminated(look: &Look<'_>) -> Option<Timestamp> {
+    let containers = &look.status.containers;
+    if containers.is_empty() || containers.iter().any(|it| it.running_since.is_some()) {
+        return None;
+    }
+    let ends = containers.iter().filter_map(|container| container.terminated.as_ref()?.finished);
+    Some(refine(ends.max(), look.seen))
+}
+
+/// Init containers that are over, in their order, each with its end.
+pub(super) fn init_containers(look: &Look<'_>) -> Vec<(Box<str>, Timestamp)> {
+    let over = |container: &Container| {
+        let terminated = container.terminated.as_ref()?;
+        Some((container.name.clone(), refine(terminated.finished, look.seen)))
+    };
+    look.status.containers.iter().filter(|container| container.init).filter_map(over).collect()
+}
+
+/// How many Pods are to be of the new revision.
+fn wanted(look: &Look<'_>) -> Option<i64> {
+    if let Some(scheduled) = look.status.desired_number_scheduled {
+        return Some(scheduled);
+    }
+    look.status.replicas?;
+    Some((look.spec.replicas.unwrap_or(1) - look.spec.partition.unwrap_or(0)).max(0))
+}
+
+/// Who is to act next: of finalizers that Kubernetes' own controllers remove, the controller.
+fn finalizer(learnt: &Learnt) -> Actor {
+    let Some(first) = learnt.finalizers.first() else { return Actor::Controller };
+    Actor::Named(match &**first {
+        "foregroundDeletion" | "orphan" => "garbage-collector-controller".into(),
+        "kubernetes" => "namespace-controller".into(),
+        "batch.kubernetes.io/job-tracking" => "job-controller".into(),
+        "kubernetes.io/pvc-protection" => "persistentvolumeclaim-protection-controller".into(),
+        "kubernetes.io/pv-protection" => "persistentvolume-protection-controller".into(),
+        other => other.into(),
+    })
+}
+
+/// Not those of the garbage collector: where it waits, it waits for what is told below.
+fn waits_for_finalizers(learnt: &Learnt) -> Option<Problem> {
+    let others: Vec<&str> = learnt
+        .finalizers
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|name| !matches!(*name, "foregroundDeletion" | "orphan" | "kubernetes"))
+        .collect();
+    (!others.is_empty()).then(|| waiting("SomeFinalizersRemain", others.join(", ")))
+}
+
+fn waits_for_a_volume(learnt: &Learnt) -> Option<Problem> {
+    let provisioner = learnt.provisioner.as_ref()?;
+    Some(waiting("Pending", format!("{provisioner} has made no volume yet")))
+}
+
+fn waiting(reason: &str, message: String) -> Problem {
+    Problem {
+        reason: reason.into(),
+        message: message.into(),
+        container: Box::default(),
+        since: None,
+        blocks: Blocks::Step,
+    }
+}

@@ -1,0 +1,372 @@
+//! Rules about steps, and about what holds them up, by hand-written histories.
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+use spanlink::trace::rules::Rules;
+
+use crate::{
+    steps::{Times, steps_of},
+    written::{History, current, merged, object, owned},
+};
+
+/// An object of a built-in kind that nobody has dealt with.
+fn built_in(api_version: &str, kind: &str, spec: &Value) -> Value {
+    merged(&object(kind, "it"), &json!({"apiVersion": api_version, "spec": spec}))
+}
+
+fn pod() -> Value {
+    built_in("v1", "Pod", &json!({"containers": [{"name": "web"}]}))
+}
+
+fn status(status: &Value) -> Value {
+    json!({ "status": status })
+}
+
+/// True since that second, or as given.
+fn condition(kind: &str, value: &str, reason: &str, second: u32) -> Value {
+    let at = format!("2026-11-24T10:00:{second:02}Z");
+    json!({"type": kind, "status": value, "reason": reason, "message": format!("{reason}!"),
+        "lastTransitionTime": at})
+}
+
+fn is_true(kind: &str, second: u32) -> Value {
+    condition(kind, "True", "", second)
+}
+
+fn going(object: &Value, finalizers: &[&str]) -> Value {
+    let metadata = json!({
+        "deletionTimestamp": "2026-11-24T10:00:00Z", "deletionGracePeriodSeconds": 0,
+        "finalizers": finalizers,
+    });
+    merged(object, &json!({ "metadata": metadata }))
+}
+
+trait Steps {
+    fn has_steps(self, expected: Expect);
+}
+
+impl Steps for History {
+    fn has_steps(self, expected: Expect) {
+        let spans = self.spans(&Rules::default(), "");
+        expected.assert_eq(&steps_of(&spans, Times::Said));
+    }
+}
+
+#[test]
+fn steps_seen_at_once_are_told_apart_and_init_containers_within_theirs() {
+    let over = |name: &str, second: u32| {
+        let run = json!({"exitCode": 0, "finishedAt": format!("2026-11-24T10:00:{second:02}Z")});
+        json!({"name": name, "state": {"terminated": run}})
+    };
+    let running =
+        json!({"name": "web", "state": {"running": {"startedAt": "2026-11-24T10:00:09Z"}}});
+    let ready = status(&json!({
+        "phase": "Running",
+        "conditions": [is_true("PodScheduled", 2), is_true("Initialized", 8), is_true("Ready", 12)],
+        "initContainerStatuses": [over("a", 4), over("b", 7)],
+        "containerStatuses": [running],
+    }));
+    // Nobody said when the sandbox was there.
+    History::default().added(&pod()).later(30).modified(&pod(), &ready).has_steps(expect![[r#"
+          reconcile Pod it schedule 1.9s by default-scheduler
+          reconcile Pod it init 6.0s by kubelet
+          init it init a 2.0s by kubelet
+          init it init b 3.0s by kubelet
+          reconcile Pod it start 1.0s by kubelet
+          reconcile Pod it ready 3.0s by kubelet
+        reconcile Pod it g1 waited for Pod it init
+    "#]]);
+}
+
+#[test]
+fn what_holds_a_step_up_is_its_own_also_where_it_went_on_in_the_end() {
+    let gated = condition("PodScheduled", "False", "SchedulingGated", 0);
+    let unschedulable = condition("PodScheduled", "False", "Unschedulable", 3);
+    History::default()
+        .added(&pod())
+        .modified(&pod(), &status(&json!({"conditions": [gated]})))
+        .later(20)
+        .modified(&pod(), &status(&json!({"conditions": [unschedulable]})))
+        .later(20)
+        .modified(&pod(), &status(&json!({"conditions": [is_true("PodScheduled", 40)]})))
+        .has_steps(expect![[r#"
+              reconcile Pod it schedule 40.3s by default-scheduler Unschedulable (Unschedulable!)
+              reconcile Pod it sandbox 900.0s by kubelet timeout
+            reconcile Pod it g1 waited for Pod it sandbox timeout
+        "#]]);
+}
+
+#[test]
+fn a_container_that_crashed_had_started_and_the_problem_says_how_it_ended() {
+    let last = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled",
+        "startedAt": "2026-11-24T10:00:04Z", "finishedAt": "2026-11-24T10:00:05Z"}});
+    let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
+    let crashing = status(&json!({
+        "phase": "Running",
+        "conditions": [is_true("PodScheduled", 1), is_true("PodReadyToStartContainers", 2)],
+        "containerStatuses": [{"name": "web", "state": waiting, "lastState": last}],
+    }));
+    History::default()
+        .added(&pod())
+        .later(6)
+        .modified(&pod(), &crashing)
+        .later(60)
+        .deleted(&pod())
+        .has_steps(expect![[r#"
+              reconcile Pod it schedule 0.9s by default-scheduler
+              reconcile Pod it sandbox 1.0s by kubelet
+              reconcile Pod it start 2.0s by kubelet
+              reconcile Pod it ready 62.3s by kubelet CrashLoopBackOff (exit code 137 (OOMKilled): back-off 10s)
+            reconcile Pod it g1 waited for Pod it ready CrashLoopBackOff
+        "#]]);
+}
+
+#[test]
+fn a_readiness_gate_holds_up_what_is_running() {
+    let running =
+        json!({"name": "web", "state": {"running": {"startedAt": "2026-11-24T10:00:02Z"}}});
+    let gated = condition("Ready", "False", "ReadinessGatesNotReady", 3);
+    let waits = json!({"phase": "Running", "containerStatuses": [running],
+        "conditions": [is_true("PodScheduled", 1), gated]});
+    let goes_on = json!({"phase": "Running", "containerStatuses": [running],
+        "conditions": [is_true("PodScheduled", 1), is_true("Ready", 30)]});
+    let history = History::default()
+        .added(&pod())
+        .later(3)
+        .modified(&pod(), &status(&waits))
+        .later(27)
+        .modified(&pod(), &status(&goes_on));
+    let stuck = "create Pod shop/it g1 -> converged\n\
+        └─ stuck Pod it  ReadinessGatesNotReady: ReadinessGatesNotReady!\n";
+    let spans = history.spans(&Rules::default(), "");
+    let tree = spanlink::export::tree::render(&spans, spanlink::export::tree::Style::STABLE);
+    assert_eq!(tree, stuck);
+    history.has_steps(expect![[r#"
+          reconcile Pod it schedule 0.9s by default-scheduler
+          reconcile Pod it start 2.0s by kubelet
+          reconcile Pod it ready 27.3s by kubelet ReadinessGatesNotReady (ReadinessGatesNotReady!)
+        reconcile Pod it g1 waited for Pod it ready ReadinessGatesNotReady
+    "#]]);
+}
+
+#[test]
+fn a_job_runs_once_it_has_begun_and_each_failed_attempt_is_an_event() {
+    let job = built_in("batch/v1", "Job", &json!({"parallelism": 1}));
+    let started = |more: &Value| {
+        status(&merged(&json!({"startTime": "2026-11-24T10:00:02Z", "active": 1}), more))
+    };
+    History::default()
+        .added(&job)
+        .later(2)
+        .modified(&job, &started(&json!({})))
+        .later(5)
+        .modified(&job, &started(&json!({"failed": 1})))
+        .later(5)
+        .modified(&job, &started(&json!({"failed": 2})))
+        .later(5)
+        .modified(&job, &started(&json!({"conditions": [is_true("SuccessCriteriaMet", 18)]})))
+        .modified(&job, &started(&json!({"conditions": [is_true("Complete", 18)]})))
+        .has_steps(expect![[r#"
+              reconcile Job it run 15.8s by job-controller [attempt failed 1] [attempt failed 2]
+            reconcile Job it g1 waited for Job it run
+        "#]]);
+}
+
+#[test]
+fn a_job_that_fails_ends_its_run_with_the_error() {
+    let job = built_in("batch/v1", "Job", &json!({}));
+    let failed = json!({"startTime": "2026-11-24T10:00:01Z", "failed": 1,
+        "conditions": [condition("Failed", "True", "BackoffLimitExceeded", 9)]});
+    History::default()
+        .added(&job)
+        .later(1)
+        .modified(&job, &status(&json!({"startTime": "2026-11-24T10:00:01Z"})))
+        .later(8)
+        .modified(&job, &status(&failed))
+        .has_steps(expect![[r#"
+              reconcile Job it run 8.1s by job-controller BackoffLimitExceeded (BackoffLimitExceeded!) [attempt failed 1]
+            reconcile Job it g1 waited for Job it run BackoffLimitExceeded
+        "#]]);
+}
+
+#[test]
+fn a_claim_is_provisioned_then_bound_and_its_binding_is_no_change() {
+    let claim = built_in("v1", "PersistentVolumeClaim", &json!({"storageClassName": "fast"}));
+    let asked = merged(
+        &claim,
+        &json!({"metadata": {"annotations":
+        {"volume.kubernetes.io/storage-provisioner": "disk.example.com"}}}),
+    );
+    let bound = merged(&asked, &json!({"spec": {"volumeName": "pv-1"}}));
+    let pending = status(&json!({"phase": "Pending"}));
+    let history = History::default()
+        .added(&claim)
+        .modified(&claim, &pending)
+        .later(3)
+        .modified(&asked, &pending)
+        .later(30)
+        .modified(&bound, &pending)
+        .later(1)
+        .modified(&bound, &status(&json!({"phase": "Bound"})));
+    let spans = history.spans(&Rules::default(), "");
+    let tree = spanlink::export::tree::render(&spans, spanlink::export::tree::Style::STABLE);
+    expect![[r#"
+        create PersistentVolumeClaim shop/it -> converged
+        └─ stuck PersistentVolumeClaim it  Pending: disk.example.com has made no volume yet
+    "#]]
+    .assert_eq(&tree);
+    history.has_steps(expect![[r#"
+          reconcile PersistentVolumeClaim it provision 33.3s by disk.example.com Pending (disk.example.com has made no volume yet)
+          reconcile PersistentVolumeClaim it bind 1.1s by persistentvolume-controller
+        reconcile PersistentVolumeClaim it waited for PersistentVolumeClaim it provision Pending
+    "#]]);
+}
+
+#[test]
+fn a_claim_that_waits_for_its_first_pod_is_not_stuck() {
+    let claim = built_in("v1", "PersistentVolumeClaim", &json!({"storageClassName": "late"}));
+    let pending = status(&json!({"phase": "Pending"}));
+    History::default().added(&claim).modified(&claim, &pending).later(60).becomes(expect![[r#"
+        create PersistentVolumeClaim shop/it -> timed_out  no verdict before the deadline
+    "#]]);
+}
+
+#[test]
+fn a_finalizer_that_nobody_removes_is_a_problem_and_the_end_after_the_deadline_is_late() {
+    let part =
+        merged(&object("Part", "p"), &json!({"metadata": {"finalizers": ["a.io/x", "b.io/y"]}}));
+    let gone = going(&part, &["a.io/x", "b.io/y"]);
+    let history = History::default()
+        .added(&part)
+        .modified(&part, &current(1))
+        .later(5)
+        .modified(&gone, &json!({"metadata": {"generation": 2}}))
+        .later(30)
+        .modified(&going(&part, &["b.io/y"]), &json!({"metadata": {"generation": 2}}))
+        .later(16 * 60)
+        .deleted(&going(&part, &["b.io/y"]));
+    let spans = history.spans(&Rules::default(), "");
+    let tree = spanlink::export::tree::render(&spans, spanlink::export::tree::Style::STABLE);
+    expect![[r#"
+        delete Part shop/p g2 -> timed_out  no verdict before the deadline
+        ├─ stuck Part p  SomeFinalizersRemain: a.io/x, b.io/y
+        └─ late Part p -> deleted
+        create Part shop/p g1 -> converged
+    "#]]
+    .assert_eq(&tree);
+    history.has_steps(expect![[r#"
+          reconcile Part p observe 0.1s by part-controller
+        reconcile Part p g1 waited for Part p observe
+          reconcile Part p finalize 935.4s by b.io/y SomeFinalizersRemain (b.io/y) [finalizer removed a.io/x]
+        reconcile Part p g2 waited for Part p finalize SomeFinalizersRemain
+    "#]]);
+}
+
+#[test]
+fn finalizers_outlive_the_containers_or_are_no_step_of_a_pod() {
+    let dead = |name: &str| {
+        let run = json!({"exitCode": 0, "finishedAt": "2026-11-24T10:00:09Z"});
+        json!({"name": name, "state": {"terminated": run}})
+    };
+    let over = status(&json!({"phase": "Succeeded", "containerStatuses": [dead("web")]}));
+    let held = merged(&going(&pod(), &["batch.kubernetes.io/job-tracking"]), &over);
+    History::default()
+        .added(&pod())
+        .later(1)
+        .say("MODIFIED", &going(&pod(), &["batch.kubernetes.io/job-tracking"]))
+        .later(8)
+        .say("MODIFIED", &held)
+        .later(5)
+        .say("DELETED", &held)
+        .has_steps(expect![[r#"
+              reconcile Pod it schedule 0.9s by default-scheduler
+            reconcile Pod it g1 waited for Pod it schedule
+              reconcile Pod it terminate 8.3s by kubelet
+              reconcile Pod it finalize 5.1s by job-controller SomeFinalizersRemain (batch.kubernetes.io/job-tracking) [finalizer removed batch.kubernetes.io/job-tracking]
+            reconcile Pod it g1 waited for Pod it terminate
+        "#]]);
+    History::default()
+        .added(&pod())
+        .later(1)
+        .say("MODIFIED", &going(&pod(), &[]))
+        .later(8)
+        .say("DELETED", &merged(&going(&pod(), &[]), &over))
+        .has_steps(expect![[r#"
+              reconcile Pod it schedule 0.9s by default-scheduler
+            reconcile Pod it g1 waited for Pod it schedule
+              reconcile Pod it terminate 8.3s by kubelet
+            reconcile Pod it g1 waited for Pod it terminate
+        "#]]);
+}
+
+#[test]
+fn quota_is_told_once_by_whoever_is_refused_first() {
+    let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
+    let set =
+        owned(&built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1})), &[(&deployment, true)]);
+    let refused = json!({"observedGeneration": 1, "conditions": [{"type": "ReplicaFailure",
+        "status": "True", "reason": "FailedCreate", "message": "exceeded quota: few"}]});
+    History::default()
+        .added(&deployment)
+        .added(&set)
+        .modified(&set, &status(&refused))
+        .later(30)
+        .becomes(expect![[r#"
+            create Deployment shop/it g1 -> timed_out  no verdict before the deadline
+            ├─ create ReplicaSet it g1 -> timed_out  no verdict before the deadline
+            └─ stuck ReplicaSet it  FailedCreate: exceeded quota: few
+        "#]]);
+}
+
+#[test]
+fn an_observation_that_took_long_is_a_step_and_so_is_one_that_nothing_came_of() {
+    let slow = object("Widget", "slow");
+    let quick = object("Widget", "quick");
+    let busy = object("Widget", "busy");
+    let part = owned(&object("Part", "p"), &[(&busy, true)]);
+    History::default()
+        .added(&slow)
+        .added(&quick)
+        .modified(&quick, &current(1))
+        .added(&busy)
+        .added(&part)
+        .modified(&busy, &current(1))
+        .modified(&part, &current(1))
+        .later(4)
+        .modified(&slow, &current(1))
+        .has_steps(expect![[r#"
+              reconcile Widget quick observe 0.1s by widget-controller
+            reconcile Widget quick g1 waited for Widget quick observe
+            reconcile Widget busy g1 [observed]
+              create Part p observe 0.2s by part-controller
+            create Part p g1 waited for Part p observe
+              reconcile Widget slow observe 4.7s by widget-controller
+            reconcile Widget slow g1 waited for Widget slow observe
+        "#]]);
+}
+
+#[test]
+fn the_one_thing_waited_for_longest_is_found_through_all_that_was_caused() {
+    let widget = object("Widget", "w");
+    let deployment =
+        owned(&built_in("apps/v1", "Deployment", &json!({"replicas": 1})), &[(&widget, true)]);
+    let pod = owned(&pod(), &[(&deployment, true)]);
+    let failed = json!({"observedGeneration": 1, "conditions": [{"type": "Progressing",
+        "status": "False", "reason": "ProgressDeadlineExceeded"}]});
+    let unschedulable = condition("PodScheduled", "False", "Unschedulable", 0);
+    History::default()
+        .added(&widget)
+        .added(&deployment)
+        .added(&pod)
+        .modified(&deployment, &status(&json!({"observedGeneration": 1})))
+        .modified(&pod, &status(&json!({"conditions": [unschedulable]})))
+        .later(50)
+        // The Pod is still open when the Deployment fails.
+        .modified(&deployment, &status(&failed))
+        .has_steps(expect![[r#"
+            create Deployment it g1 waited for Pod it schedule Unschedulable [observed]
+            reconcile Widget w g1 waited for Pod it schedule Unschedulable
+              create Pod it schedule 900.0s by default-scheduler Unschedulable (Unschedulable!)
+            create Pod it g1 waited for Pod it schedule Unschedulable
+        "#]]);
+}
