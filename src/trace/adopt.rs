@@ -36,6 +36,7 @@ impl Tracer {
         change.ignored |= is_of_ignored;
         let is_fresh = judged == Some(Judged::Fresh);
         if let Some(details) = change.details.as_deref_mut() {
+            details.road.iter_mut().for_each(|road| road.not_before(change.at));
             details.judged = judged;
             details.owner = cause.owner;
             details.reason = cause.reason;

@@ -69,6 +69,8 @@ const EVIDENCE_WAIT: Duration = Duration::from_mins(1);
 /// How long a convergence is looked for that came after its verdict.
 const LATE_WAIT: Duration = Duration::from_hours(24);
 const MAX_EVENTS: usize = 32;
+/// As many as a status is read for; more, of ever other names, are no conditions.
+const MAX_CONDITIONS: usize = 64;
 
 #[derive(Clone, Debug)]
 enum State {
@@ -371,6 +373,7 @@ impl Convergence {
     fn note_events(&mut self, facts: &StatusFacts, seen: Timestamp) {
         for condition in &facts.conditions {
             let now = (&condition.kind, &condition.status, &condition.reason);
+            let is_full = self.conditions.len() >= MAX_CONDITIONS;
             let before = self.conditions.iter_mut().find(|(kind, ..)| *kind == condition.kind);
             match before {
                 Some((_, status, reason)) if (&*status, &*reason) == (now.1, now.2) => continue,
@@ -378,6 +381,7 @@ impl Convergence {
                     *status = now.1.clone();
                     *reason = now.2.clone();
                 }
+                None if is_full => continue,
                 None => self.conditions.push((now.0.clone(), now.1.clone(), now.2.clone())),
             }
             // What was so before the change is not news.

@@ -52,11 +52,18 @@ const MAX_FIELDS: usize = 32;
 pub(super) fn detect(known: &Tracked, now: &Observation) -> Seen {
     let body = now.body.as_deref();
     if known.is_terminating {
-        // Later steps belong to the deletion; nothing updates what is going.
-        return Seen::Nothing;
+        // Later steps belong to the deletion; nothing updates what is going. Nor does anything
+        // bring it back, but a store that has gone back itself.
+        let is_back = body.is_some_and(|body| body.deletion.is_none());
+        let rewound = Difference { rewound: true, ..Difference::of(Verb::Update) };
+        return if is_back { Seen::Changed(rewound) } else { Seen::Nothing };
     }
     let step = generation_step(known, now);
     if body.is_some_and(|body| body.deletion.is_some()) {
+        if known.deletion().is_some() {
+            // It was gone already: an event that comes after.
+            return Seen::Nothing;
+        }
         // The deletion is itself one step.
         let missed = step.map_or(0, |step| step - 1).max(0);
         return Seen::Changed(Difference { missed, ..Difference::of(Verb::Delete) });

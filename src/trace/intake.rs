@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
+    change::Change,
     converge::Outcome,
     detect::{self, Difference, Seen},
-    id::Verb,
+    id::{ChangeKey, Verb},
     kind,
     object::Uid,
     observation::{Body, Observation, WatchId},
@@ -170,17 +171,33 @@ impl Tracer {
             return;
         }
         known.gone = Some(at);
-        if let Some(deletion) = known.changes.iter_mut().find(|c| c.key.verb == Verb::Delete) {
-            let key = deletion.key.clone();
-            let is_late = deletion.convergence.is_lingering();
-            deletion.convergence.end(Outcome::Deleted, at);
-            if is_late {
+        let epoch = known.epoch;
+        let is_deletion =
+            |change: &&mut Change| change.key.verb == Verb::Delete && change.key.epoch == epoch;
+        match known.changes.iter_mut().find(is_deletion) {
+            None => self.disappeared(uid, resource_version, at),
+            Some(deletion) if deletion.convergence.is_lingering() => {
+                let key = deletion.key.clone();
+                deletion.convergence.end(Outcome::Deleted, at);
                 self.tell_late(&key, at);
-            } else {
+            }
+            Some(deletion) if deletion.convergence.is_open() => {
+                let key = deletion.key.clone();
+                deletion.convergence.end(Outcome::Deleted, at);
                 self.ended(&key);
             }
-        } else {
-            self.disappeared(uid, resource_version, at);
+            // It was told to be gone before, and was seen again since.
+            Some(_) => {
+                let open = known.changes.iter_mut();
+                let overtaken: Vec<ChangeKey> = open
+                    .filter_map(|change| {
+                        change.convergence.overtake(at).then(|| change.key.clone())
+                    })
+                    .collect();
+                for key in overtaken {
+                    self.ended(&key);
+                }
+            }
         }
         self.wind(uid);
     }

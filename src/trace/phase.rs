@@ -179,6 +179,19 @@ impl Road {
         }
     }
 
+    /// The change was made no earlier: nor were its steps, which are told only now.
+    pub fn not_before(&mut self, at: Timestamp) {
+        self.untold.retain(|phase| phase.container.is_empty() || phase.begin >= at);
+        let mut earliest = at;
+        let phases = self.observed.iter_mut().chain(&mut self.untold);
+        for phase in phases.filter(|phase| phase.container.is_empty()) {
+            phase.begin = phase.begin.max(earliest);
+            phase.end = phase.end.max(phase.begin.plus(SHORTEST));
+            earliest = phase.end.plus(BETWEEN);
+        }
+        self.begin = self.begin.max(earliest);
+    }
+
     /// The outcome has come: the step that is open ends with it, and with its error.
     /// `nothing_else`: being observed is all that came of the change. Returns when it was observed,
     /// where that is worth no step.

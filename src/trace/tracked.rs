@@ -326,6 +326,8 @@ impl Tracked {
 
     /// Its own delete, once decided.
     pub(super) fn deletion(&self) -> Option<&Change> {
-        self.changes.iter().find(|change| change.key.verb == super::id::Verb::Delete)
+        let of_this_epoch = |change: &&Change| change.key.epoch == self.epoch;
+        let mut deletions = self.changes.iter().filter(of_this_epoch);
+        deletions.find(|change| change.key.verb == super::id::Verb::Delete)
     }
 }

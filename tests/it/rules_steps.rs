@@ -370,3 +370,47 @@ fn the_one_thing_waited_for_longest_is_found_through_all_that_was_caused() {
             create Pod it g1 waited for Pod it schedule Unschedulable
         "#]]);
 }
+
+#[test]
+fn a_pod_that_was_ready_only_after_a_minute_has_its_outcome() {
+    let ready = status(&json!({"phase": "Running", "conditions": [is_true("Ready", 58)]}));
+    let history = History::default().added(&pod()).later(58).modified(&pod(), &ready);
+    history.later(60).becomes(expect![[r#"
+        create Pod shop/it g1 -> converged
+    "#]]);
+}
+
+#[test]
+fn what_is_seen_again_after_it_was_gone_ends_when_it_is_gone_again() {
+    let widget = object("Widget", "w");
+    let other = json!({"metadata": {"generation": 2}, "spec": {"size": 2}});
+    History::default()
+        .added(&widget)
+        .deleted(&widget)
+        .modified(&widget, &other)
+        .later(5)
+        .deleted(&merged(&widget, &other))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> superseded
+            delete Widget shop/w g1 -> deleted  supersedes g1
+            update Widget shop/w g2 -> superseded  {spec.size}
+        "#]]);
+}
+
+#[test]
+fn what_lives_again_though_it_was_to_go_was_restored() {
+    let widget = object("Widget", "w");
+    let gone = going(&widget, &["a.io/x"]);
+    History::default()
+        .added(&widget)
+        .modified(&gone, &json!({"metadata": {"generation": 2}}))
+        .modified(&widget, &current(1))
+        .modified(&gone, &json!({"metadata": {"generation": 2}}))
+        .deleted(&gone)
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> superseded
+            delete Widget shop/w g2 -> superseded  supersedes g1
+            update Widget shop/w g1 -> converged  supersedes g2  (rewound)
+            delete Widget shop/w g2 -> deleted
+        "#]]);
+}
