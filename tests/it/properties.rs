@@ -291,14 +291,14 @@ impl Played {
             self.gone.entry((step.kind, name)).or_insert(now);
         }
         let kind = if step.verb == Verb::Deleted { "DELETED" } else { "MODIFIED" };
-        let line = json!({ "type": kind, "object": object }).to_string();
+        let event = json!({ "type": kind, "object": object }).to_string();
         let decoder = &mut self.decoders[step.kind];
         let notices = match step.verb {
             Verb::Applied | Verb::Going | Verb::Deleted => {
-                match decoder.line(line.as_bytes(), now).unwrap() {
+                match decoder.line(event.as_bytes(), now).unwrap() {
                     Line::Applied(seen) => vec![Notice::Applied(seen)],
                     Line::Deleted(seen) => vec![Notice::Deleted(seen)],
-                    Line::Bookmark { .. } | Line::Error(_) => unreachable!("{line}"),
+                    Line::Bookmark { .. } | Line::Error(_) => unreachable!("{event}"),
                 }
             }
             // A list with nothing in it: all of the kind is gone.
@@ -316,7 +316,7 @@ impl Played {
         }
     }
 
-    fn to_the_end(&mut self) {
+    fn finish(&mut self) {
         while !self.tracer.is_settled()
             && let Some(due) = self.tracer.next()
         {
@@ -384,7 +384,7 @@ proptest! {
         for step in &steps {
             played.step(step);
         }
-        played.to_the_end();
+        played.finish();
         is_sound(&played)?;
         let told: HashSet<_> =
             played.spans.iter().filter(|s| s.role == Role::Change).map(|s| s.span_id).collect();
