@@ -28,6 +28,7 @@ mod kstatus_objects;
 mod live;
 mod live_layouts;
 mod oracle;
+mod own_traces;
 mod recorder;
 mod rules_candidates;
 mod rules_contexts;
