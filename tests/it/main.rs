@@ -40,6 +40,7 @@ mod scene;
 mod scripted_api_server;
 mod scripted_receiver;
 mod settled;
+mod tls_roots;
 mod told;
 mod variants;
 mod watch_failures;
