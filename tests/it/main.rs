@@ -45,6 +45,7 @@ mod scripted_receiver;
 mod settled;
 mod tls_roots;
 mod told;
+mod twins;
 mod variants;
 mod watch_failures;
 mod watch_live;
