@@ -28,6 +28,7 @@ mod kstatus_kinds;
 mod kstatus_objects;
 mod live;
 mod live_layouts;
+mod live_metrics;
 mod live_options;
 mod mute;
 mod oracle;
