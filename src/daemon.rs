@@ -85,8 +85,8 @@ pub fn run(
     to: To,
     log: Option<&str>,
 ) -> anyhow::Result<()> {
-    main_runtime()?.block_on(async {
-        let _logging = logging::init(log, settings.admin.own_traces.as_deref())?;
+    let own_traces = settings.admin.own_traces.as_deref();
+    main_runtime()?.block_on(logging::during(log, own_traces, async {
         for warning in settings.warnings() {
             warn!("{warning}.");
         }
@@ -138,7 +138,7 @@ pub fn run(
         let open_convergences = result?;
         info!(left_behind, open_convergences, "Stopped.");
         Ok(())
-    })
+    }))
 }
 
 /// `spanlink record`: raw watch lines to a file, until SIGTERM or SIGINT.
@@ -151,8 +151,7 @@ pub fn record(
     output: Option<&Path>,
     log: Option<&str>,
 ) -> anyhow::Result<()> {
-    main_runtime()?.block_on(async {
-        let _logging = logging::init(log, None)?;
+    main_runtime()?.block_on(logging::during(log, None, async {
         let out: Box<dyn io::Write + Send> = match output {
             Some(path) => {
                 let file = File::create(path)
@@ -196,7 +195,7 @@ pub fn record(
         stop.send_replace(true);
         writer.lock().unwrap_or_else(PoisonError::into_inner).flush()?;
         result
-    })
+    }))
 }
 
 /// `spanlink replay`: a recording in, spans out. `everything`: no configuration says what to take.
@@ -210,8 +209,7 @@ pub fn replay(
     everything: bool,
     log: Option<&str>,
 ) -> anyhow::Result<()> {
-    main_runtime()?.block_on(async {
-        let _logging = logging::init(log.or(Some("warn")), None)?;
+    main_runtime()?.block_on(logging::during(log.or(Some("warn")), None, async {
         let metrics = Metrics::new().context("cannot register metrics")?;
         let encoder = Encoder::new(&settings.export, &settings.cluster, None);
         let mut spans = Vec::new();
@@ -249,7 +247,7 @@ pub fn replay(
             }
         }
         Ok(())
-    })
+    }))
 }
 
 /// Export, signals and HTTP live here; the watches and the loop on a runtime of their own.

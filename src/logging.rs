@@ -1,13 +1,17 @@
 //! Logs to stderr: text on a terminal, JSON otherwise; the daemon's own traces where asked for.
 
-use std::io::{IsTerminal as _, stderr};
+use std::{
+    io::{IsTerminal as _, stderr},
+    time::Duration,
+};
 
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tonic::transport::ClientTlsConfig;
 use tracing_subscriber::{
     Layer, Registry,
-    filter::{LevelFilter, ParseError, Targets},
+    filter::{FilterExt as _, LevelFilter, ParseError, Targets, filter_fn},
     fmt,
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
@@ -30,6 +34,12 @@ const LIBRARIES: [(&str, LevelFilter); 11] = [
 ];
 const DEFAULT_FILTER: &str = "info";
 
+/// `service.name` of the daemon's own traces, and their scope. Not `spanlink`: spans made for others
+/// have that where nobody reconciles a kind.
+const OWN_SERVICE: &str = "spanlink-daemon";
+/// For the last of its own traces to leave; what ends is not held up for longer.
+const OWN_TRACES_LEAVE: Duration = Duration::from_secs(2);
+
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     #[error("{filter:?} is no log filter; write info, debug or info,spanlink::watch=debug")]
@@ -40,39 +50,52 @@ pub enum LoggingError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Flushes the daemon's own traces when it is dropped.
-#[derive(Debug)]
-pub struct Guard(Option<SdkTracerProvider>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(provider) = &self.0 {
-            // Whoever ends has nobody left to tell.
-            provider.shutdown().ok();
-        }
-    }
-}
-
-/// `own_traces`: a gRPC endpoint for traces of the daemon itself. They never mix with the spans it
-/// makes for others, and need a tokio runtime around the call.
+/// Logs, and traces the daemon itself, while `work` goes on. `own_traces`: a gRPC endpoint for such
+/// traces, which never mix with the spans it makes for others.
 ///
 /// # Errors
-/// When the filter or the endpoint is wrong.
-pub fn init(filter: Option<&str>, own_traces: Option<&str>) -> Result<Guard, LoggingError> {
+/// When the filter or the endpoint is wrong; those of `work`.
+pub async fn during<T, E: From<LoggingError>>(
+    filter: Option<&str>,
+    own_traces: Option<&str>,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let own_traces = init(filter, own_traces)?;
+    let result = work.await;
+    if let Some(provider) = own_traces {
+        // It waits for a connection that lives on this runtime, so it must not wait on its thread.
+        let leave = move || provider.shutdown_with_timeout(OWN_TRACES_LEAVE).ok();
+        // Whoever ends has nobody left to tell.
+        tokio::task::spawn_blocking(leave).await.ok();
+    }
+    result
+}
+
+/// On a tokio runtime, which carries the connection of the daemon's own traces.
+fn init(
+    filter: Option<&str>,
+    own_traces: Option<&str>,
+) -> Result<Option<SdkTracerProvider>, LoggingError> {
     let filter = parse(filter.unwrap_or(DEFAULT_FILTER))?;
     let lines = if stderr().is_terminal() {
         fmt::layer().with_writer(stderr).with_target(false).boxed()
     } else {
         fmt::layer().json().flatten_event(true).with_writer(stderr).boxed()
     };
+    // Spans are for the daemon's own traces: without those nobody asks for any, and none is made.
+    let lines = lines.with_filter(filter.and(filter_fn(|metadata| !metadata.is_span())));
     let provider = own_traces.map(own_provider).transpose()?;
     let traces = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer("spanlink"))
+            .with_tracer(provider.tracer(OWN_SERVICE))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
             .with_filter(Targets::new().with_target("spanlink", LevelFilter::INFO))
     });
-    Registry::default().with(traces).with(lines.with_filter(filter)).try_init()?;
-    Ok(Guard(provider))
+    Registry::default().with(traces).with(lines).try_init()?;
+    Ok(provider)
 }
 
 /// `info`, `debug`, `info,spanlink::watch=debug`: [`Targets`]' own syntax.
@@ -88,12 +111,14 @@ fn parse(filter: &str) -> Result<Targets, LoggingError> {
 }
 
 fn own_provider(endpoint: &str) -> Result<SdkTracerProvider, LoggingError> {
-    let exporter = SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
+    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
+    if endpoint.starts_with("https:") {
+        exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
+    }
+    let exporter = exporter
         .build()
         .map_err(|source| LoggingError::OwnTraces { endpoint: endpoint.to_owned(), source })?;
-    let resource = Resource::builder().with_service_name("spanlink").build();
+    let resource = Resource::builder().with_service_name(OWN_SERVICE).build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{Span, field::Empty, info_span};
 
 use super::{
     batch::{Batch, Limits},
@@ -118,6 +119,7 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
     /// Until there is a final verdict (true), or no time (false).
     async fn send(&mut self, batch: &Batch, stop: &mut Stop<'_>) -> bool {
         loop {
+            let span = self.span(batch);
             let begun = Instant::now();
             let answer = tokio::select! {
                 answer = self.transport.send(batch.request.clone()) => answer,
@@ -125,10 +127,13 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
             };
             self.metrics.observe_export(begun.elapsed());
             let verdict = answer.verdict();
+            span.record("spanlink.export.code", tracing::field::display(answer.code()));
             if !matches!(verdict, Verdict::Accepted | Verdict::PartlyAccepted { .. }) {
                 let code = answer.code().to_string();
+                span.record("otel.status_code", "ERROR").record("error.type", &*code);
                 self.metrics.export_failures.with_label_values(&[&code]).inc();
             }
+            drop(span);
             match verdict {
                 Verdict::Accepted => self.accept(batch, 0),
                 Verdict::PartlyAccepted { rejected } => self.accept(batch, rejected),
@@ -144,6 +149,20 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
             }
             return true;
         }
+    }
+
+    /// A request, as the daemon's own traces tell it: they go another way than what it sends.
+    fn span(&self, batch: &Batch) -> Span {
+        info_span!(
+            "export",
+            otel.kind = "client",
+            spanlink.export.endpoint = self.transport.peer(),
+            spanlink.export.spans = batch.spans,
+            spanlink.export.bytes = batch.request.len(),
+            spanlink.export.code = Empty,
+            otel.status_code = Empty,
+            error.type = Empty,
+        )
     }
 
     fn accept(&mut self, batch: &Batch, rejected: u64) {

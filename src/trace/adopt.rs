@@ -31,9 +31,16 @@ impl Tracer {
         let Some(known) = self.objects.get_mut(&key.uid) else { return };
         let Some(at) = known.changes.iter().position(|change| change.key == *key) else { return };
         let resumed = take_paused(known, at);
+        let kind = known.object.kind.clone();
         let Some(change) = known.changes.get_mut(at) else { return };
         change.at = floor.map_or(change.at, |floor| change.at.max(floor));
         change.ignored |= is_of_ignored;
+        // Counted here and not before: only now it is known whether anybody hears of it.
+        if change.ignored {
+            self.out.notes.push(Note::Ignored { kind });
+        } else {
+            self.out.notes.extend([Note::Change { kind, verb: key.verb }, Note::Opened]);
+        }
         let is_fresh = judged == Some(Judged::Fresh);
         if let Some(details) = change.details.as_deref_mut() {
             details.road.iter_mut().for_each(|road| road.not_before(change.at));

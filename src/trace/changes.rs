@@ -242,15 +242,6 @@ impl Tracer {
     /// Takes a change in: what was open is overtaken, the cause is to be decided.
     pub(super) fn push_change(&mut self, uid: &Uid, mut change: Change) {
         let Some(known) = self.objects.get_mut(uid) else { return };
-        let kind = known.object.kind.clone();
-        self.out.notes.push(if change.ignored {
-            Note::Ignored { kind }
-        } else {
-            Note::Change { kind, verb: change.key.verb }
-        });
-        if change.convergence.is_open() && !change.ignored {
-            self.out.notes.push(Note::Opened);
-        }
         let mut overtaken = Vec::new();
         if change.scope == Scope::Spec {
             known.target = change.generation.or(known.target);

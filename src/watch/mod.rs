@@ -13,6 +13,7 @@ pub mod decode;
 mod decode_tests;
 mod lenient;
 mod lines;
+mod listing;
 mod page;
 pub mod recording;
 mod reference;

@@ -4,6 +4,7 @@ use kube::{
     Client,
     discovery::{Discovery, Scope, verbs},
 };
+use tracing::{field::Empty, info_span};
 
 use crate::{
     config::settings::{KindSelector, KindSettings},
@@ -74,6 +75,7 @@ pub(super) struct Served {
 impl Served {
     /// Two requests.
     pub(super) async fn discover(client: &Client) -> kube::Result<Self> {
+        let span = info_span!("discover", otel.kind = "client", spanlink.discover.kinds = Empty);
         let discovery = Discovery::new(client.clone()).run_aggregated().await?;
         let mut kinds = Vec::new();
         for group in discovery.groups() {
@@ -94,6 +96,7 @@ impl Served {
                 }
             }
         }
+        span.record("spanlink.discover.kinds", kinds.len());
         Ok(Self { kinds })
     }
 

@@ -18,6 +18,7 @@ use super::{
     counters::Counters,
     decode::{ApiError, Decoder, Line},
     lines::Lines,
+    listing::Listing,
     page::Page,
     recording::{Recorded, Tap, record_item, record_line},
     resolve::{Resolved, percent_encoded},
@@ -60,6 +61,7 @@ pub(super) struct Reader {
     /// Told when the first list is complete.
     pub(super) synced: Box<dyn Fn() + Send + Sync>,
     pub(super) state: State,
+    pub(super) listing: Listing,
     pub(super) contact: Contact,
     pub(super) has_listed: bool,
     /// What was last warned of, until it is over: said once, not at every attempt.
@@ -120,6 +122,7 @@ impl Reader {
                 Err(End::Fault(fault)) => fault,
             };
             let step = self.state.fault(&fault, chance());
+            self.listing.failed(&step.reason);
             self.count(&fault, &step);
             if self.lost_contact(step.is_interruption).await.is_err() {
                 return Over::Stopped;
@@ -139,6 +142,7 @@ impl Reader {
         let (kind, reason) = (&self.counters.kind, step.reason.as_str());
         if step.relists {
             self.counters.relists(reason);
+            self.listing.is_for(reason);
             info!(%kind, reason, "Listing anew.");
         }
         let message = match fault {
@@ -195,6 +199,9 @@ impl Reader {
     }
 
     async fn attempt(&mut self) -> Result<(), End> {
+        if self.state.is_listing() {
+            self.listing.begin(&self.counters.kind, self.namespace.as_deref());
+        }
         match self.state.ask() {
             Ask::Page { continue_token } => self.page(continue_token).await,
             Ask::StreamList => {
@@ -302,6 +309,7 @@ impl Reader {
         match self.decoder.line(line, at) {
             Ok(Line::Applied(now)) => {
                 self.counters.listed.inc();
+                self.listing.read_object();
                 said.push(Notice::Listed(now));
             }
             Ok(Line::Bookmark { resource_version, ends_list: true }) if resource_version != 0 => {
@@ -360,6 +368,7 @@ impl Reader {
             tap(&self.name(), at, Recorded::ListEnd { resource_version });
         }
         self.decoder.list_ended();
+        self.listing.ended();
         self.state.listed(resource_version);
         said.push(Notice::Reset { at, resource_version });
         if !self.has_listed {
@@ -392,6 +401,7 @@ impl Reader {
                 match self.decoder.item(item, &api_version, &kind, at) {
                     Ok(now) => {
                         self.counters.listed.inc();
+                        self.listing.read_object();
                         said.push(Notice::Listed(now));
                     }
                     Err(error) => self.undecodable(&error),

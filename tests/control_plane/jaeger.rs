@@ -96,6 +96,14 @@ impl Jaeger {
         Ok(traces.and_then(|traces| traces.get(0).cloned()))
     }
 
+    /// One trace as OTLP/JSON, which has all that was sent: the other answers leave out attributes of
+    /// links.
+    pub(crate) async fn otlp(&self, id: &str) -> Result<Value> {
+        let trace = self.ask(&format!("/api/v3/traces/{id}"), &[]).await?;
+        let mut trace = trace.with_context(|| format!("Jaeger has no trace {id}"))?;
+        Ok(trace["result"].take())
+    }
+
     /// The traces with a span of `service` that has all the `tags`, newest first.
     pub(crate) async fn find(&self, service: &str, tags: &[(&str, &str)]) -> Result<Vec<Value>> {
         let tags: serde_json::Map<String, Value> =
@@ -111,6 +119,11 @@ impl Jaeger {
 
     /// The `data` of an answer; nothing where Jaeger says 404.
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<Value>> {
+        Ok(self.ask(path, query).await?.and_then(|mut body| body.get_mut("data").map(Value::take)))
+    }
+
+    /// An answer; nothing where Jaeger says 404.
+    async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<Value>> {
         let mut url = Url::parse(&self.url()).context("make Jaeger's URL")?;
         url.set_path(path);
         if !query.is_empty() {
@@ -125,9 +138,7 @@ impl Jaeger {
         }
         let text = String::from_utf8_lossy(&body);
         ensure!(status.is_success(), "Jaeger answered GET {url} with {status}: {text}");
-        let mut body: Value =
-            serde_json::from_slice(&body).with_context(|| format!("read {text} as JSON"))?;
-        Ok(body.get_mut("data").map(Value::take))
+        serde_json::from_slice(&body).with_context(|| format!("read {text} as JSON")).map(Some)
     }
 }
 

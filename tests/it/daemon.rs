@@ -32,23 +32,30 @@ impl Daemon {
     }
 
     pub(crate) fn start(kubeconfig: &Path, otlp: &str, configuration: &str) -> Result<Self> {
+        Self::start_with(kubeconfig, configuration, |command, _| {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", otlp);
+            Ok(())
+        })
+    }
+
+    /// With whatever else a person may say: arguments, environment, a file in its folder for what
+    /// it prints.
+    pub(crate) fn start_with(
+        kubeconfig: &Path,
+        configuration: &str,
+        say: impl FnOnce(&mut Command, &Path) -> Result<()>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let admin = format!("127.0.0.1:{port}");
         let path = folder.path().join("spanlink.yaml");
         fs::write(&path, format!("{configuration}\nadmin: {{listen: \"{admin}\"}}\n"))?;
         let log = fs::File::create(folder.path().join("log"))?;
-        let child = Command::new(env!("CARGO_BIN_EXE_spanlink"))
-            .args(["run", "--config"])
-            .arg(&path)
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", otlp)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("start spanlink")?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spanlink"));
+        command.args(["run", "--config"]).arg(&path).arg("--kubeconfig").arg(kubeconfig);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        say(&mut command, folder.path())?;
+        let child = command.spawn().context("start spanlink")?;
         Ok(Self { child, folder, admin })
     }
 
@@ -75,11 +82,28 @@ impl Daemon {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
+        fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.folder.path().join("log")
+    /// Of a file in its folder.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    /// All that it opened has ended, and nothing waits to leave.
+    pub(crate) async fn is_at_rest(&self) -> Result<()> {
+        let (_, text) = self.get("/metrics").await?;
+        let sum = |name: &str| -> Result<f64> {
+            let values = text.lines().filter(|line| line.starts_with(name));
+            let values = values.filter_map(|line| line.rsplit_once(' '));
+            Ok(values.map(|(_, value)| value.parse::<f64>()).sum::<Result<f64, _>>()?)
+        };
+        let opened = sum("spanlink_convergences_opened_total")?;
+        let closed = sum("spanlink_convergences_closed_total")?;
+        let waiting = sum("spanlink_outbox_spans")?;
+        let is_at_rest = [opened - closed, waiting].iter().all(|count| count.abs() < 0.5);
+        ensure!(is_at_rest, "{closed} of {opened} ended, {waiting} wait");
+        Ok(())
     }
 
     /// SIGTERM; how it ended, and after how long.

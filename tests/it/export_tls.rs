@@ -16,14 +16,14 @@ use crate::{
 };
 
 /// An authority, a server's certificate for two names, and a client's, as files and as texts.
-struct Certificates {
+pub(crate) struct Certificates {
     folder: TempDir,
-    server: ServerTls,
+    pub(crate) server: ServerTls,
     ca: String,
 }
 
 impl Certificates {
-    fn make(names: &[&str]) -> Self {
+    pub(crate) fn make(names: &[&str]) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -45,7 +45,7 @@ impl Certificates {
         Self { folder, server: ServerTls { cert, key, client_ca: None }, ca }
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
 

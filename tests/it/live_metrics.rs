@@ -1,0 +1,56 @@
+//! What `/metrics` counts is what Jaeger shows.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use spanlink::trace::span::{Role, Span};
+
+use crate::{
+    control_plane::shared,
+    in_jaeger::told_until,
+    live::{beside, only},
+    scene::{ROLLOUT, Scene, deployment},
+    told::attribute,
+};
+
+/// A Pod's steps of no time at all are told as a moment each, and its span is as long as they need.
+const MOMENTS: Duration = Duration::from_micros(20);
+
+#[tokio::test]
+async fn convergence_seconds_are_the_durations_of_converged_spans() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("durations").await?;
+    let daemon = beside(plane, &only(&namespace)).await?;
+    let scene = Scene::begin_in(plane, namespace, &ROLLOUT).await?;
+    let mut object = deployment();
+    object["spec"]["replicas"] = json!(3);
+    scene.apply(&object).await?;
+    scene.settled().await?;
+    scene.patch_image("web:2", None).await?;
+    scene.settled().await?;
+    let jaeger = plane.jaeger()?;
+    let (_, spans) = told_until("update Deployment", &daemon, &jaeger, &scene.namespace).await?;
+    for kind in ROLLOUT {
+        let (name, _) = kind.split_once('.').unwrap_or((kind, ""));
+        let converged = |span: &&Span| {
+            *span.object.kind.kind == *name
+                && matches!(span.role, Role::Change | Role::Reconcile)
+                && attribute(span, "spanlink.outcome").as_deref() == Some("converged")
+        };
+        let lasted: Vec<Duration> =
+            spans.iter().filter(converged).map(|span| span.end.since(span.start)).collect();
+        let metric = async |part: &str| {
+            let name = format!("spanlink_convergence_seconds_{part}{{kind=\"{kind}\"}}");
+            daemon.metric(&name).await
+        };
+        assert!(lasted.len() > 1, "{kind}: {lasted:?}");
+        assert_eq!(metric("count").await?.to_string(), lasted.len().to_string(), "{kind}");
+        let told: Duration = lasted.iter().sum();
+        let longer = told.as_secs_f64() - metric("sum").await?;
+        let steps = if name == "Pod" { u32::try_from(lasted.len())? } else { 0 };
+        let most = (MOMENTS * steps).as_secs_f64() + 1e-6;
+        assert!((-1e-6..most).contains(&longer), "{kind}: {longer} s more than was counted");
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The daemon's own traces, in a real Jaeger, apart from all that it tells of others.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use expect_test::expect;
+use serde_json::{Value, json};
+
+use crate::{
+    control_plane::{Account, ControlPlane, shared, until},
+    daemon::Daemon,
+    live::{SOON, tag},
+};
+
+const SERVICE: &str = "spanlink-daemon";
+
+/// It tells of itself where it tells of others.
+fn configuration(plane: &ControlPlane, namespace: &str) -> Result<String> {
+    let endpoint = plane.jaeger()?.otlp_grpc();
+    Ok(format!(
+        "watch: [{{kind: ConfigMap, namespaces: [{namespace}], label_selector: ours=yes}}]\n\
+         own_traces: {{endpoint: \"{endpoint}\"}}\n"
+    ))
+}
+
+/// A row for each span of the service; the sizes of requests differ with what is in them.
+async fn rows(plane: &ControlPlane, tags: &[(&str, &str)]) -> Result<BTreeSet<String>> {
+    let mut rows = BTreeSet::new();
+    for trace in plane.jaeger()?.find(SERVICE, tags).await? {
+        for span in trace["spans"].as_array().into_iter().flatten() {
+            assert!(span["warnings"].is_null(), "{span:#}");
+            let name = span["operationName"].as_str().unwrap_or_default().to_owned();
+            let keys = [
+                "spanlink.list.reason",
+                "spanlink.list.objects",
+                "spanlink.export.spans",
+                "spanlink.export.code",
+                "error.type",
+            ];
+            let facts = keys.map(|key| (key, tag(span, key)));
+            let facts = facts.iter().filter(|(_, value)| !value.is_empty());
+            rows.insert(facts.fold(name, |row, (key, value)| format!("{row}  {key}={value}")));
+        }
+    }
+    Ok(rows)
+}
+
+#[tokio::test]
+async fn the_daemons_own_traces_tell_of_lists_and_exports_and_of_nothing_else() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("own-traces").await?;
+    let settings = |name: &str| {
+        let metadata = json!({
+            "name": name,
+            "namespace": namespace,
+            "labels": { "ours": "yes" },
+        });
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata }).to_string()
+    };
+    plane.apply(&settings("there-before")).await?;
+    let jaeger = plane.jaeger()?;
+    let otlp = jaeger.otlp_grpc();
+    let kubeconfig = plane.kubeconfig(&Account::Admin);
+    let configuration = configuration(plane, &namespace)?;
+    let mut daemon = Daemon::run(&kubeconfig, &otlp, &configuration).await?;
+    plane.apply(&settings("settings")).await?;
+    let exported = "spanlink_spans_exported_total";
+    until("the span to be exported", SOON, async || {
+        ensure!(daemon.metric(exported).await? > 0.5, "it is not");
+        Ok(())
+    })
+    .await?;
+    // Whatever has not left by then leaves with the daemon.
+    let (status, took) = daemon.stop().await?;
+    assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}");
+    let told: Vec<String> = rows(plane, &[]).await?.into_iter().collect();
+    expect![[r#"
+        discover
+        export  spanlink.export.spans=1  spanlink.export.code=OK
+        list ConfigMap  spanlink.list.reason=start  spanlink.list.objects=1"#]]
+    .assert_eq(&told.join("\n"));
+    // Under the name that spans of ConfigMaps have, there are none of its own.
+    let of_others = jaeger.find("spanlink", &[("k8s.namespace.name", &namespace)]).await?;
+    let names: Vec<&Value> = of_others
+        .iter()
+        .flat_map(|trace| trace["spans"].as_array().into_iter().flatten())
+        .map(|span| &span["operationName"])
+        .collect();
+    assert_eq!(names, ["create ConfigMap"]);
+
+    // A list that is refused says so.
+    let kubeconfig = plane.kubeconfig(&Account::Nobody);
+    let _refused = Daemon::start(&kubeconfig, &otlp, &configuration)?;
+    until("the refused list", SOON, async || {
+        let told = rows(plane, &[("error.type", "403")]).await?;
+        let told = told.first().context("there is none")?;
+        let start = "list ConfigMap  spanlink.list.reason=start  spanlink.list.objects=0";
+        ensure!(*told == format!("{start}  error.type=403"), "{told}");
+        Ok(())
+    })
+    .await
+}
