@@ -157,14 +157,19 @@ impl Road {
         }
     }
 
-    /// One after the other, within the step that has just ended.
+    /// One after the other, within the step that has just ended; the API's seconds may be the same
+    /// for several of them.
     fn init_containers(&mut self, look: &Look<'_>, begin: Timestamp) {
         let Some(within) = self.untold.last().map(|phase| phase.end) else { return };
         let mut begin = begin;
-        for (container, end) in steps::init_containers(look) {
-            let end = end.min(within);
-            if end < begin.plus(SHORTEST) {
-                continue;
+        let containers = steps::init_containers(look);
+        let mut left = containers.len();
+        for (container, end) in containers {
+            left -= 1;
+            let for_others = (SHORTEST + BETWEEN) * u32::try_from(left).unwrap_or(0);
+            let end = end.min(within.minus(for_others)).max(begin.plus(SHORTEST));
+            if end > within {
+                return;
             }
             self.untold.push(Phase {
                 name: steps::INIT,

@@ -108,11 +108,12 @@ static TERMINATION: [Step; 2] = [
 
 static FINALIZATION: [Step; 1] = [FINALIZING];
 
-/// Ends when the object is gone, with the outcome.
+/// Most objects are gone with their last finalizer: then it ends with the outcome.
 const FINALIZING: Step = Step {
     name: FINALIZE,
-    actor: finalizer,
-    is_there: |learnt| !learnt.finalizers.is_empty(),
+    actor: |learnt| finalizer(&learnt.held_by),
+    is_there: |learnt| !learnt.held_by.is_empty(),
+    end: |look, learnt| learnt.finalizers.is_empty().then_some(look.seen),
     problem: waits_for_finalizers,
     ..STEP
 };
@@ -181,6 +182,8 @@ pub(super) struct Learnt {
     has_volume: bool,
     /// Of what is going: those that remain.
     finalizers: Vec<Box<str>>,
+    /// The first of them when there were last any.
+    held_by: Box<str>,
     /// Failed attempts, or Pods of the new revision.
     counted: i64,
 }
@@ -213,6 +216,9 @@ impl Learnt {
             events.extend(removed.map(|finalizer| removal(finalizer, look.seen)));
             if body.deletion.is_some() {
                 self.finalizers.clone_from(&body.finalizers);
+                if let Some(first) = self.finalizers.first() {
+                    self.held_by.clone_from(first);
+                }
             }
         }
         events.extend(self.count("attempt failed", "failed", look.status.failed, look.seen));
@@ -299,9 +305,8 @@ fn wanted(look: &Look<'_>) -> Option<i64> {
 }
 
 /// Who is to act next: of finalizers that Kubernetes' own controllers remove, the controller.
-fn finalizer(learnt: &Learnt) -> Actor {
-    let Some(first) = learnt.finalizers.first() else { return Actor::Controller };
-    Actor::Named(match &**first {
+fn finalizer(name: &str) -> Actor {
+    Actor::Named(match name {
         "foregroundDeletion" | "orphan" => "garbage-collector-controller".into(),
         "kubernetes" => "namespace-controller".into(),
         "batch.kubernetes.io/job-tracking" => "job-controller".into(),

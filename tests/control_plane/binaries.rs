@@ -59,8 +59,8 @@ const KSTATUS: Module =
 const KUBEBUILDER: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
 /// Stage documents that kwok's module ships, below its `kustomize/stage`.
-const KWOK_STAGES: [&str; 4] =
-    ["pod/general", "pod/fast", "node/fast", "node/heartbeat-with-lease"];
+const KWOK_STAGES: [&str; 5] =
+    ["pod/chaos", "pod/general", "pod/fast", "node/fast", "node/heartbeat-with-lease"];
 
 /// Part of the name of a binary that is being built.
 const UNFINISHED: &str = ".unfinished-";
@@ -279,17 +279,20 @@ fn remove_unfinished(target: &Path) -> Result<()> {
 /// Copies the stage documents out of kwok's module, which lies in Go's module cache since the build.
 fn kwok_stages_ready(kwok: &Path) -> Result<PathBuf> {
     let target = kwok.join("stages");
-    if target.is_dir() {
+    let missing: Vec<&str> =
+        KWOK_STAGES.into_iter().filter(|name| !target.join(name).is_dir()).collect();
+    if missing.is_empty() {
         return Ok(target);
     }
     let [_, module, _] = &MODULES;
     let folder =
         module.go(&["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"].map(AsRef::as_ref))?;
     let source = Path::new(folder.trim()).join("kustomize/stage");
-    let unfinished = kwok.join("stages.unfinished");
-    for name in KWOK_STAGES {
-        let (from, to) = (source.join(name), unfinished.join(name));
-        fs::create_dir_all(&to).with_context(|| format!("make {}", to.display()))?;
+    for name in missing {
+        let (from, to) = (source.join(name), target.join(name));
+        let unfinished = to.with_extension("unfinished");
+        fs::create_dir_all(&unfinished)
+            .with_context(|| format!("make {}", unfinished.display()))?;
         for entry in fs::read_dir(&from).with_context(|| format!("list {}", from.display()))? {
             let path = entry.with_context(|| format!("list {}", from.display()))?.path();
             let Some(file) = path.file_name() else { continue };
@@ -298,11 +301,11 @@ fn kwok_stages_ready(kwok: &Path) -> Result<PathBuf> {
             {
                 // Read and written, not copied: Go's module cache is read-only, copies would be too.
                 let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-                fs::write(to.join(file), text)
-                    .with_context(|| format!("write into {}", to.display()))?;
+                fs::write(unfinished.join(file), text)
+                    .with_context(|| format!("write into {}", unfinished.display()))?;
             }
         }
+        fs::rename(&unfinished, &to).context("put kwok's stage documents in place")?;
     }
-    fs::rename(&unfinished, &target).context("put kwok's stage documents in place")?;
     Ok(target)
 }

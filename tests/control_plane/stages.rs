@@ -14,6 +14,9 @@
 //! | `create-container-config-error` | `CreateContainerConfigError` |
 //! | `failing-job` | a Job's: exits with 1, phase Failed |
 //!
+//! kwok's `pod/chaos` comes on top: a Pod with the label `pod-container-running-failed.stage.kwok.x-k8s.io:
+//! "true"` fails a second or two after it ran.
+//!
 //! How long a Job's Pod runs is said by its annotation `spanlink.test/runs-for: 20s`.
 
 use std::fs;
@@ -31,6 +34,8 @@ pub(crate) fn configuration(kwok_stages: &Path) -> Result<String> {
         stages.extend(documents(&kwok_stages.join(folder))?);
     }
     stages.extend(documents(&Path::new(SOURCES).join("stages"))?);
+    // Chosen by labels of their own.
+    stages.extend(documents(&kwok_stages.join("pod/chaos"))?);
     for behaviour in ["general", "fast"] {
         for mut stage in documents(&kwok_stages.join("pod").join(behaviour))? {
             choose_by_label(&mut stage, behaviour);

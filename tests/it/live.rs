@@ -173,7 +173,7 @@ async fn an_annotated_deployment_is_one_linked_trace_in_jaeger() -> Result<()> {
 async fn an_image_nobody_can_run_is_stuck_within_15_seconds_and_fails() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("stuck").await?;
-    let _daemon = beside(plane, &only(&namespace)).await?;
+    let daemon = beside(plane, &only(&namespace)).await?;
     let stamp = stamp();
     let labels = json!({ "spanlink.test/behaviour": "image-pull-back-off" });
     plane.apply(&deployment(&namespace, &stamp, 2, &labels)).await?;
@@ -186,6 +186,16 @@ async fn an_image_nobody_can_run_is_stuck_within_15_seconds_and_fails() -> Resul
     })
     .await?;
     assert_eq!(tag(&stuck, "error.type"), "ImagePullBackOff");
+    // What all of them wait for can be alerted on, long before there is an outcome.
+    for kind in ["Deployment.apps", "ReplicaSet.apps", "Pod"] {
+        let waits = format!("{{kind=\"{kind}\",waiting_for=\"ImagePullBackOff\"}}");
+        let open = format!("spanlink_convergences_open{waits}");
+        until(&format!("{kind} to wait"), Duration::from_secs(15), async || {
+            ensure!(daemon.metric(&open).await? > 0.5, "it does not");
+            Ok(())
+        })
+        .await?;
+    }
     until("the failure", SOON, async || {
         let traces = caused_by(&jaeger, &stamp).await?;
         let lines = lines(traces.first().context("no trace")?);

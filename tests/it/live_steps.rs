@@ -1,0 +1,292 @@
+//! Steps as Jaeger shows them, at the times at which a watcher of the test's own saw them.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value as Json, json};
+use spanlink::trace::{
+    span::{Role, Span, Value},
+    time::Timestamp,
+};
+
+use crate::{
+    control_plane::{ControlPlane, shared, until},
+    in_jaeger,
+    live::{SOON, beside},
+    observer::{Observer, Seen},
+    scene::{template, workload},
+    told::attribute,
+};
+
+const KINDS: [&str; 5] = [
+    "apps/v1/StatefulSet",
+    "apps/v1/DaemonSet",
+    "batch/v1/Job",
+    "v1/Pod",
+    "v1/PersistentVolumeClaim",
+];
+fn watched(namespace: &str) -> String {
+    let entries = KINDS.map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));
+    format!("settle: 1s\nwatch:\n{}", entries.concat())
+}
+
+fn time(value: &Json) -> Option<Timestamp> {
+    Timestamp::parse(value.as_str()?)
+}
+
+/// A condition, if it is true.
+fn is_true<'a>(object: &'a Json, kind: &str) -> Option<&'a Json> {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|it| it["type"] == kind && it["status"] == "True")
+}
+
+fn containers(object: &Json) -> impl Iterator<Item = &Json> {
+    object["status"]["containerStatuses"].as_array().into_iter().flatten()
+}
+
+/// When a step of an object ended, by what was seen of it: by the API's clock where that says it,
+/// and when it was seen.
+fn ended(step: &str, generation: i64, seen: &[Seen]) -> Option<(Option<Timestamp>, Timestamp)> {
+    let first = |says: &dyn Fn(&Seen) -> Option<Option<Timestamp>>| {
+        seen.iter().find_map(|it| Some((says(it)?, it.at)))
+    };
+    let condition = |kind: &'static str| {
+        let since = |it: &Json| time(&it["lastTransitionTime"]);
+        first(&|it: &Seen| is_true(&it.object, kind).map(since))
+    };
+    match step {
+        "schedule" => condition("PodScheduled"),
+        "sandbox" => condition("PodReadyToStartContainers"),
+        "init" => condition("Initialized"),
+        "ready" => condition("Ready"),
+        "start" => first(&|it| {
+            let all: Option<Vec<Timestamp>> = containers(&it.object)
+                .map(|it| time(&it["state"]["running"]["startedAt"]))
+                .collect();
+            all.filter(|all| !all.is_empty()).map(|all| all.into_iter().max())
+        }),
+        "terminate" => first(&|it| {
+            let is_held = !it.object["metadata"]["finalizers"].is_null();
+            let ends: Option<Vec<Timestamp>> = containers(&it.object)
+                .map(|it| time(&it["state"]["terminated"]["finishedAt"]))
+                .collect();
+            let is_going = !it.object["metadata"]["deletionTimestamp"].is_null();
+            let ends = ends.filter(|_| is_going && is_held).map(|ends| ends.into_iter().max());
+            ends.or_else(|| it.is_gone.then_some(None))
+        }),
+        "finalize" => first(&|it| it.is_gone.then_some(None)),
+        "run" => condition("Complete").or_else(|| condition("Failed")),
+        "roll" => first(&|it| {
+            let status = &it.object["status"];
+            let int = |key: &str| status[key].as_i64();
+            let wanted =
+                int("desiredNumberScheduled").or_else(|| it.object["spec"]["replicas"].as_i64());
+            let updated = int("updatedNumberScheduled").or_else(|| int("updatedReplicas"));
+            let is_observed = int("observedGeneration") >= Some(generation);
+            (is_observed && updated.is_some() && updated >= wanted).then_some(None)
+        }),
+        "provision" => first(&|it| it.object["spec"]["volumeName"].is_string().then_some(None)),
+        "bind" => first(&|it| (it.object["status"]["phase"] == "Bound").then_some(None)),
+        _ => None,
+    }
+}
+
+/// Which steps there are, and how far the end of each is from when it was seen; fails where that is
+/// not the second of which the API speaks.
+fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Vec<Duration>)> {
+    let by_id: HashMap<_, &Span> = spans.iter().map(|span| (span.span_id, span)).collect();
+    let mut told = BTreeSet::new();
+    let mut apart = Vec::new();
+    for span in spans.iter().filter(|span| span.role == Role::Phase) {
+        let parent = by_id[&span.parent.context("no parent")?];
+        ensure!(parent.start <= span.start && span.end <= parent.end, "{span:?} in {parent:?}");
+        if span.attribute("k8s.container.name").is_some() {
+            continue;
+        }
+        let (kind, name) = (&*parent.object.kind.kind, &*parent.object.name);
+        let generation = match parent.attribute("spanlink.generation") {
+            Some(Value::Int(generation)) => *generation,
+            _ => 0,
+        };
+        told.insert(format!("{kind} {}", span.name));
+        let (by_api, seen) = ended(&span.name, generation, &observer.of(kind, name))
+            .with_context(|| format!("{} of {kind} {name} was not seen", span.name))?;
+        let second = Duration::from_secs(1);
+        if let Some(api) = by_api {
+            let off = api.since(span.end).max(span.end.since(api.plus(second)));
+            ensure!(off < second, "{kind} {name} {}: {:?}, API: {api:?}", span.name, span.end);
+        }
+        // What was seen within the API's second, or is of no second at all, is timed by the watch.
+        if by_api.is_none_or(|api| seen.since(api) < second) {
+            apart.push(span.end.since(seen).max(seen.since(span.end)));
+        }
+    }
+    apart.sort();
+    Ok((told, apart))
+}
+
+/// A claim whose volume is made by the test, as an external provisioner does.
+async fn provisioned_claim(plane: &ControlPlane, namespace: &str) -> Result<()> {
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": { "name": namespace }, "provisioner": "disk.example.com",
+    });
+    plane.apply(&class.to_string()).await?;
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": { "name": "data", "namespace": namespace },
+        "spec": {
+            "storageClassName": namespace, "accessModes": ["ReadWriteOnce"],
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    });
+    plane.apply(&claim.to_string()).await?;
+    let path = "jsonpath={.metadata.annotations.volume\\.kubernetes\\.io/storage-provisioner} {.metadata.uid}";
+    let uid = until("the provisioner to be asked", SOON, async || {
+        let told = plane.kubectl(&["-n", namespace, "get", "pvc", "data", "-o", path]).await?;
+        let (provisioner, uid) = told.split_once(' ').context("nothing")?;
+        ensure!(provisioner == "disk.example.com", "{told}");
+        Ok(uid.to_owned())
+    })
+    .await?;
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": { "name": format!("pv-{namespace}") },
+        "spec": {
+            "storageClassName": namespace, "accessModes": ["ReadWriteOnce"],
+            "capacity": { "storage": "1Gi" }, "hostPath": { "path": "/none" },
+            "claimRef": { "kind": "PersistentVolumeClaim", "name": "data",
+                "namespace": namespace, "uid": uid },
+        },
+    });
+    plane.apply(&volume.to_string()).await?;
+    Ok(())
+}
+
+/// With two init containers, and a finalizer that the test removes.
+fn pod(namespace: &str) -> Json {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "alone", "namespace": namespace, "finalizers": ["example.com/hold"],
+        },
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "initContainers": [{ "name": "one", "image": "one" }, { "name": "two", "image": "two" }],
+            "containers": [{ "name": "web", "image": "web" }],
+        },
+    })
+}
+
+fn job(namespace: &str, name: &str, behaviour: Option<&str>) -> Json {
+    let mut pod = template();
+    pod["spec"]["restartPolicy"] = json!("Never");
+    if let Some(behaviour) = behaviour {
+        pod["metadata"]["labels"]["spanlink.test/behaviour"] = json!(behaviour);
+    }
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": { "backoffLimit": 1, "template": pod },
+    })
+}
+
+fn in_namespace(mut object: Json, namespace: &str) -> Json {
+    object["metadata"]["namespace"] = json!(namespace);
+    object
+}
+
+#[tokio::test]
+async fn every_step_is_in_jaeger_at_the_time_at_which_it_was_seen() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("steps").await?;
+    let daemon = beside(plane, &watched(&namespace)).await?;
+    let observer = Observer::begin(plane, &namespace, &KINDS).await?;
+    let kubectl = async |arguments: &[&str]| -> Result<String> {
+        plane.kubectl(&[&["-n", &*namespace], arguments].concat()).await
+    };
+
+    plane.apply(&pod(&namespace).to_string()).await?;
+    plane.apply(&job(&namespace, "well", None).to_string()).await?;
+    plane.apply(&job(&namespace, "badly", Some("failing-job")).to_string()).await?;
+    let mut stateful = in_namespace(workload("StatefulSet"), &namespace);
+    stateful["spec"]["replicas"] = json!(2);
+    stateful["spec"]["serviceName"] = json!("web");
+    // kwok's own way of a Pod, step by step.
+    stateful["spec"]["template"]["metadata"]["labels"]["spanlink.test/behaviour"] =
+        json!("general");
+    plane.apply(&stateful.to_string()).await?;
+    let mut daemons = in_namespace(workload("DaemonSet"), &namespace);
+    daemons["metadata"]["name"] = json!("agent");
+    daemons["spec"].as_object_mut().context("no spec")?.remove("replicas");
+    daemons["spec"]["selector"] = json!({ "matchLabels": { "app": "agent" } });
+    daemons["spec"]["template"]["metadata"]["labels"] = json!({ "app": "agent" });
+    plane.apply(&daemons.to_string()).await?;
+    provisioned_claim(plane, &namespace).await?;
+
+    kubectl(&["wait", "--for=condition=Ready", "pod/alone", "--timeout=60s"]).await?;
+    kubectl(&["delete", "pod", "alone", "--wait=false"]).await?;
+    kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/alone", "--timeout=60s"])
+        .await?;
+    let none = json!([{ "op": "remove", "path": "/metadata/finalizers" }]).to_string();
+    kubectl(&["patch", "pod", "alone", "--type=json", "-p", &none]).await?;
+    kubectl(&["rollout", "status", "daemonset/agent", "--timeout=120s"]).await?;
+    kubectl(&["set", "image", "daemonset/agent", "web=web:2"]).await?;
+    kubectl(&["rollout", "status", "daemonset/agent", "--timeout=120s"]).await?;
+    kubectl(&["rollout", "status", "statefulset/web", "--timeout=120s"]).await?;
+    kubectl(&["wait", "--for=condition=Failed", "job/badly", "--timeout=60s"]).await?;
+
+    let jaeger = plane.jaeger()?;
+    let expected = [
+        "DaemonSet roll",
+        "Job run",
+        "PersistentVolumeClaim bind",
+        "PersistentVolumeClaim provision",
+        "Pod finalize",
+        "Pod init",
+        "Pod ready",
+        "Pod sandbox",
+        "Pod schedule",
+        "Pod start",
+        "Pod terminate",
+        "StatefulSet roll",
+    ];
+    let (spans, apart) = until("every step", SOON, async || {
+        daemon.is_at_rest().await?;
+        let spans = in_jaeger::spans(&jaeger, &namespace).await?;
+        let (told, apart) = compared(&spans, &observer)?;
+        ensure!(told.iter().eq(expected), "{told:#?}");
+        Ok((spans, apart))
+    })
+    .await?;
+    let median = apart[apart.len() / 2];
+    assert!(median < Duration::from_millis(50), "{median:?} of {apart:?}");
+
+    let of = |name: &str, object: &str| -> Result<Vec<&Span>> {
+        let found = spans.iter().filter(|span| {
+            let is_of = |key| attribute(span, key).as_deref() == Some(object);
+            &*span.name == name && ["k8s.pod.name", "k8s.job.name"].into_iter().any(is_of)
+        });
+        let found: Vec<&Span> = found.collect();
+        ensure!(!found.is_empty(), "no {name} of {object}");
+        Ok(found)
+    };
+    // Each init container within the step.
+    let init = of("init", "alone")?;
+    let containers: BTreeSet<String> =
+        init.iter().filter_map(|span| attribute(span, "k8s.container.name")).collect();
+    assert_eq!(containers, ["one", "two"].map(str::to_owned).into());
+    let finalize = of("finalize", "alone")?[0];
+    assert_eq!(attribute(finalize, "spanlink.phase.actor").as_deref(), Some("example.com/hold"));
+    assert_eq!(finalize.events.len(), 1, "{finalize:?}");
+    // Two attempts, both failed.
+    let run = of("run", "badly")?[0];
+    assert_eq!(run.events.len(), 2, "{run:?}");
+    assert_eq!(attribute(run, "error.type").as_deref(), Some("BackoffLimitExceeded"));
+    let run = of("run", "well")?[0];
+    assert_eq!(attribute(run, "spanlink.phase.actor").as_deref(), Some("job-controller"));
+    Ok(())
+}
