@@ -13,7 +13,7 @@ use tracing_subscriber::{
     Layer, Registry,
     filter::{FilterExt as _, LevelFilter, ParseError, Targets, filter_fn},
     fmt,
-    layer::SubscriberExt as _,
+    layer::{Filter, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
 
@@ -82,8 +82,7 @@ fn init(
     } else {
         fmt::layer().json().flatten_event(true).with_writer(stderr).boxed()
     };
-    // Spans are for the daemon's own traces: without those nobody asks for any, and none is made.
-    let lines = lines.with_filter(filter.and(filter_fn(|metadata| !metadata.is_span())));
+    let lines = lines.with_filter(events(filter));
     let provider = own_traces.map(own_provider).transpose()?;
     let traces = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
@@ -108,6 +107,12 @@ fn parse(filter: &str) -> Result<Targets, LoggingError> {
     let mut targets: Targets = quieter.collect();
     targets.extend(asked);
     Ok(targets.with_default(everyone))
+}
+
+/// Without spans: they are for the daemon's own traces, and where nobody else asks for any, none is
+/// made.
+fn events<S: 'static>(of: Targets) -> impl Filter<S> {
+    of.and(filter_fn(|metadata| !metadata.is_span()))
 }
 
 fn own_provider(endpoint: &str) -> Result<SdkTracerProvider, LoggingError> {
@@ -169,6 +174,16 @@ mod tests {
         assert_eq!(passes("off"), [""; 0]);
         assert_eq!(passes("info,spanlink::watch=debug"), ["watch", "daemon", "h2"]);
         assert_eq!(passes("error,kube_client=error,hyper_util=debug"), ["kube", "hyper"]);
+    }
+
+    #[test]
+    fn the_log_alone_makes_no_span() {
+        let is_made = || !tracing::info_span!("list").is_disabled();
+        let asked = || parse(DEFAULT_FILTER).unwrap();
+        let log = Registry::default().with(fmt::layer().with_filter(events(asked())));
+        assert!(!tracing::subscriber::with_default(log, is_made));
+        let traces = Registry::default().with(fmt::layer().with_filter(asked()));
+        assert!(tracing::subscriber::with_default(traces, is_made));
     }
 
     #[test]
