@@ -44,6 +44,10 @@ const OWN_TRACES_LEAVE: Duration = Duration::from_secs(2);
 pub enum LoggingError {
     #[error("{filter:?} is no log filter; write info, debug or info,spanlink::watch=debug")]
     Filter { filter: String, source: ParseError },
+    #[error(
+        "own_traces.endpoint {endpoint:?} is no endpoint: it has the form http://collector:4317"
+    )]
+    Endpoint { endpoint: String },
     #[error("cannot export own traces to {endpoint}")]
     OwnTraces { endpoint: String, source: opentelemetry_otlp::ExporterBuildError },
     #[error("logging was set up before")]
@@ -116,8 +120,13 @@ fn events<S: 'static>(of: Targets) -> impl Filter<S> {
 }
 
 fn own_provider(endpoint: &str) -> Result<SdkTracerProvider, LoggingError> {
+    let is_encrypted = endpoint.starts_with("https://");
+    // The library would take what has no scheme for https.
+    if !is_encrypted && !endpoint.starts_with("http://") {
+        return Err(LoggingError::Endpoint { endpoint: endpoint.to_owned() });
+    }
     let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
-    if endpoint.starts_with("https:") {
+    if is_encrypted {
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
     }
     let exporter = exporter
@@ -193,5 +202,12 @@ mod tests {
             told,
             "\"spanlink=loud\" is no log filter; write info, debug or info,spanlink::watch=debug"
         );
+    }
+
+    #[test]
+    fn own_traces_go_to_an_endpoint_with_its_scheme() {
+        let told = own_provider("localhost:4317").unwrap_err().to_string();
+        let form = "it has the form http://collector:4317";
+        assert_eq!(told, format!("own_traces.endpoint \"localhost:4317\" is no endpoint: {form}"));
     }
 }
