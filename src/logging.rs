@@ -13,7 +13,7 @@ use tracing_subscriber::{
     Layer, Registry,
     filter::{FilterExt as _, LevelFilter, ParseError, Targets, filter_fn},
     fmt,
-    layer::SubscriberExt as _,
+    layer::{Filter, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
 
@@ -44,6 +44,10 @@ const OWN_TRACES_LEAVE: Duration = Duration::from_secs(2);
 pub enum LoggingError {
     #[error("{filter:?} is no log filter; write info, debug or info,spanlink::watch=debug")]
     Filter { filter: String, source: ParseError },
+    #[error(
+        "own_traces.endpoint {endpoint:?} is no endpoint: it has the form http://collector:4317"
+    )]
+    Endpoint { endpoint: String },
     #[error("cannot export own traces to {endpoint}")]
     OwnTraces { endpoint: String, source: opentelemetry_otlp::ExporterBuildError },
     #[error("logging was set up before")]
@@ -82,8 +86,7 @@ fn init(
     } else {
         fmt::layer().json().flatten_event(true).with_writer(stderr).boxed()
     };
-    // Spans are for the daemon's own traces: without those nobody asks for any, and none is made.
-    let lines = lines.with_filter(filter.and(filter_fn(|metadata| !metadata.is_span())));
+    let lines = lines.with_filter(events(filter));
     let provider = own_traces.map(own_provider).transpose()?;
     let traces = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
@@ -110,9 +113,20 @@ fn parse(filter: &str) -> Result<Targets, LoggingError> {
     Ok(targets.with_default(everyone))
 }
 
+/// Without spans: they are for the daemon's own traces, and where nobody else asks for any, none is
+/// made.
+fn events<S: 'static>(of: Targets) -> impl Filter<S> {
+    of.and(filter_fn(|metadata| !metadata.is_span()))
+}
+
 fn own_provider(endpoint: &str) -> Result<SdkTracerProvider, LoggingError> {
+    let is_encrypted = endpoint.starts_with("https://");
+    // The library would take what has no scheme for https.
+    if !is_encrypted && !endpoint.starts_with("http://") {
+        return Err(LoggingError::Endpoint { endpoint: endpoint.to_owned() });
+    }
     let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
-    if endpoint.starts_with("https:") {
+    if is_encrypted {
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
     }
     let exporter = exporter
@@ -172,11 +186,28 @@ mod tests {
     }
 
     #[test]
+    fn the_log_alone_makes_no_span() {
+        let is_made = || !tracing::info_span!("list").is_disabled();
+        let asked = || parse(DEFAULT_FILTER).unwrap();
+        let log = Registry::default().with(fmt::layer().with_filter(events(asked())));
+        assert!(!tracing::subscriber::with_default(log, is_made));
+        let traces = Registry::default().with(fmt::layer().with_filter(asked()));
+        assert!(tracing::subscriber::with_default(traces, is_made));
+    }
+
+    #[test]
     fn what_is_no_filter_is_refused() {
         let told = parse("spanlink=loud").unwrap_err().to_string();
         assert_eq!(
             told,
             "\"spanlink=loud\" is no log filter; write info, debug or info,spanlink::watch=debug"
         );
+    }
+
+    #[test]
+    fn own_traces_go_to_an_endpoint_with_its_scheme() {
+        let told = own_provider("localhost:4317").unwrap_err().to_string();
+        let form = "it has the form http://collector:4317";
+        assert_eq!(told, format!("own_traces.endpoint \"localhost:4317\" is no endpoint: {form}"));
     }
 }

@@ -182,6 +182,7 @@ impl Watches {
             cover.resolved = now.clone();
             reader.resolved = now;
             reader.state = State::new();
+            reader.listing.is_for("version");
         }
         running.tasks.spawn(async move { (id, reader.run().await) });
         Ok(())

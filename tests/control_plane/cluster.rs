@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -47,6 +47,11 @@ impl ControlPlane {
     /// Where Jaeger is, if it is one of the components.
     pub(crate) fn jaeger(&self) -> Result<Jaeger> {
         Jaeger::new(self.layout.jaeger)
+    }
+
+    /// The kubectl that was built with the servers; a machine may have none of its own.
+    pub(crate) fn kubectl_path(&self) -> &Path {
+        &self.layout.binaries.kubectl
     }
 
     /// What kubectl prints for the administrator.

@@ -97,7 +97,8 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
 
     say("");
     say("spanlink runs beside a real control plane, under its shipped RBAC. Changes begin;");
-    say("each is made inside a trace of its own, as a person or a pipeline would.");
+    say("each is made inside a trace of its own, as a person or a pipeline would: [context …].");
+    say("A row that begins with … has only begun; its tree follows when all it caused has ended.");
     say("");
     let collector = otlp_http(&plane, other_jaeger.as_deref(), &otlp)?;
     let mut made = Vec::new();
@@ -118,33 +119,35 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
     made.push(("update the shop's image", "deployment-controller", person));
 
     say("");
-    say("The traces of the person, and what each caused:");
+    say("The traces those changes were made in, and where to look for what each caused:");
+    // Only its API answers where there are no web pages.
+    let (trace_page, search_page) = match other_jaeger {
+        Some(_) => ("trace", "search"),
+        None => ("api/traces", "api/traces"),
+    };
     for (title, service, person) in &made {
-        let search = format!(
-            "{ui}/search?service={service}&tags=%7B%22spanlink.origin.trace_id%22%3A%22{}%22%7D",
-            person.trace_id
-        );
-        say(&format!(
-            "  {title}\n    trace {}\n    {ui}/trace/{}\n    {search}",
-            person.trace_id, person.trace_id
-        ));
+        let id = &person.trace_id;
+        let tags = format!("%7B%22spanlink.origin.trace_id%22%3A%22{id}%22%7D");
+        say(&format!("  {title}"));
+        say(&format!("    its trace       {ui}/{trace_page}/{id}"));
+        say(&format!("    what it caused  {ui}/{search_page}?service={service}&tags={tags}"));
     }
     if other_jaeger.is_none() {
         say("");
-        say(
-            "This Jaeger was built without its web pages, so the addresses above answer to its HTTP",
-        );
-        say(&format!("API only ({ui}/api/traces/ID). To see them drawn, start the demo again"));
-        say(
-            "with --jaeger http://HOST:16686 of a Jaeger that has them and takes OTLP on port 4317.",
-        );
+        say("This Jaeger was built without its web pages, so these addresses answer in JSON.");
+        say("To see traces drawn, start the demo again with --jaeger http://HOST:16686 of a");
+        say("Jaeger that has its pages and takes OTLP on ports 4317 and 4318.");
     }
     say("");
-    say(
-        "Trees follow as they grow; a CronJob starts at the next full minute, and the image nobody",
-    );
-    say("can run is called stuck after ten seconds. Ctrl-C ends everything.");
-    say(&format!("\n  export KUBECONFIG={}\n", plane.kubeconfig(&Account::Admin).display()));
+    say("The image nobody can run is called stuck after ten seconds and fails after fifteen;");
+    say("the CronJob makes a Job every full minute. To change something yourself, in another");
+    say("terminal:");
+    say("");
+    say(&format!("  export KUBECONFIG={}", plane.kubeconfig(&Account::Admin).display()));
+    say(&format!("  {} -n shop scale deployment/web --replicas=5", plane.kubectl_path().display()));
+    say("");
+    say("Ctrl-C ends everything.");
+    say("");
     std::future::pending().await
 }
 

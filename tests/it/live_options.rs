@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::trace::span::{Role, Span};
@@ -51,6 +51,19 @@ impl Stage {
         self.scene.settled().await?;
         let jaeger = self.scene.plane.jaeger()?;
         told_until(last, &self.daemon, &jaeger, &self.scene.namespace).await
+    }
+
+    /// Returns when the daemon has heard of it: what follows comes by other watches.
+    async fn annotate_namespace(&self, annotation: &str) -> Result<()> {
+        let heard = "spanlink_watch_events_total{kind=\"Namespace\",type=\"applied\"}";
+        let before = self.daemon.metric(heard).await?;
+        let namespace = format!("namespace/{}", self.scene.namespace);
+        self.scene.kubectl(&["annotate", &namespace, annotation]).await?;
+        until("the daemon to hear of it", Duration::from_mins(1), async || {
+            ensure!(self.daemon.metric(heard).await? > before, "it has not");
+            Ok(())
+        })
+        .await
     }
 
     async fn configure(&self, name: &str, metadata: &Value, data: &Value) -> Result<()> {
@@ -276,14 +289,13 @@ async fn an_annotation_switches_off_an_object_or_all_of_a_namespace() -> Result<
     scene.apply(&deployment_named("loud", &json!({ "spanlink.io/ignore": "no" }))).await?;
     stage.configure("settings", &json!({}), &json!({ "a": "1" })).await?;
     scene.settled().await?;
-    let namespace = format!("namespace/{}", scene.namespace);
-    scene.kubectl(&["annotate", &namespace, "spanlink.io/ignore=true"]).await?;
+    stage.annotate_namespace("spanlink.io/ignore=true").await?;
     scene.apply(&deployment_named("unheard", &json!({}))).await?;
     scene.kubectl(&["patch", "configmap/settings", "--patch={\"data\":{\"b\":\"2\"}}"]).await?;
     scene.kubectl(&["delete", "deployment/loud"]).await?;
     scene.when_there_are("Deployment", 2).await?;
     scene.settled().await?;
-    scene.kubectl(&["annotate", &namespace, "spanlink.io/ignore-"]).await?;
+    stage.annotate_namespace("spanlink.io/ignore-").await?;
     scene.kubectl(&["patch", "configmap/settings", "--patch={\"data\":{\"c\":\"3\"}}"]).await?;
     let (told, _) = stage.told("data.c").await?;
     expect![[r#"

@@ -100,3 +100,22 @@ async fn the_daemons_own_traces_tell_of_lists_and_exports_and_of_nothing_else() 
     })
     .await
 }
+
+#[tokio::test]
+async fn own_traces_that_nobody_takes_hold_nobody_up() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("own-traces-lost").await?;
+    // Connections are made there, and nobody says a word.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let configuration = format!(
+        "watch: [{{kind: ConfigMap, namespaces: [{namespace}]}}]\n\
+         own_traces: {{endpoint: \"http://{}\"}}\n",
+        mute.local_addr()?
+    );
+    let kubeconfig = plane.kubeconfig(&Account::Admin);
+    let otlp = plane.jaeger()?.otlp_grpc();
+    let mut daemon = Daemon::run(&kubeconfig, &otlp, &configuration).await?;
+    let (status, took) = daemon.stop().await?;
+    assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}");
+    Ok(())
+}
