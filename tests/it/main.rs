@@ -32,6 +32,7 @@ mod live_metrics;
 mod live_options;
 mod live_outcomes;
 mod live_steps;
+mod live_stuck;
 mod mute;
 mod observer;
 mod oracle;
