@@ -206,17 +206,16 @@ impl Road {
         failure: Option<Problem>,
         nothing_else: bool,
     ) -> Option<Timestamp> {
-        let open = self.open_step();
-        if let Some((index, step)) = open {
-            let is_worth_it = step.name != steps::OBSERVE || at.since(self.begin) > SOON_OBSERVED;
-            if is_worth_it {
-                if step.name == steps::FINALIZE && failure.is_none() {
-                    // With the last of them the object is gone.
-                    self.events.extend(self.learnt.finalized(at));
-                }
-                self.problem = self.problem.take().or(failure);
-                self.ends(index, step, at);
+        let is_worth_it = |(_, step): &(usize, &Step)| {
+            step.name != steps::OBSERVE || at.since(self.begin) > SOON_OBSERVED
+        };
+        if let Some((index, step)) = self.open_step().filter(is_worth_it) {
+            if step.name == steps::FINALIZE && failure.is_none() {
+                // With the last of them the object is gone.
+                self.events.extend(self.learnt.finalized(at));
             }
+            self.problem = self.problem.take().or(failure);
+            self.ends(index, step, at);
         }
         self.at = self.steps.len();
         let observed = self.observed.take()?;
