@@ -46,6 +46,7 @@ use crate::{
         sampling::Sampling,
         time::Timestamp,
         tracer::Tracer,
+        words::Words,
     },
     watch::{self, FromWatch, Synced, Watches, recording::RecordingWriter},
 };
@@ -286,7 +287,7 @@ fn sink(to: To, encoder: Encoder) -> Sink {
 }
 
 /// The options of the configuration, as the trace means them.
-fn rules(settings: &Settings) -> Rules {
+pub fn rules(settings: &Settings) -> Rules {
     let mut rules = Rules {
         limits: ConvergenceLimits {
             settle: settings.trace.settle,
@@ -324,6 +325,10 @@ fn rules(settings: &Settings) -> Rules {
                 fields: entry.ignore.fields.iter().map(|path| path.as_str().into()).collect(),
                 managers: entry.ignore.managers.iter().map(|name| name.as_str().into()).collect(),
             },
+            words: entry.converges.as_ref().map(|converges| Words {
+                current: converges.current.iter().map(|word| word.as_str().into()).collect(),
+                failed: converges.failed.iter().map(|word| word.as_str().into()).collect(),
+            }),
         };
         match &entry.selector.kind {
             Some(name) => {

@@ -113,6 +113,7 @@ impl Watch {
             field_selector: self.field_selector,
             service: self.service,
             ignore: IgnoreSettings { fields: self.ignore.fields, managers: self.ignore.managers },
+            converges: self.converges.map(|converges| converges.0),
             include_labels: self.include_labels,
             include_annotations: self.include_annotations,
             settle: self.settle.map(|length| length.0),

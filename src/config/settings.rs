@@ -75,6 +75,7 @@ pub struct KindSettings {
     /// `service.name` of its spans, where it is not the one known for the kind.
     pub service: Option<String>,
     pub ignore: IgnoreSettings,
+    pub converges: Option<ConvergesSettings>,
     /// Labels that count as changes.
     pub include_labels: Vec<String>,
     /// Annotations that count as changes, beside those of kinds whose generation counts them all.
@@ -95,6 +96,7 @@ impl KindSettings {
             field_selector: None,
             service: None,
             ignore: IgnoreSettings::default(),
+            converges: None,
             include_labels: Vec::new(),
             include_annotations: Vec::new(),
             settle: None,
@@ -112,6 +114,17 @@ pub struct IgnoreSettings {
     pub fields: Vec<String>,
     /// Field managers.
     pub managers: Vec<String>,
+}
+
+/// By what objects of a kind converge, where conventions do not tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConvergesSettings {
+    /// A path below `status`: `status.health.status`, `status.conditions[Synced].status`.
+    pub field: String,
+    /// Values that mean converged, and those that mean failed, in upper or lower case; every other
+    /// is in progress.
+    pub current: Vec<String>,
+    pub failed: Vec<String>,
 }
 
 /// `Deployment.apps`, `Pod`, `apps/v1/Deployment`, `*.example.com`.

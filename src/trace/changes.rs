@@ -68,8 +68,9 @@ impl Tracer {
         };
         let owner_manager =
             known.owner.as_ref().and_then(|owner| managers.of_owner_reference(&owner.uid));
-        let has_nothing =
-            status::has_nothing_to_wait_for(&now.object.kind) && difference.verb != Verb::Delete;
+        let has_nothing = status::has_nothing_to_wait_for(&now.object.kind)
+            && self.rules.words(&now.object.kind).is_none()
+            && difference.verb != Verb::Delete;
         // What is ignored is a cause like any other, and nobody waits for it.
         let is_over = has_nothing || (ignored && difference.scope == Scope::Spec);
         let has_road = difference.verb == Verb::Create && now.object.kind.is("", "Pod");

@@ -191,6 +191,8 @@ pub struct StatusFacts {
     pub of_parents: Vec<Condition>,
     pub phase: Option<Box<str>>,
     pub reason: Option<Box<str>>,
+    /// What the field says by which configuration judges the kind; cut after 256 characters.
+    pub word: Option<Box<str>>,
     pub replicas: Option<i64>,
     pub updated_replicas: Option<i64>,
     pub ready_replicas: Option<i64>,

@@ -3,10 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    converge::Limits,
-    manager::{Manager, is_within},
-    object::GroupKind,
-    sampling::Sampling,
+    converge::Limits, manager::Manager, object::GroupKind, path::is_within, sampling::Sampling,
+    words::Words,
 };
 
 /// Jobs may run for long: a day without progress.
@@ -78,6 +76,8 @@ pub struct KindRules {
     pub owner_wait: Option<Duration>,
     pub stuck_after: Option<Duration>,
     pub ignore: Ignore,
+    /// By the words of a field; `None`: by kstatus' rules and conventions.
+    pub words: Option<Words>,
 }
 
 /// Changes of a kind that nobody wants to hear of.
@@ -149,6 +149,10 @@ impl Rules {
 
     pub(super) fn ignore(&self, kind: &GroupKind) -> Option<&Ignore> {
         Some(&self.of(kind)?.ignore)
+    }
+
+    pub(super) fn words(&self, kind: &GroupKind) -> Option<&Words> {
+        self.of(kind)?.words.as_ref()
     }
 
     pub fn service(&self, kind: &GroupKind) -> Option<Arc<str>> {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 use super::{
-    body,
+    body, field,
     lenient::{Fields, Fill, fill, int, mended, pairs, text},
     status,
 };
@@ -21,6 +21,7 @@ use crate::{
     trace::{
         object::{GroupKind, ObjectRef, Uid},
         observation::{Body, Observation, StatusFacts},
+        path::segments,
         time::Timestamp,
     },
 };
@@ -109,6 +110,14 @@ impl Decoder {
         })
     }
 
+    /// What the status says at the field by which configuration judges the kind.
+    fn word(&self, kind: &GroupKind, status: &RawValue) -> Option<Box<str>> {
+        let entry = self.settings.entry(&kind.group, &kind.kind)?;
+        let path = segments(&entry.converges.as_ref()?.field);
+        // All such paths begin in the status.
+        field::word(status, path.get(1..)?)
+    }
+
     /// The object is gone: should its UID come again, everything is read again.
     pub fn forget(&mut self, uid: &Uid) {
         self.read.remove(&key(uid));
@@ -177,6 +186,10 @@ impl Decoder {
             let read = body::read(wire, &kind, &self.settings, &mut self.names);
             Box::new(Body { api_version: api_version.into(), ..read })
         });
+        let status = wire.status.map_or_else(StatusFacts::default, |raw| StatusFacts {
+            word: self.word(&kind, raw),
+            ..status::read(raw)
+        });
         Ok(Observation {
             at,
             object: ObjectRef {
@@ -188,7 +201,7 @@ impl Decoder {
             resource_version: meta.version(),
             generation: meta.generation.and_then(int),
             status_fingerprint: wire.status.map_or(0, |raw| xxh3_64(raw.get().as_bytes())),
-            status: wire.status.map_or_else(StatusFacts::default, status::read),
+            status,
             body,
         })
     }

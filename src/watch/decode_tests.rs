@@ -10,7 +10,7 @@ use super::{
     lenient::mended,
 };
 use crate::{
-    config::settings::{CarrierKey, Settings, WatchSettings},
+    config::settings::{CarrierKey, ConvergesSettings, Settings, WatchSettings},
     trace::{
         object::{GroupKind, Uid},
         observation::{Observation, Terminated},
@@ -64,6 +64,37 @@ fn applied(decoder: &mut Decoder, text: &str) -> Observation {
 
 fn read(changes: &Value) -> Observation {
     applied(&mut decoder(), &object(changes).to_string())
+}
+
+#[test]
+fn the_word_at_a_configured_field_is_read_and_nothing_else_there() {
+    let at = |field: &str, status: &Value| {
+        let mut decoder = decoder_with(|settings| {
+            settings.kinds[0].converges =
+                Some(ConvergesSettings { field: field.into(), ..ConvergesSettings::default() });
+        });
+        let object = object(&json!({"status": status}));
+        applied(&mut decoder, &object.to_string()).status.word.map(String::from)
+    };
+    let status = json!({"health": {"status": "Healthy", "ok": true, "n": 3, "no": null},
+        "conditions": [7, {"type": "A", "status": "False"}, {"type": "B", "status": "True"}],
+        "by": {"example.com/x": "y"}, "long": "x".repeat(300)});
+    for (field, expected) in [
+        ("status.health.status", Some("Healthy")),
+        ("status.health.ok", Some("true")),
+        ("status.health.n", Some("3")),
+        ("status.health.no", None),
+        ("status.health", None),
+        ("status.conditions", None),
+        ("status.conditions[B].status", Some("True")),
+        ("status.conditions[C].status", None),
+        ("status.by[example.com/x]", Some("y")),
+        ("status.health.status.deeper", None),
+        ("status.nothing.there", None),
+    ] {
+        assert_eq!(at(field, &status).as_deref(), expected, "{field}");
+    }
+    assert_eq!(at("status.long", &status).unwrap().len(), 256);
 }
 
 #[test]

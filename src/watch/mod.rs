@@ -11,6 +11,7 @@ mod counters;
 pub mod decode;
 #[cfg(test)]
 mod decode_tests;
+mod field;
 mod lenient;
 mod lines;
 mod page;

@@ -69,6 +69,49 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_word() {
 }
 
 #[test]
+fn by_what_a_kind_converges_must_be_able_to_tell() {
+    let entry = |converges: &str| format!("watch:\n  - kind: Pod\n    converges: {converges}\n");
+    refuses(
+        &entry("{field: status.phase}"),
+        expect![
+            "spanlink.yaml:3:16: no value of status.phase means anything; list some in current, in failed, or both"
+        ],
+    );
+    refuses(
+        &entry("{field: status.phase, current: [Done], failed: [Lost, done]}"),
+        expect![[r#"spanlink.yaml:3:16: "Done" cannot mean both: it is in current and in failed"#]],
+    );
+    refuses(
+        &entry("{field: spec.phase, current: [Done]}"),
+        expect![[
+            r#"spanlink.yaml:3:24: "spec.phase" names no field of a status; write status.health.status, or status.conditions[Synced].status"#
+        ]],
+    );
+    refuses(
+        &entry("{field: 'status.conditions[*].status', current: [true]}"),
+        expect![[
+            r#"spanlink.yaml:3:24: "status.conditions[*].status" names no field of a status; write status.health.status, or status.conditions[Synced].status"#
+        ]],
+    );
+    refuses(
+        &entry("{field: status.phase, current: [[Done]]}"),
+        expect![
+            "spanlink.yaml:3:48: invalid type: sequence, expected a value: text, a number, true or false"
+        ],
+    );
+    refuses(
+        &entry("{field: status.phase, curent: [Done]}"),
+        expect![[r#"spanlink.yaml:3:38: unknown option "curent"; did you mean "current"?"#]],
+    );
+    let words = crate::scenarios::configured(&entry(
+        "{field: 'status.conditions[Ready].status', current: [True, 3], failed: [\"False\"]}",
+    ));
+    let converges = words.kinds[0].converges.as_ref().unwrap();
+    assert_eq!(converges.current, ["true", "3"]);
+    assert_eq!(converges.failed, ["False"]);
+}
+
+#[test]
 fn the_environment_comes_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spanlink.yaml");

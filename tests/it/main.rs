@@ -15,6 +15,7 @@ mod causes_pods;
 mod causes_scaled;
 mod config_file;
 mod control_plane_itself;
+mod converges;
 mod daemon;
 mod disorder;
 mod export_grpc;

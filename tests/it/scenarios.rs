@@ -33,10 +33,15 @@ pub(crate) fn scenarios() -> Vec<PathBuf> {
 }
 
 /// As a configuration without a word means it, but for what `yaml` says.
-pub(crate) fn configured(yaml: &str) -> Arc<WatchSettings> {
+pub(crate) fn settings(yaml: &str) -> Settings {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), yaml).unwrap();
-    Arc::new(Settings::load(Some(file.path()), []).unwrap().watch)
+    Settings::load(Some(file.path()), []).unwrap()
+}
+
+/// The part that watches and recordings are read by.
+pub(crate) fn configured(yaml: &str) -> Arc<WatchSettings> {
+    Arc::new(settings(yaml).watch)
 }
 
 /// All spans that a recording becomes.

@@ -5,11 +5,12 @@ use std::{fmt::Write as _, fs};
 use expect_test::Expect;
 use serde_json::{Value, json};
 use spanlink::{
+    daemon::rules,
     export::tree::{Style, render},
     trace::{rules::Rules, span::Span},
 };
 
-use crate::scenarios::{configured, replayed};
+use crate::scenarios::{configured, replayed, settings};
 
 /// What watches said, a step each, a tenth of a second apart.
 #[derive(Default)]
@@ -93,7 +94,7 @@ impl History {
 
     #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
     pub(crate) fn becomes_with(self, configuration: &str, expected: Expect) {
-        let spans = self.spans(&Rules::default(), configuration);
+        let spans = self.spans(&rules(&settings(configuration)), configuration);
         expected.assert_eq(&render(&spans, Style::STABLE));
     }
 }
