@@ -162,7 +162,8 @@ pub fn record(
             }
             None => Box::new(BufWriter::new(io::stdout())),
         };
-        let writer = Arc::new(Mutex::new(RecordingWriter::new(out)));
+        let writer =
+            Arc::new(Mutex::new(RecordingWriter::new(out, &Arc::new(settings.watch.clone()))));
         let (stop, stopped) = signal::channel(false);
         let (broken, mut is_broken) = mpsc::channel(1);
         let tap: watch::recording::Tap = {
@@ -288,6 +289,7 @@ fn sink(to: To, encoder: Encoder) -> Sink {
 
 /// The options of the configuration, as the trace means them.
 pub fn rules(settings: &Settings) -> Rules {
+    let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
     let mut rules = Rules {
         limits: ConvergenceLimits {
             settle: settings.trace.settle,
@@ -311,6 +313,7 @@ pub fn rules(settings: &Settings) -> Rules {
             stale: settings.trace.stale == Stale::Mark,
             previous: settings.trace.previous,
         },
+        redact: boxed(&settings.watch.redact),
         report_existing: settings.trace.startup == Startup::Report,
         ..Rules::default()
     };
@@ -322,13 +325,14 @@ pub fn rules(settings: &Settings) -> Rules {
             owner_wait: entry.owner_wait,
             stuck_after: entry.stuck_after,
             ignore: Ignore {
-                fields: entry.ignore.fields.iter().map(|path| path.as_str().into()).collect(),
-                managers: entry.ignore.managers.iter().map(|name| name.as_str().into()).collect(),
+                fields: boxed(&entry.ignore.fields),
+                managers: boxed(&entry.ignore.managers),
             },
             words: entry.converges.as_ref().map(|converges| Words {
-                current: converges.current.iter().map(|word| word.as_str().into()).collect(),
-                failed: converges.failed.iter().map(|word| word.as_str().into()).collect(),
+                current: boxed(&converges.current),
+                failed: boxed(&converges.failed),
             }),
+            redact: boxed(&entry.redact),
         };
         match &entry.selector.kind {
             Some(name) => {

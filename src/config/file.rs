@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
-    path::StatusPath,
+    path::{ContentPath, StatusPath},
     settings::{
         CarrierKey, Compression, ContextSampling, ConvergesSettings, KindSelector, Layout,
         MetadataChanges, Protocol, Stale, Startup,
@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) batch: Option<Length>,
     pub(super) startup: Startup,
     pub(super) metadata_changes: MetadataChanges,
+    pub(super) redact: Vec<ContentPath>,
     pub(super) propagation: Propagation,
     pub(super) causes: Causes,
     pub(super) sampling: Sampling,
@@ -54,6 +55,10 @@ pub(super) struct Watch {
     #[serde(default)]
     pub(super) ignore: Ignore,
     pub(super) converges: Option<Converges>,
+    #[serde(default)]
+    pub(super) values: Vec<ContentPath>,
+    #[serde(default)]
+    pub(super) redact: Vec<ContentPath>,
     #[serde(default)]
     pub(super) include_labels: Vec<String>,
     #[serde(default)]

@@ -19,6 +19,29 @@ impl<'de> Deserialize<'de> for StatusPath {
     }
 }
 
+/// Fields whose changes are told: content, labels and annotations. `[*]` stands for any item.
+#[derive(Clone, Debug)]
+pub(super) struct ContentPath(pub(super) String);
+
+impl<'de> Deserialize<'de> for ContentPath {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let mut names = text.split(['.', '[']);
+        let is_told = match names.next() {
+            Some("metadata") => matches!(names.next(), Some("labels" | "annotations")),
+            Some("apiVersion" | "kind" | "status") => false,
+            _ => true,
+        };
+        if is_told && is_path(&text) {
+            return Ok(Self(text));
+        }
+        Err(D::Error::custom(format!(
+            "{text:?} names no field whose changes are told; write spec.replicas, \
+             spec.template.spec.containers[*].image or metadata.labels[example.com/team]"
+        )))
+    }
+}
+
 /// Names between dots, map keys in brackets after them.
 pub(super) fn is_path(text: &str) -> bool {
     let mut rest = text;
@@ -45,6 +68,20 @@ pub(super) fn is_path(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_of_changes_is_content_labels_and_annotations() {
+        let is_told = |text: &str| {
+            let text = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
+            ContentPath::deserialize(text).is_ok()
+        };
+        for path in ["spec", "data[tls.key]", "metadata.labels", "metadata.annotations[a/b]"] {
+            assert!(is_told(path), "{path}");
+        }
+        for path in ["status", "status.phase", "metadata", "metadata.name", "kind", "spec."] {
+            assert!(!is_told(path), "{path}");
+        }
+    }
 
     #[test]
     fn paths_are_names_between_dots_with_keys_in_brackets() {

@@ -10,6 +10,20 @@ impl WatchSettings {
         let all = || self.kinds.iter().filter(|entry| entry.selector.selects(group, kind));
         all().find(|entry| entry.selector.kind.is_some()).or_else(|| all().next())
     }
+
+    /// Paths whose values may be told of a kind; of Secrets none, whatever is configured.
+    pub fn values_of(&self, group: &str, kind: &str) -> &[String] {
+        if (group, kind) == ("", "Secret") {
+            return &[];
+        }
+        self.entry(group, kind).map(|entry| &*entry.values).unwrap_or_default()
+    }
+
+    /// Paths below which nothing of a kind's objects leaves.
+    pub fn redacted_of(&self, group: &str, kind: &str) -> impl Iterator<Item = &str> {
+        let of_kind = self.entry(group, kind).map(|entry| &*entry.redact).unwrap_or_default();
+        self.redact.iter().chain(of_kind).map(String::as_str)
+    }
 }
 
 impl fmt::Display for KindSelector {

@@ -32,6 +32,8 @@ pub struct WatchSettings {
     /// Keys of baggage entries that become attributes.
     pub baggage: Vec<String>,
     pub references: Vec<ReferenceSettings>,
+    /// Paths of every kind below which neither values nor names leave.
+    pub redact: Vec<String>,
 }
 
 /// An annotation that may hold a trace context.
@@ -76,6 +78,10 @@ pub struct KindSettings {
     pub service: Option<String>,
     pub ignore: IgnoreSettings,
     pub converges: Option<ConvergesSettings>,
+    /// Paths whose new values are told, where they change. Never of a Secret.
+    pub values: Vec<String>,
+    /// Paths below which neither values nor names leave, besides those of every kind.
+    pub redact: Vec<String>,
     /// Labels that count as changes.
     pub include_labels: Vec<String>,
     /// Annotations that count as changes, beside those of kinds whose generation counts them all.
@@ -97,6 +103,8 @@ impl KindSettings {
             service: None,
             ignore: IgnoreSettings::default(),
             converges: None,
+            values: Vec::new(),
+            redact: Vec::new(),
             include_labels: Vec::new(),
             include_annotations: Vec::new(),
             settle: None,

@@ -165,6 +165,8 @@ pub struct Lineage {
 #[derive(Clone, Debug, Default)]
 pub struct Details {
     pub fields: Vec<Box<str>>,
+    /// `path=value` of those whose new values may be told.
+    pub values: Vec<Box<str>>,
     pub missed: i64,
     pub rewound: bool,
     pub manager: Option<Manager>,

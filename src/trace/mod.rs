@@ -18,6 +18,7 @@ mod convention;
 pub mod converge;
 mod decide;
 mod detect;
+mod disclose;
 mod emit;
 mod follow;
 pub mod id;

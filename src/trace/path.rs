@@ -11,9 +11,14 @@ pub enum Segment<'a> {
     Item(&'a str),
 }
 
-impl Segment<'_> {
+impl<'a> Segment<'a> {
     pub fn is_any(self) -> bool {
         self == Self::Item("*")
+    }
+
+    pub fn name(self) -> &'a str {
+        let (Self::Field(name) | Self::Item(name)) = self;
+        name
     }
 }
 
@@ -36,17 +41,16 @@ pub fn segments(path: &str) -> Vec<Segment<'_>> {
     segments
 }
 
-/// Whether `field` is `path` or below it. `[*]` in `path` stands for any item.
+/// Whether `field` is `path` or below it. `[*]` in `path` stands for anything; `data[a]` is `data.a`.
 pub fn is_within(field: &str, path: &str) -> bool {
     let (field, path) = (segments(field), segments(path));
-    let is_same = |(at, of): (&Segment<'_>, &Segment<'_>)| match (at, of) {
-        (Segment::Item(_), Segment::Item("*")) => true,
-        (Segment::Item(at), Segment::Item(of)) | (Segment::Field(at), Segment::Field(of)) => {
-            at == of
-        }
-        (Segment::Item(_), Segment::Field(_)) | (Segment::Field(_), Segment::Item(_)) => false,
-    };
+    let is_same = |(at, of): (&Segment<'_>, &Segment<'_>)| of.is_any() || at.name() == of.name();
     field.len() >= path.len() && field.iter().zip(&path).all(is_same)
+}
+
+/// The highest of `paths` that `field` is within.
+pub fn covering<'p>(field: &str, paths: impl Iterator<Item = &'p str>) -> Option<&'p str> {
+    paths.filter(|path| is_within(field, path)).min_by_key(|path| segments(path).len())
 }
 
 #[cfg(test)]
@@ -63,5 +67,14 @@ mod tests {
             assert!(!is_within(image, path), "{path}");
         }
         assert!(!is_within("spec", image));
+        assert!(is_within("data.a", "data[a]") && is_within("data.a", "data[*]"));
+        assert!(!is_within("data[tls.key]", "data.tls.key"));
+    }
+
+    #[test]
+    fn of_several_paths_the_highest_covers() {
+        let paths = ["spec.secret.deep", "spec.other", "spec.secret"];
+        assert_eq!(covering("spec.secret.deep.a", paths.into_iter()), Some("spec.secret"));
+        assert_eq!(covering("spec", paths.into_iter()), None);
     }
 }

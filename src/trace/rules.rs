@@ -25,6 +25,8 @@ pub struct Rules {
     pub ignores_metadata: bool,
     /// Objects that existed before are told as created.
     pub report_existing: bool,
+    /// Paths of every kind below which neither values nor names leave.
+    pub redact: Vec<Box<str>>,
     pub kinds: HashMap<GroupKind, KindRules>,
     /// For every kind of a group.
     pub groups: HashMap<Arc<str>, KindRules>,
@@ -78,6 +80,8 @@ pub struct KindRules {
     pub ignore: Ignore,
     /// By the words of a field; `None`: by kstatus' rules and conventions.
     pub words: Option<Words>,
+    /// Besides those of every kind.
+    pub redact: Vec<Box<str>>,
 }
 
 /// Changes of a kind that nobody wants to hear of.
@@ -117,6 +121,7 @@ impl Default for Rules {
             owner_wait: Duration::from_millis(500),
             ignores_metadata: false,
             report_existing: false,
+            redact: Vec::new(),
             kinds: HashMap::new(),
             groups: HashMap::new(),
         }
@@ -149,6 +154,11 @@ impl Rules {
 
     pub(super) fn ignore(&self, kind: &GroupKind) -> Option<&Ignore> {
         Some(&self.of(kind)?.ignore)
+    }
+
+    pub(super) fn redacted(&self, kind: &GroupKind) -> impl Iterator<Item = &str> {
+        let of_kind = self.of(kind).map(|rules| &*rules.redact).unwrap_or_default();
+        self.redact.iter().chain(of_kind).map(AsRef::as_ref)
     }
 
     pub(super) fn words(&self, kind: &GroupKind) -> Option<&Words> {

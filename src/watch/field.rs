@@ -29,7 +29,7 @@ pub(super) fn word(value: &RawValue, path: &[Segment<'_>]) -> Option<Box<str>> {
 }
 
 fn step<'de>(value: &'de RawValue, segment: Segment<'_>) -> Option<&'de RawValue> {
-    let (Segment::Field(key) | Segment::Item(key)) = segment;
+    let key = segment.name();
     if !value.get().starts_with('[') {
         return find(&pairs(value), key);
     }

@@ -12,6 +12,7 @@ pub mod decode;
 #[cfg(test)]
 mod decode_tests;
 mod field;
+mod hide;
 mod lenient;
 mod lines;
 mod page;

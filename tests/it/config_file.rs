@@ -63,7 +63,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_word() {
     refuses(
         "a: [\n",
         expect![[
-            r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, project, cascade_max, settle, deadline, owner_wait, stuck_after, batch, startup, metadata_changes, propagation, causes, sampling, otlp, outbox, admin, own_traces"#
+            r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, project, cascade_max, settle, deadline, owner_wait, stuck_after, batch, startup, metadata_changes, redact, propagation, causes, sampling, otlp, outbox, admin, own_traces"#
         ]],
     );
 }
@@ -109,6 +109,37 @@ fn by_what_a_kind_converges_must_be_able_to_tell() {
     let converges = words.kinds[0].converges.as_ref().unwrap();
     assert_eq!(converges.current, ["true", "3"]);
     assert_eq!(converges.failed, ["False"]);
+}
+
+#[test]
+fn values_and_redactions_name_what_changes_are_told_of() {
+    refuses(
+        "redact: [status.message]\n",
+        expect![[
+            r#"spanlink.yaml:1:10: "status.message" names no field whose changes are told; write spec.replicas, spec.template.spec.containers[*].image or metadata.labels[example.com/team]"#
+        ]],
+    );
+    refuses(
+        "watch: [{kind: Pod, values: ['spec..image']}]\n",
+        expect![[
+            r#"spanlink.yaml:1:30: "spec..image" names no field whose changes are told; write spec.replicas, spec.template.spec.containers[*].image or metadata.labels[example.com/team]"#
+        ]],
+    );
+    let text = "redact: [data]\nwatch: [{kind: Pod, values: [spec], redact: [spec.a]}]\n";
+    let pods = crate::scenarios::configured(text);
+    assert_eq!(pods.redacted_of("", "Pod").collect::<Vec<_>>(), ["data", "spec.a"]);
+    assert_eq!(pods.redacted_of("", "Secret").collect::<Vec<_>>(), ["data"]);
+    assert_eq!(pods.values_of("", "Pod"), ["spec"]);
+    warns(
+        "{kind: Secret, values: [data]}",
+        expect!["values of Secrets are never told, whatever values says"],
+    );
+    assert_eq!(configured_values_of_secrets(), [""; 0]);
+}
+
+fn configured_values_of_secrets() -> Vec<String> {
+    let settings = crate::scenarios::configured("watch: [{kind: Secret, values: [data]}]\n");
+    settings.values_of("", "Secret").to_vec()
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod config_file;
 mod control_plane_itself;
 mod converges;
 mod daemon;
+mod disclosed;
 mod disorder;
 mod export_grpc;
 mod export_http;
