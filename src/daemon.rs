@@ -37,7 +37,7 @@ use crate::{
     logging,
     metrics::Metrics,
     outbox::{Limits, Outbox},
-    replay,
+    replay::{self, Take},
     trace::{
         converge::Limits as ConvergenceLimits,
         object::GroupKind,
@@ -221,7 +221,7 @@ pub fn replay(
             file,
             rules(settings),
             &Arc::new(settings.watch.clone()),
-            |kind| everything || settings.watch.entry(&kind.group, &kind.kind).is_some(),
+            if everything { Take::Everything } else { Take::Configured },
             |output| spans.extend(output.spans),
         )?;
         match to {

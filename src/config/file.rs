@@ -46,7 +46,7 @@ pub(super) struct Cluster {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Watch {
-    pub(super) kind: Kind,
+    pub(super) kind: WatchedKind,
     #[serde(default)]
     pub(super) namespaces: Vec<String>,
     pub(super) label_selector: Option<String>,
@@ -55,6 +55,8 @@ pub(super) struct Watch {
     #[serde(default)]
     pub(super) ignore: Ignore,
     pub(super) converges: Option<Converges>,
+    #[serde(default)]
+    pub(super) events: bool,
     #[serde(default)]
     pub(super) values: Vec<ContentPath>,
     #[serde(default)]
@@ -293,6 +295,25 @@ impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         KindSelector::parse(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// A kind whose objects people and controllers change.
+#[derive(Clone, Debug)]
+pub(super) struct WatchedKind(pub(super) KindSelector);
+
+impl<'de> Deserialize<'de> for WatchedKind {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Kind(selector) = Kind::deserialize(from)?;
+        let is_of_events =
+            selector.selects("events.k8s.io", "Event") || selector.selects("", "Event");
+        if is_of_events {
+            return Err(D::Error::custom(format!(
+                "{selector} is no kind that changes; write events: true at the kinds that Events are \
+                 about"
+            )));
+        }
+        Ok(Self(selector))
     }
 }
 

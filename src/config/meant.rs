@@ -115,6 +115,7 @@ impl Watch {
             service: self.service,
             ignore: IgnoreSettings { fields: self.ignore.fields, managers: self.ignore.managers },
             converges: self.converges.map(|converges| converges.0),
+            events: self.events,
             values: self.values.into_iter().map(|path| path.0).collect(),
             redact: self.redact.into_iter().map(|path| path.0).collect(),
             include_labels: self.include_labels,

@@ -19,6 +19,11 @@ impl WatchSettings {
         self.entry(group, kind).map(|entry| &*entry.values).unwrap_or_default()
     }
 
+    /// Whether what Kubernetes' Events say of a kind is wanted.
+    pub fn hears(&self, group: &str, kind: &str) -> bool {
+        self.entry(group, kind).is_some_and(|entry| entry.events)
+    }
+
     /// Paths below which nothing of a kind's objects leaves.
     pub fn redacted_of(&self, group: &str, kind: &str) -> impl Iterator<Item = &str> {
         let of_kind = self.entry(group, kind).map(|entry| &*entry.redact).unwrap_or_default();

@@ -78,6 +78,8 @@ pub struct KindSettings {
     pub service: Option<String>,
     pub ignore: IgnoreSettings,
     pub converges: Option<ConvergesSettings>,
+    /// Kubernetes' Events about its objects are told with their changes.
+    pub events: bool,
     /// Paths whose new values are told, where they change. Never of a Secret.
     pub values: Vec<String>,
     /// Paths below which neither values nor names leave, besides those of every kind.
@@ -103,6 +105,7 @@ impl KindSettings {
             service: None,
             ignore: IgnoreSettings::default(),
             converges: None,
+            events: false,
             values: Vec::new(),
             redact: Vec::new(),
             include_labels: Vec::new(),

@@ -10,6 +10,7 @@ use super::{
     manager::Manager,
     object::{GroupKind, Uid},
     phase::Road,
+    remark::Remarks,
     span::{Link, SpanId, TraceId},
     time::Timestamp,
 };
@@ -186,6 +187,8 @@ pub struct Details {
     pub reason: Option<Box<str>>,
     /// Of a Pod's creation.
     pub road: Option<Road>,
+    /// What Kubernetes' Events say of it.
+    pub remarks: Remarks,
     /// For the change span.
     pub links: Vec<Link>,
     /// For the reconcile span: known only after a head's change span has left.

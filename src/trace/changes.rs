@@ -299,6 +299,7 @@ impl Tracer {
         }
         prune(known, change.received);
         known.changes.push(change);
+        self.claim_remarks(&key);
         if let Some(watch) = self.watches.get_mut(&watch) {
             watch.sequence += 1;
             watch.undecided.insert((resource_version, watch.sequence), key);

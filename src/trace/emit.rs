@@ -75,7 +75,10 @@ impl Tracer {
         if change.decided.is_none() || change.details.is_none() {
             return;
         }
-        let events = change.convergence.take_events();
+        let mut events = change.convergence.take_events();
+        if let Some(details) = change.details.as_deref_mut() {
+            std::mem::take(&mut details.remarks).tell(&mut events);
+        }
         let end = change.convergence.ended().map(|ended| ended.at);
         let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
         let mut reached = None;

@@ -71,6 +71,11 @@ pub fn is_built_in(kind: &GroupKind) -> bool {
     BUILT_IN_GROUPS.contains(&&*kind.group)
 }
 
+/// What Events say is about other objects; nobody changes them. Both groups are one storage.
+pub fn is_event(kind: &GroupKind) -> bool {
+    kind.is("events.k8s.io", "Event") || kind.is("", "Event")
+}
+
 pub fn steps(kind: &GroupKind) -> Steps {
     if !is_built_in(kind) || WITH_GENERATION.contains(&(&*kind.group, &*kind.kind)) {
         Steps::Generation

@@ -3,8 +3,9 @@
 //! An [`observation::Observation`] is compared with what is known of its object (`detect`); what
 //! differs and means something is a change, for which a cause is found (`cause`, `link`), that gets
 //! its place in a trace (`place`) and whose
-//! convergence is followed (`converge`, by the rules in [`status`] and `convention`) until it has an outcome. Then it
-//! is told as spans (`tell`). [`tracer::Tracer`] holds the state and leads through.
+//! convergence is followed (`converge`, by the rules in [`status`], `convention` and [`words`]) until
+//! it has an outcome. What Events say meanwhile goes with it ([`remark`]). Then it is told as spans
+//! (`tell`), but for what `disclose` holds back. [`tracer::Tracer`] holds the state and leads through.
 
 #![warn(clippy::indexing_slicing, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
 
@@ -35,6 +36,7 @@ pub mod path;
 pub mod phase;
 mod place;
 mod reference;
+pub mod remark;
 pub mod rules;
 pub mod sampling;
 pub mod span;

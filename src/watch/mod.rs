@@ -18,6 +18,7 @@ mod lines;
 mod page;
 pub mod recording;
 mod reference;
+mod remark;
 mod resolve;
 mod state;
 mod status;

@@ -201,8 +201,14 @@ impl Player {
         Ok(match entry.kind.as_str() {
             "LISTED" => {
                 let object = entry.object.ok_or(DecodeError::Without("object"))?;
-                let now = self.decoder.item(object.get().as_bytes(), "", "", at)?;
-                Some(Notice::Listed(now))
+                match self.decoder.item(object.get().as_bytes(), "", "", at)? {
+                    Line::Remarked { remark, .. } => remark.map(Notice::Remarked),
+                    Line::Applied(now) => Some(Notice::Listed(now)),
+                    Line::Deleted(_)
+                    | Line::Expired { .. }
+                    | Line::Bookmark { .. }
+                    | Line::Error(_) => None,
+                }
             }
             "LIST_END" => {
                 self.decoder.list_ended();
@@ -222,7 +228,8 @@ impl Player {
                     Line::Bookmark { resource_version, .. } => {
                         Some(Notice::Bookmark { at, resource_version })
                     }
-                    Line::Error(_) => None,
+                    Line::Remarked { remark, .. } => remark.map(Notice::Remarked),
+                    Line::Expired { .. } | Line::Error(_) => None,
                 }
             }
             _ => None,

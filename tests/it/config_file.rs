@@ -143,6 +143,27 @@ fn configured_values_of_secrets() -> Vec<String> {
 }
 
 #[test]
+fn events_are_heard_with_the_kinds_they_are_about_and_are_no_kind_to_watch() {
+    let settings = crate::scenarios::configured(
+        "watch: [{kind: Pod, events: true}, {kind: '*.example.com', events: true}, {kind: Node}]\n",
+    );
+    assert!(settings.hears("", "Pod") && settings.hears("example.com", "Widget"));
+    assert!(!settings.hears("", "Node") && !settings.hears("apps", "Deployment"));
+    for kind in ["Event", "events.k8s.io/v1/Event", "'*.events.k8s.io'"] {
+        assert!(
+            problem(&format!("watch: [{{kind: {kind}}}]\n")).contains("events: true"),
+            "{kind}"
+        );
+    }
+    refuses(
+        "watch:\n  - kind: Event.events.k8s.io\n",
+        expect![
+            "spanlink.yaml:2:11: Event.events.k8s.io is no kind that changes; write events: true at the kinds that Events are about"
+        ],
+    );
+}
+
+#[test]
 fn the_environment_comes_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spanlink.yaml");

@@ -54,6 +54,7 @@ impl Dice {
 fn received_at(notice: &mut Notice) -> &mut Timestamp {
     match notice {
         Notice::Applied(now) | Notice::Deleted(now) | Notice::Listed(now) => &mut now.at,
+        Notice::Remarked(remark) => &mut remark.at,
         Notice::Reset { at, .. }
         | Notice::Bookmark { at, .. }
         | Notice::Interrupted { at }

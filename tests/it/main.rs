@@ -31,6 +31,7 @@ mod live;
 mod live_layouts;
 mod oracle;
 mod recorder;
+mod remarks;
 mod rules_candidates;
 mod rules_contexts;
 mod rules_owners;

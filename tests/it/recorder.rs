@@ -75,10 +75,13 @@ impl<'a> Recorder<'a> {
             .context("start spanlink")?;
         let namespace = namespace.to_owned();
         let recorder = Self { plane, namespace, kinds, child, folder };
+        // Events, where anybody wants to hear them, are one list more.
+        let lists_expected =
+            recorder.kinds.len() + 1 + usize::from(configuration.contains("events: true"));
         until("every list", SOON, async || {
             let lines = recorder.lines().with_context(|| recorder.log())?;
             let lists = lines.iter().filter(|line| line["type"] == "LIST_END").count();
-            ensure!(lists == recorder.kinds.len() + 1, "{lists} lists");
+            ensure!(lists == lists_expected, "{lists} lists");
             Ok(())
         })
         .await?;

@@ -14,7 +14,7 @@ use expect_test::{expect, expect_file};
 use spanlink::{
     config::settings::{Settings, WatchSettings},
     export::tree::{Style, render},
-    replay::replay,
+    replay::{Take, replay},
     trace::{
         rules::Rules,
         span::{Role, Span, Value},
@@ -47,7 +47,8 @@ pub(crate) fn configured(yaml: &str) -> Arc<WatchSettings> {
 /// All spans that a recording becomes.
 pub(crate) fn replayed(history: &Path, rules: &Rules, settings: &Arc<WatchSettings>) -> Vec<Span> {
     let mut spans = Vec::new();
-    replay(history, rules.clone(), settings, |_| true, |out| spans.extend(out.spans)).unwrap();
+    replay(history, rules.clone(), settings, Take::Everything, |out| spans.extend(out.spans))
+        .unwrap();
     spans
 }
 

@@ -39,6 +39,8 @@ pub(crate) const POD: Kind =
     Kind { group: "", version: "v1", name: "Pod", plural: "pods", verbs: ALL };
 pub(crate) const DEPLOYMENT: Kind =
     Kind { group: "apps", version: "v1", name: "Deployment", plural: "deployments", verbs: ALL };
+pub(crate) const EVENT: Kind =
+    Kind { group: "events.k8s.io", version: "v1", name: "Event", plural: "events", verbs: ALL };
 pub(crate) const WIDGET: Kind =
     Kind { group: "example.com", version: "v1", name: "Widget", plural: "widgets", verbs: ALL };
 pub(crate) const ALL: &[&str] = &["get", "list", "watch"];

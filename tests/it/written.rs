@@ -78,13 +78,18 @@ impl History {
         self
     }
 
-    pub(crate) fn spans(&self, rules: &Rules, configuration: &str) -> Vec<Span> {
+    /// As a recording.
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for line in &self.lines {
             writeln!(text, "{line}").unwrap();
         }
+        text
+    }
+
+    pub(crate) fn spans(&self, rules: &Rules, configuration: &str) -> Vec<Span> {
         let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
-        fs::write(file.path(), text).unwrap();
+        fs::write(file.path(), self.text()).unwrap();
         replayed(file.path(), rules, &configured(configuration))
     }
 
