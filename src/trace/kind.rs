@@ -84,8 +84,8 @@ pub fn steps(kind: &GroupKind) -> Steps {
     }
 }
 
-/// The controller that does the work, by the name it reports in Events. `None`: a custom resource,
-/// whose controller nobody knows beforehand.
+/// The controller that does the work, by the name it reports in Events (`tests/it/services.rs` makes
+/// each report). `None`: a custom resource, whose controller nobody knows beforehand.
 pub fn service(kind: &GroupKind) -> Option<&'static str> {
     if !is_built_in(kind) {
         return None;
@@ -102,7 +102,8 @@ pub fn service(kind: &GroupKind) -> Option<&'static str> {
         ("", "Pod") => "pod-lifecycle",
         ("", "ReplicationController") => "replication-controller",
         ("", "Namespace") => "namespace-controller",
-        ("", "PersistentVolumeClaim") => "persistentvolume-controller",
+        ("", "Node") => "node-controller",
+        ("", "PersistentVolume" | "PersistentVolumeClaim") => "persistentvolume-controller",
         ("", "Service") => "service-controller",
         _ => "spanlink",
     })

@@ -39,6 +39,7 @@ mod scenarios;
 mod scene;
 mod scripted_api_server;
 mod scripted_receiver;
+mod services;
 mod settled;
 mod told;
 mod variants;
