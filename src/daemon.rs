@@ -332,14 +332,19 @@ pub fn rules(settings: &Settings) -> Rules {
                 current: boxed(&converges.current),
                 failed: boxed(&converges.failed),
             }),
-            redact: boxed(&entry.redact),
+            redact: settings
+                .watch
+                .redacted_of(&entry.selector.group, entry.selector.kind.as_deref().unwrap_or("*"))
+                .map(Into::into)
+                .collect(),
         };
+        // As when objects are read, the first entry for a kind counts.
         match &entry.selector.kind {
             Some(name) => {
-                rules.kinds.insert(GroupKind::new(&entry.selector.group, name), kind);
+                rules.kinds.entry(GroupKind::new(&entry.selector.group, name)).or_insert(kind);
             }
             None => {
-                rules.groups.insert(entry.selector.group.as_str().into(), kind);
+                rules.groups.entry(entry.selector.group.as_str().into()).or_insert(kind);
             }
         }
     }

@@ -82,7 +82,8 @@ pub struct KindSettings {
     pub events: bool,
     /// Paths whose new values are told, where they change. Never of a Secret.
     pub values: Vec<String>,
-    /// Paths below which neither values nor names leave, besides those of every kind.
+    /// Paths below which neither values nor names leave, besides those of every kind and of other
+    /// entries for this one.
     pub redact: Vec<String>,
     /// Labels that count as changes.
     pub include_labels: Vec<String>,

@@ -179,3 +179,53 @@ fn heed(change: &mut Change, remark: Remark) {
         details.remarks.note(remark, begun);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remark(number: u32, second: i64) -> Remark {
+        let at = Timestamp::from_nanos(second * 1_000_000_000);
+        Remark {
+            at,
+            uid: Uid::new(&number.to_string()),
+            resource_version: u64::from(number),
+            kind: GroupKind::new("", "Pod"),
+            about: Uid::new("nobody"),
+            container: "".into(),
+            severity: "Normal".into(),
+            reason: "Said".into(),
+            message: "".into(),
+            component: "somebody".into(),
+            count: 1,
+            first: at,
+            last: at,
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_nobody_is_kept_for_seconds_and_never_without_end() {
+        let mut unclaimed = Unclaimed::default();
+        (0..1000).for_each(|number| unclaimed.keep(remark(number, 10)));
+        assert_eq!(unclaimed.0.len(), MAX_UNCLAIMED);
+        assert_eq!(unclaimed.0.back().map(|last| last.resource_version), Some(999));
+        unclaimed.keep(remark(1000, 15));
+        assert_eq!(unclaimed.0.len(), MAX_UNCLAIMED);
+        unclaimed.keep(remark(1001, 16));
+        assert_eq!(unclaimed.0.len(), 2);
+    }
+
+    #[test]
+    fn what_comes_twice_or_in_the_wrong_order_is_not_counted_down() {
+        let mut remarks = Remarks::default();
+        let counted = |version, count| Remark { resource_version: version, count, ..remark(1, 10) };
+        for (version, count) in [(5, 3), (7, 6), (6, 5), (7, 6)] {
+            remarks.note(counted(version, count), Timestamp::from_nanos(0));
+        }
+        let mut events = Vec::new();
+        remarks.tell(&mut events);
+        assert_eq!(events.len(), 1);
+        let counts = events.iter().flat_map(|event| &event.attributes);
+        assert!(counts.into_iter().any(|attribute| *attribute == int("count", 6)), "{events:?}");
+    }
+}

@@ -25,7 +25,7 @@ pub struct Rules {
     pub ignores_metadata: bool,
     /// Objects that existed before are told as created.
     pub report_existing: bool,
-    /// Paths of every kind below which neither values nor names leave.
+    /// Paths below which neither values nor names leave, of kinds that have no rules of their own.
     pub redact: Vec<Box<str>>,
     pub kinds: HashMap<GroupKind, KindRules>,
     /// For every kind of a group.
@@ -80,7 +80,7 @@ pub struct KindRules {
     pub ignore: Ignore,
     /// By the words of a field; `None`: by kstatus' rules and conventions.
     pub words: Option<Words>,
-    /// Besides those of every kind.
+    /// Of the kind, those of every kind among them.
     pub redact: Vec<Box<str>>,
 }
 
@@ -157,8 +157,7 @@ impl Rules {
     }
 
     pub(super) fn redacted(&self, kind: &GroupKind) -> impl Iterator<Item = &str> {
-        let of_kind = self.of(kind).map(|rules| &*rules.redact).unwrap_or_default();
-        self.redact.iter().chain(of_kind).map(AsRef::as_ref)
+        self.of(kind).map_or(&self.redact, |rules| &rules.redact).iter().map(AsRef::as_ref)
     }
 
     pub(super) fn words(&self, kind: &GroupKind) -> Option<&Words> {

@@ -3,7 +3,10 @@
 use std::{fs, path::Path, time::Duration};
 
 use expect_test::{Expect, expect};
-use spanlink::config::settings::{Protocol, Settings};
+use spanlink::{
+    config::settings::{Protocol, Settings},
+    trace::object::GroupKind,
+};
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -130,6 +133,16 @@ fn values_and_redactions_name_what_changes_are_told_of() {
     assert_eq!(pods.redacted_of("", "Pod").collect::<Vec<_>>(), ["data", "spec.a"]);
     assert_eq!(pods.redacted_of("", "Secret").collect::<Vec<_>>(), ["data"]);
     assert_eq!(pods.values_of("", "Pod"), ["spec"]);
+    // What any entry for a kind redacts stays redacted, whichever came first.
+    let twice = "watch:
+  - {kind: Pod, namespaces: [a]}
+  - {kind: Pod, namespaces: [b], redact: [spec.a], events: true}
+";
+    let pods = crate::scenarios::settings(twice);
+    assert_eq!(pods.watch.redacted_of("", "Pod").collect::<Vec<_>>(), ["spec.a"]);
+    assert!(pods.watch.hears("", "Pod"));
+    let of_pods = &spanlink::daemon::rules(&pods).kinds[&GroupKind::new("", "Pod")];
+    assert_eq!(of_pods.redact, ["spec.a".into()]);
     warns(
         "{kind: Secret, values: [data]}",
         expect!["values of Secrets are never told, whatever values says"],

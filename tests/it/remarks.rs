@@ -24,7 +24,7 @@ use crate::{
     live::{SOON, beside, deployment, is_phase, stamp, tag},
     recorder::Recorder,
     scenarios::{configured, replayed, scenarios, settings},
-    scripted_api_server::{DEPLOYMENT, EVENT, POD, ScriptedApiServer},
+    scripted_api_server::{DEPLOYMENT, EVENT, Kind, NODE, POD, ScriptedApiServer},
     scripted_receiver::Receiver,
     told,
     watch_support::{Watching, kind, object as watched},
@@ -393,7 +393,30 @@ async fn events_are_watched_in_the_namespaces_that_ask_and_nowhere_else() {
     );
     server.request("/apis/events.k8s.io/v1/namespaces/pay/events").await;
     watching.stop().await;
-    // Nobody asked.
+}
+
+#[tokio::test]
+async fn what_is_said_of_something_outside_namespaces_stands_in_the_default_one() {
+    let mut server = ScriptedApiServer::start(&[NODE, POD, EVENT]).await;
+    let mut watching = Watching::start(&server, vec![hearing(kind("", "Node")), kind("", "Pod")]);
+    watching.says(&["0 opened Node", "1 opened Pod"]).await;
+    watching.says(&["2 opened Event.events.k8s.io of default"]).await;
+    server.request("/apis/events.k8s.io/v1/namespaces/default/events").await;
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn where_only_the_older_api_is_served_events_are_read_by_that() {
+    let mut server = ScriptedApiServer::start(&[POD, Kind { group: "", ..EVENT }]).await;
+    let mut watching = Watching::start(&server, vec![hearing(kind("", "Pod"))]);
+    watching.says(&["0 opened Pod", "1 opened Event"]).await;
+    server.request("/api/v1/events").await;
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn where_nobody_asks_no_event_is_watched() {
+    let mut server = ScriptedApiServer::start(&[POD, EVENT]).await;
     let mut watching = Watching::start(&server, vec![kind("", "Pod")]);
     watching.says(&["0 opened Pod"]).await;
     let mut lines = server.list(PODS, &[], 7).await.stream().await;
