@@ -3,7 +3,7 @@
 //! They come by a watch of their own, for which nobody waits, and make no changes. What is said
 //! again counts on: one Event, one span event.
 
-use std::{cmp::Ordering, collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     change::{Change, Scope},
@@ -108,12 +108,12 @@ pub(super) struct Unclaimed(VecDeque<Remark>);
 
 const MAX_UNCLAIMED: usize = 256;
 /// No watch is as late, but for one that was cut off.
-const CLAIMED_WITHIN: Duration = Duration::from_secs(5);
+const KEPT_FOR: Duration = Duration::from_secs(5);
 
 impl Unclaimed {
     fn keep(&mut self, remark: Remark) {
         let now = remark.at;
-        let is_old = |kept: &Remark| kept.at.plus(CLAIMED_WITHIN) < now;
+        let is_old = |kept: &Remark| kept.at.plus(KEPT_FOR) < now;
         while self.0.len() >= MAX_UNCLAIMED || self.0.front().is_some_and(is_old) {
             self.0.pop_front();
         }
@@ -138,7 +138,6 @@ impl Unclaimed {
 fn is_of(change: &Change, remark: &Remark) -> bool {
     remark.about == change.key.uid
         && takes(change, remark)
-        && remark.at.plus(CLAIMED_WITHIN) >= change.received
         && (change.relisted || remark.resource_version > change.resource_version)
 }
 
@@ -146,7 +145,7 @@ fn takes(change: &Change, remark: &Remark) -> bool {
     change.scope == Scope::Spec
         && change.convergence.is_open()
         && change.details.is_some()
-        && remark.last.whole_second().cmp(&change.api_at) != Ordering::Less
+        && remark.last.whole_second() >= change.api_at
 }
 
 impl Tracer {

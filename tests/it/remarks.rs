@@ -14,7 +14,11 @@ use spanlink::{
     config::settings::KindSettings,
     daemon::rules,
     replay::{Take, replay},
-    trace::{rules::Rules, span::Span},
+    trace::{
+        output::{Note, Output},
+        rules::Rules,
+        span::Span,
+    },
     watch::recording::{RecordingWriter, Tap},
 };
 
@@ -213,6 +217,8 @@ fn an_event_that_comes_before_the_news_of_its_change_is_told_with_it() {
         .added(&said("Elsewhere", &object("Widget", "other"), 20))
         .added(&said("Ago", &widget, 19))
         .later(1)
+        // Within the same second, and yet before it.
+        .added(&said("Just", &widget, 21))
         .say("MODIFIED", &grown)
         .modified(&grown, &current(2));
     has_remarks(
@@ -251,7 +257,7 @@ fn configured_spans(history: &History, configuration: &str) -> Vec<Span> {
     let settings = settings(configuration);
     let mut spans = Vec::new();
     let watch = Arc::new(settings.watch.clone());
-    let each = |out: spanlink::trace::output::Output| spans.extend(out.spans);
+    let each = |out: Output| spans.extend(out.spans);
     replay(file.path(), rules(&settings), &watch, Take::Configured, each).unwrap();
     spans
 }
@@ -322,6 +328,7 @@ proptest! {
         let spans = replayed(file.path(), &Rules::default(), &configured(""));
         for span in &spans {
             prop_assert!(span.events.len() <= 32);
+            prop_assert!(span.events.is_sorted_by_key(|event| event.at), "{:?}", span);
             let inside = span.events.iter().all(|e| span.start <= e.at && e.at <= span.end);
             prop_assert!(inside, "{:?}", span);
             let said: Vec<_> = span.events.iter().filter(|event| event.name == "event").collect();
@@ -333,6 +340,33 @@ proptest! {
         }
         prop_assert_eq!(without_remarks(spans), plain);
     }
+}
+
+/// What is counted when a recording is played.
+fn notes(text: &str) -> Vec<Note> {
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    fs::write(file.path(), text).unwrap();
+    let mut notes = Vec::new();
+    let each = |out: Output| notes.extend(out.notes);
+    replay(file.path(), Rules::default(), &configured(""), Take::Everything, each).unwrap();
+    notes
+}
+
+#[test]
+fn nothing_waits_for_the_watch_of_events() {
+    // A delete waits for all that may have gone before it, of whatever kind.
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/namespace-deleted");
+    let plain = fs::read_to_string(format!("{folder}/history.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(plain.lines().next().unwrap()).unwrap();
+    let event = event("Says", &object("Widget", "w"), &json!({}));
+    let listed = json!({
+        "at": first["at"], "watch": "events.events.k8s.io", "type": "LISTED", "object": event,
+    });
+    let end = json!({
+        "at": first["at"], "watch": "events.events.k8s.io", "type": "LIST_END",
+        "resourceVersion": "1",
+    });
+    assert_eq!(notes(&format!("{listed}\n{end}\n{plain}")), notes(&plain));
 }
 
 fn hearing(settings: KindSettings) -> KindSettings {
