@@ -37,7 +37,7 @@ use crate::{
     logging,
     metrics::Metrics,
     outbox::{Limits, Outbox},
-    replay,
+    replay::{self, Take},
     trace::{
         converge::Limits as ConvergenceLimits,
         object::GroupKind,
@@ -46,6 +46,7 @@ use crate::{
         sampling::Sampling,
         time::Timestamp,
         tracer::Tracer,
+        words::Words,
     },
     watch::{self, FromWatch, Synced, Watches, recording::RecordingWriter},
 };
@@ -160,7 +161,8 @@ pub fn record(
             }
             None => Box::new(BufWriter::new(io::stdout())),
         };
-        let writer = Arc::new(Mutex::new(RecordingWriter::new(out)));
+        let writer =
+            Arc::new(Mutex::new(RecordingWriter::new(out, &Arc::new(settings.watch.clone()))));
         let (stop, stopped) = signal::channel(false);
         let (broken, mut is_broken) = mpsc::channel(1);
         let tap: watch::recording::Tap = {
@@ -217,7 +219,7 @@ pub fn replay(
             file,
             rules(settings),
             &Arc::new(settings.watch.clone()),
-            |kind| everything || settings.watch.entry(&kind.group, &kind.kind).is_some(),
+            if everything { Take::Everything } else { Take::Configured },
             |output| spans.extend(output.spans),
         )?;
         match to {
@@ -284,7 +286,8 @@ fn sink(to: To, encoder: Encoder) -> Sink {
 }
 
 /// The options of the configuration, as the trace means them.
-fn rules(settings: &Settings) -> Rules {
+pub fn rules(settings: &Settings) -> Rules {
+    let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
     let mut rules = Rules {
         limits: ConvergenceLimits {
             settle: settings.trace.settle,
@@ -308,6 +311,7 @@ fn rules(settings: &Settings) -> Rules {
             stale: settings.trace.stale == Stale::Mark,
             previous: settings.trace.previous,
         },
+        redact: boxed(&settings.watch.redact),
         report_existing: settings.trace.startup == Startup::Report,
         ..Rules::default()
     };
@@ -319,16 +323,26 @@ fn rules(settings: &Settings) -> Rules {
             owner_wait: entry.owner_wait,
             stuck_after: entry.stuck_after,
             ignore: Ignore {
-                fields: entry.ignore.fields.iter().map(|path| path.as_str().into()).collect(),
-                managers: entry.ignore.managers.iter().map(|name| name.as_str().into()).collect(),
+                fields: boxed(&entry.ignore.fields),
+                managers: boxed(&entry.ignore.managers),
             },
+            words: entry.converges.as_ref().map(|converges| Words {
+                current: boxed(&converges.current),
+                failed: boxed(&converges.failed),
+            }),
+            redact: settings
+                .watch
+                .redacted_of(&entry.selector.group, entry.selector.kind.as_deref().unwrap_or("*"))
+                .map(Into::into)
+                .collect(),
         };
+        // As when objects are read, the first entry for a kind counts.
         match &entry.selector.kind {
             Some(name) => {
-                rules.kinds.insert(GroupKind::new(&entry.selector.group, name), kind);
+                rules.kinds.entry(GroupKind::new(&entry.selector.group, name)).or_insert(kind);
             }
             None => {
-                rules.groups.insert(entry.selector.group.as_str().into(), kind);
+                rules.groups.entry(entry.selector.group.as_str().into()).or_insert(kind);
             }
         }
     }

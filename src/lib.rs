@@ -31,7 +31,8 @@
 //! Words: an *observation* is what one watch event said about one object; a *change* a difference
 //! that means something; a *head* a change that nothing in flight caused, every other is *caused*;
 //! a *chain* a head and all it caused, its *origin* the annotated trace at the beginning; a
-//! *convergence* an object's road from a change to its *outcome*.
+//! *convergence* an object's road from a change to its *outcome*; a *remark* what one of Kubernetes'
+//! Events says of an object.
 
 pub mod admin;
 pub mod cli;

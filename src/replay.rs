@@ -6,9 +6,17 @@ use tracing::warn;
 
 use crate::{
     config::settings::WatchSettings,
-    trace::{object::GroupKind, output::Output, rules::Rules, tracer::Tracer},
+    trace::{object::GroupKind, observation::Notice, output::Output, rules::Rules, tracer::Tracer},
     watch::recording::{Recording, RecordingError},
 };
+
+/// What of a recording is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    Everything,
+    /// Kinds that are configured, and what Events say of those that want to hear it.
+    Configured,
+}
 
 /// Plays the whole of a recording. `at` of its events is the clock; at the end of the file time runs
 /// on until every convergence has ended.
@@ -19,9 +27,19 @@ pub fn replay(
     path: &Path,
     rules: Rules,
     settings: &Arc<WatchSettings>,
-    wanted: impl Fn(&GroupKind) -> bool,
+    take: Take,
     mut each: impl FnMut(Output),
 ) -> Result<(), RecordingError> {
+    let wanted = |kind: &GroupKind| {
+        take == Take::Everything || settings.entry(&kind.group, &kind.kind).is_some()
+    };
+    let hears = |notice: &Notice| match notice {
+        Notice::Remarked(remark) => {
+            let kind = &remark.kind;
+            take == Take::Everything || settings.hears(&kind.group, &kind.kind)
+        }
+        _ => true,
+    };
     let recording = Recording::read(path)?;
     let mut tracer = Tracer::new(rules, "");
     let Some(begin) = recording.begin() else { return Ok(()) };
@@ -35,6 +53,9 @@ pub fn replay(
     recording.play(
         settings,
         |watch, notice| {
+            if !hears(&notice) {
+                return;
+            }
             // Timers ring at their own time, as they would have rung then.
             while let Some(due) = tracer.next().filter(|due| *due < notice.at()) {
                 each(tracer.expire(due));

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::settings::{
-    CarrierKey, Compression, ContextSampling, KindSelector, Layout, MetadataChanges, Protocol,
-    Stale, Startup,
+use super::{
+    path::{ContentPath, StatusPath},
+    settings::{
+        CarrierKey, Compression, ContextSampling, ConvergesSettings, KindSelector, Layout,
+        MetadataChanges, Protocol, Stale, Startup,
+    },
 };
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -24,6 +27,7 @@ pub(super) struct File {
     pub(super) batch: Option<Length>,
     pub(super) startup: Startup,
     pub(super) metadata_changes: MetadataChanges,
+    pub(super) redact: Vec<ContentPath>,
     pub(super) propagation: Propagation,
     pub(super) causes: Causes,
     pub(super) sampling: Sampling,
@@ -42,7 +46,7 @@ pub(super) struct Cluster {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Watch {
-    pub(super) kind: Kind,
+    pub(super) kind: WatchedKind,
     #[serde(default)]
     pub(super) namespaces: Vec<String>,
     pub(super) label_selector: Option<String>,
@@ -50,6 +54,13 @@ pub(super) struct Watch {
     pub(super) service: Option<String>,
     #[serde(default)]
     pub(super) ignore: Ignore,
+    pub(super) converges: Option<Converges>,
+    #[serde(default)]
+    pub(super) events: bool,
+    #[serde(default)]
+    pub(super) values: Vec<ContentPath>,
+    #[serde(default)]
+    pub(super) redact: Vec<ContentPath>,
     #[serde(default)]
     pub(super) include_labels: Vec<String>,
     #[serde(default)]
@@ -65,6 +76,73 @@ pub(super) struct Watch {
 pub(super) struct Ignore {
     pub(super) fields: Vec<String>,
     pub(super) managers: Vec<String>,
+}
+
+/// `{field: status.health.status, current: [Healthy], failed: [Degraded]}`
+#[derive(Clone, Debug)]
+pub(super) struct Converges(pub(super) ConvergesSettings);
+
+impl<'de> Deserialize<'de> for Converges {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Written {
+            field: StatusPath,
+            #[serde(default)]
+            current: Vec<Word>,
+            #[serde(default)]
+            failed: Vec<Word>,
+        }
+        let Written { field, current, failed } = Written::deserialize(from)?;
+        let words = |written: Vec<Word>| written.into_iter().map(|word| word.0).collect::<Vec<_>>();
+        let (current, failed) = (words(current), words(failed));
+        if current.is_empty() && failed.is_empty() {
+            return Err(D::Error::custom(format!(
+                "no value of {} means anything; list some in current, in failed, or both",
+                field.0
+            )));
+        }
+        let has_failed =
+            |word: &String| failed.iter().any(|other| other.eq_ignore_ascii_case(word));
+        if let Some(both) = current.iter().find(|word| has_failed(word)) {
+            return Err(D::Error::custom(format!(
+                "{both:?} cannot mean both: it is in current and in failed"
+            )));
+        }
+        Ok(Self(ConvergesSettings { field: field.0, current, failed }))
+    }
+}
+
+/// A value of a field as it is compared: `Healthy`, `true`, `3`.
+#[derive(Clone, Debug)]
+struct Word(String);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Scalar;
+        impl serde::de::Visitor<'_> for Scalar {
+            type Value = String;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a value: text, a number, true or false")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<String, E> {
+                Ok(text.to_owned())
+            }
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<String, E> {
+                Ok(value.to_string())
+            }
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<String, E> {
+                Ok(value.to_string())
+            }
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<String, E> {
+                Ok(value.to_string())
+            }
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<String, E> {
+                Ok(value.to_string())
+            }
+        }
+        from.deserialize_any(Scalar).map(Self)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -217,6 +295,25 @@ impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         KindSelector::parse(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// A kind whose objects people and controllers change.
+#[derive(Clone, Debug)]
+pub(super) struct WatchedKind(pub(super) KindSelector);
+
+impl<'de> Deserialize<'de> for WatchedKind {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Kind(selector) = Kind::deserialize(from)?;
+        let is_of_events =
+            selector.selects("events.k8s.io", "Event") || selector.selects("", "Event");
+        if is_of_events {
+            return Err(D::Error::custom(format!(
+                "{selector} is no kind that changes; write events: true at the kinds that Events are \
+                 about"
+            )));
+        }
+        Ok(Self(selector))
     }
 }
 

@@ -50,6 +50,7 @@ impl File {
                 annotations,
                 baggage: causes.baggage,
                 references: causes.references.into_iter().map(Reference::settings).collect(),
+                redact: self.redact.into_iter().map(|path| path.0).collect(),
             },
             trace: TraceSettings {
                 layout: self.layout,
@@ -113,6 +114,10 @@ impl Watch {
             field_selector: self.field_selector,
             service: self.service,
             ignore: IgnoreSettings { fields: self.ignore.fields, managers: self.ignore.managers },
+            converges: self.converges.map(|converges| converges.0),
+            events: self.events,
+            values: self.values.into_iter().map(|path| path.0).collect(),
+            redact: self.redact.into_iter().map(|path| path.0).collect(),
             include_labels: self.include_labels,
             include_annotations: self.include_annotations,
             settle: self.settle.map(|length| length.0),

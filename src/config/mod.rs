@@ -5,6 +5,7 @@ mod environment;
 mod file;
 mod load;
 mod meant;
+mod path;
 mod selector;
 pub mod settings;
 

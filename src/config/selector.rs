@@ -7,8 +7,41 @@ use super::settings::{KindSelector, KindSettings, WatchSettings};
 impl WatchSettings {
     /// The entry for a kind: one that names it before one for its whole group.
     pub fn entry(&self, group: &str, kind: &str) -> Option<&KindSettings> {
-        let all = || self.kinds.iter().filter(|entry| entry.selector.selects(group, kind));
+        let all = || self.entries(group, kind);
         all().find(|entry| entry.selector.kind.is_some()).or_else(|| all().next())
+    }
+
+    fn entries(&self, group: &str, kind: &str) -> impl Iterator<Item = &KindSettings> {
+        self.kinds.iter().filter(move |entry| entry.selector.selects(group, kind))
+    }
+
+    /// Paths whose values may be told of a kind; of Secrets none, whatever is configured.
+    pub fn values_of(&self, group: &str, kind: &str) -> &[String] {
+        if (group, kind) == ("", "Secret") {
+            return &[];
+        }
+        self.entry(group, kind).map(|entry| &*entry.values).unwrap_or_default()
+    }
+
+    /// Whether what Kubernetes' Events say of a kind is wanted, in some namespaces or in all.
+    pub fn hears(&self, group: &str, kind: &str) -> bool {
+        let is_named = |entry: &&KindSettings| entry.selector.kind.is_some();
+        let named = || self.entries(group, kind).filter(is_named);
+        match named().next() {
+            Some(_) => named().any(|entry| entry.events),
+            None => self.entries(group, kind).any(|entry| entry.events),
+        }
+    }
+
+    /// Paths below which nothing of a kind's objects leaves: those of every kind, and whatever any
+    /// entry for this one adds.
+    pub fn redacted_of<'a>(
+        &'a self,
+        group: &'a str,
+        kind: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
+        let of_kind = self.entries(group, kind).flat_map(|entry| &entry.redact);
+        self.redact.iter().chain(of_kind).map(String::as_str)
     }
 }
 

@@ -32,6 +32,8 @@ pub struct WatchSettings {
     /// Keys of baggage entries that become attributes.
     pub baggage: Vec<String>,
     pub references: Vec<ReferenceSettings>,
+    /// Paths of every kind below which neither values nor names leave.
+    pub redact: Vec<String>,
 }
 
 /// An annotation that may hold a trace context.
@@ -75,6 +77,14 @@ pub struct KindSettings {
     /// `service.name` of its spans, where it is not the one known for the kind.
     pub service: Option<String>,
     pub ignore: IgnoreSettings,
+    pub converges: Option<ConvergesSettings>,
+    /// Kubernetes' Events about its objects are told with their changes.
+    pub events: bool,
+    /// Paths whose new values are told, where they change. Never of a Secret.
+    pub values: Vec<String>,
+    /// Paths below which neither values nor names leave, besides those of every kind and of other
+    /// entries for this one.
+    pub redact: Vec<String>,
     /// Labels that count as changes.
     pub include_labels: Vec<String>,
     /// Annotations that count as changes, beside those of kinds whose generation counts them all.
@@ -95,6 +105,10 @@ impl KindSettings {
             field_selector: None,
             service: None,
             ignore: IgnoreSettings::default(),
+            converges: None,
+            events: false,
+            values: Vec::new(),
+            redact: Vec::new(),
             include_labels: Vec::new(),
             include_annotations: Vec::new(),
             settle: None,
@@ -112,6 +126,17 @@ pub struct IgnoreSettings {
     pub fields: Vec<String>,
     /// Field managers.
     pub managers: Vec<String>,
+}
+
+/// By what objects of a kind converge, where conventions do not tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConvergesSettings {
+    /// A path below `status`: `status.health.status`, `status.conditions[Synced].status`.
+    pub field: String,
+    /// Values that mean converged, and those that mean failed, in upper or lower case; every other
+    /// is in progress.
+    pub current: Vec<String>,
+    pub failed: Vec<String>,
 }
 
 /// `Deployment.apps`, `Pod`, `apps/v1/Deployment`, `*.example.com`.

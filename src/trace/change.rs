@@ -10,6 +10,7 @@ use super::{
     manager::Manager,
     object::{GroupKind, Uid},
     phase::Road,
+    remark::Remarks,
     slowest::Slowest,
     span::{Link, SpanId, TraceId},
     time::Timestamp,
@@ -166,6 +167,8 @@ pub struct Lineage {
 #[derive(Clone, Debug, Default)]
 pub struct Details {
     pub fields: Vec<Box<str>>,
+    /// `path=value` of those whose new values may be told.
+    pub values: Vec<Box<str>>,
     pub missed: i64,
     pub rewound: bool,
     pub manager: Option<Manager>,
@@ -189,6 +192,8 @@ pub struct Details {
     pub first_caused: Option<Timestamp>,
     /// What it waited for longest by now.
     pub slowest: Option<Box<Slowest>>,
+    /// What Kubernetes' Events say of it.
+    pub remarks: Remarks,
     /// For the change span.
     pub links: Vec<Link>,
     /// For the reconcile span: known only after a head's change span has left.

@@ -8,6 +8,7 @@ use super::{
     context::TraceContext,
     converge::{Convergence, Outcome, refine},
     detect::{self, Difference},
+    disclose::disclosed,
     id::{ChangeKey, Verb},
     kind,
     manager::{Manager, Managers},
@@ -31,18 +32,20 @@ impl Tracer {
         &mut self,
         uid: &Uid,
         now: &Observation,
-        difference: Difference,
+        difference: &Difference,
         relisted: bool,
     ) {
         let body = now.body.as_deref();
         let managers = body.map(|body| Managers::parse(&body.managed_fields)).unwrap_or_default();
-        let (at, source, manager) = self.time_of(uid, now, &difference, &managers);
+        let (at, source, manager) = self.time_of(uid, now, difference, &managers);
         let api_at = at.whole_second();
         if let Some(body) = body {
             self.note_context_at(uid, body, api_at, now.resource_version);
         }
         let context = self.current_context(uid);
-        let ignored = self.is_ignored(uid, body, &difference, manager.as_ref());
+        let ignored = self.is_ignored(uid, body, difference, manager.as_ref());
+        let (fields, values) =
+            disclosed(difference, body, || self.rules.redacted(&now.object.kind));
         let Some(known) = self.objects.get_mut(uid) else { return };
         if difference.rewound {
             known.epoch = now.resource_version;
@@ -55,7 +58,7 @@ impl Tracer {
             known.service = Some(status.name.into());
         }
         known.generation = now.generation.or(known.generation);
-        let key = key_of(known, now, &difference);
+        let key = key_of(known, now, difference);
         let replicas = |spec: &SpecFacts| spec.replicas.unwrap_or(1);
         let scaled = match (difference.verb, body) {
             (Verb::Update, Some(body)) => replicas(&body.spec).cmp(&replicas(&known.spec)),
@@ -68,8 +71,9 @@ impl Tracer {
         };
         let owner_manager =
             known.owner.as_ref().and_then(|owner| managers.of_owner_reference(&owner.uid));
-        let has_nothing =
-            status::has_nothing_to_wait_for(&now.object.kind) && difference.verb != Verb::Delete;
+        let has_nothing = status::has_nothing_to_wait_for(&now.object.kind)
+            && self.rules.words(&now.object.kind).is_none()
+            && difference.verb != Verb::Delete;
         // What is ignored is a cause like any other, and nobody waits for it.
         let is_over = has_nothing || (ignored && difference.scope == Scope::Spec);
         let road = Road::begin(&now.object.kind, difference.verb, at, &now.status)
@@ -95,7 +99,8 @@ impl Tracer {
                 road,
                 context_since: known.contexts.since,
                 context_is_new: known.contexts.since_version == now.resource_version,
-                fields: difference.fields,
+                fields,
+                values,
                 missed: difference.missed,
                 rewound: difference.rewound,
                 manager,
@@ -286,6 +291,7 @@ impl Tracer {
         }
         prune(known, change.received);
         known.changes.push(change);
+        self.claim_remarks(&key);
         if let Some(watch) = self.watches.get_mut(&watch) {
             watch.sequence += 1;
             watch.undecided.insert((resource_version, watch.sequence), key);

@@ -3,6 +3,8 @@
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::path::is_within;
+
 /// The content of an object, small enough to keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
@@ -13,6 +15,25 @@ pub struct Content {
     pub template: Option<Digest>,
     /// At most [`MAX_LEAVES`].
     pub leaves: Vec<Leaf>,
+    /// Of fields that configuration allows to be told, and of no others; at most as many.
+    pub values: Vec<FieldValue>,
+}
+
+/// A scalar as it is written: not kept beyond the change it came with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldValue {
+    pub path: Box<str>,
+    /// Cut after 256 characters.
+    pub value: Box<str>,
+}
+
+/// What is to be read of an object.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading<'a> {
+    /// Of Pods, whose specs are large and nearly immutable, only what can change.
+    pub only_mutable: bool,
+    /// Paths whose values may be told.
+    pub values: &'a [String],
 }
 
 pub type Digest = [u8; 16];
@@ -33,10 +54,9 @@ pub struct Leaf {
 
 impl Content {
     /// Reads the content out of an object's top level (metadata and status in it are passed over).
-    /// `only_mutable`: of Pods, whose specs are large and nearly immutable, only what can change.
-    pub fn read(object: &serde_json::Map<String, Value>, only_mutable: bool) -> Self {
+    pub fn read(object: &serde_json::Map<String, Value>, reading: Reading<'_>) -> Self {
         let mut whole = Sha256::new();
-        let mut leaves = Vec::new();
+        let mut found = Found { reading, leaves: Vec::new(), values: Vec::new() };
         let mut path = String::new();
         let mut top: Vec<_> = object.iter().collect();
         top.sort_unstable_by(|a, b| a.0.cmp(b.0));
@@ -46,11 +66,12 @@ impl Content {
             }
             write_text(&mut whole, key);
             write_canonical(&mut whole, value, 0);
-            with_segment(&mut path, key, |path| walk(path, value, only_mutable, &mut leaves));
+            with_segment(&mut path, key, |path| found.walk(path, value));
         }
         let template =
             object.get("spec").and_then(|spec| spec.get("template")).map(template_digest);
-        Self { digest: truncated(whole), template, leaves }
+        let Found { leaves, values, .. } = found;
+        Self { digest: truncated(whole), template, leaves, values }
     }
 }
 
@@ -132,41 +153,90 @@ fn can_change(path: &str) -> bool {
         || path.contains("].resources.")
 }
 
-fn walk(path: &mut String, value: &Value, only_mutable: bool, leaves: &mut Vec<Leaf>) {
-    if leaves.len() >= MAX_LEAVES {
-        return;
+struct Found<'a> {
+    reading: Reading<'a>,
+    leaves: Vec<Leaf>,
+    values: Vec<FieldValue>,
+}
+
+impl Found<'_> {
+    fn is_full(&self) -> bool {
+        let is_full_of_values = self.reading.values.is_empty() || self.values.len() >= MAX_LEAVES;
+        self.leaves.len() >= MAX_LEAVES && is_full_of_values
     }
-    match value {
-        Value::Object(fields) if !fields.is_empty() && depth(path) <= MAX_DEPTH => {
-            // The set of keys is a leaf too: a removed field is told by what it was removed from.
-            let mut keys: Vec<&str> = fields.keys().map(String::as_str).collect();
-            keys.sort_unstable();
-            push(path, &keys.join("\0"), true, only_mutable, leaves);
-            for key in keys {
-                if let Some(value) = fields.get(key) {
-                    with_segment(path, key, |path| walk(path, value, only_mutable, leaves));
-                }
-            }
+
+    fn walk(&mut self, path: &mut String, value: &Value) {
+        if self.is_full() {
+            return;
         }
-        Value::Array(items) => match map_keys(items) {
-            Some(keys) => {
-                push(path, &keys.join("\0"), true, only_mutable, leaves);
-                for (key, item) in keys.iter().zip(items) {
-                    let end = path.len();
-                    path.push('[');
-                    path.push_str(key);
-                    path.push(']');
-                    walk(path, item, only_mutable, leaves);
-                    path.truncate(end);
+        match value {
+            Value::Object(fields) if !fields.is_empty() && depth(path) <= MAX_DEPTH => {
+                // The set of keys is a leaf too: a removed field is told by what it was removed from.
+                let mut keys: Vec<&str> = fields.keys().map(String::as_str).collect();
+                keys.sort_unstable();
+                self.push(path, &keys.join("\0"), true);
+                for key in keys {
+                    if let Some(value) = fields.get(key) {
+                        with_segment(path, key, |path| self.walk(path, value));
+                    }
                 }
             }
-            None => push(path, &value.to_string(), false, only_mutable, leaves),
-        },
-        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            push(path, &value.to_string(), false, only_mutable, leaves);
+            Value::Array(items) => match map_keys(items) {
+                Some(keys) => {
+                    self.push(path, &keys.join("\0"), true);
+                    for (key, item) in keys.iter().zip(items) {
+                        let end = path.len();
+                        path.push('[');
+                        path.push_str(key);
+                        path.push(']');
+                        self.walk(path, item);
+                        path.truncate(end);
+                    }
+                }
+                None => self.push(path, &value.to_string(), false),
+            },
+            Value::String(text) => {
+                self.push(path, &value.to_string(), false);
+                self.tell(path, text);
+            }
+            Value::Bool(_) | Value::Number(_) => {
+                let text = value.to_string();
+                self.push(path, &text, false);
+                self.tell(path, &text);
+            }
+            Value::Object(_) | Value::Null => self.push(path, &value.to_string(), false),
+        }
+    }
+
+    fn push(&mut self, path: &str, value: &str, is_keys: bool) {
+        if self.leaves.len() >= MAX_LEAVES || (self.reading.only_mutable && !can_change(path)) {
+            return;
+        }
+        self.leaves.push(Leaf { path: path.into(), digest: leaf_digest(path, value), is_keys });
+    }
+
+    fn tell(&mut self, path: &str, value: &str) {
+        if self.values.len() < MAX_LEAVES {
+            self.values.extend(FieldValue::allowed(path, value, self.reading.values));
         }
     }
 }
+
+impl FieldValue {
+    /// `None`: nobody allowed it to be told, or nobody can, for it repeats everything else.
+    pub fn allowed(path: &str, value: &str, allowed: &[String]) -> Option<Self> {
+        if !allowed.iter().any(|of| is_within(path, of)) || path.contains(LAST_APPLIED) {
+            return None;
+        }
+        let end = value.char_indices().nth(MAX_VALUE).map_or(value.len(), |(end, _)| end);
+        Some(Self { path: path.into(), value: value.get(..end)?.into() })
+    }
+}
+
+/// kubectl's copy of the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Characters of a value that is told.
+const MAX_VALUE: usize = 256;
 
 fn depth(path: &str) -> usize {
     path.bytes().filter(|byte| *byte == b'.').count()
@@ -187,13 +257,6 @@ fn with_segment(path: &mut String, key: &str, then: impl FnOnce(&mut String)) {
     }
     then(path);
     path.truncate(end);
-}
-
-fn push(path: &str, value: &str, is_keys: bool, only_mutable: bool, leaves: &mut Vec<Leaf>) {
-    if leaves.len() >= MAX_LEAVES || (only_mutable && !can_change(path)) {
-        return;
-    }
-    leaves.push(Leaf { path: path.into(), digest: leaf_digest(path, value), is_keys });
 }
 
 fn leaf_digest(path: &str, value: &str) -> u32 {

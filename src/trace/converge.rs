@@ -68,7 +68,8 @@ pub struct Limits {
 const EVIDENCE_WAIT: Duration = Duration::from_mins(1);
 /// How long a convergence is looked for that came after its verdict.
 const LATE_WAIT: Duration = Duration::from_hours(24);
-const MAX_EVENTS: usize = 32;
+/// Of one span.
+pub(super) const MAX_EVENTS: usize = 32;
 /// As many as a status is read for; more, of ever other names, are no conditions.
 const MAX_CONDITIONS: usize = 64;
 

@@ -5,8 +5,8 @@ use super::{
     content::Digest,
     id::Verb,
     kind::{self, Steps},
-    manager::is_within,
     observation::{Body, Observation},
+    path::is_within,
     tracked::Tracked,
 };
 

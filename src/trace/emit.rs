@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     change::{Change, Judged, Scope},
-    converge::{Ended, Limits, Outcome},
+    converge::{Ended, Limits, MAX_EVENTS, Outcome},
     id::ChangeKey,
     kind,
     output::Note,
@@ -84,9 +84,15 @@ impl Tracer {
         let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
         let reached = road.map(|road| {
             let observed = road.end(end, failure, nothing_else);
-            events.extend(observed.map(|at| phase::event("observed", at, [])));
+            if let Some(at) = observed {
+                events.truncate(MAX_EVENTS - 1);
+                events.push(phase::event("observed", at, []));
+            }
             road.reached()
         });
+        if let Some(details) = change.details.as_deref_mut() {
+            std::mem::take(&mut details.remarks).tell(&mut events);
+        }
         self.tell_phases(key);
         if caused && matches!(outcome, Outcome::Failed | Outcome::TimedOut | Outcome::Unknown) {
             self.note_still_open(key, end);

@@ -45,6 +45,7 @@ impl Tracer {
                 .filter(|_| kind::steps(&now.object.kind) == kind::Steps::Generation),
             written_since,
             of_a_job,
+            words: self.rules.words(&now.object.kind),
         };
         let verdict = status::judge(&evidence);
         known.was_current = matches!(verdict, Status::Current { .. });

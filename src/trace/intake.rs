@@ -64,7 +64,7 @@ impl Tracer {
         known.gone = None;
         let seen = detect::detect(known, now);
         match seen {
-            Seen::Changed(difference) => self.changed(&uid, now, difference, false),
+            Seen::Changed(difference) => self.changed(&uid, now, &difference, false),
             Seen::Baseline | Seen::Nothing => {
                 if seen == Seen::Baseline {
                     self.out.notes.push(Note::Baseline);
@@ -114,9 +114,9 @@ impl Tracer {
                 kind::Steps::Generation | kind::Steps::Digest => 0,
             };
             let created = Difference { missed, ..Difference::of(Verb::Create) };
-            self.changed(&uid, now, created, in_list && !is_first_list);
+            self.changed(&uid, now, &created, in_list && !is_first_list);
             if body.deletion.is_some() {
-                self.changed(&uid, now, Difference::of(Verb::Delete), false);
+                self.changed(&uid, now, &Difference::of(Verb::Delete), false);
             }
             self.observe_status(&uid, now);
         }

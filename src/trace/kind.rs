@@ -83,6 +83,11 @@ pub fn is_built_in(kind: &GroupKind) -> bool {
     BUILT_IN_GROUPS.contains(&&*kind.group)
 }
 
+/// What Events say is about other objects; nobody changes them. Both groups are one storage.
+pub fn is_event(kind: &GroupKind) -> bool {
+    kind.is("events.k8s.io", "Event") || kind.is("", "Event")
+}
+
 pub fn steps(kind: &GroupKind) -> Steps {
     if !is_built_in(kind) || WITH_GENERATION.contains(&(&*kind.group, &*kind.kind)) {
         Steps::Generation
@@ -97,8 +102,8 @@ pub fn observes(kind: &GroupKind) -> bool {
     OBSERVES.contains(&(&*kind.group, &*kind.kind))
 }
 
-/// The controller that does the work, by the name it reports in Events. `None`: a custom resource,
-/// whose controller nobody knows beforehand.
+/// The controller that does the work, by the name it reports in Events (`tests/it/services.rs` makes
+/// each report). `None`: a custom resource, whose controller nobody knows beforehand.
 pub fn service(kind: &GroupKind) -> Option<&'static str> {
     if !is_built_in(kind) {
         return None;
@@ -115,7 +120,8 @@ pub fn service(kind: &GroupKind) -> Option<&'static str> {
         ("", "Pod") => "pod-lifecycle",
         ("", "ReplicationController") => "replication-controller",
         ("", "Namespace") => "namespace-controller",
-        ("", "PersistentVolumeClaim") => "persistentvolume-controller",
+        ("", "Node") => "node-controller",
+        ("", "PersistentVolume" | "PersistentVolumeClaim") => "persistentvolume-controller",
         ("", "Service") => "service-controller",
         _ => "spanlink",
     })

@@ -6,7 +6,11 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{object::Uid, time::Timestamp};
+use super::{
+    object::Uid,
+    path::{Segment, segments},
+    time::Timestamp,
+};
 
 /// The entries of one object, parsed when a change was seen and dropped after.
 #[derive(Debug, Default)]
@@ -117,44 +121,6 @@ impl Managers {
     }
 }
 
-enum Segment<'a> {
-    Field(&'a str),
-    /// The value of a list item's map key, or a field whose name has dots in it.
-    Item(&'a str),
-}
-
-/// `a.b[c].d`
-fn segments(path: &str) -> Vec<Segment<'_>> {
-    let mut segments = Vec::new();
-    let mut rest = path;
-    while !rest.is_empty() {
-        if let Some(item) = rest.strip_prefix('[') {
-            let (key, after) = item.split_once(']').unwrap_or((item, ""));
-            segments.push(Segment::Item(key));
-            rest = after.strip_prefix('.').unwrap_or(after);
-        } else {
-            let end = rest.find(['.', '[']).unwrap_or(rest.len());
-            let (field, after) = rest.split_at(end);
-            segments.push(Segment::Field(field));
-            rest = after.strip_prefix('.').unwrap_or(after);
-        }
-    }
-    segments
-}
-
-/// Whether `field` is `path` or below it. `[*]` in `path` stands for any item.
-pub(super) fn is_within(field: &str, path: &str) -> bool {
-    let (field, path) = (segments(field), segments(path));
-    let is_same = |(at, of): (&Segment<'_>, &Segment<'_>)| match (at, of) {
-        (Segment::Item(_), Segment::Item("*")) => true,
-        (Segment::Item(at), Segment::Item(of)) | (Segment::Field(at), Segment::Field(of)) => {
-            at == of
-        }
-        (Segment::Item(_), Segment::Field(_)) | (Segment::Field(_), Segment::Item(_)) => false,
-    };
-    field.len() >= path.len() && field.iter().zip(&path).all(is_same)
-}
-
 /// Whether a field set holds the path, or something above it that is owned as a whole.
 fn owns(fields: &Value, path: &[Segment<'_>]) -> bool {
     let Some((first, rest)) = path.split_first() else { return true };
@@ -211,18 +177,6 @@ mod tests {
         assert_eq!(writer("spec.paused"), None);
         assert_eq!(managers.of_status().unwrap().name.as_ref(), "kube-controller-manager");
         assert_eq!(managers.of_creation().unwrap().name.as_ref(), "kubectl-create");
-    }
-
-    #[test]
-    fn a_field_is_within_what_is_above_it_and_any_item_within_a_star() {
-        let image = "spec.template.spec.containers[web].image";
-        for path in ["spec", image, "spec.template", "spec.template.spec.containers[*].image"] {
-            assert!(is_within(image, path), "{path}");
-        }
-        for path in ["spec.temp", "spec.template.spec.containers[other]", "spec.*", "status"] {
-            assert!(!is_within(image, path), "{path}");
-        }
-        assert!(!is_within("spec", image));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! An [`observation::Observation`] is compared with what is known of its object (`detect`); what
 //! differs and means something is a change, for which a cause is found (`cause`, `link`), that gets
 //! its place in a trace (`place`) and whose
-//! convergence is followed (`converge`, by the rules in [`status`] and `convention`) until it has an outcome. Then it
-//! is told as spans (`tell`). [`tracer::Tracer`] holds the state and leads through.
+//! convergence is followed (`converge`, by the rules in [`status`], `convention` and [`words`]) until
+//! it has an outcome. What Events say meanwhile goes with it ([`remark`]). Then it is told as spans
+//! (`tell`), but for what `disclose` holds back. [`tracer::Tracer`] holds the state and leads through.
 
 #![warn(clippy::indexing_slicing, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
 
@@ -18,6 +19,7 @@ mod convention;
 pub mod converge;
 mod decide;
 mod detect;
+mod disclose;
 mod emit;
 mod follow;
 pub mod id;
@@ -30,10 +32,12 @@ mod names;
 pub mod object;
 pub mod observation;
 pub mod output;
+pub mod path;
 pub mod phase;
 mod place;
 pub mod problem;
 mod reference;
+pub mod remark;
 pub mod rules;
 pub mod sampling;
 pub mod slowest;
@@ -44,3 +48,4 @@ mod tell;
 pub mod time;
 pub mod tracer;
 mod tracked;
+pub mod words;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     content::{Content, Leaf},
     object::{GroupKind, ObjectRef, Uid},
+    remark::Remark,
     time::Timestamp,
 };
 
@@ -28,6 +29,8 @@ pub enum Notice {
     Deleted(Observation),
     /// An item of a list; the list is over with [`Notice::Reset`].
     Listed(Observation),
+    /// One of Kubernetes' Events, in a list or as it comes. Never an object of its own.
+    Remarked(Remark),
     /// The end of a list: what was known before and was not in it is gone.
     Reset {
         at: Timestamp,
@@ -52,6 +55,7 @@ impl Notice {
     pub fn at(&self) -> Timestamp {
         match self {
             Self::Applied(now) | Self::Deleted(now) | Self::Listed(now) => now.at,
+            Self::Remarked(remark) => remark.at,
             Self::Reset { at, .. }
             | Self::Bookmark { at, .. }
             | Self::Interrupted { at }
@@ -203,6 +207,8 @@ pub struct StatusFacts {
     pub of_parents: Vec<Condition>,
     pub phase: Option<Box<str>>,
     pub reason: Option<Box<str>>,
+    /// What the field says by which configuration judges the kind; cut after 256 characters.
+    pub word: Option<Box<str>>,
     pub replicas: Option<i64>,
     pub updated_replicas: Option<i64>,
     pub ready_replicas: Option<i64>,

@@ -7,6 +7,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
+    converge::MAX_EVENTS,
     id::Verb,
     object::GroupKind,
     observation::{Body, SpecFacts, StatusFacts},
@@ -62,9 +63,6 @@ const BETWEEN: Duration = Duration::from_micros(1);
 const SHORTEST: Duration = Duration::from_micros(2);
 /// Being observed is worth a span of its own when it took longer.
 const SOON_OBSERVED: Duration = Duration::from_secs(1);
-/// Events within one step.
-const MAX_EVENTS: usize = 32;
-
 /// How far a change has come.
 #[derive(Clone, Debug)]
 pub struct Road {

@@ -3,10 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    converge::Limits,
-    manager::{Manager, is_within},
-    object::GroupKind,
-    sampling::Sampling,
+    converge::Limits, manager::Manager, object::GroupKind, path::is_within, sampling::Sampling,
+    words::Words,
 };
 
 /// Jobs may run for long: a day without progress.
@@ -27,6 +25,8 @@ pub struct Rules {
     pub ignores_metadata: bool,
     /// Objects that existed before are told as created.
     pub report_existing: bool,
+    /// Paths below which neither values nor names leave, of kinds that have no rules of their own.
+    pub redact: Vec<Box<str>>,
     pub kinds: HashMap<GroupKind, KindRules>,
     /// For every kind of a group.
     pub groups: HashMap<Arc<str>, KindRules>,
@@ -78,6 +78,10 @@ pub struct KindRules {
     pub owner_wait: Option<Duration>,
     pub stuck_after: Option<Duration>,
     pub ignore: Ignore,
+    /// By the words of a field; `None`: by kstatus' rules and conventions.
+    pub words: Option<Words>,
+    /// Of the kind, those of every kind among them.
+    pub redact: Vec<Box<str>>,
 }
 
 /// Changes of a kind that nobody wants to hear of.
@@ -117,6 +121,7 @@ impl Default for Rules {
             owner_wait: Duration::from_millis(500),
             ignores_metadata: false,
             report_existing: false,
+            redact: Vec::new(),
             kinds: HashMap::new(),
             groups: HashMap::new(),
         }
@@ -149,6 +154,14 @@ impl Rules {
 
     pub(super) fn ignore(&self, kind: &GroupKind) -> Option<&Ignore> {
         Some(&self.of(kind)?.ignore)
+    }
+
+    pub(super) fn redacted(&self, kind: &GroupKind) -> impl Iterator<Item = &str> {
+        self.of(kind).map_or(&self.redact, |rules| &rules.redact).iter().map(AsRef::as_ref)
+    }
+
+    pub(super) fn words(&self, kind: &GroupKind) -> Option<&Words> {
+        self.of(kind)?.words.as_ref()
     }
 
     pub fn service(&self, kind: &GroupKind) -> Option<Arc<str>> {

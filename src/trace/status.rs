@@ -9,6 +9,7 @@ use super::{
     object::GroupKind,
     observation::{Condition, SpecFacts, StatusFacts},
     time::Timestamp,
+    words::Words,
 };
 
 /// What kstatus says of an object, seen against one of its changes.
@@ -42,6 +43,8 @@ pub struct Evidence<'a> {
     pub written_since: bool,
     /// Kind of the controller owner is Job.
     pub of_a_job: bool,
+    /// Where configuration says by what the kind converges.
+    pub words: Option<&'a Words>,
 }
 
 /// Kinds nobody reconciles, or whose controllers leave no trace of having done so: over when seen.
@@ -94,6 +97,9 @@ pub fn judge(e: &Evidence<'_>) -> Status {
     }
     if e.spec.paused && e.status.observed_generation.is_some() {
         return Status::Paused;
+    }
+    if let Some(words) = e.words {
+        return words.judge(e);
     }
     match first_true(e.status, &["Reconciling", "Stalled"]) {
         Some(c) if &*c.kind == "Reconciling" || convention::is_older(c, e) => {

@@ -313,6 +313,10 @@ fn detail_attributes(change: &Change, details: &Details) -> Vec<Attribute> {
         let fields = Value::Texts(details.fields.clone());
         attributes.push(Attribute { key: "spanlink.change.fields".into(), value: fields });
     }
+    if !details.values.is_empty() {
+        let values = Value::Texts(details.values.clone());
+        attributes.push(Attribute { key: "spanlink.change.values".into(), value: values });
+    }
     if details.missed > 0 {
         attributes.push(int("spanlink.change.missed_generations", details.missed));
     }

@@ -9,11 +9,13 @@ use std::{
 use super::{
     change::{Change, Scope},
     id::{ChangeKey, Ids, Verb},
+    kind,
     loss::Loss,
     names::Names,
     object::{GroupKind, Uid},
     observation::{Notice, WatchId, Watched},
     output::Output,
+    remark::Unclaimed,
     rules::Rules,
     span::SpanId,
     time::Timestamp,
@@ -37,6 +39,7 @@ pub struct Tracer {
     pub(super) stuck_told: HashMap<SpanId, Timestamp>,
     /// By their owner.
     pub(super) losses: HashMap<Uid, Vec<Loss>>,
+    pub(super) unclaimed: Unclaimed,
     pub(super) out: Output,
 }
 
@@ -82,12 +85,17 @@ impl Tracer {
             timers: BTreeSet::new(),
             stuck_told: HashMap::new(),
             losses: HashMap::new(),
+            unclaimed: Unclaimed::default(),
             out: Output::default(),
         }
     }
 
-    /// A watch begins; its objects are unknown until its first list is complete.
+    /// A watch begins; its objects are unknown until its first list is complete. One of Events has no
+    /// objects, and nobody waits for it.
     pub fn open(&mut self, id: WatchId, watched: Watched, at: Timestamp) {
+        if kind::is_event(&watched.kind) {
+            return;
+        }
         let watch = Watch {
             watched,
             delivered: 0,
@@ -139,6 +147,11 @@ impl Tracer {
             Notice::Deleted(now) => {
                 let at = self.heard(id, now.at, now.resource_version);
                 self.delete(id, &now);
+                at
+            }
+            Notice::Remarked(remark) => {
+                let at = remark.at;
+                self.remarked(remark);
                 at
             }
             Notice::Reset { at, resource_version } => {

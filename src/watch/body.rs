@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::settings::WatchSettings,
     trace::{
-        content::{Content, Digest, Leaf},
+        content::{Content, Digest, FieldValue, Leaf, Reading},
         object::{GroupKind, Uid},
         observation::{Body, Claim, Deletion, OwnerReference, Revision, SpecFacts},
     },
@@ -38,6 +38,10 @@ pub(super) fn read(
     let annotations = meta.annotations.map(pairs).unwrap_or_default();
     let labels = meta.labels.map(pairs).unwrap_or_default();
     let spec = wire.content("spec").map(pairs).unwrap_or_default();
+    let allowed = settings.values_of(&kind.group, &kind.kind);
+    let marks = Marks::read(kind, &labels, &annotations, settings);
+    let mut content = content(wire, Reading { only_mutable: kind.is("", "Pod"), values: allowed });
+    content.values.extend(marks.values(allowed));
     Body {
         api_version: Box::default(),
         created: meta.created.and_then(time),
@@ -55,7 +59,7 @@ pub(super) fn read(
         carrier: carrier::read(&annotations, settings),
         template_carriers: carrier::of_templates(&spec, settings),
         is_off: carrier::is_set(&annotations, OFF),
-        marks: marks(kind, &labels, &annotations, settings),
+        marks: marks.leaves(),
         references: reference::read(wire, kind, settings),
         scales: reference::scale_target(wire, kind),
         annotations_fingerprint: annotations_fingerprint(&annotations),
@@ -68,7 +72,7 @@ pub(super) fn read(
             )
             .and_then(boxed),
         },
-        content: content(wire, kind.is("", "Pod")),
+        content,
         spec: SpecFacts {
             children_wanted: children_wanted(kind, &spec, &annotations),
             ..spec_facts(&spec)
@@ -151,25 +155,36 @@ fn pairs_of<'de>(fields: &[Pair<'de>], key: &str) -> Vec<Pair<'de>> {
     find(fields, key).map(pairs).unwrap_or_default()
 }
 
-/// Labels and annotations that count as changes: each a leaf, also where it is not there.
-fn marks(
-    kind: &GroupKind,
-    labels: &[Pair<'_>],
-    annotations: &[Pair<'_>],
-    settings: &WatchSettings,
-) -> Vec<Leaf> {
-    let Some(entry) = settings.entry(&kind.group, &kind.kind) else { return Vec::new() };
-    let of = |place: &str, fields: &[Pair<'_>], keys: &[String]| {
-        let leaf = |key: &String| {
-            Leaf::of(&format!("metadata.{place}[{key}]"), find_text(fields, key).as_deref())
+/// Labels and annotations that count as changes, by their paths, also where they are not there.
+struct Marks<'de>(Vec<(String, Option<Cow<'de, str>>)>);
+
+impl<'de> Marks<'de> {
+    fn read(
+        kind: &GroupKind,
+        labels: &[Pair<'de>],
+        annotations: &[Pair<'de>],
+        settings: &WatchSettings,
+    ) -> Self {
+        let Some(entry) = settings.entry(&kind.group, &kind.kind) else { return Self(Vec::new()) };
+        let of = |place: &str, fields: &[Pair<'de>], keys: &[String]| {
+            let mark = |key: &String| (format!("metadata.{place}[{key}]"), find_text(fields, key));
+            keys.iter().map(mark).collect::<Vec<_>>()
         };
-        keys.iter().map(leaf).collect::<Vec<_>>()
-    };
-    [
-        of("labels", labels, &entry.include_labels),
-        of("annotations", annotations, &entry.include_annotations),
-    ]
-    .concat()
+        let mut marks = of("labels", labels, &entry.include_labels);
+        marks.extend(of("annotations", annotations, &entry.include_annotations));
+        Self(marks)
+    }
+
+    fn leaves(&self) -> Vec<Leaf> {
+        self.0.iter().map(|(path, value)| Leaf::of(path, value.as_deref())).collect()
+    }
+
+    fn values(&self, allowed: &[String]) -> impl Iterator<Item = FieldValue> {
+        let value = |(path, value): &(String, Option<Cow<'_, str>>)| {
+            FieldValue::allowed(path, value.as_deref()?, allowed)
+        };
+        self.0.iter().filter_map(value)
+    }
 }
 
 /// The same in whatever order they are written.
@@ -183,18 +198,16 @@ fn annotations_fingerprint(annotations: &[Pair<'_>]) -> u64 {
         .fold(0, u64::wrapping_add)
 }
 
-fn content(wire: &Wire<'_>, only_mutable: bool) -> Content {
+fn content(wire: &Wire<'_>, reading: Reading<'_>) -> Content {
     let parsed: serde_json::Result<Map<String, Value>> = wire
         .content
         .iter()
         .map(|(key, raw)| Ok((key.clone().into_string(), serde_json::from_str(raw.get())?)))
         .collect();
     match parsed {
-        Ok(object) => Content::read(&object, only_mutable),
+        Ok(object) => Content::read(&object, reading),
         // Deeper than can be read safely: its text still tells whether it changed.
-        Err(_) => {
-            Content { digest: text_digest(&wire.content), template: None, leaves: Vec::new() }
-        }
+        Err(_) => Content { digest: text_digest(&wire.content), ..Content::default() },
     }
 }
 

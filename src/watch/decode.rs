@@ -12,15 +12,18 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 use super::{
-    body,
+    body, field,
     lenient::{Fields, Fill, fill, int, mended, pairs, text},
-    status,
+    remark, status,
 };
 use crate::{
     config::settings::WatchSettings,
     trace::{
+        kind::is_event,
         object::{GroupKind, ObjectRef, Uid},
         observation::{Body, Observation, StatusFacts},
+        path::segments,
+        remark::Remark,
         time::Timestamp,
     },
 };
@@ -30,6 +33,15 @@ use crate::{
 pub enum Line {
     Applied(Observation),
     Deleted(Observation),
+    /// One of Kubernetes' Events; `None` where it is about nobody.
+    Remarked {
+        resource_version: u64,
+        remark: Option<Remark>,
+    },
+    /// An Event is kept no longer, which says nothing.
+    Expired {
+        resource_version: u64,
+    },
     Bookmark {
         resource_version: u64,
         /// The list a watch began with is complete.
@@ -91,7 +103,8 @@ impl Decoder {
         })
     }
 
-    /// Reads one item of a list, which may be silent about its own apiVersion and kind.
+    /// Reads one item of a list, which may be silent about its own apiVersion and kind: `Applied` or
+    /// `Remarked`.
     ///
     /// # Errors
     /// When it is not JSON, or an object without name or UID.
@@ -101,12 +114,25 @@ impl Decoder {
         api_version: &str,
         kind: &str,
         at: Timestamp,
-    ) -> Result<Observation, DecodeError> {
+    ) -> Result<Line, DecodeError> {
         readable(item, |text| {
             let mut wire = Wire::default();
             fill(text, &mut wire).map_err(DecodeError::NotJson)?;
-            self.observe(&wire, (api_version, kind), at, Reading::Only)
+            self.applied(&wire, (api_version, kind), at)
         })
+    }
+
+    /// Whether what Events say of a kind is wanted.
+    pub(super) fn hears(&self, kind: &GroupKind) -> bool {
+        self.settings.hears(&kind.group, &kind.kind)
+    }
+
+    /// What the status says at the field by which configuration judges the kind.
+    fn word(&self, kind: &GroupKind, status: &RawValue) -> Option<Box<str>> {
+        let entry = self.settings.entry(&kind.group, &kind.kind)?;
+        let path = segments(&entry.converges.as_ref()?.field);
+        // All such paths begin in the status.
+        field::word(status, path.get(1..)?)
     }
 
     /// The object is gone: should its UID come again, everything is read again.
@@ -125,9 +151,15 @@ impl Decoder {
         let wire = &event.object;
         Ok(match event.kind.and_then(text).as_deref() {
             Some("ADDED" | "MODIFIED") => {
-                Line::Applied(self.observe(wire, ("", ""), at, Reading::Only)?)
+                return self.applied(wire, ("", ""), at);
             }
-            Some("DELETED") => Line::Deleted(self.observe(wire, ("", ""), at, Reading::Whole)?),
+            Some("DELETED") => {
+                let (kind, api_version) = self.kind(wire, ("", ""));
+                if is_event(&kind) {
+                    return Ok(Line::Expired { resource_version: wire.meta.version() });
+                }
+                Line::Deleted(self.observe(wire, kind, &api_version, at, Reading::Whole)?)
+            }
             Some("BOOKMARK") => Line::Bookmark {
                 resource_version: wire.meta.version(),
                 ends_list: wire.meta.annotations.is_some_and(ends_list),
@@ -147,25 +179,48 @@ impl Decoder {
         })
     }
 
-    fn observe(
+    fn applied(
         &mut self,
         wire: &Wire<'_>,
-        (api_version, kind): (&str, &str),
+        list: (&str, &str),
         at: Timestamp,
-        reading: Reading,
-    ) -> Result<Observation, DecodeError> {
-        let meta = &wire.meta;
-        let named = |raw: Option<_>| raw.and_then(text).filter(|text| !text.is_empty());
-        let (Some(uid), Some(name)) = (named(meta.uid), named(meta.name)) else {
-            return Err(DecodeError::Without("name or UID"));
-        };
-        let uid = Uid::new(&uid);
+    ) -> Result<Line, DecodeError> {
+        let (kind, api_version) = self.kind(wire, list);
+        if is_event(&kind) {
+            let resource_version = wire.meta.version();
+            return Ok(Line::Remarked { resource_version, remark: remark::read(wire, at) });
+        }
+        self.observe(wire, kind, &api_version, at, Reading::Only).map(Line::Applied)
+    }
+
+    /// Its own word counts, else its list's.
+    fn kind<'de>(
+        &mut self,
+        wire: &Wire<'de>,
+        (api_version, kind): (&'de str, &str),
+    ) -> (GroupKind, Cow<'de, str>) {
         let api_version = named(wire.api_version).unwrap_or(Cow::Borrowed(api_version));
         let kind = named(wire.kind).unwrap_or(Cow::Borrowed(kind));
         let kind = GroupKind {
             group: self.names.shared(group_of(&api_version)),
             kind: self.names.shared(&kind),
         };
+        (kind, api_version)
+    }
+
+    fn observe(
+        &mut self,
+        wire: &Wire<'_>,
+        kind: GroupKind,
+        api_version: &str,
+        at: Timestamp,
+        reading: Reading,
+    ) -> Result<Observation, DecodeError> {
+        let meta = &wire.meta;
+        let (Some(uid), Some(name)) = (named(meta.uid), named(meta.name)) else {
+            return Err(DecodeError::Without("name or UID"));
+        };
+        let uid = Uid::new(&uid);
         let news = match reading {
             Reading::Whole => true,
             Reading::Only => {
@@ -176,6 +231,10 @@ impl Decoder {
         let body = news.then(|| {
             let read = body::read(wire, &kind, &self.settings, &mut self.names);
             Box::new(Body { api_version: api_version.into(), ..read })
+        });
+        let status = wire.status.map_or_else(StatusFacts::default, |raw| StatusFacts {
+            word: self.word(&kind, raw),
+            ..status::read(raw)
         });
         Ok(Observation {
             at,
@@ -188,10 +247,14 @@ impl Decoder {
             resource_version: meta.version(),
             generation: meta.generation.and_then(int),
             status_fingerprint: wire.status.map_or(0, |raw| xxh3_64(raw.get().as_bytes())),
-            status: wire.status.map_or_else(StatusFacts::default, status::read),
+            status,
             body,
         })
     }
+}
+
+fn named(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    raw.and_then(text).filter(|text| !text.is_empty())
 }
 
 /// Of an apiVersion; empty for the core group.
@@ -298,7 +361,7 @@ impl<'de> Fields<'de> for Wire<'de> {
 
 #[derive(Default)]
 pub(super) struct Meta<'de> {
-    uid: Option<&'de RawValue>,
+    pub(super) uid: Option<&'de RawValue>,
     name: Option<&'de RawValue>,
     namespace: Option<&'de RawValue>,
     resource_version: Option<&'de RawValue>,
@@ -316,7 +379,7 @@ pub(super) struct Meta<'de> {
 }
 
 impl Meta<'_> {
-    fn version(&self) -> u64 {
+    pub(super) fn version(&self) -> u64 {
         self.resource_version.and_then(text).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 

@@ -10,10 +10,11 @@ use super::{
     lenient::mended,
 };
 use crate::{
-    config::settings::{CarrierKey, Settings, WatchSettings},
+    config::settings::{CarrierKey, ConvergesSettings, Settings, WatchSettings},
     trace::{
         object::{GroupKind, Uid},
         observation::{Observation, Terminated},
+        remark::Remark,
         time::Timestamp,
     },
 };
@@ -62,8 +63,108 @@ fn applied(decoder: &mut Decoder, text: &str) -> Observation {
     }
 }
 
+fn listed(decoder: &mut Decoder, text: &str) -> Observation {
+    match decoder.item(text.as_bytes(), "apps/v1", "Deployment", AT).unwrap() {
+        Line::Applied(observation) => observation,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn read(changes: &Value) -> Observation {
     applied(&mut decoder(), &object(changes).to_string())
+}
+
+#[test]
+fn the_word_at_a_configured_field_is_read_and_nothing_else_there() {
+    let at = |field: &str, status: &Value| {
+        let mut decoder = decoder_with(|settings| {
+            settings.kinds[0].converges =
+                Some(ConvergesSettings { field: field.into(), ..ConvergesSettings::default() });
+        });
+        let object = object(&json!({"status": status}));
+        applied(&mut decoder, &object.to_string()).status.word.map(String::from)
+    };
+    let status = json!({"health": {"status": "Healthy", "ok": true, "n": 3, "no": null},
+        "conditions": [7, {"type": "A", "status": "False"}, {"type": "B", "status": "True"}],
+        "by": {"example.com/x": "y"}, "long": "x".repeat(300)});
+    for (field, expected) in [
+        ("status.health.status", Some("Healthy")),
+        ("status.health.ok", Some("true")),
+        ("status.health.n", Some("3")),
+        ("status.health.no", None),
+        ("status.health", None),
+        ("status.conditions", None),
+        ("status.conditions[B].status", Some("True")),
+        ("status.conditions[C].status", None),
+        ("status.by[example.com/x]", Some("y")),
+        ("status.health.status.deeper", None),
+        ("status.nothing.there", None),
+    ] {
+        assert_eq!(at(field, &status).as_deref(), expected, "{field}");
+    }
+    assert_eq!(at("status.long", &status).unwrap().len(), 256);
+}
+
+fn remarked(event: &Value) -> Option<Remark> {
+    let line = json!({"type": "ADDED", "object": event}).to_string();
+    match decoder().line(line.as_bytes(), AT).unwrap() {
+        Line::Remarked { resource_version: 9, remark } => remark,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_event_of_either_shape_says_the_same() {
+    let about = json!({"apiVersion": "v1", "kind": "Pod", "name": "web", "namespace": "shop",
+        "uid": "pod", "fieldPath": "spec.initContainers{setup}"});
+    let metadata = json!({"name": "web.1", "uid": "event", "resourceVersion": "9"});
+    let old = json!({"apiVersion": "v1", "kind": "Event", "metadata": metadata,
+        "involvedObject": about, "reason": "Pulled", "message": "It is there.",
+        "source": {"component": "kubelet"}, "reportingComponent": "", "type": "Normal",
+        "firstTimestamp": "2026-11-24T10:00:00Z", "lastTimestamp": "2026-11-24T10:00:09Z",
+        "eventTime": null, "count": 3});
+    let new = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": metadata,
+        "regarding": about, "reason": "Pulled", "note": "It is there.", "type": "Normal",
+        "reportingController": "kubelet", "eventTime": "2026-11-24T10:00:00.000000Z",
+        "series": {"count": 3, "lastObservedTime": "2026-11-24T10:00:09.000000Z"}});
+    let mixed = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": metadata,
+        "regarding": about, "reason": "Pulled", "note": "It is there.", "type": "Normal",
+        "deprecatedSource": {"component": "kubelet"}, "deprecatedCount": 3, "eventTime": null,
+        "deprecatedFirstTimestamp": "2026-11-24T10:00:00Z",
+        "deprecatedLastTimestamp": "2026-11-24T10:00:09Z"});
+    let remark = remarked(&old).unwrap();
+    assert_eq!(remark.about, Uid::new("pod"));
+    assert_eq!(remark.kind, GroupKind::new("", "Pod"));
+    assert_eq!((&*remark.container, &*remark.component), ("setup", "kubelet"));
+    assert_eq!((&*remark.message, remark.count), ("It is there.", 3));
+    assert_eq!(remark.first, Timestamp::parse("2026-11-24T10:00:00Z").unwrap());
+    assert_eq!(remark.last, Timestamp::parse("2026-11-24T10:00:09Z").unwrap());
+    assert_eq!(Some(&remark), remarked(&new).as_ref());
+    assert_eq!(Some(&remark), remarked(&mixed).as_ref());
+    // The clock of the API server is that of changes; the reporter's may be behind.
+    let mut behind = old.clone();
+    behind["metadata"]["creationTimestamp"] = json!("2026-11-24T10:01:00Z");
+    let behind = remarked(&behind).unwrap();
+    assert_eq!((behind.first, behind.last), (behind.last, behind.first));
+    assert_eq!(behind.first, Timestamp::parse("2026-11-24T10:01:00Z").unwrap());
+}
+
+#[test]
+fn an_event_is_cut_and_one_about_nobody_says_nothing() {
+    let event = |changes: Value| {
+        let mut event = json!({"apiVersion": "v1", "kind": "Event",
+            "metadata": {"name": "e", "uid": "event", "resourceVersion": "9"}});
+        merge(&mut event, &changes);
+        remarked(&event)
+    };
+    let about = json!({"kind": "Pod", "uid": "pod"});
+    assert_eq!(event(json!({})), None);
+    assert_eq!(event(json!({"regarding": 7, "count": "x"})), None);
+    assert_eq!(event(json!({"regarding": {"kind": "Pod"}})), None);
+    let remark = event(json!({"regarding": about, "note": "x".repeat(5000), "type": 7,
+        "reason": ["x"], "series": {"count": -7}, "eventTime": "soon"}));
+    let remark = remark.unwrap();
+    assert_eq!((remark.message.len(), remark.count, remark.first), (256, 1, AT));
 }
 
 #[test]
@@ -99,12 +200,10 @@ fn deleted_object_comes_with_its_body_and_a_forgotten_one_is_read_again() {
 fn objects_absent_from_a_list_are_forgotten() {
     let mut decoder = decoder();
     let named = |uid| object(&json!({"metadata": {"uid": uid}})).to_string();
-    decoder.item(named("a").as_bytes(), "apps/v1", "Deployment", AT).unwrap();
+    listed(&mut decoder, &named("a"));
     applied(&mut decoder, &named("b"));
     decoder.list_ended();
-    assert!(
-        decoder.item(named("a").as_bytes(), "apps/v1", "Deployment", AT).unwrap().body.is_none()
-    );
+    assert!(listed(&mut decoder, &named("a")).body.is_none());
     decoder.list_ended();
     assert!(applied(&mut decoder, &named("a")).body.is_none());
     assert!(applied(&mut decoder, &named("b")).body.is_some());
@@ -114,8 +213,7 @@ fn objects_absent_from_a_list_are_forgotten() {
 fn list_item_gets_its_kind_from_its_list() {
     let mut item = object(&json!({}));
     item.as_object_mut().unwrap().retain(|key, _| key != "apiVersion" && key != "kind");
-    let mut decoder = decoder();
-    let item = decoder.item(item.to_string().as_bytes(), "apps/v1", "Deployment", AT).unwrap();
+    let item = listed(&mut decoder(), &item.to_string());
     assert_eq!(item.object.kind, GroupKind::new("apps", "Deployment"));
     assert_eq!(&*item.body.unwrap().api_version, "apps/v1");
 }

@@ -11,12 +11,15 @@ mod counters;
 pub mod decode;
 #[cfg(test)]
 mod decode_tests;
+mod field;
+mod hide;
 mod lenient;
 mod lines;
 mod listing;
 mod page;
 pub mod recording;
 mod reference;
+mod remark;
 mod resolve;
 mod state;
 mod status;

@@ -8,16 +8,18 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    hash::{BuildHasher as _, RandomState},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
-use super::decode::{DecodeError, Decoder, Line};
+use super::{
+    decode::{DecodeError, Decoder, Line},
+    hide::Hider,
+};
 use crate::{
     config::settings::WatchSettings,
     trace::{
@@ -199,8 +201,14 @@ impl Player {
         Ok(match entry.kind.as_str() {
             "LISTED" => {
                 let object = entry.object.ok_or(DecodeError::Without("object"))?;
-                let now = self.decoder.item(object.get().as_bytes(), "", "", at)?;
-                Some(Notice::Listed(now))
+                match self.decoder.item(object.get().as_bytes(), "", "", at)? {
+                    Line::Remarked { remark, .. } => remark.map(Notice::Remarked),
+                    Line::Applied(now) => Some(Notice::Listed(now)),
+                    Line::Deleted(_)
+                    | Line::Expired { .. }
+                    | Line::Bookmark { .. }
+                    | Line::Error(_) => None,
+                }
             }
             "LIST_END" => {
                 self.decoder.list_ended();
@@ -220,7 +228,8 @@ impl Player {
                     Line::Bookmark { resource_version, .. } => {
                         Some(Notice::Bookmark { at, resource_version })
                     }
-                    Line::Error(_) => None,
+                    Line::Remarked { remark, .. } => remark.map(Notice::Remarked),
+                    Line::Expired { .. } | Line::Error(_) => None,
                 }
             }
             _ => None,
@@ -259,8 +268,7 @@ fn yaml_documents(text: &str) -> Result<Vec<(usize, String)>, serde_saphyr::Erro
 #[derive(Debug)]
 pub struct RecordingWriter<W> {
     out: W,
-    /// Of what stands for secrets. Without it short ones could be found by trying.
-    key: RandomState,
+    hider: Hider,
 }
 
 /// What a line of a recording is about.
@@ -277,8 +285,9 @@ pub enum Recorded<'a> {
 }
 
 impl<W: Write> RecordingWriter<W> {
-    pub fn new(out: W) -> Self {
-        Self { out, key: RandomState::new() }
+    /// `settings`: what is to be redacted.
+    pub fn new(out: W, settings: &Arc<WatchSettings>) -> Self {
+        Self { out, hider: Hider::new(settings) }
     }
 
     /// # Errors
@@ -294,7 +303,7 @@ impl<W: Write> RecordingWriter<W> {
             .to_string(),
             Recorded::Event { kind, object } => {
                 let Ok(mut object) = serde_json::from_slice(object) else { return Ok(()) };
-                without_secrets(&mut object, &self.key);
+                self.hider.hide(&mut object);
                 format!(
                     "{{\"at\":\"{at}\",\"watch\":{},\"type\":\"{kind}\",\"object\":{object}}}",
                     Value::from(watch)
@@ -310,50 +319,6 @@ impl<W: Write> RecordingWriter<W> {
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// Replaces the values of Secrets and of environment variables by keyed digests, so that
-/// changes still show, and removes `kubectl.kubernetes.io/last-applied-configuration`, which repeats them.
-fn without_secrets(object: &mut Value, key: &RandomState) {
-    let is_secret = object.get("kind").and_then(Value::as_str) == Some("Secret");
-    if is_secret {
-        for field in ["data", "stringData"] {
-            if let Some(values) = object.get_mut(field).and_then(Value::as_object_mut) {
-                values.values_mut().for_each(|value| hide(value, key));
-            }
-        }
-    }
-    hide_environment(object, key, 0);
-}
-
-/// serde reads no deeper than this.
-const MAX_DEPTH: usize = 128;
-
-fn hide_environment(value: &mut Value, key: &RandomState, depth: usize) {
-    match value {
-        _ if depth > MAX_DEPTH => {}
-        Value::Object(fields) => {
-            // Templates carry it too.
-            fields.remove("kubectl.kubernetes.io/last-applied-configuration");
-            if let Some(Value::Array(variables)) = fields.get_mut("env") {
-                let values = variables.iter_mut().filter_map(Value::as_object_mut);
-                values
-                    .filter_map(|variable: &mut Map<_, _>| variable.get_mut("value"))
-                    .for_each(|value| hide(value, key));
-            }
-            fields.values_mut().for_each(|field| hide_environment(field, key, depth + 1));
-        }
-        Value::Array(items) => {
-            for item in items {
-                hide_environment(item, key, depth + 1);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn hide(value: &mut Value, key: &RandomState) {
-    *value = Value::String(format!("hidden:{:016x}", key.hash_one(value.to_string())));
 }
 
 /// Shared by whoever taps the watches.

@@ -130,6 +130,16 @@ impl Served {
         }
     }
 
+    /// Kubernetes' Events, by the newer of the two APIs over their one storage.
+    pub(super) fn events(&self) -> Option<&Resolved> {
+        let of = |group: &'static str| {
+            let is_it =
+                move |(of, watchable): &&(Resolved, bool)| *watchable && of.kind.is(group, "Event");
+            self.kinds.iter().find(is_it)
+        };
+        of("events.k8s.io").or_else(|| of("")).map(|(events, _)| events)
+    }
+
     fn nearest(&self, selector: &KindSelector) -> Option<String> {
         let wanted = selector.to_string().to_lowercase();
         let kind = selector.kind.as_deref().unwrap_or_default().to_lowercase();

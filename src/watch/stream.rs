@@ -16,7 +16,7 @@ use super::{
     FromWatch,
     chance::chance,
     counters::Counters,
-    decode::{ApiError, Decoder, Line},
+    decode::{ApiError, DecodeError, Decoder, Line},
     lines::Lines,
     listing::Listing,
     page::Page,
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::trace::{
     observation::{Notice, Observation, WatchId},
+    remark::Remark,
     time::Timestamp,
 };
 
@@ -303,14 +304,19 @@ impl Reader {
         at: Timestamp,
         said: &mut Vec<Notice>,
     ) -> Option<Result<(), Fault>> {
-        if let Some(tap) = &self.tap {
+        let read = self.decoder.line(line, at);
+        if let Some(tap) = self.tap.as_ref().filter(|_| self.is_wanted(&read)) {
             record_line(tap, &self.name(), line, at, true);
         }
-        match self.decoder.line(line, at) {
+        match read {
             Ok(Line::Applied(now)) => {
                 self.counters.listed.inc();
                 self.listing.read_object();
                 said.push(Notice::Listed(now));
+            }
+            Ok(Line::Remarked { remark, .. }) => {
+                self.counters.listed.inc();
+                said.extend(self.heard(remark));
             }
             Ok(Line::Bookmark { resource_version, ends_list: true }) if resource_version != 0 => {
                 self.list_ended(resource_version, at, said);
@@ -318,7 +324,9 @@ impl Reader {
             }
             Ok(Line::Error(error)) => return Some(Err(in_stream(*error))),
             // In a list nothing is deleted, and nothing is marked but its end.
-            Ok(Line::Deleted(_) | Line::Bookmark { .. }) => return Some(Err(Fault::NotAList)),
+            Ok(Line::Deleted(_) | Line::Expired { .. } | Line::Bookmark { .. }) => {
+                return Some(Err(Fault::NotAList));
+            }
             Err(error) => self.undecodable(&error),
         }
         None
@@ -331,10 +339,20 @@ impl Reader {
         said: &mut Vec<Notice>,
         heard: &mut bool,
     ) -> Option<Result<(), Fault>> {
-        if let Some(tap) = &self.tap {
+        let read = self.decoder.line(line, at);
+        if let Some(tap) = self.tap.as_ref().filter(|_| self.is_wanted(&read)) {
             record_line(tap, &self.name(), line, at, false);
         }
-        match self.decoder.line(line, at) {
+        match read {
+            Ok(Line::Remarked { resource_version, remark }) => {
+                self.counters.applied.inc();
+                self.state.reached(resource_version);
+                said.extend(self.heard(remark));
+            }
+            Ok(Line::Expired { resource_version }) => {
+                self.counters.deleted.inc();
+                self.state.reached(resource_version);
+            }
             Ok(Line::Applied(now)) => {
                 self.counters.applied.inc();
                 self.state.reached(now.resource_version);
@@ -361,6 +379,23 @@ impl Reader {
         }
         *heard = true;
         None
+    }
+
+    /// What an Event says of a kind for which that is wanted.
+    fn heard(&self, remark: Option<Remark>) -> Option<Notice> {
+        remark.filter(|remark| self.decoder.hears(&remark.kind)).map(Notice::Remarked)
+    }
+
+    /// Recorded is everything but Events about kinds for which they are not wanted.
+    fn is_wanted(&self, read: &Result<Line, DecodeError>) -> bool {
+        match read {
+            Ok(Line::Remarked { remark, .. }) => {
+                remark.as_ref().is_some_and(|remark| self.decoder.hears(&remark.kind))
+            }
+            Ok(Line::Expired { .. }) => false,
+            Ok(Line::Applied(_) | Line::Deleted(_) | Line::Bookmark { .. } | Line::Error(_))
+            | Err(_) => true,
+        }
     }
 
     fn list_ended(&mut self, resource_version: u64, at: Timestamp, said: &mut Vec<Notice>) {
@@ -395,15 +430,26 @@ impl Reader {
             self.counters.received(chunk.len(), at);
             page.feed(&chunk, |item| {
                 let Ok(item) = item else { return self.undecodable(&"an item over 8 MiB") };
-                if let Some(tap) = &self.tap {
+                let read = self.decoder.item(item, &api_version, &kind, at);
+                if let Some(tap) = self.tap.as_ref().filter(|_| self.is_wanted(&read)) {
                     record_item(tap, &self.name(), (&api_version, &kind), item, at);
                 }
-                match self.decoder.item(item, &api_version, &kind, at) {
-                    Ok(now) => {
+                match read {
+                    Ok(Line::Applied(now)) => {
                         self.counters.listed.inc();
                         self.listing.read_object();
                         said.push(Notice::Listed(now));
                     }
+                    Ok(Line::Remarked { remark, .. }) => {
+                        self.counters.listed.inc();
+                        said.extend(self.heard(remark));
+                    }
+                    Ok(
+                        Line::Deleted(_)
+                        | Line::Expired { .. }
+                        | Line::Bookmark { .. }
+                        | Line::Error(_),
+                    ) => {}
                     Err(error) => self.undecodable(&error),
                 }
             });

@@ -1,7 +1,7 @@
 //! Keeps a watch running for every kind that is configured and served, as kinds come and go.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -70,12 +70,21 @@ pub struct Watches {
     pub tap: Option<Tap>,
 }
 
-/// What one watch covers; the entry of the configuration it belongs to.
+/// What one watch covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cover {
     resolved: Resolved,
     namespace: Option<String>,
-    entry: usize,
+    reason: Reason,
+}
+
+/// Why there is a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// An entry of the configuration.
+    Entry(usize),
+    /// Entries want to hear what Events say of their kinds.
+    Events,
 }
 
 impl Cover {
@@ -153,11 +162,38 @@ impl Watches {
             }
             for cover in covers(found, settings, entry) {
                 if !running.covers.values().any(|known| known.holds(&cover)) {
-                    self.open(running, cover, settings).await?;
+                    self.open(running, cover, selectors(settings)).await?;
                 }
             }
         }
+        for cover in self.event_covers(served) {
+            if !running.covers.values().any(|known| known.holds(&cover)) {
+                self.open(running, cover, None).await?;
+            }
+        }
         Ok(awaits)
+    }
+
+    /// Events, once for each namespace that an entry wants to hear them of.
+    fn event_covers(&self, served: &Served) -> Vec<Cover> {
+        let mut namespaces = BTreeSet::new();
+        for settings in self.settings.kinds.iter().filter(|settings| settings.events) {
+            for found in served.resolve(settings).unwrap_or_default() {
+                match &settings.namespaces[..] {
+                    // What is said of something outside namespaces stands there.
+                    _ if !found.namespaced => drop(namespaces.insert(Some("default".to_owned()))),
+                    [] => drop(namespaces.insert(None)),
+                    some => namespaces.extend(some.iter().cloned().map(Some)),
+                }
+            }
+        }
+        if namespaces.contains(&None) {
+            namespaces.retain(Option::is_none);
+        }
+        let Some(events) = served.events() else { return Vec::new() };
+        let cover =
+            |namespace| Cover { resolved: events.clone(), namespace, reason: Reason::Events };
+        namespaces.into_iter().map(cover).collect()
     }
 
     /// The server answered 404. If it serves the kind all the same, it was not ready; if in another
@@ -170,8 +206,13 @@ impl Watches {
         running: &mut Running,
     ) -> Result<(), Unheard> {
         let Some(cover) = running.covers.get_mut(&id) else { return Ok(()) };
-        let settings = self.settings.kinds.get(cover.entry);
-        let found = settings.and_then(|settings| served.resolve(settings).ok()).unwrap_or_default();
+        let found = match cover.reason {
+            Reason::Entry(entry) => {
+                let settings = self.settings.kinds.get(entry);
+                settings.and_then(|settings| served.resolve(settings).ok()).unwrap_or_default()
+            }
+            Reason::Events => served.events().cloned().into_iter().collect(),
+        };
         let Some(now) = found.into_iter().find(|now| now.kind == cover.resolved.kind) else {
             info!(kind = %cover.resolved.kind, "Served no more.");
             running.covers.remove(&id);
@@ -192,7 +233,7 @@ impl Watches {
         &self,
         running: &mut Running,
         cover: Cover,
-        settings: &KindSettings,
+        selectors: Option<String>,
     ) -> Result<(), Unheard> {
         let id = WatchId(running.next);
         running.next += 1;
@@ -218,7 +259,7 @@ impl Watches {
             id,
             resolved,
             namespace,
-            selectors: selectors(settings),
+            selectors,
             decoder: Decoder::new(&self.settings),
             counters: Counters::new(&self.metrics, &name),
             clock: self.clock,
@@ -274,7 +315,7 @@ fn covers(found: Vec<Resolved>, settings: &KindSettings, entry: usize) -> Vec<Co
             namespaces.into_iter().map(move |namespace| Cover {
                 resolved: resolved.clone(),
                 namespace,
-                entry,
+                reason: Reason::Entry(entry),
             })
         })
         .collect()

@@ -3,7 +3,10 @@
 use std::{fs, path::Path, time::Duration};
 
 use expect_test::{Expect, expect};
-use spanlink::config::settings::{Protocol, Settings};
+use spanlink::{
+    config::settings::{Protocol, Settings},
+    trace::object::GroupKind,
+};
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -63,8 +66,113 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_word() {
     refuses(
         "a: [\n",
         expect![[
-            r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, project, cascade_max, settle, deadline, owner_wait, stuck_after, batch, startup, metadata_changes, propagation, causes, sampling, otlp, outbox, admin, own_traces"#
+            r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, project, cascade_max, settle, deadline, owner_wait, stuck_after, batch, startup, metadata_changes, redact, propagation, causes, sampling, otlp, outbox, admin, own_traces"#
         ]],
+    );
+}
+
+#[test]
+fn by_what_a_kind_converges_must_be_able_to_tell() {
+    let entry = |converges: &str| format!("watch:\n  - kind: Pod\n    converges: {converges}\n");
+    refuses(
+        &entry("{field: status.phase}"),
+        expect![
+            "spanlink.yaml:3:16: no value of status.phase means anything; list some in current, in failed, or both"
+        ],
+    );
+    refuses(
+        &entry("{field: status.phase, current: [Done], failed: [Lost, done]}"),
+        expect![[r#"spanlink.yaml:3:16: "Done" cannot mean both: it is in current and in failed"#]],
+    );
+    refuses(
+        &entry("{field: spec.phase, current: [Done]}"),
+        expect![[
+            r#"spanlink.yaml:3:24: "spec.phase" names no field of a status; write status.health.status, or status.conditions[Synced].status"#
+        ]],
+    );
+    refuses(
+        &entry("{field: 'status.conditions[*].status', current: [true]}"),
+        expect![[
+            r#"spanlink.yaml:3:24: "status.conditions[*].status" names no field of a status; write status.health.status, or status.conditions[Synced].status"#
+        ]],
+    );
+    refuses(
+        &entry("{field: status.phase, current: [[Done]]}"),
+        expect![
+            "spanlink.yaml:3:48: invalid type: sequence, expected a value: text, a number, true or false"
+        ],
+    );
+    refuses(
+        &entry("{field: status.phase, curent: [Done]}"),
+        expect![[r#"spanlink.yaml:3:38: unknown option "curent"; did you mean "current"?"#]],
+    );
+    let words = crate::scenarios::configured(&entry(
+        "{field: 'status.conditions[Ready].status', current: [True, 3], failed: [\"False\"]}",
+    ));
+    let converges = words.kinds[0].converges.as_ref().unwrap();
+    assert_eq!(converges.current, ["true", "3"]);
+    assert_eq!(converges.failed, ["False"]);
+}
+
+#[test]
+fn values_and_redactions_name_what_changes_are_told_of() {
+    refuses(
+        "redact: [status.message]\n",
+        expect![[
+            r#"spanlink.yaml:1:10: "status.message" names no field whose changes are told; write spec.replicas, spec.template.spec.containers[*].image or metadata.labels[example.com/team]"#
+        ]],
+    );
+    refuses(
+        "watch: [{kind: Pod, values: ['spec..image']}]\n",
+        expect![[
+            r#"spanlink.yaml:1:30: "spec..image" names no field whose changes are told; write spec.replicas, spec.template.spec.containers[*].image or metadata.labels[example.com/team]"#
+        ]],
+    );
+    let text = "redact: [data]\nwatch: [{kind: Pod, values: [spec], redact: [spec.a]}]\n";
+    let pods = crate::scenarios::configured(text);
+    assert_eq!(pods.redacted_of("", "Pod").collect::<Vec<_>>(), ["data", "spec.a"]);
+    assert_eq!(pods.redacted_of("", "Secret").collect::<Vec<_>>(), ["data"]);
+    assert_eq!(pods.values_of("", "Pod"), ["spec"]);
+    // What any entry for a kind redacts stays redacted, whichever came first.
+    let twice = "watch:
+  - {kind: Pod, namespaces: [a]}
+  - {kind: Pod, namespaces: [b], redact: [spec.a], events: true}
+";
+    let pods = crate::scenarios::settings(twice);
+    assert_eq!(pods.watch.redacted_of("", "Pod").collect::<Vec<_>>(), ["spec.a"]);
+    assert!(pods.watch.hears("", "Pod"));
+    let of_pods = &spanlink::daemon::rules(&pods).kinds[&GroupKind::new("", "Pod")];
+    assert_eq!(of_pods.redact, ["spec.a".into()]);
+    warns(
+        "{kind: Secret, values: [data]}",
+        expect!["values of Secrets are never told, whatever values says"],
+    );
+    assert_eq!(configured_values_of_secrets(), [""; 0]);
+}
+
+fn configured_values_of_secrets() -> Vec<String> {
+    let settings = crate::scenarios::configured("watch: [{kind: Secret, values: [data]}]\n");
+    settings.values_of("", "Secret").to_vec()
+}
+
+#[test]
+fn events_are_heard_with_the_kinds_they_are_about_and_are_no_kind_to_watch() {
+    let settings = crate::scenarios::configured(
+        "watch: [{kind: Pod, events: true}, {kind: '*.example.com', events: true}, {kind: Node}]\n",
+    );
+    assert!(settings.hears("", "Pod") && settings.hears("example.com", "Widget"));
+    assert!(!settings.hears("", "Node") && !settings.hears("apps", "Deployment"));
+    for kind in ["Event", "events.k8s.io/v1/Event", "'*.events.k8s.io'"] {
+        assert!(
+            problem(&format!("watch: [{{kind: {kind}}}]\n")).contains("events: true"),
+            "{kind}"
+        );
+    }
+    refuses(
+        "watch:\n  - kind: Event.events.k8s.io\n",
+        expect![
+            "spanlink.yaml:2:11: Event.events.k8s.io is no kind that changes; write events: true at the kinds that Events are about"
+        ],
     );
 }
 

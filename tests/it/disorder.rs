@@ -54,6 +54,7 @@ impl Dice {
 fn received_at(notice: &mut Notice) -> &mut Timestamp {
     match notice {
         Notice::Applied(now) | Notice::Deleted(now) | Notice::Listed(now) => &mut now.at,
+        Notice::Remarked(remark) => &mut remark.at,
         Notice::Reset { at, .. }
         | Notice::Bookmark { at, .. }
         | Notice::Interrupted { at }
@@ -169,7 +170,7 @@ fn lines(span: &Span) -> String {
 }
 
 fn interleavings() -> u64 {
-    let told = std::env::var("SPANLINK_TEST_INTERLEAVINGS").ok();
+    let told = std::env::var("TEST_INTERLEAVINGS").ok();
     told.and_then(|told| told.parse().ok()).unwrap_or(1_000)
 }
 

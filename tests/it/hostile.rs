@@ -36,7 +36,7 @@ fn told(lines: &[String]) -> Vec<Span> {
             Ok(Line::Bookmark { resource_version, .. }) => {
                 Notice::Bookmark { at, resource_version }
             }
-            Ok(Line::Error(_)) | Err(_) => continue,
+            Ok(Line::Remarked { .. } | Line::Expired { .. } | Line::Error(_)) | Err(_) => continue,
         };
         spans.extend(tracer.notice(WatchId(0), notice).spans);
     }

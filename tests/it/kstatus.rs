@@ -310,6 +310,7 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
         generation: now.generation.filter(|_| kind::steps(&now.object.kind) == Steps::Generation),
         written_since: case.written_since,
         of_a_job: owner.is_some_and(|owner| owner.kind == job),
+        words: None,
     });
     (status, body)
 }

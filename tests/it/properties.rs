@@ -298,7 +298,7 @@ impl Played {
                 match decoder.line(event.as_bytes(), now).unwrap() {
                     Line::Applied(seen) => vec![Notice::Applied(seen)],
                     Line::Deleted(seen) => vec![Notice::Deleted(seen)],
-                    Line::Bookmark { .. } | Line::Error(_) => unreachable!("{event}"),
+                    other => unreachable!("{other:?}"),
                 }
             }
             // A list with nothing in it: all of the kind is gone.

@@ -43,14 +43,25 @@ impl<'a> Recorder<'a> {
         namespace: &str,
         kinds: &[impl ToString],
     ) -> Result<Self> {
+        let names = kinds.iter().map(ToString::to_string);
+        let entry = |kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n");
+        let entries = names.map(entry).collect::<Vec<_>>().concat();
+        Self::begin_with(plane, namespace, kinds, &format!("watch:\n{entries}")).await
+    }
+
+    /// As `configuration` says, whose last option is `watch`, of these kinds.
+    pub(crate) async fn begin_with(
+        plane: &'a ControlPlane,
+        namespace: &str,
+        kinds: &[impl ToString],
+        configuration: &str,
+    ) -> Result<Self> {
         let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
         let folder = tempfile::tempdir()?;
-        let entry = |kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n");
-        let entries = kinds.iter().map(entry).collect::<Vec<_>>().concat();
         // Namespaces of other tests are theirs.
         let only = selects(namespace);
         let itself = format!("  - {{kind: Namespace, label_selector: \"{only}\"}}\n");
-        fs::write(folder.path().join("spanlink.yaml"), format!("watch:\n{entries}{itself}"))?;
+        fs::write(folder.path().join("spanlink.yaml"), format!("{configuration}{itself}"))?;
         let child = Command::new(env!("CARGO_BIN_EXE_spanlink"))
             .args(["record", "--config"])
             .arg(folder.path().join("spanlink.yaml"))
@@ -64,10 +75,13 @@ impl<'a> Recorder<'a> {
             .context("start spanlink")?;
         let namespace = namespace.to_owned();
         let recorder = Self { plane, namespace, kinds, child, folder };
+        // Events, where anybody wants to hear them, are one list more.
+        let lists_expected =
+            recorder.kinds.len() + 1 + usize::from(configuration.contains("events: true"));
         until("every list", SOON, async || {
             let lines = recorder.lines().with_context(|| recorder.log())?;
             let lists = lines.iter().filter(|line| line["type"] == "LIST_END").count();
-            ensure!(lists == recorder.kinds.len() + 1, "{lists} lists");
+            ensure!(lists == lists_expected, "{lists} lists");
             Ok(())
         })
         .await?;

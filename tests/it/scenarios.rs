@@ -14,7 +14,7 @@ use expect_test::expect_file;
 use spanlink::{
     config::settings::{Settings, WatchSettings},
     export::tree::{Style, render},
-    replay::replay,
+    replay::{Take, replay},
     trace::{
         rules::Rules,
         span::{Role, Span},
@@ -32,16 +32,22 @@ pub(crate) fn scenarios() -> Vec<PathBuf> {
 }
 
 /// As a configuration without a word means it, but for what `yaml` says.
-pub(crate) fn configured(yaml: &str) -> Arc<WatchSettings> {
+pub(crate) fn settings(yaml: &str) -> Settings {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), yaml).unwrap();
-    Arc::new(Settings::load(Some(file.path()), []).unwrap().watch)
+    Settings::load(Some(file.path()), []).unwrap()
+}
+
+/// The part that watches and recordings are read by.
+pub(crate) fn configured(yaml: &str) -> Arc<WatchSettings> {
+    Arc::new(settings(yaml).watch)
 }
 
 /// All spans that a recording becomes.
 pub(crate) fn replayed(history: &Path, rules: &Rules, settings: &Arc<WatchSettings>) -> Vec<Span> {
     let mut spans = Vec::new();
-    replay(history, rules.clone(), settings, |_| true, |out| spans.extend(out.spans)).unwrap();
+    replay(history, rules.clone(), settings, Take::Everything, |out| spans.extend(out.spans))
+        .unwrap();
     spans
 }
 

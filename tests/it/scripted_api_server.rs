@@ -33,14 +33,44 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) verbs: &'static [&'static str],
+    pub(crate) scope: &'static str,
 }
 
-pub(crate) const POD: Kind =
-    Kind { group: "", version: "v1", name: "Pod", plural: "pods", verbs: ALL };
-pub(crate) const DEPLOYMENT: Kind =
-    Kind { group: "apps", version: "v1", name: "Deployment", plural: "deployments", verbs: ALL };
-pub(crate) const WIDGET: Kind =
-    Kind { group: "example.com", version: "v1", name: "Widget", plural: "widgets", verbs: ALL };
+pub(crate) const POD: Kind = Kind {
+    group: "",
+    version: "v1",
+    name: "Pod",
+    plural: "pods",
+    verbs: ALL,
+    scope: IN_NAMESPACES,
+};
+pub(crate) const DEPLOYMENT: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    name: "Deployment",
+    plural: "deployments",
+    verbs: ALL,
+    scope: IN_NAMESPACES,
+};
+pub(crate) const EVENT: Kind = Kind {
+    group: "events.k8s.io",
+    version: "v1",
+    name: "Event",
+    plural: "events",
+    verbs: ALL,
+    scope: IN_NAMESPACES,
+};
+pub(crate) const NODE: Kind =
+    Kind { group: "", version: "v1", name: "Node", plural: "nodes", verbs: ALL, scope: "Cluster" };
+pub(crate) const WIDGET: Kind = Kind {
+    group: "example.com",
+    version: "v1",
+    name: "Widget",
+    plural: "widgets",
+    verbs: ALL,
+    scope: IN_NAMESPACES,
+};
+const IN_NAMESPACES: &str = "Namespaced";
 pub(crate) const ALL: &[&str] = &["get", "list", "watch"];
 
 /// A request on a connection of its own.
@@ -203,7 +233,7 @@ fn groups(kinds: &[Kind], is_core: bool) -> Value {
     let mut groups: Vec<Value> = Vec::new();
     for kind in kinds.iter().filter(|kind| kind.group.is_empty() == is_core) {
         let resource = json!({
-            "resource": kind.plural, "scope": "Namespaced", "verbs": kind.verbs,
+            "resource": kind.plural, "scope": kind.scope, "verbs": kind.verbs,
             "singularResource": kind.name.to_lowercase(),
             "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.name},
         });

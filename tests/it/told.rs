@@ -172,7 +172,7 @@ fn origin(span: &Span) -> Option<String> {
     find(&span.attributes, "spanlink.origin.trace_id")
 }
 
-fn find(attributes: &[Attribute], key: &str) -> Option<String> {
+pub(crate) fn find(attributes: &[Attribute], key: &str) -> Option<String> {
     let found = attributes.iter().find(|attribute| attribute.key == key)?;
     Some(match &found.value {
         Value::Text(text) => (**text).to_owned(),

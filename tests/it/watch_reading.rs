@@ -10,6 +10,7 @@ use spanlink::{
 };
 
 use crate::{
+    scenarios::configured,
     scripted_api_server::{DEPLOYMENT, Kind, POD, ScriptedApiServer, WIDGET},
     watch_support::{Watching, kind, object},
 };
@@ -137,7 +138,7 @@ async fn recording_read_back_says_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("recording.jsonl");
     let file = std::fs::File::create(&path).unwrap();
-    let writer = Arc::new(Mutex::new(RecordingWriter::new(file)));
+    let writer = Arc::new(Mutex::new(RecordingWriter::new(file, &configured(""))));
     let tap: Tap = Arc::new(move |watch, at, line| {
         writer.lock().unwrap().write(watch, at, line).unwrap();
     });

@@ -142,6 +142,7 @@ fn text(id: WatchId, notice: &Notice) -> String {
         Notice::Applied(of) => named("applied", of),
         Notice::Deleted(of) => named("deleted", of),
         Notice::Listed(of) => named("listed", of),
+        Notice::Remarked(of) => format!("{} {} of {} x{}", id.0, of.reason, of.about, of.count),
         Notice::Reset { resource_version, .. } => format!("{} reset {resource_version}", id.0),
         Notice::Bookmark { resource_version, .. } => {
             format!("{} bookmark {resource_version}", id.0)

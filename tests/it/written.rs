@@ -5,11 +5,12 @@ use std::{fmt::Write as _, fs};
 use expect_test::Expect;
 use serde_json::{Value, json};
 use spanlink::{
+    daemon::rules,
     export::tree::{Style, render},
     trace::{rules::Rules, span::Span},
 };
 
-use crate::scenarios::{configured, replayed};
+use crate::scenarios::{configured, replayed, settings};
 
 /// What watches said, a step each, a tenth of a second apart.
 #[derive(Default)]
@@ -77,13 +78,18 @@ impl History {
         self
     }
 
-    pub(crate) fn spans(&self, rules: &Rules, configuration: &str) -> Vec<Span> {
+    /// As a recording.
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for line in &self.lines {
             writeln!(text, "{line}").unwrap();
         }
+        text
+    }
+
+    pub(crate) fn spans(&self, rules: &Rules, configuration: &str) -> Vec<Span> {
         let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
-        fs::write(file.path(), text).unwrap();
+        fs::write(file.path(), self.text()).unwrap();
         replayed(file.path(), rules, &configured(configuration))
     }
 
@@ -93,7 +99,7 @@ impl History {
 
     #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
     pub(crate) fn becomes_with(self, configuration: &str, expected: Expect) {
-        let spans = self.spans(&Rules::default(), configuration);
+        let spans = self.spans(&rules(&settings(configuration)), configuration);
         expected.assert_eq(&render(&spans, Style::STABLE));
     }
 }
