@@ -144,7 +144,6 @@ fn is_of(change: &Change, remark: &Remark) -> bool {
 fn takes(change: &Change, remark: &Remark) -> bool {
     change.scope == Scope::Spec
         && change.convergence.is_open()
-        && change.details.is_some()
         && remark.last.whole_second() >= change.api_at
 }
 

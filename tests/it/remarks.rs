@@ -213,14 +213,33 @@ fn an_event_that_comes_before_the_news_of_its_change_is_told_with_it() {
         .late("ADDED", &widget, 1)
         .modified(&widget, &current(1))
         .later(20)
-        // Of an object nobody watches, of something long ago, and of what is to come.
-        .added(&said("Elsewhere", &object("Widget", "other"), 20))
         .added(&said("Ago", &widget, 19))
         .later(1)
-        // Within the same second, and yet before it.
+        // Within the same second, and yet before it; after it, of another object and of this one.
         .added(&said("Just", &widget, 21))
+        .late("ADDED", &said("Elsewhere", &object("Widget", "other"), 21), 999)
+        .late("ADDED", &said("Grows", &widget, 21), 999)
         .say("MODIFIED", &grown)
         .modified(&grown, &current(2));
+    has_remarks(
+        &history,
+        "",
+        &expect![[r#"
+            reconcile Widget w: Normal Made x1 after 0.0s by widget-controller: Made it.
+            reconcile Widget w: Normal Grows x1 after 0.0s by widget-controller: Grows it.
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_relist_shows_has_what_was_said_of_it_meanwhile() {
+    let widget = object("Widget", "w");
+    let history = History::default()
+        .listed("Widget", &[])
+        .added(&said("Made", &widget, 0))
+        // Its resourceVersion is that of its last write.
+        .listed("Widget", &[&widget])
+        .modified(&widget, &current(1));
     has_remarks(
         &history,
         "",
