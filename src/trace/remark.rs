@@ -217,7 +217,7 @@ mod tests {
     fn what_comes_twice_or_in_the_wrong_order_is_not_counted_down() {
         let mut remarks = Remarks::default();
         let counted = |version, count| Remark { resource_version: version, count, ..remark(1, 10) };
-        for (version, count) in [(5, 3), (7, 6), (6, 5), (7, 6)] {
+        for (version, count) in [(5, 3), (7, 6), (7, 6), (6, 5)] {
             remarks.note(counted(version, count), Timestamp::from_nanos(0));
         }
         let mut events = Vec::new();

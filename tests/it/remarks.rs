@@ -28,7 +28,7 @@ use crate::{
     live::{SOON, beside, deployment, is_phase, stamp, tag},
     recorder::Recorder,
     scenarios::{configured, replayed, scenarios, settings},
-    scripted_api_server::{DEPLOYMENT, EVENT, Kind, NODE, POD, ScriptedApiServer},
+    scripted_api_server::{DEPLOYMENT, EVENT, Kind, NODE, POD, ScriptedApiServer, WIDGET},
     scripted_receiver::Receiver,
     told,
     watch_support::{Watching, kind, object as watched},
@@ -449,6 +449,18 @@ async fn events_are_watched_in_the_namespaces_that_ask_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn kinds_that_come_later_open_no_second_watch_of_events() {
+    let mut server = ScriptedApiServer::start(&[POD, EVENT]).await;
+    let kinds = vec![hearing(kind("", "Pod")), hearing(kind("example.com", "*"))];
+    let mut watching = Watching::start(&server, kinds);
+    watching.says(&["0 opened Pod", "1 opened Event.events.k8s.io"]).await;
+    server.serves(&[POD, EVENT, WIDGET]);
+    watching.says(&["2 opened Widget.example.com"]).await;
+    server.request("/apis/example.com/v1/widgets").await;
+    watching.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_said_of_something_outside_namespaces_stands_in_the_default_one() {
     let mut server = ScriptedApiServer::start(&[NODE, POD, EVENT]).await;
     let mut watching = Watching::start(&server, vec![hearing(kind("", "Node")), kind("", "Pod")]);
@@ -514,7 +526,8 @@ async fn what_is_said_of_kinds_that_ask_is_recorded_and_nothing_else() {
     let listed = [of_pod("a", 5), other.clone()];
     let mut lines = server.list(EVENTS, &listed, 7).await.stream().await;
     lines.say("ADDED", &other).await;
-    lines.say("MODIFIED", &of_pod("a", 8)).await;
+    lines.say("DELETED", &of_pod("b", 8)).await;
+    lines.say("MODIFIED", &of_pod("a", 9)).await;
     watching.until(|said| said == "2 reset 7").await;
     watching.until(|said| said == "2 Scheduled of uid-a x1").await;
     watching.stop().await;
