@@ -135,14 +135,16 @@ fn values_and_redactions_name_what_changes_are_told_of() {
     assert_eq!(pods.values_of("", "Pod"), ["spec"]);
     // What any entry for a kind redacts stays redacted, whichever came first.
     let twice = "watch:
-  - {kind: Pod, namespaces: [a]}
-  - {kind: Pod, namespaces: [b], redact: [spec.a], events: true}
+  - {kind: Pod, namespaces: [a], settle: 1s}
+  - {kind: Pod, namespaces: [b], settle: 9s, redact: [spec.a], events: true}
 ";
     let pods = crate::scenarios::settings(twice);
     assert_eq!(pods.watch.redacted_of("", "Pod").collect::<Vec<_>>(), ["spec.a"]);
     assert!(pods.watch.hears("", "Pod"));
     let of_pods = &spanlink::daemon::rules(&pods).kinds[&GroupKind::new("", "Pod")];
     assert_eq!(of_pods.redact, ["spec.a".into()]);
+    // Of the rest the first entry counts.
+    assert_eq!(of_pods.settle, Some(Duration::from_secs(1)));
     warns(
         "{kind: Secret, values: [data]}",
         expect!["values of Secrets are never told, whatever values says"],
