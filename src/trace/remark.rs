@@ -141,7 +141,6 @@ fn is_of(change: &Change, remark: &Remark) -> bool {
 fn takes(change: &Change, remark: &Remark) -> bool {
     change.scope == Scope::Spec
         && change.convergence.is_open()
-        && change.details.is_some()
         && remark.last.whole_second() >= change.api_at
 }
 
@@ -215,7 +214,7 @@ mod tests {
     fn what_comes_twice_or_in_the_wrong_order_is_not_counted_down() {
         let mut remarks = Remarks::default();
         let counted = |version, count| Remark { resource_version: version, count, ..remark(1, 10) };
-        for (version, count) in [(5, 3), (7, 6), (6, 5), (7, 6)] {
+        for (version, count) in [(5, 3), (7, 6), (7, 6), (6, 5)] {
             remarks.note(counted(version, count), Timestamp::from_nanos(0));
         }
         let mut events = Vec::new();

@@ -174,7 +174,8 @@ impl Watches {
         Ok(awaits)
     }
 
-    /// Events, once for each namespace that an entry wants to hear them of.
+    /// Events, of each namespace that an entry wants to hear them of. That of all comes first, and
+    /// holds the others.
     fn event_covers(&self, served: &Served) -> Vec<Cover> {
         let mut namespaces = BTreeSet::new();
         for settings in self.settings.kinds.iter().filter(|settings| settings.events) {
@@ -186,9 +187,6 @@ impl Watches {
                     some => namespaces.extend(some.iter().cloned().map(Some)),
                 }
             }
-        }
-        if namespaces.contains(&None) {
-            namespaces.retain(Option::is_none);
         }
         let Some(events) = served.events() else { return Vec::new() };
         let cover =

@@ -8,6 +8,8 @@ use spanlink::{
     trace::object::GroupKind,
 };
 
+use crate::scenarios::{configured, settings};
+
 fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
@@ -106,7 +108,7 @@ fn by_what_a_kind_converges_must_be_able_to_tell() {
         &entry("{field: status.phase, curent: [Done]}"),
         expect![[r#"spanlink.yaml:3:38: unknown option "curent"; did you mean "current"?"#]],
     );
-    let words = crate::scenarios::configured(&entry(
+    let words = configured(&entry(
         "{field: 'status.conditions[Ready].status', current: [True, 3], failed: [\"False\"]}",
     ));
     let converges = words.kinds[0].converges.as_ref().unwrap();
@@ -129,39 +131,37 @@ fn values_and_redactions_name_what_changes_are_told_of() {
         ]],
     );
     let text = "redact: [data]\nwatch: [{kind: Pod, values: [spec], redact: [spec.a]}]\n";
-    let pods = crate::scenarios::configured(text);
+    let pods = configured(text);
     assert_eq!(pods.redacted_of("", "Pod").collect::<Vec<_>>(), ["data", "spec.a"]);
     assert_eq!(pods.redacted_of("", "Secret").collect::<Vec<_>>(), ["data"]);
     assert_eq!(pods.values_of("", "Pod"), ["spec"]);
     // What any entry for a kind redacts stays redacted, whichever came first.
     let twice = "watch:
-  - {kind: Pod, namespaces: [a]}
-  - {kind: Pod, namespaces: [b], redact: [spec.a], events: true}
+  - {kind: Pod, namespaces: [a], settle: 1s}
+  - {kind: Pod, namespaces: [b], settle: 9s, redact: [spec.a], events: true}
 ";
-    let pods = crate::scenarios::settings(twice);
+    let pods = settings(twice);
     assert_eq!(pods.watch.redacted_of("", "Pod").collect::<Vec<_>>(), ["spec.a"]);
     assert!(pods.watch.hears("", "Pod"));
     let of_pods = &spanlink::daemon::rules(&pods).kinds[&GroupKind::new("", "Pod")];
     assert_eq!(of_pods.redact, ["spec.a".into()]);
+    // Of the rest the first entry counts.
+    assert_eq!(of_pods.settle, Some(Duration::from_secs(1)));
     warns(
         "{kind: Secret, values: [data]}",
         expect!["values of Secrets are never told, whatever values says"],
     );
-    assert_eq!(configured_values_of_secrets(), [""; 0]);
-}
-
-fn configured_values_of_secrets() -> Vec<String> {
-    let settings = crate::scenarios::configured("watch: [{kind: Secret, values: [data]}]\n");
-    settings.values_of("", "Secret").to_vec()
+    let secrets = configured("watch: [{kind: Secret, values: [data]}]\n");
+    assert!(secrets.values_of("", "Secret").is_empty());
 }
 
 #[test]
 fn events_are_heard_with_the_kinds_they_are_about_and_are_no_kind_to_watch() {
-    let settings = crate::scenarios::configured(
+    let heard = configured(
         "watch: [{kind: Pod, events: true}, {kind: '*.example.com', events: true}, {kind: Node}]\n",
     );
-    assert!(settings.hears("", "Pod") && settings.hears("example.com", "Widget"));
-    assert!(!settings.hears("", "Node") && !settings.hears("apps", "Deployment"));
+    assert!(heard.hears("", "Pod") && heard.hears("example.com", "Widget"));
+    assert!(!heard.hears("", "Node") && !heard.hears("apps", "Deployment"));
     for kind in ["Event", "events.k8s.io/v1/Event", "'*.events.k8s.io'"] {
         assert!(
             problem(&format!("watch: [{{kind: {kind}}}]\n")).contains("events: true"),

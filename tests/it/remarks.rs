@@ -28,7 +28,7 @@ use crate::{
     live::{SOON, beside, deployment, is_phase, stamp, tag},
     recorder::Recorder,
     scenarios::{configured, replayed, scenarios, settings},
-    scripted_api_server::{DEPLOYMENT, EVENT, Kind, NODE, POD, ScriptedApiServer},
+    scripted_api_server::{DEPLOYMENT, EVENT, Kind, NODE, POD, ScriptedApiServer, WIDGET},
     scripted_receiver::Receiver,
     told,
     watch_support::{Watching, kind, object as watched},
@@ -213,14 +213,33 @@ fn an_event_that_comes_before_the_news_of_its_change_is_told_with_it() {
         .late("ADDED", &widget, 1)
         .modified(&widget, &current(1))
         .later(20)
-        // Of an object nobody watches, of something long ago, and of what is to come.
-        .added(&said("Elsewhere", &object("Widget", "other"), 20))
         .added(&said("Ago", &widget, 19))
         .later(1)
-        // Within the same second, and yet before it.
+        // Within the same second, and yet before it; after it, of another object and of this one.
         .added(&said("Just", &widget, 21))
+        .late("ADDED", &said("Elsewhere", &object("Widget", "other"), 21), 999)
+        .late("ADDED", &said("Grows", &widget, 21), 999)
         .say("MODIFIED", &grown)
         .modified(&grown, &current(2));
+    has_remarks(
+        &history,
+        "",
+        &expect![[r#"
+            reconcile Widget w: Normal Made x1 after 0.0s by widget-controller: Made it.
+            reconcile Widget w: Normal Grows x1 after 0.0s by widget-controller: Grows it.
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_relist_shows_has_what_was_said_of_it_meanwhile() {
+    let widget = object("Widget", "w");
+    let history = History::default()
+        .listed("Widget", &[])
+        .added(&said("Made", &widget, 0))
+        // Its resourceVersion is that of its last write.
+        .listed("Widget", &[&widget])
+        .modified(&widget, &current(1));
     has_remarks(
         &history,
         "",
@@ -430,6 +449,18 @@ async fn events_are_watched_in_the_namespaces_that_ask_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn kinds_that_come_later_open_no_second_watch_of_events() {
+    let mut server = ScriptedApiServer::start(&[POD, EVENT]).await;
+    let kinds = vec![hearing(kind("", "Pod")), hearing(kind("example.com", "*"))];
+    let mut watching = Watching::start(&server, kinds);
+    watching.says(&["0 opened Pod", "1 opened Event.events.k8s.io"]).await;
+    server.serves(&[POD, EVENT, WIDGET]);
+    watching.says(&["2 opened Widget.example.com"]).await;
+    server.request("/apis/example.com/v1/widgets").await;
+    watching.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_said_of_something_outside_namespaces_stands_in_the_default_one() {
     let mut server = ScriptedApiServer::start(&[NODE, POD, EVENT]).await;
     let mut watching = Watching::start(&server, vec![hearing(kind("", "Node")), kind("", "Pod")]);
@@ -495,7 +526,8 @@ async fn what_is_said_of_kinds_that_ask_is_recorded_and_nothing_else() {
     let listed = [of_pod("a", 5), other.clone()];
     let mut lines = server.list(EVENTS, &listed, 7).await.stream().await;
     lines.say("ADDED", &other).await;
-    lines.say("MODIFIED", &of_pod("a", 8)).await;
+    lines.say("DELETED", &of_pod("b", 8)).await;
+    lines.say("MODIFIED", &of_pod("a", 9)).await;
     watching.until(|said| said == "2 reset 7").await;
     watching.until(|said| said == "2 Scheduled of uid-a x1").await;
     watching.stop().await;
