@@ -81,6 +81,7 @@ impl Tracer {
         } else if key.verb == Verb::Delete {
             self.not_lost(&key.uid);
         }
+        self.note_done(key);
         self.tell_head(key);
         self.project(key);
         self.tell_phases(key);

@@ -179,6 +179,27 @@ impl Convergence {
         matches!(self.state, State::Held { .. })
     }
 
+    /// Since when it is Current, not yet for long enough.
+    pub fn current_since(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Held { since, outcome: Outcome::Converged, .. } => Some(*since),
+            State::Held { .. }
+            | State::Waiting { .. }
+            | State::Over(_)
+            | State::Lingering { .. } => None,
+        }
+    }
+
+    /// What it waited for was Current at `at`, by news of another watch: no more than `apart` later,
+    /// it was the later news, and not the later of the two.
+    pub fn waited_until(&mut self, at: Timestamp, apart: Duration) {
+        if let State::Held { since, outcome: Outcome::Converged, .. } = &mut self.state
+            && at <= since.plus(apart)
+        {
+            *since = at.max(*since);
+        }
+    }
+
     /// Nothing will come of it any more.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over(_))

@@ -63,6 +63,7 @@ impl Tracer {
         let problem = problem::problem(&now.object.kind, &now.status);
         let mut news = Vec::new();
         let mut walked = Vec::new();
+        let mut done = Vec::new();
         for change in known.changes.iter_mut().filter(|change| !change.convergence.is_over()) {
             let is_delete = change.key.verb == Verb::Delete;
             let is_observed =
@@ -98,7 +99,11 @@ impl Tracer {
             }
             // Until it is gone, it is going.
             let verdict = if is_delete { &Status::InProgress } else { &verdict };
+            let was_current = change.convergence.current_since().is_some();
             let what = change.convergence.observe(verdict, &now.status, problem, progress, now.at);
+            if !was_current && change.convergence.current_since().is_some() {
+                done.push(change.key.clone());
+            }
             news.extend(what.map(|what| (change.key.clone(), what)));
         }
         let is_autoscaler = known.references.as_ref().is_some_and(|refs| refs.scales.is_some());
@@ -106,6 +111,9 @@ impl Tracer {
         let is_news = is_lost && !std::mem::replace(&mut known.has_failed, is_lost);
         for key in walked {
             self.tell_phases(&key);
+        }
+        for key in done {
+            self.note_done(&key);
         }
         for (key, what) in news {
             self.hear(&key, &what);
@@ -115,6 +123,22 @@ impl Tracer {
         }
         if is_news {
             self.note_loss(uid, now.resource_version, now.at.whole_second(), None);
+        }
+    }
+
+    /// What an owner waited for is Current: so the owner was no earlier, whichever watch was first.
+    pub(super) fn note_done(&mut self, key: &ChangeKey) {
+        let Some((known, change)) = self.change(key) else { return };
+        let Some(since) = change.convergence.current_since() else { return };
+        let road = change.details.as_deref().and_then(|details| details.road.as_ref());
+        let since = road.map_or(since, |road| road.reached().max(since));
+        let apart = self.rules.owner_wait(&known.object.kind);
+        let causes: Vec<ChangeKey> = self.causes_of(change).cloned().collect();
+        for cause in causes {
+            let known = self.objects.get_mut(&cause.uid);
+            if let Some(change) = known.and_then(|known| known.change_mut(&cause)) {
+                change.convergence.waited_until(since, apart);
+            }
         }
     }
 

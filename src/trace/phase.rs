@@ -242,9 +242,9 @@ impl Road {
         (step.problem)(&self.learnt)
     }
 
-    /// Before this, nothing of it ends.
+    /// Before this, the change does not end.
     pub fn reached(&self) -> Timestamp {
-        self.begin
+        if self.at == 0 { self.begin } else { self.begin.minus(BETWEEN) }
     }
 
     pub fn take(&mut self) -> Vec<Phase> {

@@ -127,7 +127,10 @@ impl Tracer {
     }
 
     /// From the nearest to the head.
-    fn causes_of<'a>(&'a self, change: &'a Change) -> impl Iterator<Item = &'a ChangeKey> {
+    pub(super) fn causes_of<'a>(
+        &'a self,
+        change: &'a Change,
+    ) -> impl Iterator<Item = &'a ChangeKey> {
         let cause_of = |change: &'a Change| change.decided.as_ref()?.cause.as_ref();
         std::iter::successors(cause_of(change), move |key| cause_of(self.change(key)?.1))
             .take(MAX_STEPS)

@@ -116,9 +116,9 @@ pub(crate) fn kstatus_ready(progress: &dyn Fn(&str)) -> Result<PathBuf> {
     Ok(KSTATUS.ready(&cache, progress)?.join("kstatus"))
 }
 
-/// `$SPANLINK_TEST_CACHE`, or a folder of the user's cache: never the clone, which `git clean` empties.
+/// `$CONTROL_PLANE_CACHE`, or a folder of the user's cache: never the clone, which `git clean` empties.
 pub(crate) fn cache_folder() -> Result<PathBuf> {
-    if let Some(folder) = env::var_os("SPANLINK_TEST_CACHE") {
+    if let Some(folder) = env::var_os("CONTROL_PLANE_CACHE") {
         return Ok(PathBuf::from(folder));
     }
     let user = env::var_os("XDG_CACHE_HOME")
@@ -126,7 +126,7 @@ pub(crate) fn cache_folder() -> Result<PathBuf> {
         .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
         .ok_or_else(|| {
             anyhow!(
-                "no place for the test servers: set SPANLINK_TEST_CACHE, XDG_CACHE_HOME or HOME"
+                "no place for the test servers: set CONTROL_PLANE_CACHE, XDG_CACHE_HOME or HOME"
             )
         })?;
     Ok(user.join("spanlink/control-plane"))

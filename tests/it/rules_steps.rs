@@ -414,3 +414,22 @@ fn what_lives_again_though_it_was_to_go_was_restored() {
             delete Widget shop/w g2 -> deleted
         "#]]);
 }
+
+#[test]
+fn an_owner_is_not_done_before_what_it_waited_for_whichever_watch_was_first() {
+    let set = built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1}));
+    let pod = owned(&pod(), &[(&set, true)]);
+    let counted = json!({"observedGeneration": 1, "replicas": 1, "readyReplicas": 1,
+        "availableReplicas": 1, "fullyLabeledReplicas": 1});
+    let ready = status(&json!({"phase": "Running", "conditions": [is_true("Ready", 3)]}));
+    let history = History::default()
+        .added(&set)
+        .added(&pod)
+        .later(3)
+        .modified(&set, &status(&counted))
+        // Written before, and received after.
+        .late("MODIFIED", &merged(&pod, &ready), 32);
+    let spans = history.spans(&Rules::default(), "");
+    let end = |name: &str| spans.iter().find(|span| &*span.name == name).unwrap().end;
+    assert_eq!(end("create Pod"), end("reconcile ReplicaSet"));
+}
