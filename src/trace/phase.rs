@@ -12,6 +12,7 @@ use super::{
     object::GroupKind,
     observation::{Body, SpecFacts, StatusFacts},
     problem::Problem,
+    remark::Remark,
     span::{Attribute, SpanEvent},
     steps::{self, Learnt, Step},
     time::Timestamp,
@@ -133,6 +134,11 @@ impl Road {
             self.problem = Some(problem);
         }
         is_news
+    }
+
+    /// What Kubernetes' Events say that no status does.
+    pub fn hear(&mut self, remark: &Remark) {
+        self.learnt.hear(remark);
     }
 
     fn ends(&mut self, at: usize, step: &Step, end: Timestamp) {

@@ -171,6 +171,7 @@ fn open_change<'a>(known: &'a mut Tracked, remark: &Remark) -> Option<&'a mut Ch
 fn heed(change: &mut Change, remark: Remark) {
     let begun = change.api_at;
     if let Some(details) = change.details.as_deref_mut() {
+        details.road.iter_mut().for_each(|road| road.hear(&remark));
         details.remarks.note(remark, begun);
     }
 }

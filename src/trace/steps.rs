@@ -1,6 +1,6 @@
 //! The steps of each kind: who does them, and what says that they are over.
 //!
-//! From status, conditions and finalizers alone
+//! From status, conditions and finalizers alone, but for what only Events tell: images that are pulled
 //! ([Pod lifecycle](https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions),
 //! [finalizers](https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/)).
 //! A kind's steps are a row in [`of`] and a table.
@@ -14,6 +14,7 @@ use super::{
     observation::{Container, StatusFacts},
     phase::{Actor, Look, event},
     problem::{Blocks, Problem},
+    remark::Remark,
     span::SpanEvent,
     status::{condition, has_nothing_to_wait_for, is_observed, observed},
     time::Timestamp,
@@ -22,6 +23,9 @@ use super::{
 pub(super) const OBSERVE: &str = "observe";
 pub(super) const INIT: &str = "init";
 pub(super) const FINALIZE: &str = "finalize";
+
+/// As many as a status is read for.
+const MAX_CONTAINERS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Step {
@@ -65,7 +69,7 @@ pub(super) fn of(kind: &GroupKind, verb: Verb) -> &'static [Step] {
     }
 }
 
-static POD: [Step; 5] = [
+static POD: [Step; 6] = [
     Step {
         name: "schedule",
         actor: |_| Actor::Scheduler,
@@ -82,9 +86,17 @@ static POD: [Step; 5] = [
     Step {
         name: INIT,
         actor: |_| Actor::Kubelet,
-        is_there: |learnt| learnt.has_init_containers,
+        is_there: |learnt| !learnt.init_containers.is_empty(),
         end: |look, _| is_true(look, "Initialized"),
         has_containers: true,
+        ..STEP
+    },
+    // Containers are started one by one, each once its image is there: it ends with the last of them.
+    Step {
+        name: "pull",
+        actor: |_| Actor::Kubelet,
+        is_there: |learnt| learnt.is_pulling,
+        end: |look, learnt| started(look).and_then(|by| Some(learnt.pulled?.min(by))),
         ..STEP
     },
     Step { name: "start", actor: |_| Actor::Kubelet, end: |look, _| started(look), ..STEP },
@@ -167,7 +179,10 @@ const OBSERVING: Step = Step {
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "facts, each on its own")]
 pub(super) struct Learnt {
-    has_init_containers: bool,
+    init_containers: Vec<Box<str>>,
+    /// An image that was not there; and when the last of such came.
+    is_pulling: bool,
+    pulled: Option<Timestamp>,
     /// A Job's Pods may run.
     has_begun: bool,
     /// Its controller says which generation it has observed.
@@ -201,7 +216,12 @@ impl Learnt {
     /// Takes in what an observation says. Returns what happened.
     pub(super) fn learn(&mut self, look: &Look<'_>) -> Vec<SpanEvent> {
         let mut events = Vec::new();
-        self.has_init_containers |= look.status.containers.iter().any(|container| container.init);
+        for container in look.status.containers.iter().filter(|container| container.init) {
+            let is_new = !self.init_containers.contains(&container.name);
+            if is_new && self.init_containers.len() < MAX_CONTAINERS {
+                self.init_containers.push(container.name.clone());
+            }
+        }
         self.has_begun |= look.status.start_time.is_some();
         self.observes |= observed(look.status).is_some();
         self.is_observed |= is_observed(look.status, look.generation);
@@ -228,6 +248,18 @@ impl Learnt {
             events.extend(self.count("pods updated", "updated", updated, look.seen));
         }
         events
+    }
+
+    /// Only of what the kubelet has to fetch it says `Pulling`; init containers' are part of `init`.
+    pub(super) fn hear(&mut self, remark: &Remark) {
+        if self.init_containers.contains(&remark.container) {
+            return;
+        }
+        match &*remark.reason {
+            "Pulling" => self.is_pulling = true,
+            "Pulled" => self.pulled = self.pulled.max(Some(refine(Some(remark.last), remark.at))),
+            _ => {}
+        }
     }
 
     /// Those that remained until the object was gone.

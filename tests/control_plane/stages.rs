@@ -11,6 +11,7 @@
 //! | `never-ready` | runs, and is never Ready |
 //! | `image-pull-back-off` | `ErrImagePull`, `ImagePullBackOff`, and every ten seconds again |
 //! | `crash-loop-back-off` | runs and exits with 1, restarts, `CrashLoopBackOff` |
+//! | `pulls` | Ready like the others, once its image was pulled, which Events alone tell |
 //! | `create-container-config-error` | `CreateContainerConfigError` |
 //! | `failing-job` | a Job's: exits with 1, phase Failed |
 //!

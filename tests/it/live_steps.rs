@@ -29,7 +29,8 @@ const KINDS: [&str; 5] = [
     "v1/PersistentVolumeClaim",
 ];
 fn watched(namespace: &str) -> String {
-    let entries = KINDS.map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));
+    let entries = KINDS
+        .map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}], events: true}}\n"));
     format!("settle: 1s\nwatch:\n{}", entries.concat())
 }
 
@@ -89,6 +90,10 @@ fn ended(step: &str, generation: i64, seen: &[Seen]) -> Option<(Option<Timestamp
             (is_observed && updated.is_some() && updated >= wanted).then_some(None)
         }),
         "provision" => first(&|it| it.object["spec"]["volumeName"].is_string().then_some(None)),
+        "pull" => first(&|it| {
+            let said = time(&it.object["deprecatedLastTimestamp"]);
+            (it.object["reason"] == "Pulled").then_some(said)
+        }),
         "bind" => first(&|it| (it.object["status"]["phase"] == "Bound").then_some(None)),
         _ => None,
     }
@@ -112,7 +117,11 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
             _ => 0,
         };
         told.insert(format!("{kind} {}", span.name));
-        let (by_api, seen) = ended(&span.name, generation, &observer.of(kind, name))
+        let seen = match &*span.name {
+            "pull" => observer.events_about(name),
+            _ => observer.of(kind, name),
+        };
+        let (by_api, seen) = ended(&span.name, generation, &seen)
             .with_context(|| format!("{} of {kind} {name} was not seen", span.name))?;
         let second = Duration::from_secs(1);
         if let Some(api) = by_api {
@@ -204,12 +213,18 @@ async fn every_step_is_in_jaeger_at_the_time_at_which_it_was_seen() -> Result<()
     let plane = shared().await?;
     let namespace = plane.namespace("steps").await?;
     let daemon = beside(plane, &watched(&namespace)).await?;
-    let observer = Observer::begin(plane, &namespace, &KINDS).await?;
+    let seen = [&KINDS[..], &["events.k8s.io/v1/Event"]].concat();
+    let observer = Observer::begin(plane, &namespace, &seen).await?;
     let kubectl = async |arguments: &[&str]| -> Result<String> {
         plane.kubectl(&[&["-n", &*namespace], arguments].concat()).await
     };
 
     plane.apply(&pod(&namespace).to_string()).await?;
+    let fetched = json!({ "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "fetched", "namespace": namespace,
+            "labels": { "spanlink.test/behaviour": "pulls" } },
+        "spec": { "containers": template()["spec"]["containers"] } });
+    plane.apply(&fetched.to_string()).await?;
     plane.apply(&job(&namespace, "well", None).to_string()).await?;
     plane.apply(&job(&namespace, "badly", Some("failing-job")).to_string()).await?;
     let mut stateful = in_namespace(workload("StatefulSet"), &namespace);
@@ -247,6 +262,7 @@ async fn every_step_is_in_jaeger_at_the_time_at_which_it_was_seen() -> Result<()
         "PersistentVolumeClaim provision",
         "Pod finalize",
         "Pod init",
+        "Pod pull",
         "Pod ready",
         "Pod sandbox",
         "Pod schedule",

@@ -71,6 +71,13 @@ impl Observer {
         Ok(Self { seen, tasks })
     }
 
+    /// Every of Kubernetes' Events about an object of that name.
+    pub(crate) fn events_about(&self, name: &str) -> Vec<Seen> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_about = |it: &&Seen| it.object["regarding"]["name"] == name;
+        seen.iter().filter(is_about).cloned().collect()
+    }
+
     /// Everything seen of one object, in order.
     pub(crate) fn of(&self, kind: &str, name: &str) -> Vec<Seen> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

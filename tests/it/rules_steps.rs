@@ -433,3 +433,60 @@ fn an_owner_is_not_done_before_what_it_waited_for_whichever_watch_was_first() {
     let end = |name: &str| spans.iter().find(|span| &*span.name == name).unwrap().end;
     assert_eq!(end("create Pod"), end("reconcile ReplicaSet"));
 }
+
+/// As the kubelet says it, of a container in that list.
+fn said(reason: &str, list: &str, container: &str, second: u32) -> Value {
+    let time = format!("2026-11-24T10:00:{second:02}Z");
+    json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": {"name": format!("{reason}-{container}"), "namespace": "shop",
+            "uid": format!("{reason}-{container}")},
+        "regarding": {"apiVersion": "v1", "kind": "Pod", "name": "it", "uid": "Pod-it",
+            "fieldPath": format!("spec.{list}{{{container}}}")},
+        "reason": reason, "type": "Normal", "reportingController": "kubelet",
+        "deprecatedFirstTimestamp": time, "deprecatedLastTimestamp": time, "deprecatedCount": 1,
+    })
+}
+
+#[test]
+fn images_are_pulled_before_containers_start_where_events_tell_of_it() {
+    let waits = json!({"waiting": {"reason": "ContainerCreating"}});
+    let runs = json!({"running": {"startedAt": "2026-11-24T10:00:25Z"}});
+    let over = json!({"terminated": {"exitCode": 0, "finishedAt": "2026-11-24T10:00:06Z"}});
+    let at = |web: &Value, conditions: &[Value]| {
+        status(&json!({
+            "phase": "Pending", "conditions": conditions,
+            "initContainerStatuses": [{"name": "first", "state": over}],
+            "containerStatuses": [{"name": "web", "state": web}],
+        }))
+    };
+    let sandboxed = [is_true("PodScheduled", 1), is_true("PodReadyToStartContainers", 2)];
+    let initialized = [&sandboxed[..], &[is_true("Initialized", 6)]].concat();
+    let history = History::default()
+        .added(&pod())
+        .later(2)
+        .modified(&pod(), &at(&waits, &sandboxed))
+        // An init container's image is part of its step.
+        .added(&said("Pulling", "initContainers", "first", 2))
+        .added(&said("Pulled", "initContainers", "first", 3))
+        .later(4)
+        .modified(&pod(), &at(&waits, &initialized))
+        .added(&said("Pulling", "containers", "web", 6))
+        .later(14)
+        .added(&said("Pulled", "containers", "web", 21))
+        .later(4)
+        .modified(&pod(), &at(&runs, &initialized));
+    let configuration = "watch: [{kind: Pod, events: true}]\n";
+    let rules = spanlink::daemon::rules(&crate::scenarios::settings(configuration));
+    let spans = history.spans(&rules, configuration);
+    expect![[r#"
+          reconcile Pod it schedule 1.9s by default-scheduler
+          reconcile Pod it sandbox 0.2s by kubelet
+          reconcile Pod it init 4.3s by kubelet
+          init it init first 4.3s by kubelet
+          reconcile Pod it pull 14.5s by kubelet
+          reconcile Pod it start 4.0s by kubelet
+          reconcile Pod it ready 881.5s by kubelet timeout
+        reconcile Pod it g1 waited for Pod it ready timeout [event Normal Pulling kubelet first 1] [event Normal Pulled kubelet first 1] [event Normal Pulling kubelet web 1] [event Normal Pulled kubelet web 1]
+    "#]].assert_eq(&steps_of(&spans, Times::Said));
+}
