@@ -37,12 +37,12 @@ pub(super) fn change(
     let mut parts = vec![format!("{} {ended}", subject(change, place))];
     // A disruption's reason is known at once, and stands on the change.
     parts.extend(problem(end, style).or_else(|| problem(change, style)));
-    parts.extend(causes(change, reconcile).iter().map(|cause| style.paint(Colour::Dim, cause)));
-    parts.extend(notes(change));
-    parts.extend(fields(change).map(|fields| style.paint(Colour::Dim, &fields)));
     if place == Place::Top && style.durations {
         parts.extend(waited_for(end).map(|waited| style.paint(Colour::Dim, &waited)));
     }
+    parts.extend(causes(change, reconcile).iter().map(|cause| style.paint(Colour::Dim, cause)));
+    parts.extend(notes(change));
+    parts.extend(fields(change).map(|fields| style.paint(Colour::Dim, &fields)));
     parts.join("  ")
 }
 
