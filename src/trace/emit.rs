@@ -114,13 +114,15 @@ impl Tracer {
         let paused = (ended.outcome == Outcome::Paused && details.judged == Some(Judged::Fresh))
             .then(|| details.context.clone())
             .flatten();
-        let note = Note::Closed { kind, outcome: ended.outcome, took: ended.at.since(change.at) };
+        // What is counted is what is told.
+        let took = span.as_ref().map_or(Duration::ZERO, |span| span.end.since(span.start));
+        let note = Note::Closed { kind, outcome: ended.outcome, took };
         let is_ignored = change.ignored;
         self.tell(key, span);
         self.out.notes.extend(Some(note).filter(|_| !is_ignored));
         if let Some(known) = self.objects.get_mut(&key.uid) {
             if let Some(context) = paused {
-                known.contexts.paused.push(context);
+                known.contexts.note_paused(context);
             }
             if let Some(change) = known.change_mut(key) {
                 change.details = None;

@@ -2,10 +2,11 @@
 //!
 //! An [`observation::Observation`] is compared with what is known of its object (`detect`); what
 //! differs and means something is a change, for which a cause is found (`cause`, `link`), that gets
-//! its place in a trace (`place`) and whose
-//! convergence is followed (`converge`, by the rules in [`status`], `convention` and [`words`]) until
-//! it has an outcome. What Events say meanwhile goes with it ([`remark`]). Then it is told as spans
-//! (`tell`), but for what `disclose` holds back. [`tracer::Tracer`] holds the state and leads through.
+//! its place in a trace (`place`) and whose convergence is followed (`follow`, [`converge`], by the
+//! rules in [`status`], `convention` and [`words`]) until it has an outcome: in steps ([`phase`],
+//! `steps`), with what holds it up ([`problem`]), what it waited for longest ([`slowest`]), and what
+//! Events say meanwhile ([`remark`]). It is told as spans (`emit`, `tell`), but for what `disclose`
+//! holds back. [`tracer::Tracer`] holds the state and leads through.
 
 #![warn(clippy::indexing_slicing, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
 

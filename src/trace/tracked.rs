@@ -21,8 +21,8 @@ use super::{
 
 /// Context values remembered an object, the oldest forgotten first.
 const MAX_VALUES: usize = 32;
-/// As many as a span may have links.
-const MAX_UNOBSERVED: usize = 16;
+/// Contexts that wait for their generation: as many as a span may have links.
+const MAX_WAITING: usize = 16;
 /// Changes kept an object: causes in flight, open convergences, and the newest.
 pub(super) const MAX_CHANGES: usize = 16;
 
@@ -155,10 +155,18 @@ impl History {
 
     /// A fresh context came with a generation that no status has observed yet.
     pub(super) fn note_unobserved(&mut self, generation: i64, context: TraceContext) {
-        if self.unobserved.len() >= MAX_UNOBSERVED {
+        if self.unobserved.len() >= MAX_WAITING {
             self.unobserved.remove(0);
         }
         self.unobserved.push((generation, context));
+    }
+
+    /// A change ended paused; what resumes it does what that asked for too.
+    pub(super) fn note_paused(&mut self, context: TraceContext) {
+        if self.paused.len() >= MAX_WAITING {
+            self.paused.remove(0);
+        }
+        self.paused.push(context);
     }
 
     pub(super) fn note_used(&mut self, value: ContextValue) {
