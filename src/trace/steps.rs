@@ -144,7 +144,7 @@ static ROLL: [Step; 2] = [
     OBSERVING,
     Step {
         name: "roll",
-        is_there: |learnt| learnt.is_observed,
+        is_there: |learnt| learnt.is_observed && learnt.rolls,
         end: |look, learnt| (learnt.counted >= wanted(look)?).then_some(look.seen),
         ..STEP
     },
@@ -183,6 +183,8 @@ pub(super) struct Learnt {
     /// An image that was not there; and when the last of such came.
     is_pulling: bool,
     pulled: Option<Timestamp>,
+    /// A Job that had ended before.
+    was_over: bool,
     /// A Job's Pods may run.
     has_begun: bool,
     /// Its controller says which generation it has observed.
@@ -205,7 +207,9 @@ pub(super) struct Learnt {
 
 impl Learnt {
     pub(super) fn before(kind: &GroupKind, status: &StatusFacts) -> Self {
+        let has = |end: &str| condition(status, end).is_some_and(|it| &*it.status == "True");
         Self {
+            was_over: has("Complete") || has("Failed"),
             observes: kind::observes(kind),
             rolls: kind.is("apps", "StatefulSet") || kind.is("apps", "DaemonSet"),
             counted: status.failed.unwrap_or(0),
@@ -222,8 +226,9 @@ impl Learnt {
                 self.init_containers.push(container.name.clone());
             }
         }
-        self.has_begun |= look.status.start_time.is_some();
+        self.has_begun |= look.status.start_time.is_some() && !self.was_over;
         self.observes |= observed(look.status).is_some();
+        let is_first = !self.is_observed;
         self.is_observed |= is_observed(look.status, look.generation);
         if let Some(body) = look.body {
             if let Some(claim) = &body.claim {
@@ -242,12 +247,24 @@ impl Learnt {
             }
         }
         events.extend(self.count("attempt failed", "failed", look.status.failed, look.seen));
-        if self.is_observed && self.rolls {
-            let status = look.status;
-            let updated = status.updated_number_scheduled.or(status.updated_replicas);
-            events.extend(self.count("pods updated", "updated", updated, look.seen));
+        if self.rolls && self.is_observed {
+            events.extend(self.learn_of_roll(look, is_first));
         }
         events
+    }
+
+    /// The first status of its generation says whether there is anything to roll.
+    fn learn_of_roll(&mut self, look: &Look<'_>, is_first: bool) -> Option<SpanEvent> {
+        let status = look.status;
+        let updated = status.updated_number_scheduled.or(status.updated_replicas);
+        let is_done = wanted(look).is_some_and(|wanted| updated >= Some(wanted));
+        // Under OnDelete it is left to whoever deletes Pods.
+        let on_delete = look.spec.update_strategy.as_deref() == Some("OnDelete");
+        self.rolls = !(on_delete || (is_first && is_done));
+        if !self.rolls {
+            return None;
+        }
+        self.count("pods updated", "updated", updated, look.seen)
     }
 
     /// Only of what the kubelet has to fetch it says `Pulling`; init containers' are part of `init`.

@@ -490,3 +490,41 @@ fn images_are_pulled_before_containers_start_where_events_tell_of_it() {
         reconcile Pod it g1 waited for Pod it ready timeout [event Normal Pulling kubelet first 1] [event Normal Pulled kubelet first 1] [event Normal Pulling kubelet web 1] [event Normal Pulled kubelet web 1]
     "#]].assert_eq(&steps_of(&spans, Times::Said));
 }
+
+#[test]
+fn what_is_done_already_is_no_step() {
+    let over = json!({"startTime": "2026-11-24T10:00:01Z", "succeeded": 1, "failed": 1,
+        "conditions": [is_true("Complete", 3)]});
+    let job = merged(&built_in("batch/v1", "Job", &json!({})), &status(&over));
+    let changed = json!({"metadata": {"generation": 2}, "spec": {"ttlSecondsAfterFinished": 60}});
+    History::default()
+        .listed("Job", &[&job])
+        .later(9)
+        .modified(&job, &changed)
+        .later(5)
+        .has_steps(expect![[r#""#]]);
+    let counted = |generation: i64, updated: i64| {
+        json!({"metadata": {"generation": generation}, "spec": {"replicas": 2},
+            "status": {"observedGeneration": generation, "replicas": 2, "readyReplicas": 2,
+                "currentReplicas": 2, "updatedReplicas": updated}})
+    };
+    let spec = json!({"updateStrategy": {"rollingUpdate": {"partition": 0}}});
+    let set = merged(&built_in("apps/v1", "StatefulSet", &spec), &counted(1, 2));
+    let waits_longer = json!({"metadata": {"generation": 2}, "spec": {"minReadySeconds": 5}});
+    let new_image = json!({"metadata": {"generation": 3}, "spec": {"minReadySeconds": 5,
+        "template": {"image": "2"}}});
+    History::default()
+        .listed("StatefulSet", &[&set])
+        .modified(&set, &waits_longer)
+        .modified(&set, &merged(&waits_longer, &counted(2, 2)))
+        .later(5)
+        .modified(&merged(&set, &counted(2, 2)), &new_image)
+        .modified(&merged(&set, &new_image), &counted(3, 0))
+        .later(4)
+        .modified(&merged(&set, &new_image), &counted(3, 2))
+        .has_steps(expect![[r#"
+            reconcile StatefulSet it g2 [observed]
+              reconcile StatefulSet it roll 4.1s by statefulset-controller [pods updated 2]
+            reconcile StatefulSet it g3 waited for StatefulSet it roll [observed]
+        "#]]);
+}
