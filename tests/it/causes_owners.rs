@@ -84,6 +84,9 @@ async fn what_an_operator_does_for_a_custom_resource_is_one_trace_and_what_a_per
     deployed(&scene).await?;
     done(&scene, "w").await?;
     scene.settled().await?;
+    // Of two that became ready in the same second, chance would decide which one goes.
+    let kept = "controller.kubernetes.io/pod-deletion-cost=1";
+    scene.kubectl(&["annotate", "pod", &scene.the_pod().await?, kept]).await?;
 
     scene.apply(&widget(&scene, "w", 2, '2')).await?;
     let params = PatchParams { field_manager: Some(OPERATOR.to_owned()), ..PatchParams::default() };
