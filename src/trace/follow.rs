@@ -174,12 +174,15 @@ impl Tracer {
                 stuck.push(change.key.clone());
             }
         }
-        prune(known, now);
         for key in stuck {
             self.tell_stuck(&key, now, &limits);
         }
         for (key, what) in news {
             self.hear(&key, &what);
+        }
+        // What came late was the last that there was to tell of its change.
+        if let Some(known) = self.objects.get_mut(uid) {
+            prune(known, now);
         }
         self.wind(uid);
     }

@@ -10,30 +10,30 @@ use crate::{
 };
 
 /// An object of a built-in kind that nobody has dealt with.
-fn built_in(api_version: &str, kind: &str, spec: &Value) -> Value {
+pub(crate) fn built_in(api_version: &str, kind: &str, spec: &Value) -> Value {
     merged(&object(kind, "it"), &json!({"apiVersion": api_version, "spec": spec}))
 }
 
-fn pod() -> Value {
+pub(crate) fn pod() -> Value {
     built_in("v1", "Pod", &json!({"containers": [{"name": "web"}]}))
 }
 
-fn status(status: &Value) -> Value {
+pub(crate) fn status(status: &Value) -> Value {
     json!({ "status": status })
 }
 
 /// True since that second, or as given.
-fn condition(kind: &str, value: &str, reason: &str, second: u32) -> Value {
+pub(crate) fn condition(kind: &str, value: &str, reason: &str, second: u32) -> Value {
     let at = format!("2026-11-24T10:00:{second:02}Z");
     json!({"type": kind, "status": value, "reason": reason, "message": format!("{reason}!"),
         "lastTransitionTime": at})
 }
 
-fn is_true(kind: &str, second: u32) -> Value {
+pub(crate) fn is_true(kind: &str, second: u32) -> Value {
     condition(kind, "True", "", second)
 }
 
-fn going(object: &Value, finalizers: &[&str]) -> Value {
+pub(crate) fn going(object: &Value, finalizers: &[&str]) -> Value {
     let metadata = json!({
         "deletionTimestamp": "2026-11-24T10:00:00Z", "deletionGracePeriodSeconds": 0,
         "finalizers": finalizers,
@@ -41,7 +41,7 @@ fn going(object: &Value, finalizers: &[&str]) -> Value {
     merged(object, &json!({ "metadata": metadata }))
 }
 
-trait Steps {
+pub(crate) trait Steps {
     fn has_steps(self, expected: Expect);
 }
 
@@ -435,7 +435,7 @@ fn an_owner_is_not_done_before_what_it_waited_for_whichever_watch_was_first() {
 }
 
 /// As the kubelet says it, of a container in that list.
-fn said(reason: &str, list: &str, container: &str, second: u32) -> Value {
+pub(crate) fn said(reason: &str, list: &str, container: &str, second: u32) -> Value {
     let time = format!("2026-11-24T10:00:{second:02}Z");
     json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event",
