@@ -46,6 +46,7 @@ mod recorder;
 mod remarks;
 mod rules_candidates;
 mod rules_contexts;
+mod rules_held_up;
 mod rules_outcomes;
 mod rules_owners;
 mod rules_steps;
