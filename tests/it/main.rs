@@ -49,6 +49,7 @@ mod rules_contexts;
 mod rules_held_up;
 mod rules_outcomes;
 mod rules_owners;
+mod rules_pods;
 mod rules_steps;
 mod scenarios;
 mod scene;
