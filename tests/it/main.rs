@@ -51,6 +51,7 @@ mod rules_outcomes;
 mod rules_owners;
 mod rules_pods;
 mod rules_steps;
+mod rules_waits;
 mod scenarios;
 mod scene;
 mod scripted_api_server;
