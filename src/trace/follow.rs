@@ -72,7 +72,9 @@ impl Tracer {
                 change.revision.clone_from(&known.update_revision);
             }
             if change.scope == Scope::Metadata {
-                if is_observed {
+                // Where nobody says what is observed, it is dealt with by the time all else is.
+                let says_nothing = now.status.observed_generation.is_none();
+                if is_observed || (says_nothing && known.was_current) {
                     change.convergence.end(Outcome::Converged, now.at);
                     news.push((change.key.clone(), News::Ended));
                 }

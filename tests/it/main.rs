@@ -47,6 +47,7 @@ mod remarks;
 mod rules_candidates;
 mod rules_contexts;
 mod rules_held_up;
+mod rules_kept;
 mod rules_outcomes;
 mod rules_owners;
 mod rules_pods;

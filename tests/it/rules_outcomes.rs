@@ -225,14 +225,25 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         .later(10)
         .modified(
             &widget,
-            &says(&json!([is_true("Known", 1), condition("Ready", "False", "Asked", 10)])),
+            &says(&json!([
+                is_true("Known", 1),
+                condition("Quick", "False", "Soon", 10),
+                condition("Ready", "False", "Asked", 10)
+            ])),
         )
         .later(2)
         .modified(
             &widget,
-            &says(&json!([is_true("Known", 1), condition("Ready", "False", "Waits", 10)])),
+            &says(&json!([
+                is_true("Known", 1),
+                is_true("Quick", 10),
+                condition("Ready", "False", "Waits", 10)
+            ])),
         )
-        .modified(&widget, &says(&json!([is_true("Known", 1), is_true("Ready", 12)])));
+        .modified(
+            &widget,
+            &says(&json!([is_true("Known", 1), is_true("Quick", 10), is_true("Ready", 12)])),
+        );
     let spans = history.spans(&Rules::default(), "");
     let told: Vec<String> = named(&spans, "reconcile Widget")
         .events
@@ -243,7 +254,9 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         })
         .collect();
     expect![[r#"
+        condition Quick False Soon
         condition Ready False Asked
+        condition Quick True 
         condition Ready False Waits
         condition Ready True 
     "#]]
