@@ -73,8 +73,7 @@ impl Tracer {
             }
             if change.scope == Scope::Metadata {
                 // Where nobody says what is observed, it is dealt with by the time all else is.
-                let says_nothing = now.status.observed_generation.is_none();
-                if is_observed || (says_nothing && known.was_current) {
+                if is_observed || known.was_current {
                     change.convergence.end(Outcome::Converged, now.at);
                     news.push((change.key.clone(), News::Ended));
                 }

@@ -8,7 +8,7 @@ use crate::{
     rules_steps::{Steps as _, condition, going, is_true, pod, said, status},
     scenarios::settings,
     steps::{Times, steps_of},
-    written::{History, merged},
+    written::{History, merged, object, owned},
 };
 
 fn time(second: u32) -> String {
@@ -222,4 +222,51 @@ fn finalizers_that_are_gone_before_the_containers_are_no_step_of_a_pod() {
               reconcile Pod it terminate 9.5s by kubelet [finalizer removed example.com/keep]
             reconcile Pod it g1 waited for Pod it terminate
         "#]]);
+}
+
+/// Over at once, with two init containers, by the API's second.
+fn at_once(scheduled: u32, initialized: u32) -> Value {
+    let over = |name: &str| json!({"name": name, "state": ran(initialized, initialized)});
+    status(&json!({
+        "phase": "Pending", "initContainerStatuses": [over("a"), over("b")],
+        "conditions": [is_true("PodScheduled", scheduled), is_true("Initialized", initialized)],
+    }))
+}
+
+#[test]
+fn init_containers_of_one_second_are_told_as_far_as_their_step_has_room() {
+    let seen_late = |scheduled: u32, initialized: u32| {
+        let history = History::default().added(&pod()).later(9);
+        history.modified(&pod(), &at_once(scheduled, initialized))
+    };
+    seen_late(1, 4).has_steps(expect![[r#"
+          reconcile Pod it schedule 0.9s by default-scheduler
+          reconcile Pod it init 3.0s by kubelet
+          init it init a 3.0s by kubelet
+          init it init b 0.0s by kubelet
+          reconcile Pod it start 905.2s by kubelet timeout
+        reconcile Pod it g1 waited for Pod it start timeout
+    "#]]);
+    seen_late(4, 4).has_steps(expect![[r#"
+          reconcile Pod it schedule 3.9s by default-scheduler
+          reconcile Pod it init 0.0s by kubelet
+          init it init a 0.0s by kubelet
+          reconcile Pod it start 905.2s by kubelet timeout
+        reconcile Pod it g1 waited for Pod it start timeout
+    "#]]);
+}
+
+#[test]
+fn init_containers_that_ran_before_the_change_can_have_been_made_are_left_out() {
+    let set = object("Widget", "w");
+    let pod = owned(&pod(), &[(&set, true)]);
+    History::default().added(&set).later(9).added(&merged(&pod, &at_once(0, 0))).has_steps(
+        expect![[r#"
+              create Pod it schedule 0.0s by default-scheduler
+              create Pod it init 0.0s by kubelet
+            reconcile Widget w g1 waited for Pod it start
+              create Pod it start 909.1s by kubelet timeout
+            create Pod it g1 waited for Pod it start timeout
+        "#]],
+    );
 }
