@@ -304,8 +304,11 @@ impl Convergence {
             }
             (State::Waiting { unknown_since }, Status::InProgress) => *unknown_since = None,
             // Fell back within the settle window.
-            (State::Held { .. }, Status::InProgress | Status::Unknown) => {
+            (State::Held { .. }, Status::InProgress) => {
                 self.state = State::Waiting { unknown_since: None };
+            }
+            (State::Held { .. }, Status::Unknown) => {
+                self.state = State::Waiting { unknown_since: Some(seen) };
             }
             (State::Lingering { held, ended }, Status::Current { since }) => {
                 held.get_or_insert((refine(*since, seen).max(ended.at), seen));
@@ -397,17 +400,23 @@ impl Convergence {
             let now = (&condition.kind, &condition.status, &condition.reason);
             let is_full = self.conditions.len() >= MAX_CONDITIONS;
             let before = self.conditions.iter_mut().find(|(kind, ..)| *kind == condition.kind);
-            match before {
+            let turned = refine(condition.last_transition, seen);
+            let at = match before {
                 Some((_, status, reason)) if (&*status, &*reason) == (now.1, now.2) => continue,
                 Some((_, status, reason)) => {
+                    // That it has another reason now is news as well; the API gives it no time.
+                    let at = if *status == *now.1 { seen } else { turned.max(self.begun) };
                     *status = now.1.clone();
                     *reason = now.2.clone();
+                    at
                 }
                 None if is_full => continue,
-                None => self.conditions.push((now.0.clone(), now.1.clone(), now.2.clone())),
-            }
+                None => {
+                    self.conditions.push((now.0.clone(), now.1.clone(), now.2.clone()));
+                    turned
+                }
+            };
             // What was so before the change is not news.
-            let at = refine(condition.last_transition, seen);
             if at >= self.begun {
                 self.push_event(
                     "condition",

@@ -72,7 +72,8 @@ impl Tracer {
                 change.revision.clone_from(&known.update_revision);
             }
             if change.scope == Scope::Metadata {
-                if is_observed {
+                // Where nobody says what is observed, it is dealt with by the time all else is.
+                if is_observed || known.was_current {
                     change.convergence.end(Outcome::Converged, now.at);
                     news.push((change.key.clone(), News::Ended));
                 }
@@ -174,12 +175,15 @@ impl Tracer {
                 stuck.push(change.key.clone());
             }
         }
-        prune(known, now);
         for key in stuck {
             self.tell_stuck(&key, now, &limits);
         }
         for (key, what) in news {
             self.hear(&key, &what);
+        }
+        // What came late was the last that there was to tell of its change.
+        if let Some(known) = self.objects.get_mut(uid) {
+            prune(known, now);
         }
         self.wind(uid);
     }

@@ -116,8 +116,10 @@ fn of_claim(status: &StatusFacts) -> Option<Problem> {
 }
 
 fn of_condition(condition: &Condition, bad: &'static str) -> Problem {
+    // A custom resource may leave the reason out.
+    let reason = if condition.reason.is_empty() { &condition.kind } else { &condition.reason };
     Problem {
-        reason: condition.reason.clone(),
+        reason: reason.clone(),
         message: condition.message.clone(),
         container: Box::default(),
         since: condition.last_transition,

@@ -16,7 +16,7 @@ use super::{
     problem::{Blocks, Problem},
     remark::Remark,
     span::SpanEvent,
-    status::{condition, has_nothing_to_wait_for, is_observed, observed},
+    status::{condition, is_observed, observed},
     time::Timestamp,
 };
 
@@ -62,9 +62,7 @@ pub(super) fn of(kind: &GroupKind, verb: Verb) -> &'static [Step] {
         (_, "batch", "Job") => &JOB,
         (_, "apps", "StatefulSet" | "DaemonSet") => &ROLL,
         (Verb::Create, "", "PersistentVolumeClaim") => &CLAIM,
-        _ if kind::steps(kind) == Steps::Generation && !has_nothing_to_wait_for(kind) => {
-            &OBSERVATION
-        }
+        _ if kind::steps(kind) == Steps::Generation => &OBSERVATION,
         _ => &[],
     }
 }
@@ -112,6 +110,7 @@ static TERMINATION: [Step; 2] = [
     Step {
         name: "terminate",
         actor: |_| Actor::Kubelet,
+        is_there: |learnt| learnt.is_bound,
         end: |look, learnt| terminated(look).filter(|_| !learnt.finalizers.is_empty()),
         ..STEP
     },
@@ -145,7 +144,7 @@ static ROLL: [Step; 2] = [
     Step {
         name: "roll",
         is_there: |learnt| learnt.is_observed && learnt.rolls,
-        end: |look, learnt| (learnt.counted >= wanted(look)?).then_some(look.seen),
+        end: |look, learnt| (learnt.counted >= wanted(look)).then_some(look.seen),
         ..STEP
     },
 ];
@@ -199,8 +198,10 @@ pub(super) struct Learnt {
     has_volume: bool,
     /// Of what is going: those that remain.
     finalizers: Vec<Box<str>>,
-    /// The first of them when there were last any.
+    /// The first of them when they last held it.
     held_by: Box<str>,
+    /// A Pod has a node: a kubelet has its containers to stop.
+    is_bound: bool,
     /// Failed attempts, or Pods of the new revision.
     counted: i64,
 }
@@ -232,19 +233,21 @@ impl Learnt {
         self.is_observed |= is_observed(look.status, look.generation);
         if let Some(body) = look.body {
             if let Some(claim) = &body.claim {
-                self.has_volume |= claim.has_volume;
-                if self.provisioner.is_none() {
-                    self.provisioner.clone_from(&claim.provisioner);
-                }
+                self.has_volume = claim.has_volume;
+                self.provisioner.clone_from(&claim.provisioner);
             }
             let removed = self.finalizers.iter().filter(|old| !body.finalizers.contains(old));
             events.extend(removed.map(|finalizer| removal(finalizer, look.seen)));
             if body.deletion.is_some() {
                 self.finalizers.clone_from(&body.finalizers);
-                if let Some(first) = self.finalizers.first() {
-                    self.held_by.clone_from(first);
-                }
             }
+        }
+        self.is_bound |= is_bound(look.status);
+        // The kubelet comes first: only what outlives the containers holds a Pod.
+        if let Some(first) = self.finalizers.first()
+            && (!self.is_bound || terminated(look).is_some())
+        {
+            self.held_by.clone_from(first);
         }
         events.extend(self.count("attempt failed", "failed", look.status.failed, look.seen));
         if self.rolls && self.is_observed {
@@ -257,7 +260,7 @@ impl Learnt {
     fn learn_of_roll(&mut self, look: &Look<'_>, is_first: bool) -> Option<SpanEvent> {
         let status = look.status;
         let updated = status.updated_number_scheduled.or(status.updated_replicas);
-        let is_done = wanted(look).is_some_and(|wanted| updated >= Some(wanted));
+        let is_done = updated.unwrap_or(0) >= wanted(look);
         // Under OnDelete it is left to whoever deletes Pods.
         let on_delete = look.spec.update_strategy.as_deref() == Some("OnDelete");
         self.rolls = !(on_delete || (is_first && is_done));
@@ -325,6 +328,12 @@ fn first_start(container: &Container, seen: Timestamp) -> Option<Timestamp> {
     Some(refine(by_run.or_else(running)?, seen))
 }
 
+/// Binding a Pod sets the condition with the node's name.
+fn is_bound(status: &StatusFacts) -> bool {
+    let scheduled = condition(status, "PodScheduled").is_some_and(|c| &*c.status == "True");
+    scheduled || !status.containers.is_empty()
+}
+
 /// No container runs any more.
 fn terminated(look: &Look<'_>) -> Option<Timestamp> {
     let containers = &look.status.containers;
@@ -345,12 +354,9 @@ pub(super) fn init_containers(look: &Look<'_>) -> Vec<(Box<str>, Timestamp)> {
 }
 
 /// How many Pods are to be of the new revision.
-fn wanted(look: &Look<'_>) -> Option<i64> {
-    if let Some(scheduled) = look.status.desired_number_scheduled {
-        return Some(scheduled);
-    }
-    look.status.replicas?;
-    Some((look.spec.replicas.unwrap_or(1) - look.spec.partition.unwrap_or(0)).max(0))
+fn wanted(look: &Look<'_>) -> i64 {
+    let of_set = || look.spec.replicas.unwrap_or(1) - look.spec.partition.unwrap_or(0);
+    look.status.desired_number_scheduled.unwrap_or_else(of_set).max(0)
 }
 
 /// Who is to act next: of finalizers that Kubernetes' own controllers remove, the controller.

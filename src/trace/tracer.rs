@@ -234,11 +234,9 @@ pub(super) fn prune(known: &mut Tracked, now: Timestamp) {
 /// are known by; it goes a while after the next has come, for children whose causes are decided late.
 pub(super) fn kept_until(known: &Tracked, at: usize) -> Option<Timestamp> {
     let change = known.changes.get(at)?;
-    // With details, there is something left to tell of it.
-    let must_stay = change.until.is_none()
-        || change.decided.is_none()
-        || change.details.is_some()
-        || !change.convergence.is_over();
+    // With details, there is something left to tell of it, or even to decide.
+    let must_stay =
+        change.until.is_none() || change.details.is_some() || !change.convergence.is_over();
     if must_stay {
         return None;
     }

@@ -17,6 +17,7 @@ use crate::{
     control_plane::{shared, until},
     live::{SOON, beside, deployment, stamp, tag},
     recorder::Recorder,
+    rules_steps::going,
     scenarios::{configured, replayed, settings},
     told::attribute,
     written::{History, merged, object},
@@ -63,6 +64,7 @@ fn new_values_are_told_of_allowed_fields_that_changed_and_all_of_them_on_a_creat
         .added(&widget(1, &json!({})))
         .say("MODIFIED", &widget(2, &changes))
         .say("MODIFIED", &widget(3, &merged(&changes, &json!({"spec": {"on": false}}))))
+        .say("MODIFIED", &going(&widget(3, &changes), &["a.io/x"]))
         .deleted(&widget(3, &changes));
     tells(
         &history,
@@ -108,6 +110,26 @@ fn a_long_value_is_cut_and_copies_of_the_whole_object_are_never_told() {
     assert!(!told.contains("canary"), "{told}");
     assert_eq!(told.matches('ä').count(), 256, "{told}");
     assert!(told.contains("metadata.labels[team]=red"), "{told}");
+}
+
+#[test]
+fn of_many_fields_32_are_told_with_their_values() {
+    let configuration = "watch: [{kind: Widget.example.com, values: [spec]}]\n";
+    let many = |value: u8| {
+        let fields = (0..40).map(|number| (format!("f{number}"), json!(value)));
+        json!({"spec": fields.collect::<serde_json::Map<_, _>>()})
+    };
+    let history =
+        History::default().added(&widget(1, &many(1))).say("MODIFIED", &widget(2, &many(2)));
+    let spans = history.spans(&rules(&settings(configuration)), configuration);
+    let count =
+        |span: &Span, key: &str| attribute(span, key).map_or(0, |all| all.split(", ").count());
+    let counted = |span: &Span| {
+        (count(span, "spanlink.change.fields"), count(span, "spanlink.change.values"))
+    };
+    let of = |name: &str| spans.iter().find(|span| &*span.name == name).map(counted);
+    assert_eq!(of("create Widget"), Some((0, 32)));
+    assert_eq!(of("update Widget"), Some((32, 32)));
 }
 
 #[test]

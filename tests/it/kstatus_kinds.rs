@@ -388,17 +388,19 @@ fn gateway_api_says_of_which_generation_it_speaks() {
         seen("Accepted Programmed", 2),
         seen("Accepted !Programmed", 2),
         seen("Accepted Programmed", 1),
+        json!({ "conditions": [seen("Accepted", 2)["conditions"][0], seen("Programmed", 1)["conditions"][0]] }),
     ];
     check(
         "gateway.networking.k8s.io/v1",
         "Gateway",
         &statuses,
         &expect![[r#"
-        InProgress <- {"conditions":[{"status":"Unknown","type":"Accepted"},{"status":"Unknown","type":"Programmed"}]}
-        Current <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"True","type":"Programmed"}]}
-        InProgress <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"False","type":"Programmed"}]}
-        InProgress <- {"conditions":[{"observedGeneration":1,"status":"True","type":"Accepted"},{"observedGeneration":1,"status":"True","type":"Programmed"}]}
-    "#]],
+            InProgress <- {"conditions":[{"status":"Unknown","type":"Accepted"},{"status":"Unknown","type":"Programmed"}]}
+            Current <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"True","type":"Programmed"}]}
+            InProgress <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"False","type":"Programmed"}]}
+            InProgress <- {"conditions":[{"observedGeneration":1,"status":"True","type":"Accepted"},{"observedGeneration":1,"status":"True","type":"Programmed"}]}
+            InProgress <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":1,"status":"True","type":"Programmed"}]}
+        "#]],
     );
     let route = |all: &[&str]| {
         let parents: Vec<_> = all.iter().map(|names| seen(names, 2)).collect();
@@ -448,6 +450,81 @@ fn a_phase_counts_where_nothing_else_is_said_and_its_word_is_clear() {
         Unknown <- {"phase":"Running"}
         Current <- {"observedGeneration":2,"phase":"Enchanted"}
         InProgress <- {"conditions":[{"status":"False","type":"Ready"}],"phase":"Ready"}
+    "#]],
+    );
+}
+
+#[test]
+fn words_of_phases_that_are_clear_begin_or_end() {
+    let ends = [
+        "Active",
+        "Available",
+        "Bound",
+        "Completed",
+        "Healthy",
+        "Provisioned",
+        "Ready",
+        "Succeeded",
+    ];
+    let beginnings = [
+        "Creating",
+        "Deleting",
+        "Initializing",
+        "Pending",
+        "Progressing",
+        "Provisioning",
+        "Reconciling",
+        "Terminating",
+        "Updating",
+        "Upgrading",
+    ];
+    let statuses: Vec<Value> = ends.iter().chain(&beginnings).map(|word| phase(word)).collect();
+    check(
+        "example.com/v1",
+        "Widget",
+        &statuses,
+        &expect![[r#"
+        Current <- {"phase":"Active"}
+        Current <- {"phase":"Available"}
+        Current <- {"phase":"Bound"}
+        Current <- {"phase":"Completed"}
+        Current <- {"phase":"Healthy"}
+        Current <- {"phase":"Provisioned"}
+        Current <- {"phase":"Ready"}
+        Current <- {"phase":"Succeeded"}
+        InProgress <- {"phase":"Creating"}
+        InProgress <- {"phase":"Deleting"}
+        InProgress <- {"phase":"Initializing"}
+        InProgress <- {"phase":"Pending"}
+        InProgress <- {"phase":"Progressing"}
+        InProgress <- {"phase":"Provisioning"}
+        InProgress <- {"phase":"Reconciling"}
+        InProgress <- {"phase":"Terminating"}
+        InProgress <- {"phase":"Updating"}
+        InProgress <- {"phase":"Upgrading"}
+    "#]],
+    );
+}
+
+#[test]
+fn a_custom_resource_is_current_since_the_last_of_its_conditions_turned() {
+    let since = |kind: &str, second: u8| {
+        let at = format!("2026-11-24T10:00:{second:02}Z");
+        json!({ "type": kind, "status": "True", "lastTransitionTime": at })
+    };
+    let statuses = [
+        json!({ "conditions": [since("Ready", 7), since("Synced", 3)] }),
+        json!({ "conditions": [since("Succeeded", 5)] }),
+        of("?Succeeded"),
+    ];
+    check(
+        "example.com/v1",
+        "Widget",
+        &statuses,
+        &expect![[r#"
+        Current since 2026-11-24T10:00:07.000000000Z <- {"conditions":[{"lastTransitionTime":"2026-11-24T10:00:07Z","status":"True","type":"Ready"},{"lastTransitionTime":"2026-11-24T10:00:03Z","status":"True","type":"Synced"}]}
+        Current since 2026-11-24T10:00:05.000000000Z <- {"conditions":[{"lastTransitionTime":"2026-11-24T10:00:05Z","status":"True","type":"Succeeded"}]}
+        InProgress <- {"conditions":[{"status":"Unknown","type":"Succeeded"}]}
     "#]],
     );
 }

@@ -403,9 +403,11 @@ proptest! {
         for round in 0..6_usize {
             for (number, step) in steps.iter().enumerate() {
                 let mut status = step.status.clone();
-                // Every one with a condition nobody has seen before.
+                // Every one with a condition and a container nobody has seen before.
                 status.push(("conditions", json!([{"type": format!("C{round}-{number}"),
                     "status": "False", "reason": "R", "message": "m".repeat(300)}])));
+                status.push(("initContainerStatuses",
+                    json!([{"name": format!("i{round}-{number}")}])));
                 let same = Step { kind, name: 0, verb: Verb::Applied, generation: 1, image: 0,
                     after_millis: 10, owner: None, status, finalizers: Vec::new() };
                 played.step(&same);

@@ -150,6 +150,40 @@ fn the_older_api_says_the_same() {
 }
 
 #[test]
+fn an_event_that_comes_before_two_changes_is_told_with_one_of_them() {
+    let widget = object("Widget", "w");
+    let other = object("Widget", "other");
+    let second = json!({"metadata": {"generation": 2}, "spec": {"size": 2}});
+    let history = History::default()
+        .added(&other)
+        .say("MODIFIED", &other)
+        .added(&event("Made", &widget, &json!({})))
+        .late("ADDED", &widget, 1)
+        .late("MODIFIED", &merged(&widget, &second), 2);
+    let spans = history.spans(&Rules::default(), "");
+    assert_eq!(remarks(&spans).lines().count(), 1, "{}", remarks(&spans));
+}
+
+#[test]
+fn what_is_said_after_a_note_is_told_with_the_change_that_is_waited_for() {
+    let widget = object("Widget", "w");
+    let note = json!({"metadata": {"annotations": {"note": "1"}}});
+    let history = History::default()
+        .added(&widget)
+        .later(1)
+        .modified(&widget, &note)
+        .later(1)
+        .added(&said("Made", &widget, 2));
+    has_remarks(
+        &history,
+        "watch: [{kind: Widget.example.com, events: true, include_annotations: [note]}]",
+        &expect![[r#"
+            reconcile Widget w: Normal Made x1 after 2.2s by widget-controller: Made it.
+        "#]],
+    );
+}
+
+#[test]
 fn what_was_said_before_the_change_is_not_told_and_not_counted() {
     let widget = object("Widget", "w");
     let grown = merged(&widget, &current(1));

@@ -10,30 +10,30 @@ use crate::{
 };
 
 /// An object of a built-in kind that nobody has dealt with.
-fn built_in(api_version: &str, kind: &str, spec: &Value) -> Value {
+pub(crate) fn built_in(api_version: &str, kind: &str, spec: &Value) -> Value {
     merged(&object(kind, "it"), &json!({"apiVersion": api_version, "spec": spec}))
 }
 
-fn pod() -> Value {
+pub(crate) fn pod() -> Value {
     built_in("v1", "Pod", &json!({"containers": [{"name": "web"}]}))
 }
 
-fn status(status: &Value) -> Value {
+pub(crate) fn status(status: &Value) -> Value {
     json!({ "status": status })
 }
 
 /// True since that second, or as given.
-fn condition(kind: &str, value: &str, reason: &str, second: u32) -> Value {
+pub(crate) fn condition(kind: &str, value: &str, reason: &str, second: u32) -> Value {
     let at = format!("2026-11-24T10:00:{second:02}Z");
     json!({"type": kind, "status": value, "reason": reason, "message": format!("{reason}!"),
         "lastTransitionTime": at})
 }
 
-fn is_true(kind: &str, second: u32) -> Value {
+pub(crate) fn is_true(kind: &str, second: u32) -> Value {
     condition(kind, "True", "", second)
 }
 
-fn going(object: &Value, finalizers: &[&str]) -> Value {
+pub(crate) fn going(object: &Value, finalizers: &[&str]) -> Value {
     let metadata = json!({
         "deletionTimestamp": "2026-11-24T10:00:00Z", "deletionGracePeriodSeconds": 0,
         "finalizers": finalizers,
@@ -41,7 +41,7 @@ fn going(object: &Value, finalizers: &[&str]) -> Value {
     merged(object, &json!({ "metadata": metadata }))
 }
 
-trait Steps {
+pub(crate) trait Steps {
     fn has_steps(self, expected: Expect);
 }
 
@@ -164,7 +164,7 @@ fn a_job_runs_once_it_has_begun_and_each_failed_attempt_is_an_event() {
         .later(5)
         .modified(&job, &started(&json!({"failed": 2})))
         .later(5)
-        .modified(&job, &started(&json!({"conditions": [is_true("SuccessCriteriaMet", 18)]})))
+        .modified(&job, &started(&json!({"conditions": [is_true("SuccessCriteriaMet", 17)]})))
         .modified(&job, &started(&json!({"conditions": [is_true("Complete", 18)]})))
         .has_steps(expect![[r#"
               reconcile Job it run 15.8s by job-controller [attempt failed 1] [attempt failed 2]
@@ -268,12 +268,13 @@ fn finalizers_outlive_the_containers_or_are_no_step_of_a_pod() {
         let run = json!({"exitCode": 0, "finishedAt": "2026-11-24T10:00:09Z"});
         json!({"name": name, "state": {"terminated": run}})
     };
+    let bound = merged(&pod(), &status(&json!({"conditions": [is_true("PodScheduled", 0)]})));
     let over = status(&json!({"phase": "Succeeded", "containerStatuses": [dead("web")]}));
     let held = merged(&going(&pod(), &["batch.kubernetes.io/job-tracking"]), &over);
     History::default()
         .added(&pod())
         .later(1)
-        .say("MODIFIED", &going(&pod(), &["batch.kubernetes.io/job-tracking"]))
+        .say("MODIFIED", &going(&bound, &["batch.kubernetes.io/job-tracking"]))
         .later(8)
         .say("MODIFIED", &held)
         .later(5)
@@ -288,7 +289,7 @@ fn finalizers_outlive_the_containers_or_are_no_step_of_a_pod() {
     History::default()
         .added(&pod())
         .later(1)
-        .say("MODIFIED", &going(&pod(), &[]))
+        .say("MODIFIED", &going(&bound, &[]))
         .later(8)
         .say("DELETED", &merged(&going(&pod(), &[]), &over))
         .has_steps(expect![[r#"
@@ -435,7 +436,7 @@ fn an_owner_is_not_done_before_what_it_waited_for_whichever_watch_was_first() {
 }
 
 /// As the kubelet says it, of a container in that list.
-fn said(reason: &str, list: &str, container: &str, second: u32) -> Value {
+pub(crate) fn said(reason: &str, list: &str, container: &str, second: u32) -> Value {
     let time = format!("2026-11-24T10:00:{second:02}Z");
     json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event",
@@ -526,5 +527,219 @@ fn what_is_done_already_is_no_step() {
             reconcile StatefulSet it g2 [observed]
               reconcile StatefulSet it roll 4.1s by statefulset-controller [pods updated 2]
             reconcile StatefulSet it g3 waited for StatefulSet it roll [observed]
+        "#]]);
+}
+
+#[test]
+fn a_job_that_nobody_has_begun_does_not_run_and_its_pods_may_fail_before_a_change_of_it() {
+    let job = built_in("batch/v1", "Job", &json!({"parallelism": 1}));
+    History::default().added(&job).has_steps(expect![[""]]);
+    let failed = |failed: u8, conditions: &Value| {
+        json!({"metadata": {"generation": 2}, "spec": {"parallelism": 2}, "status": {
+            "startTime": "2026-11-24T10:00:02Z", "failed": failed, "conditions": conditions}})
+    };
+    let before = json!({"startTime": "2026-11-24T10:00:02Z", "failed": 2});
+    History::default()
+        .listed("Job", &[&merged(&job, &status(&before))])
+        .later(5)
+        .modified(&job, &failed(2, &json!([])))
+        .later(5)
+        .modified(&job, &failed(3, &json!([])))
+        .later(5)
+        .modified(&job, &failed(3, &json!([is_true("Complete", 15)])))
+        .has_steps(expect![[r#"
+              reconcile Job it run 10.2s by job-controller [attempt failed 3]
+            reconcile Job it g2 waited for Job it run
+        "#]]);
+}
+
+#[test]
+fn a_step_has_32_events_at_most() {
+    let job = built_in("batch/v1", "Job", &json!({"parallelism": 1}));
+    let failed = |failed: u8| {
+        status(&json!({"startTime": "2026-11-24T10:00:02Z", "failed": failed, "active": 1}))
+    };
+    let history = (0..50).fold(History::default().added(&job).later(2), |history, count| {
+        history.modified(&job, &failed(count))
+    });
+    let over = json!({"startTime": "2026-11-24T10:00:02Z", "conditions": [is_true("Complete", 8)]});
+    let spans = history.modified(&job, &status(&over)).spans(&Rules::default(), "");
+    let run = spans.iter().find(|span| &*span.name == "run").unwrap();
+    assert_eq!(run.events.len(), 32);
+}
+
+#[test]
+fn a_jobs_failed_attempt_is_no_progress() {
+    let job = built_in("batch/v1", "Job", &json!({"parallelism": 1}));
+    let failed = json!({"startTime": "2026-11-24T10:00:02Z", "failed": 1});
+    History::default()
+        .added(&job)
+        .later(2)
+        .modified(&job, &status(&json!({"startTime": "2026-11-24T10:00:02Z"})))
+        .later(1800)
+        .modified(&job, &status(&failed))
+        .has_steps(expect![[r#"
+              reconcile Job it run 86397.9s by job-controller timeout [attempt failed 1]
+            reconcile Job it g1 waited for Job it run timeout
+        "#]]);
+}
+
+#[test]
+fn a_roll_is_over_when_all_that_are_to_be_of_the_new_revision_are() {
+    let set = built_in("apps/v1", "StatefulSet", &json!({}));
+    let says = |observed: u8, updated: u8| {
+        json!({"metadata": {"generation": 2}, "spec": {"size": 2},
+            "status": {"observedGeneration": observed, "replicas": 1, "updatedReplicas": updated}})
+    };
+    let before = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1});
+    History::default()
+        .listed("StatefulSet", &[&merged(&set, &status(&before))])
+        .later(3)
+        .modified(&set, &says(1, 1))
+        .later(3)
+        .modified(&set, &says(2, 0))
+        .later(3)
+        .modified(&set, &says(2, 1))
+        .has_steps(expect![[r#"
+              reconcile StatefulSet it observe 3.1s by statefulset-controller
+              reconcile StatefulSet it roll 3.1s by statefulset-controller [pods updated 1]
+            reconcile StatefulSet it g2 waited for StatefulSet it observe
+        "#]]);
+}
+
+#[test]
+fn pods_of_a_new_revision_are_counted_upwards() {
+    let set = built_in("apps/v1", "DaemonSet", &json!({}));
+    let says = |updated: u8| {
+        status(&json!({"observedGeneration": 1, "desiredNumberScheduled": 3,
+            "updatedNumberScheduled": updated}))
+    };
+    [1, 0, 1, 2, 3]
+        .iter()
+        .fold(History::default().added(&set), |history, updated| {
+            history.later(1).modified(&set, &says(*updated))
+        })
+        .has_steps(expect![[r#"
+              reconcile DaemonSet it observe 1.1s by daemonset-controller [pods updated 1]
+              reconcile DaemonSet it roll 4.4s by daemonset-controller [pods updated 2] [pods updated 3]
+            reconcile DaemonSet it g1 waited for DaemonSet it roll
+        "#]]);
+}
+
+#[test]
+fn finalizers_are_removed_by_their_controllers_and_the_first_acts_next() {
+    let gone_with = |finalizers: &[&str]| {
+        let map = built_in("v1", "ConfigMap", &json!({}));
+        let had = merged(&map, &json!({"metadata": {"finalizers": finalizers}}));
+        let going = going(&map, finalizers);
+        History::default().added(&had).later(1).say("MODIFIED", &going).later(3).deleted(&going)
+    };
+    let told: Vec<String> = [
+        &["foregroundDeletion"][..],
+        &["orphan"],
+        &["kubernetes"],
+        &["batch.kubernetes.io/job-tracking"],
+        &["kubernetes.io/pvc-protection"],
+        &["kubernetes.io/pv-protection"],
+        &["example.com/first", "example.com/last"],
+    ]
+    .iter()
+    .map(|finalizers| {
+        let spans = gone_with(finalizers).spans(&Rules::default(), "");
+        let step = spans.iter().find(|span| &*span.name == "finalize").unwrap();
+        let of = |key: &str| crate::told::attribute(step, key).unwrap_or_default();
+        format!("{finalizers:?} by {} {}\n", of("spanlink.phase.actor"), of("error.type"))
+    })
+    .collect();
+    expect![[r#"
+        ["foregroundDeletion"] by garbage-collector-controller 
+        ["orphan"] by garbage-collector-controller 
+        ["kubernetes"] by namespace-controller 
+        ["batch.kubernetes.io/job-tracking"] by job-controller SomeFinalizersRemain
+        ["kubernetes.io/pvc-protection"] by persistentvolumeclaim-protection-controller SomeFinalizersRemain
+        ["kubernetes.io/pv-protection"] by persistentvolume-protection-controller SomeFinalizersRemain
+        ["example.com/first", "example.com/last"] by example.com/first SomeFinalizersRemain
+    "#]].assert_eq(&told.concat());
+}
+
+#[test]
+fn a_finalizer_that_goes_from_what_stays_is_nothing_that_happened_to_it() {
+    let part = merged(&object("Part", "p"), &json!({"metadata": {"finalizers": ["a.io/x"]}}));
+    let without = json!({"metadata": {"finalizers": []}});
+    History::default()
+        .added(&part)
+        .later(1)
+        .modified(&part, &without)
+        .later(1)
+        .modified(&part, &merged(&without, &current(1)))
+        .has_steps(expect![[r#"
+              reconcile Part p observe 2.2s by part-controller
+            reconcile Part p g1 waited for Part p observe
+        "#]]);
+}
+
+#[test]
+fn updates_of_pods_and_claims_have_no_steps_and_nobody_observes_what_has_no_generation() {
+    let updated = json!({"metadata": {"generation": 2}, "spec": {"changed": true}});
+    let claim = built_in("v1", "PersistentVolumeClaim", &json!({}));
+    let service = built_in("v1", "Service", &json!({"type": "LoadBalancer"}));
+    let says =
+        json!({"conditions": [{"type": "Shared", "status": "True", "observedGeneration": 1}]});
+    History::default()
+        .listed("Pod", &[&pod()])
+        .listed("PersistentVolumeClaim", &[&claim])
+        .listed("Service", &[])
+        .later(1)
+        .modified(&pod(), &updated)
+        .modified(&claim, &updated)
+        .added(&service)
+        .later(3)
+        .modified(
+            &pod(),
+            &merged(&updated, &status(&json!({"conditions": [is_true("PodScheduled", 1)]}))),
+        )
+        .modified(&claim, &merged(&updated, &status(&json!({"phase": "Bound"}))))
+        .modified(&service, &status(&says))
+        .has_steps(expect![[r#"
+              reconcile Pod it observe 903.3s by pod-lifecycle timeout
+            reconcile Pod it g2 waited for Pod it observe timeout
+        "#]]);
+}
+
+#[test]
+fn a_kind_whose_controller_is_known_to_observe_waits_for_that() {
+    let set = built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1}));
+    History::default().added(&set).added(&object("Widget", "w")).has_steps(expect![[r#"
+          reconcile ReplicaSet it observe 900.0s by replicaset-controller timeout
+        reconcile ReplicaSet it g1 waited for ReplicaSet it observe timeout
+    "#]]);
+}
+
+#[test]
+fn the_last_step_ends_with_the_change() {
+    let at_once = status(&json!({"phase": "Running", "conditions":
+        [is_true("PodScheduled", 1), is_true("PodReadyToStartContainers", 1), is_true("Ready", 1)]}));
+    let history = History::default().added(&pod()).later(1).modified(&pod(), &at_once);
+    let spans = history.spans(&Rules::default(), "");
+    let end = |name: &str| spans.iter().find(|span| &*span.name == name).unwrap().end;
+    assert_eq!(end("ready"), end("reconcile Pod"));
+}
+
+#[test]
+fn a_claim_that_is_changed_beside_its_binding_is_changed() {
+    let claim = built_in("v1", "PersistentVolumeClaim", &json!({"size": 1}));
+    let bound = json!({"spec": {"volumeName": "pv-1", "size": 2}, "status": {"phase": "Bound"}});
+    let volume = built_in("v1", "PersistentVolume", &json!({"size": 1}));
+    let taken = json!({"spec": {"claimRef": {"name": "it"}}, "status": {"phase": "Bound"}});
+    History::default()
+        .added(&claim)
+        .added(&volume)
+        .later(1)
+        .modified(&claim, &bound)
+        .modified(&volume, &taken)
+        .becomes(expect![[r#"
+            create PersistentVolumeClaim shop/it -> superseded
+            create PersistentVolume shop/it -> converged
+            update PersistentVolumeClaim shop/it -> converged  supersedes  {spec.size, spec.volumeName}
         "#]]);
 }

@@ -46,7 +46,9 @@ impl History {
     /// A resourceVersion is made every tenth of a second.
     fn now(&self) -> String {
         let (tenths, seconds) = (self.version % 10, self.version / 10);
-        format!("2026-11-24T10:{:02}:{:02}.{tenths}Z", seconds / 60, seconds % 60)
+        let (minutes, hours) = (seconds / 60, 10 + seconds / 3600);
+        let (day, hour, minute) = (24 + hours / 24, hours % 24, minutes % 60);
+        format!("2026-11-{day}T{hour:02}:{minute:02}:{:02}.{tenths}Z", seconds % 60)
     }
 
     pub(crate) fn added(self, object: &Value) -> Self {

@@ -1,0 +1,120 @@
+//! Rules about how long changes are known, by hand-written histories.
+
+use expect_test::expect;
+use serde_json::{Value, json};
+use spanlink::trace::rules::Rules;
+
+use crate::{
+    rules_steps::{built_in, going, status},
+    written::{History, annotated, current, merged, object, owned},
+};
+
+fn of_generation(generation: i64) -> Value {
+    json!({"metadata": {"generation": generation}, "spec": {"size": generation}})
+}
+
+#[test]
+fn what_is_in_flight_is_a_cause_however_long_it_takes() {
+    let widget = object("Widget", "w");
+    let second = merged(&annotated(&widget, '2'), &of_generation(2));
+    let part = annotated(&owned(&object("Part", "p"), &[(&widget, true)]), '1');
+    History::default()
+        .added(&annotated(&widget, '1'))
+        .later(1)
+        .say("MODIFIED", &second)
+        .later(150)
+        .added(&part)
+        .modified(&part, &current(1))
+        .later(1)
+        .modified(&second, &current(2))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> superseded  [context 11111111…]
+            └─ create Part p g1 -> converged
+            update Widget shop/w g2 -> unknown  [context 22222222…]  supersedes g1  {spec.size}
+        "#]]);
+}
+
+#[test]
+fn of_very_many_changes_the_oldest_are_forgotten() {
+    let widget = object("Widget", "w");
+    let stamped = |generation: i64, digit: char| {
+        merged(&annotated(&widget, digit), &of_generation(generation))
+    };
+    let history = (2..100).fold(History::default().added(&widget), |history, generation| {
+        history.say("MODIFIED", &stamped(generation, '1'))
+    });
+    let part = annotated(&owned(&object("Part", "p"), &[(&widget, true)]), '2');
+    let spans = history
+        .say("MODIFIED", &stamped(100, '2'))
+        .say("MODIFIED", &stamped(101, '3'))
+        .say("MODIFIED", &stamped(102, '3'))
+        .say("MODIFIED", &stamped(103, '3'))
+        .added(&part)
+        .spans(&Rules::default(), "");
+    let of = |span: &spanlink::trace::span::Span, key: &str| crate::told::attribute(span, key);
+    let part = spans.iter().find(|span| &*span.name == "create Part").unwrap();
+    assert_eq!(of(part, "spanlink.owner.generation").as_deref(), Some("100"));
+}
+
+#[test]
+fn a_settled_owner_is_known_by_its_last_change_of_the_spec() {
+    let set = built_in("apps/v1", "ReplicaSet", &json!({"replicas": 0}));
+    let counted = |generation: i64| {
+        json!({"metadata": {"generation": generation},
+            "status": {"observedGeneration": generation, "replicas": 0}})
+    };
+    let noted = merged(&counted(2), &json!({"metadata": {"annotations": {"note": "1"}}}));
+    let pod = owned(&built_in("v1", "Pod", &json!({})), &[(&set, true)]);
+    let spans = History::default()
+        .added(&set)
+        .modified(&set, &counted(1))
+        .later(5)
+        .modified(&set, &noted)
+        .later(300)
+        .added(&merged(&pod, &json!({"metadata": {"creationTimestamp": "2026-11-24T10:05:05Z"}})))
+        .spans(&Rules::default(), "");
+    let pod = spans.iter().find(|span| &*span.name == "create Pod").unwrap();
+    let generation = crate::told::attribute(pod, "spanlink.owner.generation");
+    assert_eq!((generation.as_deref(), pod.links.len()), (Some("1"), 1));
+}
+
+#[test]
+fn what_is_gone_goes_once_whatever_is_said_of_it_after() {
+    let widget = object("Widget", "w");
+    let gone = merged(&going(&widget, &[]), &json!({"metadata": {"generation": 2}}));
+    History::default()
+        .added(&widget)
+        .deleted(&widget)
+        .say("MODIFIED", &gone)
+        .deleted(&gone)
+        .later(120)
+        .deleted(&gone)
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> superseded
+            delete Widget shop/w g1 -> deleted  supersedes g1
+        "#]]);
+}
+
+#[test]
+fn a_note_on_what_is_waited_for_takes_no_evidence_away() {
+    let widget = object("Widget", "w");
+    let says = |value: &str| status(&json!({"conditions": [{"type": "Ready", "status": value}]}));
+    let note = json!({"metadata": {"annotations": {"note": "1"}}});
+    let annotated = |value: &str| merged(&says(value), &note);
+    History::default()
+        .added(&widget)
+        .later(1)
+        .modified(&widget, &says("False"))
+        .modified(&widget, &annotated("False"))
+        .later(1)
+        .modified(&widget, &annotated("False"))
+        .later(120)
+        .modified(&widget, &annotated("True"))
+        .becomes_with(
+            "watch: [{kind: Widget.example.com, include_annotations: [note]}]",
+            expect![[r#"
+                create Widget shop/w g1 -> converged
+                └─ update Widget w g1 -> converged  (metadata)  {metadata.annotations[note]}
+            "#]],
+        );
+}

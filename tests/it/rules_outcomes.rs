@@ -1,0 +1,367 @@
+//! Rules about when a convergence ends, and how, by hand-written histories.
+
+use expect_test::expect;
+use serde_json::{Value, json};
+use spanlink::{
+    export::tree::{Style, render},
+    trace::{rules::Rules, span::Span},
+};
+
+use crate::{
+    rules_steps::{Steps as _, built_in, condition, going, is_true, pod, status},
+    written::{History, current, merged, object, owned},
+};
+
+fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
+    spans.iter().find(|span| &*span.name == name).unwrap()
+}
+
+/// When it ends, in tenths of seconds after the hour.
+fn end(spans: &[Span], name: &str) -> String {
+    let end = named(spans, name).end.to_string();
+    end.trim_start_matches("2026-11-24T10:").to_owned()
+}
+
+fn set() -> Value {
+    built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1}))
+}
+
+fn available() -> Value {
+    status(&json!({"observedGeneration": 1, "replicas": 1, "readyReplicas": 1,
+        "availableReplicas": 1, "fullyLabeledReplicas": 1}))
+}
+
+fn ready(second: u32) -> Value {
+    let conditions = ["PodScheduled", "PodReadyToStartContainers", "Ready"]
+        .map(|condition| is_true(condition, second));
+    status(&json!({"phase": "Running", "conditions": conditions}))
+}
+
+#[test]
+fn an_owner_waits_for_late_news_of_what_it_waited_for_and_for_nothing_later() {
+    let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
+    let set = owned(&set(), &[(&deployment, true)]);
+    let pod = owned(&pod(), &[(&set, true)]);
+    let rolled_out = merged(
+        &available(),
+        &status(&json!({"updatedReplicas": 1, "conditions": [is_true("Available", 3)]})),
+    );
+    let done = |history: History| {
+        history.later(3).modified(&set, &available()).modified(&deployment, &rolled_out)
+    };
+    let begun = || History::default().added(&deployment).added(&set).added(&pod);
+    let ends = |history: &History| {
+        let spans = history.spans(&Rules::default(), "");
+        ["create Pod", "create ReplicaSet", "reconcile Deployment"]
+            .map(|name| format!("{name} {}\n", end(&spans, name)))
+            .concat()
+    };
+    // Its steps take a moment each, also where they were over at once.
+    let late = done(begun()).late("MODIFIED", &merged(&pod, &ready(3)), 32);
+    expect![[r#"
+        create Pod 00:03.600006000Z
+        create ReplicaSet 00:03.600006000Z
+        reconcile Deployment 00:03.600006000Z
+    "#]]
+    .assert_eq(&ends(&late));
+    let before = done(begun()).late("MODIFIED", &merged(&pod, &ready(1)), 10);
+    expect![[r#"
+        create Pod 00:01.000006000Z
+        create ReplicaSet 00:03.400000000Z
+        reconcile Deployment 00:03.500000000Z
+    "#]]
+    .assert_eq(&ends(&before));
+    let after = done(begun()).later(1).modified(&pod, &ready(4));
+    expect![[r#"
+        create Pod 00:04.600006000Z
+        create ReplicaSet 00:03.400000000Z
+        reconcile Deployment 00:03.500000000Z
+    "#]]
+    .assert_eq(&ends(&after));
+}
+
+#[test]
+fn what_goes_to_and_fro_is_no_progress() {
+    let set = merged(&set(), &json!({"spec": {"replicas": 3}}));
+    let says = |ready: u8, available: u8| {
+        status(&json!({"observedGeneration": 1, "replicas": 3, "readyReplicas": ready,
+            "availableReplicas": available}))
+    };
+    // Two are ready for the first time after a quarter of an hour; all else was so before.
+    let history = [(1, 1), (0, 0), (2, 0), (2, 1), (1, 1)].iter().fold(
+        History::default().added(&set),
+        |history, (ready, available)| {
+            history.later(5 * 60).modified(&set, &says(*ready, *available))
+        },
+    );
+    let spans = history.spans(&Rules::default(), "");
+    assert_eq!(end(&spans, "reconcile ReplicaSet"), "30:00.400000000Z");
+}
+
+#[test]
+fn an_owner_is_done_no_sooner_than_it_says_itself() {
+    let widget = object("Widget", "w");
+    let pod = owned(&pod(), &[(&widget, true)]);
+    let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+    let history = History::default()
+        .added(&widget)
+        .added(&pod)
+        .later(3)
+        .modified(&widget, &is_ready)
+        .late("MODIFIED", &merged(&pod, &ready(1)), 10);
+    let spans = history.spans(&Rules::default(), "");
+    assert_eq!(end(&spans, "reconcile Widget"), "00:03.300000000Z");
+}
+
+#[test]
+fn a_span_has_32_conditions_at_most() {
+    let widget = object("Widget", "w");
+    let conditions: Vec<Value> = (0..40)
+        .map(|number| condition(&format!("C{number}"), "False", "New", 5))
+        .chain([is_true("Ready", 5)])
+        .collect();
+    let history = History::default()
+        .added(&widget)
+        .later(5)
+        .modified(&widget, &status(&json!({"conditions": conditions})));
+    let spans = history.spans(&Rules::default(), "");
+    assert_eq!(named(&spans, "reconcile Widget").events.len(), 32);
+}
+
+#[test]
+fn what_loses_its_evidence_within_the_settle_window_has_not_converged() {
+    let ingress = built_in("networking.k8s.io/v1", "Ingress", &json!({}));
+    let address = |addresses: &Value| status(&json!({"loadBalancer": {"ingress": addresses}}));
+    History::default()
+        .added(&ingress)
+        .modified(&ingress, &address(&json!([{"ip": "192.0.2.1"}])))
+        .later(1)
+        .modified(&ingress, &address(&json!([])))
+        .becomes(expect![[r#"
+            create Ingress shop/it g1 -> unknown
+        "#]]);
+}
+
+#[test]
+fn it_converged_late_when_it_became_current_and_stayed_so() {
+    let failed = status(&json!({"observedGeneration": 1, "conditions":
+        [condition("Progressing", "False", "ProgressDeadlineExceeded", 5)]}));
+    let rolled_out = merged(
+        &available(),
+        &status(&json!({"updatedReplicas": 1, "conditions": [is_true("Available", 3)]})),
+    );
+    let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
+    let history = History::default()
+        .added(&deployment)
+        .later(5)
+        .modified(&deployment, &failed)
+        .later(10)
+        .modified(&deployment, &rolled_out)
+        // Fell back.
+        .modified(&deployment, &failed)
+        .later(10)
+        .modified(&deployment, &rolled_out)
+        .later(1)
+        .modified(&deployment, &rolled_out)
+        .later(5)
+        .added(&object("Widget", "w"));
+    let spans = history.spans(&Rules::default(), "");
+    assert_eq!(end(&spans, "late Deployment"), "00:25.500002000Z");
+}
+
+#[test]
+fn it_converged_late_no_sooner_than_its_verdict_and_is_given_up_after_a_day() {
+    let on_time = merged(&ready(1), &status(&json!({"conditions": [is_true("Ready", 59)]})));
+    let news = |wait: u64| {
+        let history = History::default().added(&pod()).later(wait).modified(&pod(), &on_time);
+        history.later(5).added(&object("Widget", "w"))
+    };
+    let spans = news(902).spans(&Rules::default(), "");
+    assert_eq!(named(&spans, "late Pod").start, named(&spans, "reconcile Pod").end);
+    let tree = render(&news(25 * 3600).spans(&Rules::default(), ""), Style::STABLE);
+    expect![[r#"
+        create Widget shop/w g1 -> unknown
+        create Pod shop/it g1 -> timed_out  no verdict before the deadline
+    "#]]
+    .assert_eq(&tree);
+}
+
+#[test]
+fn what_was_current_when_it_was_to_go_had_converged_by_then() {
+    let widget = object("Widget", "w");
+    let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+    let gone = merged(
+        &going(&widget, &["a.io/x"]),
+        &json!({"metadata": {"generation": 2, "deletionTimestamp": "2026-11-24T10:00:05Z"}}),
+    );
+    let history = History::default()
+        .added(&widget)
+        .later(5)
+        .say("MODIFIED", &widget)
+        .say("MODIFIED", &widget)
+        .say("MODIFIED", &widget)
+        .say("MODIFIED", &widget)
+        .say("MODIFIED", &widget)
+        .modified(&widget, &is_ready)
+        .later(1)
+        .modified(&widget, &is_ready)
+        .modified(&widget, &is_ready)
+        // Of the fifth second, said only now.
+        .say("MODIFIED", &merged(&is_ready, &gone))
+        .deleted(&gone);
+    let spans = history.spans(&Rules::default(), "");
+    assert_eq!(end(&spans, "reconcile Widget"), "00:05.000000000Z");
+}
+
+#[test]
+fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
+    let widget = object("Widget", "w");
+    let says = |conditions: &Value| {
+        json!({"metadata": {"generation": 2}, "spec": {"size": 2}, "status":
+            {"observedGeneration": 2, "conditions": conditions}})
+    };
+    let history = History::default()
+        .listed("Widget", &[&merged(&widget, &current(1))])
+        .later(10)
+        .modified(
+            &widget,
+            &says(&json!([
+                is_true("Known", 1),
+                condition("Quick", "False", "Soon", 10),
+                condition("Ready", "False", "Asked", 10)
+            ])),
+        )
+        .later(2)
+        .modified(
+            &widget,
+            &says(&json!([
+                is_true("Known", 1),
+                is_true("Quick", 10),
+                condition("Ready", "False", "Waits", 10)
+            ])),
+        )
+        .modified(
+            &widget,
+            &says(&json!([is_true("Known", 1), is_true("Quick", 10), is_true("Ready", 12)])),
+        );
+    let spans = history.spans(&Rules::default(), "");
+    let told: Vec<String> = named(&spans, "reconcile Widget")
+        .events
+        .iter()
+        .map(|event| {
+            let of = |key: &str| crate::told::find(&event.attributes, key).unwrap_or_default();
+            format!("{} {} {} {}\n", event.name, of("type"), of("status"), of("reason"))
+        })
+        .collect();
+    expect![[r#"
+        condition Quick False Soon
+        condition Ready False Asked
+        condition Quick True 
+        condition Ready False Waits
+        condition Ready True 
+    "#]]
+    .assert_eq(&told.concat());
+}
+
+#[test]
+fn a_problem_older_than_the_news_of_it_waits_for_the_cause_to_be_decided() {
+    let other = merged(&set(), &json!({"metadata": {"name": "other", "uid": "other"}}));
+    let pod = owned(&pod(), &[(&set(), true)]);
+    let unschedulable =
+        status(&json!({"conditions": [condition("PodScheduled", "False", "Unschedulable", 0)]}));
+    History::default()
+        .added(&other)
+        .later(20)
+        .added(&merged(&pod, &unschedulable))
+        .later(1)
+        .deleted(&pod)
+        .becomes(expect![[r#"
+            create Pod shop/it g1 -> superseded
+            └─ stuck Pod it  Unschedulable: Unschedulable!
+            create ReplicaSet shop/other g1 -> timed_out  no verdict before the deadline
+            delete Pod shop/it g1 -> deleted  supersedes g1
+        "#]]);
+}
+
+#[test]
+fn a_failed_job_has_been_dealt_with() {
+    let job = built_in("batch/v1", "Job", &json!({}));
+    let pod = owned(&pod(), &[(&job, true)]);
+    let failed = json!({"conditions": [condition("Failed", "True", "BackoffLimitExceeded", 3)]});
+    History::default()
+        .added(&job)
+        .added(&pod)
+        .later(3)
+        .modified(&job, &status(&failed))
+        .later(10)
+        .deleted(&pod)
+        .becomes(expect![[r#"
+            create Job shop/it g1 -> failed  BackoffLimitExceeded: BackoffLimitExceeded!
+            └─ create Pod it g1 -> superseded
+            delete Pod shop/it g1 -> deleted  (owner settled)  supersedes g1
+        "#]]);
+}
+
+#[test]
+fn any_status_at_the_start_is_evidence() {
+    let widget = object("Widget", "w");
+    let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+    let part = owned(&object("Part", "p"), &[(&widget, true)]);
+    History::default()
+        .listed("Widget", &[&merged(&widget, &is_ready)])
+        .listed("Part", &[])
+        .later(5)
+        .added(&part)
+        .modified(&part, &current(1))
+        .becomes(expect![[r#"
+            create Part shop/p g1 -> converged  (owner settled)
+        "#]]);
+}
+
+#[test]
+fn evidence_is_of_the_change_that_is_waited_for_whatever_else_is_annotated() {
+    let widget = object("Widget", "w");
+    let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+    let annotated = merged(&is_ready, &json!({"metadata": {"annotations": {"note": "1"}}}));
+    History::default()
+        .added(&widget)
+        .later(1)
+        .modified(&widget, &is_ready)
+        .modified(&widget, &annotated)
+        .later(1)
+        .modified(&widget, &annotated)
+        .becomes_with(
+            "watch: [{kind: Widget.example.com, include_annotations: [note]}]",
+            expect![[r#"
+                create Widget shop/w g1 -> converged
+                update Widget shop/w g1 -> converged  (metadata)  {metadata.annotations[note]}
+            "#]],
+        );
+}
+
+#[test]
+fn a_step_with_a_problem_was_waited_for_also_after_it_caused_something() {
+    let widget = merged(
+        &object("Widget", "w"),
+        &json!({"metadata": {"finalizers": ["foregroundDeletion", "a.io/x"]}}),
+    );
+    let part = owned(&object("Part", "p"), &[(&widget, true)]);
+    let gone = |finalizers: &[&str]| going(&widget, finalizers);
+    History::default()
+        .listed("Widget", &[&widget])
+        .listed("Part", &[&part])
+        .later(1)
+        .modified(&gone(&["foregroundDeletion", "a.io/x"]), &json!({"metadata": {"generation": 2}}))
+        .later(1)
+        .modified(&going(&part, &["b.io/y"]), &json!({"metadata": {"generation": 2}}))
+        .later(5)
+        .deleted(&going(&part, &["b.io/y"]))
+        .later(20)
+        .deleted(&gone(&["a.io/x"]))
+        .has_steps(expect![[r#"
+              delete Part p finalize 6.5s by b.io/y SomeFinalizersRemain (b.io/y) [finalizer removed b.io/y]
+            delete Part p g2 waited for Part p finalize SomeFinalizersRemain
+              reconcile Widget w finalize 26.6s by garbage-collector-controller SomeFinalizersRemain (a.io/x) [finalizer removed foregroundDeletion] [finalizer removed a.io/x]
+            reconcile Widget w g2 waited for Widget w finalize SomeFinalizersRemain
+        "#]]);
+}

@@ -1,0 +1,260 @@
+//! Rules about what is waited for: by now, and longest, by hand-written histories.
+
+use std::{collections::BTreeSet, fs};
+
+use expect_test::expect;
+use serde_json::{Value, json};
+use spanlink::{
+    trace::{rules::Rules, tracer::Tracer},
+    watch::recording::Recording,
+};
+
+use crate::{
+    rules_steps::{Steps as _, built_in, condition, is_true, pod, status},
+    scenarios::configured,
+    written::{History, merged, object, owned},
+};
+
+/// What is open at the end of a history, by kind and what it waits for.
+fn open(history: &History) -> String {
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    fs::write(file.path(), history.text()).unwrap();
+    let recording = Recording::read(file.path()).unwrap();
+    let begin = recording.begin().unwrap();
+    let mut tracer = Tracer::new(Rules::default(), "");
+    for (_, watch) in recording.watches() {
+        tracer.open_empty(watch.id, watch.watched.clone(), begin);
+    }
+    let settings = configured("");
+    let notice = |watch, notice| {
+        tracer.notice(watch, notice);
+    };
+    recording.play(&settings, notice, |line, error| unreachable!("{line}: {error}")).unwrap();
+    let open = tracer.open_convergences();
+    let rows: BTreeSet<String> = open
+        .iter()
+        .map(|((kind, what), count)| format!("{count} {} waiting for {what:?}\n", kind.kind))
+        .collect();
+    rows.into_iter().collect()
+}
+
+fn named(object: &Value, name: &str) -> Value {
+    let uid = format!("{}-{name}", object["kind"].as_str().unwrap());
+    merged(object, &json!({"metadata": {"name": name, "uid": uid}}))
+}
+
+fn deployment() -> Value {
+    built_in("apps/v1", "Deployment", &json!({"replicas": 1}))
+}
+
+#[test]
+fn an_owner_waits_for_the_problem_of_what_it_caused() {
+    let widget = object("Widget", "w");
+    let deployment = owned(&deployment(), &[(&widget, true)]);
+    let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
+    let unschedulable = condition("PodScheduled", "False", "Unschedulable", 0);
+    let history = History::default()
+        .added(&widget)
+        .added(&deployment)
+        .added(&of("a"))
+        .added(&of("b"))
+        .modified(&of("a"), &status(&json!({"conditions": [is_true("PodScheduled", 0)]})))
+        .later(1)
+        .modified(&of("b"), &status(&json!({"conditions": [unschedulable]})))
+        .later(1)
+        .modified(&of("a"), &status(&json!({"conditions": [is_true("PodScheduled", 0)]})));
+    expect![[r#"
+        1 Deployment waiting for "Unschedulable"
+        1 Pod waiting for "Unschedulable"
+        1 Pod waiting for "sandbox"
+        1 Widget waiting for "Unschedulable"
+    "#]]
+    .assert_eq(&open(&history));
+}
+
+#[test]
+fn an_owner_waits_for_the_step_that_has_lasted_longest() {
+    let deployment = deployment();
+    let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
+    let scheduled = |second: u32| status(&json!({"conditions": [is_true("PodScheduled", second)]}));
+    let observed = status(&json!({"observedGeneration": 1}));
+    let history = History::default()
+        .added(&deployment)
+        .modified(&deployment, &observed)
+        .added(&of("a"))
+        .added(&of("b"))
+        .later(1)
+        .modified(&of("a"), &scheduled(1))
+        .later(3)
+        .modified(&of("b"), &scheduled(4))
+        .added(&of("c"))
+        .later(1)
+        .modified(&of("c"), &scheduled(5))
+        .modified(
+            &of("a"),
+            &status(&json!({"conditions":
+            [is_true("PodScheduled", 1), is_true("PodReadyToStartContainers", 5)]})),
+        );
+    expect![[r#"
+        1 Deployment waiting for "sandbox"
+        1 Pod waiting for "start"
+        2 Pod waiting for "sandbox"
+    "#]]
+    .assert_eq(&open(&history));
+}
+
+#[test]
+fn what_has_not_been_observed_waits_for_that_where_its_controller_says_so() {
+    let history = History::default().added(&deployment()).added(&object("Widget", "w"));
+    expect![[r#"
+        1 Deployment waiting for "observe"
+        1 Widget waiting for ""
+    "#]]
+    .assert_eq(&open(&history));
+}
+
+#[test]
+fn what_is_in_no_step_waits_for_what_its_conditions_say() {
+    let widgets = [
+        (
+            "ready",
+            json!([
+                condition("Available", "False", "Few", 0),
+                condition("Ready", "False", "Creating", 0)
+            ]),
+        ),
+        ("synced", json!([is_true("Ready", 0), condition("Synced", "Unknown", "Asking", 0)])),
+        (
+            "available",
+            json!([condition("Ready", "False", "", 0), condition("Available", "False", "Few", 0)]),
+        ),
+        ("accepted", json!([condition("Accepted", "Unknown", "Waiting", 0)])),
+        ("programmed", json!([condition("Programmed", "False", "AddressNotAssigned", 0)])),
+        (
+            "progressing",
+            json!([
+                condition("Available", "True", "Enough", 0),
+                condition("Progressing", "False", "Paused", 0)
+            ]),
+        ),
+        ("other", json!([condition("Other", "False", "Whatever", 0)])),
+    ];
+    let history = widgets.iter().fold(History::default(), |history, (name, conditions)| {
+        let kind = format!("{}Widget", name.to_uppercase());
+        let widget = built_in("example.com/v1", &kind, &json!({}));
+        let said = status(&json!({"observedGeneration": 1, "conditions": conditions}));
+        history.added(&widget).modified(&widget, &said)
+    });
+    expect![[r#"
+        1 ACCEPTEDWidget waiting for "Waiting"
+        1 AVAILABLEWidget waiting for "Few"
+        1 OTHERWidget waiting for ""
+        1 PROGRAMMEDWidget waiting for "AddressNotAssigned"
+        1 PROGRESSINGWidget waiting for "Paused"
+        1 READYWidget waiting for "Creating"
+        1 SYNCEDWidget waiting for "Asking"
+    "#]]
+    .assert_eq(&open(&history));
+}
+
+fn failed(second: u32) -> Value {
+    status(&json!({"observedGeneration": 1, "conditions":
+        [condition("Progressing", "False", "ProgressDeadlineExceeded", second)]}))
+}
+
+#[test]
+fn what_is_open_below_a_failure_counts_with_what_is_over_and_the_longest_is_named() {
+    let widget = object("Widget", "w");
+    let deployment = owned(&deployment(), &[(&widget, true)]);
+    let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
+    let later = json!({"metadata": {"creationTimestamp": "2026-11-24T10:00:10Z"}});
+    let scheduled = |second: u32| status(&json!({"conditions": [is_true("PodScheduled", second)]}));
+    let begun = || {
+        History::default()
+            .added(&widget)
+            .added(&deployment)
+            .modified(&deployment, &status(&json!({"observedGeneration": 1})))
+            .added(&of("a"))
+            .later(10)
+            .added(&merged(&of("b"), &later))
+    };
+    // Both are open.
+    begun().later(40).modified(&deployment, &failed(50)).has_steps(expect![[r#"
+        create Deployment it g1 waited for Pod a schedule [observed]
+        reconcile Widget w g1 waited for Pod a schedule
+          create Pod a schedule 900.0s by default-scheduler timeout
+        create Pod a g1 waited for Pod a schedule timeout
+          create Pod b schedule 900.0s by default-scheduler timeout
+        create Pod b g1 waited for Pod b schedule timeout
+    "#]]);
+    // One has waited longer before than the other does now.
+    begun()
+        .later(25)
+        .modified(&of("a"), &scheduled(35))
+        .later(5)
+        .modified(&of("b"), &scheduled(40))
+        .later(8)
+        .modified(&deployment, &failed(50))
+        .has_steps(expect![[r#"
+              create Pod a schedule 35.2s by default-scheduler
+              create Pod b schedule 30.2s by default-scheduler
+            create Deployment it g1 waited for Pod a schedule [observed]
+            reconcile Widget w g1 waited for Pod a schedule
+              create Pod a sandbox 900.0s by kubelet timeout
+            create Pod a g1 waited for Pod a sandbox timeout
+              create Pod b sandbox 900.0s by kubelet timeout
+            create Pod b g1 waited for Pod b sandbox timeout
+        "#]]);
+}
+
+#[test]
+fn of_those_that_have_waited_as_long_the_first_by_name_counts_or_the_first_that_was_over() {
+    let deployment = deployment();
+    let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
+    let scheduled = status(&json!({"conditions": [is_true("PodScheduled", 20)]}));
+    let begun = || {
+        History::default()
+            .added(&deployment)
+            .modified(&deployment, &status(&json!({"observedGeneration": 1})))
+            .later(5)
+            .added(&of("b"))
+            .added(&of("a"))
+    };
+    begun().later(45).modified(&deployment, &failed(50)).has_steps(expect![[r#"
+        reconcile Deployment it g1 waited for Pod a schedule [observed]
+          create Pod b schedule 905.2s by default-scheduler timeout
+        create Pod b g1 waited for Pod b schedule timeout
+          create Pod a schedule 905.3s by default-scheduler timeout
+        create Pod a g1 waited for Pod a schedule timeout
+    "#]]);
+    begun()
+        .later(25)
+        .modified(&of("b"), &scheduled)
+        .modified(&of("a"), &scheduled)
+        .modified(&deployment, &failed(30))
+        .has_steps(expect![[r#"
+              create Pod b schedule 19.9s by default-scheduler
+              create Pod a schedule 19.9s by default-scheduler
+            reconcile Deployment it g1 waited for Pod b schedule [observed]
+              create Pod b sandbox 910.5s by kubelet timeout
+            create Pod b g1 waited for Pod b sandbox timeout
+              create Pod a sandbox 910.6s by kubelet timeout
+            create Pod a g1 waited for Pod a sandbox timeout
+        "#]]);
+}
+
+#[test]
+fn what_is_ignored_is_not_named_as_what_was_waited_for() {
+    let widget = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&widget, true)]);
+    let ignored =
+        merged(&part, &json!({"metadata": {"annotations": {"spanlink.io/ignore": "true"}}}));
+    History::default()
+        .added(&widget)
+        .added(&ignored)
+        .later(3)
+        .modified(&ignored, &status(&json!({"conditions": [is_true("Ready", 3)]})))
+        .later(1)
+        .modified(&widget, &status(&json!({"conditions": [is_true("Ready", 4)]})))
+        .has_steps(expect![[""]]);
+}
