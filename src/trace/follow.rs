@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use super::{
-    change::Scope,
+    change::{Change, Scope},
     converge::{News, Outcome},
     id::{ChangeKey, Verb},
     kind,
     object::Uid,
-    observation::Observation,
+    observation::{Observation, SpecFacts},
     phase::Look,
-    problem,
+    problem::{self, Problem},
+    rules::Rules,
     status::{self, Evidence, Status},
     time::Timestamp,
     tracer::{Tracer, kept_until, prune},
+    tracked::Tracked,
 };
 
 /// A deleted object stays a cause this long.
@@ -26,28 +28,7 @@ impl Tracer {
     pub(super) fn observe_status(&mut self, uid: &Uid, now: &Observation) {
         let Some(known) = self.objects.get_mut(uid) else { return };
         known.read_status(now);
-        let of_a_job = known.owner.as_ref().is_some_and(|owner| owner.kind.is("batch", "Job"));
-        let mut newest = known
-            .changes
-            .iter_mut()
-            .rev()
-            .filter(|change| change.scope == Scope::Spec && change.key.verb != Verb::Delete);
-        let newest = newest.next();
-        // Start-up gives no change to measure a status against: any status counts as evidence.
-        let written_since = newest
-            .map_or(now.status.present, |c| c.convergence.note_status(now.status_fingerprint));
-        let evidence = Evidence {
-            kind: &now.object.kind,
-            spec: &known.spec,
-            status: &now.status,
-            generation: known
-                .target
-                .filter(|_| kind::steps(&now.object.kind) == kind::Steps::Generation),
-            written_since,
-            of_a_job,
-            words: self.rules.words(&now.object.kind),
-        };
-        let verdict = status::judge(&evidence);
+        let verdict = judge(known, now, &self.rules);
         known.was_current = matches!(verdict, Status::Current { .. });
         let finished =
             matches!(verdict, Status::Failed { .. }) && now.object.kind.is("batch", "Job");
@@ -59,65 +40,28 @@ impl Tracer {
             }
         }
         known.observed(now.status.observed_generation);
-        let progress = status::progress(&now.object.kind, &now.status);
-        let problem = problem::problem(&now.object.kind, &now.status);
-        let mut news = Vec::new();
-        let mut walked = Vec::new();
-        let mut done = Vec::new();
-        for change in known.changes.iter_mut().filter(|change| !change.convergence.is_over()) {
-            let is_delete = change.key.verb == Verb::Delete;
-            let is_observed =
-                change.generation.is_some() && now.status.observed_generation >= change.generation;
-            if change.revision.is_none() && is_observed {
-                change.revision.clone_from(&known.update_revision);
-            }
-            if change.scope == Scope::Metadata {
-                // Where nobody says what is observed, it is dealt with by the time all else is.
-                if is_observed || known.was_current {
-                    change.convergence.end(Outcome::Converged, now.at);
-                    news.push((change.key.clone(), News::Ended));
-                }
-                continue;
-            }
-            // What keeps a container from running does not keep it from going.
-            let is_of_others = is_delete && now.object.kind.is("", "Pod");
-            let mut problem = problem.clone().filter(|_| !is_of_others);
-            let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
-            if let Some(road) = road {
-                let happened = road.observe(&Look {
-                    status: &now.status,
-                    spec: &known.spec,
-                    body: now.body.as_deref(),
-                    generation: change.generation,
-                    problem: problem.as_ref(),
-                    seen: now.at,
-                });
-                if happened && is_delete {
-                    change.convergence.note_progress(now.at);
-                }
-                problem = problem.or_else(|| road.problem());
-                walked.push(change.key.clone());
-            }
-            // Until it is gone, it is going.
-            let verdict = if is_delete { &Status::InProgress } else { &verdict };
-            let was_current = change.convergence.current_since().is_some();
-            let what = change.convergence.observe(verdict, &now.status, problem, progress, now.at);
-            if !was_current && change.convergence.current_since().is_some() {
-                done.push(change.key.clone());
-            }
-            news.extend(what.map(|what| (change.key.clone(), what)));
-        }
+        let seen = StatusNews {
+            now,
+            spec: &known.spec,
+            update_revision: known.update_revision.as_deref(),
+            verdict,
+            problem: problem::problem(&now.object.kind, &now.status),
+            progress: status::progress(&now.object.kind, &now.status),
+        };
+        let open = known.changes.iter_mut().filter(|change| !change.convergence.is_over());
+        let followed: Vec<(ChangeKey, Followed)> =
+            open.map(|change| (change.key.clone(), seen.follow(change))).collect();
         let is_autoscaler = known.references.as_ref().is_some_and(|refs| refs.scales.is_some());
         let is_lost = now.status.phase.as_deref() == Some("Failed");
         let is_news = is_lost && !std::mem::replace(&mut known.has_failed, is_lost);
-        for key in walked {
+        for (key, followed) in followed {
             self.tell_phases(&key);
-        }
-        for key in done {
-            self.note_done(&key);
-        }
-        for (key, what) in news {
-            self.hear(&key, &what);
+            if followed.is_done {
+                self.note_done(&key);
+            }
+            if let Some(news) = followed.news {
+                self.hear(&key, &news);
+            }
         }
         if is_autoscaler {
             self.scaled(uid);
@@ -219,4 +163,95 @@ impl Tracer {
             self.namespaces.remove(&known.object.name);
         }
     }
+}
+
+/// What a status says, to be held against each change that is open.
+struct StatusNews<'a> {
+    now: &'a Observation,
+    spec: &'a SpecFacts,
+    update_revision: Option<&'a str>,
+    verdict: Status,
+    problem: Option<Problem>,
+    progress: [i64; 4],
+}
+
+/// What followed for one change.
+struct Followed {
+    news: Option<News>,
+    /// It has become Current.
+    is_done: bool,
+}
+
+impl StatusNews<'_> {
+    fn follow(&self, change: &mut Change) -> Followed {
+        let status = &self.now.status;
+        let is_observed =
+            change.generation.is_some() && status.observed_generation >= change.generation;
+        if change.revision.is_none() && is_observed {
+            change.revision = self.update_revision.map(Into::into);
+        }
+        if change.scope == Scope::Metadata {
+            // Where nobody says what is observed, it is dealt with by the time all else is.
+            let is_over = is_observed || matches!(self.verdict, Status::Current { .. });
+            if is_over {
+                change.convergence.end(Outcome::Converged, self.now.at);
+            }
+            return Followed { news: is_over.then_some(News::Ended), is_done: false };
+        }
+        let is_delete = change.key.verb == Verb::Delete;
+        let problem = self.walk(change);
+        // Until it is gone, it is going.
+        let verdict = if is_delete { &Status::InProgress } else { &self.verdict };
+        let was_current = change.convergence.current_since().is_some();
+        let news = change.convergence.observe(verdict, status, problem, self.progress, self.now.at);
+        let is_done = !was_current && change.convergence.current_since().is_some();
+        Followed { news, is_done }
+    }
+
+    /// Goes on with its steps. Returns what holds it up.
+    fn walk(&self, change: &mut Change) -> Option<Problem> {
+        let is_delete = change.key.verb == Verb::Delete;
+        // What keeps a container from running does not keep it from going.
+        let is_of_others = is_delete && self.now.object.kind.is("", "Pod");
+        let problem = self.problem.clone().filter(|_| !is_of_others);
+        let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
+        let Some(road) = road else { return problem };
+        let happened = road.observe(&Look {
+            status: &self.now.status,
+            spec: self.spec,
+            body: self.now.body.as_deref(),
+            generation: change.generation,
+            problem: problem.as_ref(),
+            seen: self.now.at,
+        });
+        if happened && is_delete {
+            change.convergence.note_progress(self.now.at);
+        }
+        problem.or_else(|| road.problem())
+    }
+}
+
+/// By kstatus, against the newest change of the spec.
+fn judge(known: &mut Tracked, now: &Observation, rules: &Rules) -> Status {
+    let of_a_job = known.owner.as_ref().is_some_and(|owner| owner.kind.is("batch", "Job"));
+    let mut of_spec = known
+        .changes
+        .iter_mut()
+        .rev()
+        .filter(|change| change.scope == Scope::Spec && change.key.verb != Verb::Delete);
+    // Start-up gives no change to measure a status against: any status counts as evidence.
+    let written_since = of_spec.next().map_or(now.status.present, |newest| {
+        newest.convergence.note_status(now.status_fingerprint)
+    });
+    status::judge(&Evidence {
+        kind: &now.object.kind,
+        spec: &known.spec,
+        status: &now.status,
+        generation: known
+            .target
+            .filter(|_| kind::steps(&now.object.kind) == kind::Steps::Generation),
+        written_since,
+        of_a_job,
+        words: rules.words(&now.object.kind),
+    })
 }
