@@ -29,6 +29,7 @@ mod kstatus;
 mod kstatus_kinds;
 mod kstatus_objects;
 mod live;
+mod live_kinds;
 mod live_layouts;
 mod live_metrics;
 mod live_options;

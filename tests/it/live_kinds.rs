@@ -1,0 +1,176 @@
+//! Objects of many kinds and conventions, and how they are said to have ended, on the real control
+//! plane.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use expect_test::expect;
+use serde_json::{Value, json};
+use spanlink::trace::span::{Role, Span};
+
+use crate::{
+    control_plane::{ControlPlane, shared, until},
+    in_jaeger,
+    live::beside,
+    told::attribute,
+    widgets,
+};
+
+/// The longest of what is waited for takes a minute: that nobody says anything.
+const SOON: Duration = Duration::from_mins(2);
+
+fn object(api_version: &str, kind: &str, namespace: &str, rest: &Value) -> Value {
+    let mut object = json!({ "apiVersion": api_version, "kind": kind,
+        "metadata": { "name": "it", "namespace": namespace } });
+    for (key, value) in rest.as_object().into_iter().flatten() {
+        object[key] = value.clone();
+    }
+    object
+}
+
+fn built_in(namespace: &str) -> Vec<Value> {
+    let selector = json!({ "matchLabels": { "app": "nobody" } });
+    let backend = json!({ "service": { "name": "it", "port": { "number": 80 } } });
+    vec![
+        object("v1", "ConfigMap", namespace, &json!({ "data": { "a": "b" } })),
+        object("v1", "Service", namespace, &json!({ "spec": { "ports": [{ "port": 80 }] } })),
+        object(
+            "policy/v1",
+            "PodDisruptionBudget",
+            namespace,
+            &json!({ "spec": {
+            "minAvailable": 1, "selector": selector } }),
+        ),
+        object(
+            "networking.k8s.io/v1",
+            "NetworkPolicy",
+            namespace,
+            &json!({ "spec": {
+            "podSelector": selector } }),
+        ),
+        object(
+            "networking.k8s.io/v1",
+            "Ingress",
+            namespace,
+            &json!({ "spec": {
+            "defaultBackend": backend } }),
+        ),
+    ]
+}
+
+/// Cluster-scoped, and this test's by a label.
+fn volume(namespace: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "PersistentVolume",
+        "metadata": { "name": format!("it-{namespace}"), "labels": { "of": namespace } },
+        "spec": { "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"],
+            "storageClassName": namespace, "hostPath": { "path": "/none" } } })
+}
+
+/// A custom resource, and what its controller says of it.
+fn conventions() -> [(&'static str, Value); 7] {
+    let is = |kind: &str, status: &str| json!({ "type": kind, "status": status, "reason": "R" });
+    let said = |conditions: &[Value]| json!({ "observedGeneration": 1, "conditions": conditions });
+    [
+        ("ready", said(&[is("Ready", "True")])),
+        ("crossplane", said(&[is("Ready", "True"), is("Synced", "True")])),
+        ("gateway", said(&[is("Accepted", "True"), is("Programmed", "True")])),
+        ("cluster-api", said(&[is("Available", "True"), is("Paused", "False")])),
+        (
+            "in-a-condition",
+            json!({ "conditions": [
+            { "type": "Ready", "status": "True", "reason": "R", "observedGeneration": 1 }] }),
+        ),
+        ("phase-alone", json!({ "phase": "Succeeded" })),
+        ("stalled", said(&[is("Stalled", "True"), is("Ready", "False")])),
+    ]
+}
+
+async fn converge(plane: &ControlPlane, namespace: &str) -> Result<()> {
+    let version = format!("{namespace}.example.com/v1");
+    for (name, status) in conventions() {
+        let mut widget = object(&version, "Widget", namespace, &json!({ "spec": { "size": 1 } }));
+        widget["metadata"]["name"] = json!(name);
+        plane.apply(&widget.to_string()).await?;
+        let resource = format!("widgets.{namespace}.example.com");
+        let status = json!({ "status": status }).to_string();
+        let patch = ["-n", namespace, "patch", &resource, name, "--subresource=status"];
+        plane.kubectl(&[&patch[..], &["--type=merge", "-p", &status]].concat()).await?;
+    }
+    Ok(())
+}
+
+/// `create Ingress it unknown by spanlink`
+fn outcomes(spans: &[Span]) -> String {
+    let mut lines: Vec<String> = spans
+        .iter()
+        .filter(|span| matches!(span.role, Role::Change | Role::Reconcile))
+        .filter_map(|span| {
+            let outcome = attribute(span, "spanlink.outcome")?;
+            let verb = attribute(span, "spanlink.verb")?;
+            let name = span.object.name.split_once('-').filter(|(first, _)| *first == "it");
+            let name = name.map_or(&*span.object.name, |(first, _)| first);
+            let kind = &span.object.kind.kind;
+            Some(format!("{verb} {kind} {name} {outcome} by {}\n", span.service))
+        })
+        .collect();
+    lines.sort();
+    lines.concat()
+}
+
+#[tokio::test]
+async fn objects_of_every_kind_end_as_their_kind_or_its_conventions_have_it() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("kinds").await?;
+    widgets::define(plane, &namespace).await?;
+    let group = format!("*.{namespace}.example.com");
+    let kinds = [
+        "ConfigMap",
+        "Service",
+        "PodDisruptionBudget.policy",
+        "NetworkPolicy.networking.k8s.io",
+        "Ingress.networking.k8s.io",
+        &group,
+    ]
+    .map(|kind| format!("  - {{kind: \"{kind}\", namespaces: [{namespace}]}}\n"));
+    let volumes = format!("  - {{kind: PersistentVolume, label_selector: of={namespace}}}\n");
+    let daemon = beside(plane, &format!("watch:\n{}{volumes}", kinds.concat())).await?;
+    for object in built_in(&namespace) {
+        plane.apply(&object.to_string()).await?;
+    }
+    plane.apply(&volume(&namespace).to_string()).await?;
+    converge(plane, &namespace).await?;
+
+    let jaeger = plane.jaeger()?;
+    let volume = format!("it-{namespace}");
+    let spans = until("every outcome", SOON, async || {
+        daemon.is_at_rest().await?;
+        let mut spans = in_jaeger::spans(&jaeger, &namespace).await?;
+        let of_volumes =
+            jaeger.find("persistentvolume-controller", &[("k8s.object.name", &volume)]).await?;
+        for trace in of_volumes {
+            let id = trace["traceID"].as_str().unwrap_or_default();
+            spans.extend(crate::otlp_json::spans(&jaeger.otlp(id).await?)?);
+        }
+        let told = outcomes(&spans);
+        ensure!(told.contains("Ingress it unknown") && told.contains("PersistentVolume"), "{told}");
+        Ok(spans)
+    })
+    .await?;
+    expect![[r#"
+        create ConfigMap it converged by spanlink
+        create Ingress it unknown by spanlink
+        create NetworkPolicy it converged by spanlink
+        create PersistentVolume it converged by persistentvolume-controller
+        create PodDisruptionBudget it converged by controllermanager
+        create Service it converged by service-controller
+        create Widget cluster-api converged by widget-controller
+        create Widget crossplane converged by widget-controller
+        create Widget gateway converged by widget-controller
+        create Widget in-a-condition converged by widget-controller
+        create Widget phase-alone converged by widget-controller
+        create Widget ready converged by widget-controller
+        create Widget stalled failed by widget-controller
+    "#]]
+    .assert_eq(&outcomes(&spans));
+    Ok(())
+}
