@@ -17,10 +17,9 @@ use crate::{
     control_plane::{shared, until},
     live::{SOON, beside, deployment, stamp, tag},
     recorder::Recorder,
-    rules_steps::going,
     scenarios::{configured, replayed, settings},
     told::attribute,
-    written::{History, merged, object},
+    written::{History, going, merged, object},
 };
 
 /// What is said of each change's fields: names, then values.

@@ -7,9 +7,8 @@ use spanlink::{
     trace::rules::Rules,
 };
 
-use crate::{
-    rules_steps::{Steps as _, built_in, condition, going, is_true, pod, status},
-    written::{History, current, merged, object},
+use crate::written::{
+    History, built_in, condition, current, going, is_true, merged, object, pod, status,
 };
 
 /// The same under another name.

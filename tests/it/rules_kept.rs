@@ -4,10 +4,7 @@ use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::trace::rules::Rules;
 
-use crate::{
-    rules_steps::{built_in, going, status},
-    written::{History, annotated, current, merged, object, owned},
-};
+use crate::written::{History, annotated, built_in, current, going, merged, object, owned, status};
 
 fn of_generation(generation: i64) -> Value {
     json!({"metadata": {"generation": generation}, "spec": {"size": generation}})

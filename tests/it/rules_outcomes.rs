@@ -7,9 +7,8 @@ use spanlink::{
     trace::{rules::Rules, span::Span},
 };
 
-use crate::{
-    rules_steps::{Steps as _, built_in, condition, going, is_true, pod, status},
-    written::{History, current, merged, object, owned},
+use crate::written::{
+    History, built_in, condition, current, going, is_true, merged, object, owned, pod, status,
 };
 
 fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {

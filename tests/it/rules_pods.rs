@@ -5,10 +5,9 @@ use serde_json::{Value, json};
 use spanlink::daemon::rules;
 
 use crate::{
-    rules_steps::{Steps as _, condition, going, is_true, pod, said, status},
     scenarios::settings,
     steps::{Times, steps_of},
-    written::{History, merged, object, owned},
+    written::{History, condition, going, is_true, merged, object, owned, pod, said, status},
 };
 
 fn time(second: u32) -> String {

@@ -1,56 +1,16 @@
 //! Rules about steps, and about what holds them up, by hand-written histories.
 
-use expect_test::{Expect, expect};
+use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::trace::rules::Rules;
 
 use crate::{
     steps::{Times, steps_of},
-    written::{History, current, merged, object, owned},
+    written::{
+        History, built_in, condition, current, going, is_true, merged, object, owned, pod, said,
+        status,
+    },
 };
-
-/// An object of a built-in kind that nobody has dealt with.
-pub(crate) fn built_in(api_version: &str, kind: &str, spec: &Value) -> Value {
-    merged(&object(kind, "it"), &json!({"apiVersion": api_version, "spec": spec}))
-}
-
-pub(crate) fn pod() -> Value {
-    built_in("v1", "Pod", &json!({"containers": [{"name": "web"}]}))
-}
-
-pub(crate) fn status(status: &Value) -> Value {
-    json!({ "status": status })
-}
-
-/// True since that second, or as given.
-pub(crate) fn condition(kind: &str, value: &str, reason: &str, second: u32) -> Value {
-    let at = format!("2026-11-24T10:00:{second:02}Z");
-    json!({"type": kind, "status": value, "reason": reason, "message": format!("{reason}!"),
-        "lastTransitionTime": at})
-}
-
-pub(crate) fn is_true(kind: &str, second: u32) -> Value {
-    condition(kind, "True", "", second)
-}
-
-pub(crate) fn going(object: &Value, finalizers: &[&str]) -> Value {
-    let metadata = json!({
-        "deletionTimestamp": "2026-11-24T10:00:00Z", "deletionGracePeriodSeconds": 0,
-        "finalizers": finalizers,
-    });
-    merged(object, &json!({ "metadata": metadata }))
-}
-
-pub(crate) trait Steps {
-    fn has_steps(self, expected: Expect);
-}
-
-impl Steps for History {
-    fn has_steps(self, expected: Expect) {
-        let spans = self.spans(&Rules::default(), "");
-        expected.assert_eq(&steps_of(&spans, Times::Said));
-    }
-}
 
 #[test]
 fn steps_seen_at_once_are_told_apart_and_init_containers_within_theirs() {
@@ -433,20 +393,6 @@ fn an_owner_is_not_done_before_what_it_waited_for_whichever_watch_was_first() {
     let spans = history.spans(&Rules::default(), "");
     let end = |name: &str| spans.iter().find(|span| &*span.name == name).unwrap().end;
     assert_eq!(end("create Pod"), end("reconcile ReplicaSet"));
-}
-
-/// As the kubelet says it, of a container in that list.
-pub(crate) fn said(reason: &str, list: &str, container: &str, second: u32) -> Value {
-    let time = format!("2026-11-24T10:00:{second:02}Z");
-    json!({
-        "apiVersion": "events.k8s.io/v1", "kind": "Event",
-        "metadata": {"name": format!("{reason}-{container}"), "namespace": "shop",
-            "uid": format!("{reason}-{container}")},
-        "regarding": {"apiVersion": "v1", "kind": "Pod", "name": "it", "uid": "Pod-it",
-            "fieldPath": format!("spec.{list}{{{container}}}")},
-        "reason": reason, "type": "Normal", "reportingController": "kubelet",
-        "deprecatedFirstTimestamp": time, "deprecatedLastTimestamp": time, "deprecatedCount": 1,
-    })
 }
 
 #[test]

@@ -10,9 +10,8 @@ use spanlink::{
 };
 
 use crate::{
-    rules_steps::{Steps as _, built_in, condition, is_true, pod, status},
     scenarios::configured,
-    written::{History, merged, object, owned},
+    written::{History, built_in, condition, is_true, merged, object, owned, pod, status},
 };
 
 /// What is open at the end of a history, by kind and what it waits for.

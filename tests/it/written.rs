@@ -10,7 +10,10 @@ use spanlink::{
     trace::{rules::Rules, span::Span},
 };
 
-use crate::scenarios::{configured, replayed, settings};
+use crate::{
+    scenarios::{configured, replayed, settings},
+    steps::{Times, steps_of},
+};
 
 /// What watches said, a step each, a tenth of a second apart.
 #[derive(Default)]
@@ -99,6 +102,11 @@ impl History {
         self.becomes_with("", expected);
     }
 
+    pub(crate) fn has_steps(self, expected: Expect) {
+        let spans = self.spans(&Rules::default(), "");
+        expected.assert_eq(&steps_of(&spans, Times::Said));
+    }
+
     #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
     pub(crate) fn becomes_with(self, configuration: &str, expected: Expect) {
         let spans = self.spans(&rules(&settings(configuration)), configuration);
@@ -165,4 +173,50 @@ pub(crate) fn traceparent(digit: char) -> String {
 pub(crate) fn annotated(object: &Value, digit: char) -> Value {
     let annotations = json!({"tracing.k8s.io/traceparent": traceparent(digit)});
     merged(object, &json!({"metadata": {"annotations": annotations}}))
+}
+
+/// An object of a built-in kind that nobody has dealt with.
+pub(crate) fn built_in(api_version: &str, kind: &str, spec: &Value) -> Value {
+    merged(&object(kind, "it"), &json!({"apiVersion": api_version, "spec": spec}))
+}
+
+pub(crate) fn pod() -> Value {
+    built_in("v1", "Pod", &json!({"containers": [{"name": "web"}]}))
+}
+
+pub(crate) fn status(status: &Value) -> Value {
+    json!({ "status": status })
+}
+
+/// True since that second, or as given.
+pub(crate) fn condition(kind: &str, value: &str, reason: &str, second: u32) -> Value {
+    let at = format!("2026-11-24T10:00:{second:02}Z");
+    json!({"type": kind, "status": value, "reason": reason, "message": format!("{reason}!"),
+        "lastTransitionTime": at})
+}
+
+pub(crate) fn is_true(kind: &str, second: u32) -> Value {
+    condition(kind, "True", "", second)
+}
+
+pub(crate) fn going(object: &Value, finalizers: &[&str]) -> Value {
+    let metadata = json!({
+        "deletionTimestamp": "2026-11-24T10:00:00Z", "deletionGracePeriodSeconds": 0,
+        "finalizers": finalizers,
+    });
+    merged(object, &json!({ "metadata": metadata }))
+}
+
+/// As the kubelet says it, of a container in that list.
+pub(crate) fn said(reason: &str, list: &str, container: &str, second: u32) -> Value {
+    let time = format!("2026-11-24T10:00:{second:02}Z");
+    json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": {"name": format!("{reason}-{container}"), "namespace": "shop",
+            "uid": format!("{reason}-{container}")},
+        "regarding": {"apiVersion": "v1", "kind": "Pod", "name": "it", "uid": "Pod-it",
+            "fieldPath": format!("spec.{list}{{{container}}}")},
+        "reason": reason, "type": "Normal", "reportingController": "kubelet",
+        "deprecatedFirstTimestamp": time, "deprecatedLastTimestamp": time, "deprecatedCount": 1,
+    })
 }
