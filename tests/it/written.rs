@@ -102,6 +102,7 @@ impl History {
         self.becomes_with("", expected);
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
     pub(crate) fn has_steps(self, expected: Expect) {
         let spans = self.spans(&Rules::default(), "");
         expected.assert_eq(&steps_of(&spans, Times::Said));
