@@ -1,4 +1,4 @@
-//! Steps as Jaeger shows them, at the times at which a watcher of the test's own saw them.
+//! Steps and outcomes as Jaeger shows them, at the times at which a watcher of the test's own saw them.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -95,39 +95,93 @@ fn ended(step: &str, generation: i64, seen: &[Seen]) -> Option<(Option<Timestamp
             (it.object["reason"] == "Pulled").then_some(said)
         }),
         "bind" => first(&|it| (it.object["status"]["phase"] == "Bound").then_some(None)),
+        "over" => first(&|it| {
+            let is_over =
+                matches!(it.object["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+            let ends =
+                containers(&it.object).map(|it| time(&it["state"]["terminated"]["finishedAt"]));
+            is_over.then(|| ends.max().flatten())
+        }),
+        "rolled and ready" => first(&|it| {
+            let status = &it.object["status"];
+            let int = |key: &str| status[key].as_i64();
+            let are = |wanted: Option<i64>, counts: &[&str]| {
+                wanted.is_some() && counts.iter().all(|count| int(count) >= wanted)
+            };
+            let is_done =
+                are(it.object["spec"]["replicas"].as_i64(), &["updatedReplicas", "readyReplicas"])
+                    || are(
+                        int("desiredNumberScheduled"),
+                        &["updatedNumberScheduled", "numberReady", "numberAvailable"],
+                    );
+            (is_done && int("observedGeneration") >= Some(generation)).then_some(None)
+        }),
         _ => None,
     }
 }
 
-/// Which steps there are, and how far the end of each is from when it was seen; fails where that is
-/// not the second of which the API speaks.
+/// By what a watcher sees that a change has come to its outcome; `None`: it was overtaken.
+fn end_of(span: &Span) -> Option<&'static str> {
+    let of_a_job = attribute(span, "k8s.job.name").is_some();
+    Some(match (&*span.object.kind.kind, &*attribute(span, "spanlink.outcome")?) {
+        (_, "deleted") => "finalize",
+        ("Pod", "converged") if !of_a_job => "ready",
+        ("Pod", "converged" | "failed") => "over",
+        ("Job", "converged" | "failed") => "run",
+        ("PersistentVolumeClaim", "converged") => "bind",
+        ("StatefulSet" | "DaemonSet", "converged") => "rolled and ready",
+        _ => return None,
+    })
+}
+
+fn int(span: &Span, key: &str) -> i64 {
+    match span.attribute(key) {
+        Some(Value::Int(int)) => *int,
+        _ => 0,
+    }
+}
+
+/// Which steps and outcomes there are, and how far the end of each is from when it was seen; fails
+/// where that is not the second of which the API speaks.
 fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Vec<Duration>)> {
     let by_id: HashMap<_, &Span> = spans.iter().map(|span| (span.span_id, span)).collect();
     let mut told = BTreeSet::new();
     let mut apart = Vec::new();
-    for span in spans.iter().filter(|span| span.role == Role::Phase) {
-        let parent = by_id[&span.parent.context("no parent")?];
-        ensure!(parent.start <= span.start && span.end <= parent.end, "{span:?} in {parent:?}");
+    for span in spans {
+        let (of, name, end) = match span.role {
+            Role::Phase => {
+                let parent = by_id[&span.parent.context("no parent")?];
+                let is_within = parent.start <= span.start && span.end <= parent.end;
+                ensure!(is_within, "{span:?} in {parent:?}");
+                (parent, &*span.name, &*span.name)
+            }
+            Role::Change | Role::Reconcile => {
+                let Some(end) = end_of(span) else { continue };
+                let outcome = attribute(span, "spanlink.outcome").unwrap_or_default();
+                told.insert(format!("{} {outcome}", span.object.kind.kind));
+                (span, "outcome", end)
+            }
+            Role::Stuck | Role::Late | Role::Projection => continue,
+        };
         if span.attribute("k8s.container.name").is_some() {
             continue;
         }
-        let (kind, name) = (&*parent.object.kind.kind, &*parent.object.name);
-        let generation = match parent.attribute("spanlink.generation") {
-            Some(Value::Int(generation)) => *generation,
-            _ => 0,
-        };
-        told.insert(format!("{kind} {}", span.name));
-        let seen = match &*span.name {
-            "pull" => observer.events_about(name),
-            _ => observer.of(kind, name),
-        };
-        let (by_api, seen) = ended(&span.name, generation, &seen)
-            .with_context(|| format!("{} of {kind} {name} was not seen", span.name))?;
-        let second = Duration::from_secs(1);
-        if let Some(api) = by_api {
-            let off = api.since(span.end).max(span.end.since(api.plus(second)));
-            ensure!(off < second, "{kind} {name} {}: {:?}, API: {api:?}", span.name, span.end);
+        let (kind, object) = (&*of.object.kind.kind, &*of.object.name);
+        if span.role == Role::Phase {
+            told.insert(format!("{kind} {name}"));
         }
+        let seen = match end {
+            "pull" => observer.events_about(object),
+            _ => observer.of(kind, object),
+        };
+        let (by_api, seen) = ended(end, int(of, "spanlink.generation"), &seen)
+            .with_context(|| format!("{name} of {kind} {object} was not seen"))?;
+        let second = Duration::from_secs(1);
+        let off = match by_api {
+            Some(api) => api.since(span.end).max(span.end.since(api.plus(second))),
+            None => span.end.since(seen).max(seen.since(span.end)),
+        };
+        ensure!(off < second, "{kind} {object} {name}: {:?}, {by_api:?}, {seen:?}", span.end);
         // What was seen within the API's second, or is of no second at all, is timed by the watch.
         if by_api.is_none_or(|api| seen.since(api) < second) {
             apart.push(span.end.since(seen).max(seen.since(span.end)));
@@ -209,7 +263,7 @@ fn in_namespace(mut object: Json, namespace: &str) -> Json {
 }
 
 #[tokio::test]
-async fn every_step_is_in_jaeger_at_the_time_at_which_it_was_seen() -> Result<()> {
+async fn every_step_and_outcome_is_in_jaeger_at_the_time_at_which_it_was_seen() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("steps").await?;
     let daemon = beside(plane, &watched(&namespace)).await?;
@@ -256,10 +310,17 @@ async fn every_step_is_in_jaeger_at_the_time_at_which_it_was_seen() -> Result<()
 
     let jaeger = plane.jaeger()?;
     let expected = [
+        "DaemonSet converged",
         "DaemonSet roll",
+        "Job converged",
+        "Job failed",
         "Job run",
         "PersistentVolumeClaim bind",
+        "PersistentVolumeClaim converged",
         "PersistentVolumeClaim provision",
+        "Pod converged",
+        "Pod deleted",
+        "Pod failed",
         "Pod finalize",
         "Pod init",
         "Pod pull",
@@ -268,9 +329,10 @@ async fn every_step_is_in_jaeger_at_the_time_at_which_it_was_seen() -> Result<()
         "Pod schedule",
         "Pod start",
         "Pod terminate",
+        "StatefulSet converged",
         "StatefulSet roll",
     ];
-    let (spans, apart) = until("every step", SOON, async || {
+    let (spans, apart) = until("every step and outcome", SOON, async || {
         daemon.is_at_rest().await?;
         let spans = in_jaeger::spans(&jaeger, &namespace).await?;
         let (told, apart) = compared(&spans, &observer)?;
