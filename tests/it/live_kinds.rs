@@ -12,6 +12,7 @@ use crate::{
     control_plane::{ControlPlane, shared, until},
     in_jaeger,
     live::beside,
+    otlp_json,
     told::attribute,
     widgets,
 };
@@ -32,6 +33,22 @@ fn built_in(namespace: &str) -> Vec<Value> {
     let selector = json!({ "matchLabels": { "app": "nobody" } });
     let backend = json!({ "service": { "name": "it", "port": { "number": 80 } } });
     vec![
+        object(
+            "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+            namespace,
+            &json!({ "spec": { "maxReplicas": 2, "scaleTargetRef":
+                { "apiVersion": "apps/v1", "kind": "Deployment", "name": "it" } } }),
+        ),
+        // What it scales, which nobody watches here.
+        object(
+            "apps/v1",
+            "Deployment",
+            namespace,
+            &json!({ "spec": { "replicas": 0, "selector": selector, "template": {
+                "metadata": { "labels": { "app": "nobody" } },
+                "spec": { "containers": [{ "name": "it", "image": "it" }] } } } }),
+        ),
         object("v1", "ConfigMap", namespace, &json!({ "data": { "a": "b" } })),
         object("v1", "Service", namespace, &json!({ "spec": { "ports": [{ "port": 80 }] } })),
         object(
@@ -58,10 +75,9 @@ fn built_in(namespace: &str) -> Vec<Value> {
     ]
 }
 
-/// Cluster-scoped, and this test's by a label.
-fn volume(namespace: &str) -> Value {
+fn volume_of(namespace: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "PersistentVolume",
-        "metadata": { "name": format!("it-{namespace}"), "labels": { "of": namespace } },
+        "metadata": { "name": format!("it-{namespace}") },
         "spec": { "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"],
             "storageClassName": namespace, "hostPath": { "path": "/none" } } })
 }
@@ -107,8 +123,9 @@ fn outcomes(spans: &[Span]) -> String {
         .filter_map(|span| {
             let outcome = attribute(span, "spanlink.outcome")?;
             let verb = attribute(span, "spanlink.verb")?;
-            let name = span.object.name.split_once('-').filter(|(first, _)| *first == "it");
-            let name = name.map_or(&*span.object.name, |(first, _)| first);
+            // Those that are cluster-scoped have the namespace in their names.
+            let is_wide = span.object.namespace.is_none();
+            let name = if is_wide { "it" } else { &*span.object.name };
             let kind = &span.object.kind.kind;
             Some(format!("{verb} {kind} {name} {outcome} by {}\n", span.service))
         })
@@ -129,35 +146,55 @@ async fn objects_of_every_kind_end_as_their_kind_or_its_conventions_have_it() ->
         "PodDisruptionBudget.policy",
         "NetworkPolicy.networking.k8s.io",
         "Ingress.networking.k8s.io",
+        "HorizontalPodAutoscaler.autoscaling",
         &group,
     ]
     .map(|kind| format!("  - {{kind: \"{kind}\", namespaces: [{namespace}]}}\n"));
-    let volumes = format!("  - {{kind: PersistentVolume, label_selector: of={namespace}}}\n");
-    let daemon = beside(plane, &format!("watch:\n{}{volumes}", kinds.concat())).await?;
+    // Cluster-scoped, each by its name; an APIService comes with its definition.
+    let later = format!("later-{namespace}");
+    let [volume, definition, service] = [
+        ("PersistentVolume", format!("it-{namespace}")),
+        ("CustomResourceDefinition.apiextensions.k8s.io", format!("widgets.{later}.example.com")),
+        ("APIService.apiregistration.k8s.io", format!("v1.{later}.example.com")),
+    ];
+    let wide = [&volume, &definition, &service].map(|(kind, name)| {
+        format!("  - {{kind: {kind}, field_selector: \"metadata.name={name}\"}}\n")
+    });
+    let configuration = format!("watch:\n{}{}", kinds.concat(), wide.concat());
+    let daemon = beside(plane, &configuration).await?;
     for object in built_in(&namespace) {
         plane.apply(&object.to_string()).await?;
     }
-    plane.apply(&volume(&namespace).to_string()).await?;
+    plane.apply(&volume_of(&namespace).to_string()).await?;
+    widgets::define(plane, &later).await?;
     converge(plane, &namespace).await?;
 
     let jaeger = plane.jaeger()?;
-    let volume = format!("it-{namespace}");
     let spans = until("every outcome", SOON, async || {
         daemon.is_at_rest().await?;
         let mut spans = in_jaeger::spans(&jaeger, &namespace).await?;
-        let of_volumes =
-            jaeger.find("persistentvolume-controller", &[("k8s.object.name", &volume)]).await?;
-        for trace in of_volumes {
-            let id = trace["traceID"].as_str().unwrap_or_default();
-            spans.extend(crate::otlp_json::spans(&jaeger.otlp(id).await?)?);
+        for (of, (_, name)) in [
+            ("persistentvolume-controller", &volume),
+            ("spanlink", &definition),
+            ("spanlink", &service),
+        ] {
+            for trace in jaeger.find(of, &[("k8s.object.name", name)]).await? {
+                let id = trace["traceID"].as_str().unwrap_or_default();
+                spans.extend(otlp_json::spans(&jaeger.otlp(id).await?)?);
+            }
         }
         let told = outcomes(&spans);
-        ensure!(told.contains("Ingress it unknown") && told.contains("PersistentVolume"), "{told}");
+        let last =
+            ["Ingress it unknown", "PersistentVolume", "APIService", "Definition", "Autoscaler"];
+        ensure!(last.iter().all(|last| told.contains(last)), "{told}");
         Ok(spans)
     })
     .await?;
     expect![[r#"
+        create APIService it converged by spanlink
         create ConfigMap it converged by spanlink
+        create CustomResourceDefinition it converged by spanlink
+        create HorizontalPodAutoscaler it converged by horizontal-pod-autoscaler
         create Ingress it unknown by spanlink
         create NetworkPolicy it converged by spanlink
         create PersistentVolume it converged by persistentvolume-controller
