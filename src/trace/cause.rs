@@ -1,10 +1,10 @@
 //! Finds which change of the owner, or of the Namespace, a change follows from, and whether it was
 //! its doing (contract: causes §1 to §4).
 
-use std::{cmp::Ordering, collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    change::{Change, OwnerMention, Scope},
+    change::{Change, OwnerMention, Scaled, Scope},
     detect::same_template,
     id::{ChangeKey, Verb},
     object::{GroupKind, Uid},
@@ -89,8 +89,7 @@ impl View<'_> {
         if managers.is_some_and(|(writer, controller)| writer != controller) {
             return not_its_doing(owner, change, &self.candidates(owner, change));
         }
-        let scaled_up =
-            object.object.kind.is("apps", "ReplicaSet") && change.scaled == Ordering::Greater;
+        let scaled_up = object.object.kind.is("apps", "ReplicaSet") && change.scaled == Scaled::Up;
         let candidates = self.candidates(owner, change);
         let found = if scaled_up {
             best_match(object, change, owner, &candidates)
@@ -126,7 +125,7 @@ impl View<'_> {
         let Some(owner) = owner else { return Cause::default() };
         // 4: the owner wants fewer, or other, children.
         let wants_fewer = |candidate: &&&Change| {
-            !owner.object.kind.is("apps", "ReplicaSet") || candidate.scaled == Ordering::Less
+            !owner.object.kind.is("apps", "ReplicaSet") || candidate.scaled == Scaled::Down
         };
         if let Some(candidate) = candidates.iter().find(wants_fewer) {
             return caused_by(owner, candidate);

@@ -1,6 +1,8 @@
 //! A change of one object, from the moment it is seen until nobody asks for it any more.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     content::Digest,
@@ -17,7 +19,7 @@ use super::{
 };
 
 /// Which part of the object changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Scope {
     Spec,
     /// Only annotations: of Deployments this makes a generation too.
@@ -33,8 +35,17 @@ impl Scope {
     }
 }
 
+/// How many there were to be before a change, and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Scaled {
+    Down,
+    /// As before, or nobody said.
+    Not,
+    Up,
+}
+
 /// Which clock a change's time comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum TimeSource {
     /// When the watch event was received; where the API knows the second, within that second.
     Received,
@@ -57,7 +68,7 @@ impl TimeSource {
 /// A value of the context annotation, told from others without keeping it.
 pub type ContextValue = u64;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Change {
     pub key: ChangeKey,
     pub resource_version: u64,
@@ -79,7 +90,7 @@ pub struct Change {
     /// How many children the object is to have from then on, where it says so.
     pub children_wanted: Option<u32>,
     /// How `spec.replicas` moved.
-    pub scaled: Ordering,
+    pub scaled: Scaled,
     /// The resourceVersion at which the object was Current again: until then it is in flight.
     pub until: Option<u64>,
     /// The API time of the last change it caused.
@@ -103,7 +114,7 @@ impl Change {
 }
 
 /// The cause that was found, and all that follows from it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Decided {
     pub trace_id: TraceId,
     pub span_id: SpanId,
@@ -125,7 +136,7 @@ pub struct Decided {
 }
 
 /// Where a change stands in traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Place {
     /// Below the change that caused it.
     Caused,
@@ -149,7 +160,7 @@ impl Decided {
 }
 
 /// A change's span, to link to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SpanRef {
     pub trace_id: TraceId,
     pub span_id: SpanId,
@@ -157,14 +168,14 @@ pub struct SpanRef {
 }
 
 /// An owner, and its own.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Lineage {
     pub kind: GroupKind,
     pub name: Arc<str>,
     pub above: Option<Arc<Self>>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Details {
     pub fields: Vec<Box<str>>,
     /// `path=value` of those whose new values may be told.
@@ -208,7 +219,7 @@ pub struct Details {
 }
 
 /// How a context relates to the change that carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Judged {
     Fresh,
     Inherited,
@@ -217,7 +228,7 @@ pub enum Judged {
 }
 
 /// What is said of an owner.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct OwnerMention {
     pub kind: GroupKind,
     pub name: Arc<str>,
@@ -229,7 +240,7 @@ pub struct OwnerMention {
 }
 
 /// A Pod of the same owner that this one was made in place of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Replaced {
     pub kind: GroupKind,
     pub name: Arc<str>,

@@ -1,9 +1,9 @@
 //! Turns a difference into a change: its time, its writer, what it overtakes.
 
-use std::{cmp::Ordering, time::Duration};
+use std::cmp::Ordering;
 
 use super::{
-    change::{Change, ContextValue, Details, Scope, TimeSource},
+    change::{Change, ContextValue, Details, Scaled, Scope, TimeSource},
     content::{Content, MAX_LEAVES},
     context::TraceContext,
     converge::{Convergence, Outcome, refine},
@@ -13,7 +13,7 @@ use super::{
     kind,
     manager::{Manager, Managers},
     object::Uid,
-    observation::{Body, Carrier, Observation, SpecFacts},
+    observation::{Body, Carrier, Deletion, Observation, SpecFacts},
     output::Note,
     phase::Road,
     status,
@@ -61,8 +61,12 @@ impl Tracer {
         let key = key_of(known, now, difference);
         let replicas = |spec: &SpecFacts| spec.replicas.unwrap_or(1);
         let scaled = match (difference.verb, body) {
-            (Verb::Update, Some(body)) => replicas(&body.spec).cmp(&replicas(&known.spec)),
-            (Verb::Create | Verb::Delete, _) | (Verb::Update, None) => Ordering::Equal,
+            (Verb::Update, Some(body)) => match replicas(&body.spec).cmp(&replicas(&known.spec)) {
+                Ordering::Less => Scaled::Down,
+                Ordering::Equal => Scaled::Not,
+                Ordering::Greater => Scaled::Up,
+            },
+            (Verb::Create | Verb::Delete, _) | (Verb::Update, None) => Scaled::Not,
         };
         let fingerprint = match difference.verb {
             // Whatever status an object is created with was not written after.
@@ -176,11 +180,7 @@ impl Tracer {
                 (created, TimeSource::CreationTimestamp, managers.of_creation())
             }
             Verb::Delete => {
-                // deletionTimestamp is the request's time plus the grace period.
-                let asked = body.and_then(|body| body.deletion).map(|deletion| {
-                    let grace = u64::try_from(deletion.grace_seconds).unwrap_or(0);
-                    deletion.timestamp.minus(Duration::from_secs(grace))
-                });
+                let asked = body.and_then(|body| body.deletion).map(Deletion::asked);
                 (asked, TimeSource::DeletionTimestamp, None)
             }
             Verb::Update => {
@@ -355,7 +355,7 @@ fn new_change(
         template: known.template,
         value: known.contexts.current.as_ref().map(|(value, _)| *value),
         children_wanted: known.spec.children_wanted,
-        scaled: Ordering::Equal,
+        scaled: Scaled::Not,
         until: None,
         last_caused: api_at,
         caused: 0,

@@ -1,12 +1,14 @@
 //! Reads trace contexts out of annotations anybody can write: strict W3C, no link when in doubt.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     observation::Carrier,
     span::{SpanId, TraceId},
 };
 
 /// A strictly parsed `traceparent`, with its `tracestate` as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct TraceContext {
     pub trace_id: TraceId,
     pub span_id: SpanId,

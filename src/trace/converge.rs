@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     observation::StatusFacts,
     problem::Problem,
@@ -11,7 +13,7 @@ use super::{
 };
 
 /// How a convergence ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub enum Outcome {
     Converged,
     Failed,
@@ -37,7 +39,7 @@ impl Outcome {
 }
 
 /// The end of a convergence.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Ended {
     pub outcome: Outcome,
     pub at: Timestamp,
@@ -73,7 +75,7 @@ pub(super) const MAX_EVENTS: usize = 32;
 /// As many as a status is read for; more, of ever other names, are no conditions.
 const MAX_CONDITIONS: usize = 64;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 enum State {
     Waiting {
         unknown_since: Option<Timestamp>,
@@ -93,7 +95,7 @@ enum State {
 }
 
 /// An object's road from a change to its [`Outcome`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Convergence {
     state: State,
     begun: Timestamp,
@@ -110,7 +112,7 @@ pub struct Convergence {
 }
 
 /// A problem that lasts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Trouble {
     pub problem: Problem,
     pub since: Timestamp,

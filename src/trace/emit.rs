@@ -168,7 +168,7 @@ impl Tracer {
             return;
         }
         if self.stuck_told.len() > 1024 {
-            self.stuck_told.retain(|_, told| told.plus(STUCK_MEMORY) > now);
+            self.stuck_told.retain(|told| told.plus(STUCK_MEMORY) > now);
         }
         let hit = self
             .objects

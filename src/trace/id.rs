@@ -1,5 +1,7 @@
 //! Computes ids, never draws them: the same change has the same ids wherever it is seen.
 
+use serde::{Deserialize, Serialize};
+
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
 /// Part of every id, so that a change of the rules cannot collide with what is stored.
 const VERSION: &[u8] = b"spanlink-1";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Verb {
     Create,
     Update,
@@ -29,7 +31,7 @@ impl Verb {
 }
 
 /// What makes a change itself and no other.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct ChangeKey {
     pub uid: Uid,
     /// 0, or the resourceVersion of the first observation after a rewind.

@@ -11,6 +11,7 @@ use super::{
     object::Uid,
     observation::{Body, Observation, WatchId},
     output::Note,
+    pace::Pace,
     time::Timestamp,
     tracer::{Connection, Tracer},
     tracked::Tracked,
@@ -20,6 +21,9 @@ impl Tracer {
     pub(super) fn heard(&mut self, id: WatchId, at: Timestamp, resource_version: u64) -> Timestamp {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.delivered = watch.delivered.max(resource_version);
+            if self.pace == Pace::Runs {
+                watch.heard = at;
+            }
             if let Connection::CatchingUp { heard } = &mut watch.state {
                 *heard = at;
             }
@@ -33,12 +37,14 @@ impl Tracer {
             && !matches!(watch.state, Connection::Away { .. })
         {
             watch.state = Connection::Away { since: at };
+            self.listens(at);
         }
     }
 
     pub(super) fn connection(&mut self, id: WatchId, state: Connection) {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.state = state;
+            self.listens(state.since());
         }
     }
 
@@ -153,6 +159,7 @@ impl Tracer {
         watch.rounds += 1;
         watch.state = Connection::Live { since: at };
         let round = watch.rounds;
+        self.listens(at);
         let absent: Vec<Uid> = self
             .objects
             .values()

@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     cause::Cause,
     change::{Replaced, SpanRef},
@@ -18,7 +20,7 @@ const REMEMBERED: Duration = Duration::from_mins(15);
 const MAX_LOSSES: usize = 256;
 
 /// One replacement a loss.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Loss {
     name: Arc<str>,
     uid: Uid,
@@ -53,7 +55,7 @@ impl Tracer {
         // Losses of an owner nobody knows are nobody's cause, and would never be forgotten.
         let owner = known.owner.as_ref().filter(|owner| self.objects.contains_key(&owner.uid));
         let Some(owner) = owner else { return };
-        let losses = self.losses.entry(owner.uid.clone()).or_default();
+        let losses = self.losses.get_or_default(&owner.uid);
         losses.retain(|loss| at.since(loss.at) <= REMEMBERED);
         if let Some(loss) = losses.iter_mut().find(|loss| loss.uid == *uid) {
             loss.span = span.or(loss.span);

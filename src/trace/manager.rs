@@ -3,7 +3,7 @@
 //! The newest entry is not the writer; the entry that owns a changed path is
 //! ([server-side apply](https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management)).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -34,7 +34,7 @@ struct Entry {
 }
 
 /// The field manager that made a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Manager {
     pub name: Box<str>,
     pub operation: Box<str>,

@@ -2,8 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 /// A kind and its API group, as `kubectl` writes it: `Deployment.apps`, `Pod`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct GroupKind {
     /// Empty for the core group.
     pub group: Arc<str>,
@@ -37,7 +39,7 @@ impl fmt::Display for GroupKind {
 
 /// An object's identity: never its name, which can come again.
 /// A UUID everywhere but in hand-written histories.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Uid {
     Uuid(u128),
     Text(Arc<str>),
@@ -81,7 +83,7 @@ impl fmt::Display for Uid {
 }
 
 /// One Kubernetes object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct ObjectRef {
     pub kind: GroupKind,
     /// `None` for cluster-scoped objects.

@@ -1,6 +1,8 @@
 //! What a watch says: one [`Observation`] of one object, and the notices around it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     content::{Content, Leaf},
@@ -10,11 +12,11 @@ use super::{
 };
 
 /// Names one watch for as long as the daemon runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct WatchId(pub u32);
 
 /// What a watch covers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Watched {
     pub kind: GroupKind,
     /// `None`: every namespace, or a cluster-scoped kind.
@@ -71,6 +73,9 @@ impl Notice {
 pub struct Observation {
     /// When it was received.
     pub at: Timestamp,
+    /// When the object was last written, as far as it tells: a whole second. Read only where that may
+    /// have been long before it was received.
+    pub written: Option<Timestamp>,
     pub object: ObjectRef,
     pub resource_version: u64,
     /// `metadata.generation`; whether it means anything depends on the kind, never on the object.
@@ -125,6 +130,14 @@ pub struct Deletion {
     pub grace_seconds: i64,
 }
 
+impl Deletion {
+    /// When it was requested.
+    pub fn asked(self) -> Timestamp {
+        let grace = u64::try_from(self.grace_seconds).unwrap_or(0);
+        self.timestamp.minus(Duration::from_secs(grace))
+    }
+}
+
 /// How far a `PersistentVolumeClaim` is bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
@@ -134,7 +147,7 @@ pub struct Claim {
     pub provisioner: Option<Box<str>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct OwnerReference {
     pub kind: GroupKind,
     pub name: Arc<str>,
@@ -143,7 +156,7 @@ pub struct OwnerReference {
 }
 
 /// An object named by another, that does not own it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Reference {
     pub kind: GroupKind,
     /// `None`: the namespace of whoever refers to it, if the kind has any.
@@ -163,7 +176,7 @@ pub struct Carrier {
     pub baggage: Vec<(Box<str>, Box<str>)>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Revision {
     /// Label `controller-revision-hash`.
     pub controller_revision_hash: Option<Box<str>>,
@@ -174,7 +187,7 @@ pub struct Revision {
 }
 
 /// What convergence needs to know of a spec; fields a kind does not have are `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SpecFacts {
     pub replicas: Option<i64>,
     /// How many children it is to have, once all that was asked for is done: a ReplicaSet's

@@ -6,6 +6,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     converge::MAX_EVENTS,
     id::Verb,
@@ -14,14 +16,14 @@ use super::{
     problem::Problem,
     remark::Remark,
     span::{Attribute, SpanEvent},
-    steps::{self, Learnt, Step},
+    steps::{self, Learnt, Step, Table},
     time::Timestamp,
 };
 
 /// A step that has ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Phase {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Of one init container; empty for the object as a whole.
     pub container: Box<str>,
     pub actor: Actor,
@@ -33,7 +35,7 @@ pub struct Phase {
 }
 
 /// Who does the work.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Actor {
     /// The one that the Pod names.
     Scheduler,
@@ -65,9 +67,9 @@ const SHORTEST: Duration = Duration::from_micros(2);
 /// Being observed is worth a span of its own when it took longer.
 const SOON_OBSERVED: Duration = Duration::from_secs(1);
 /// How far a change has come.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Road {
-    steps: &'static [Step],
+    table: Table,
     /// The step that is not over.
     at: usize,
     begin: Timestamp,
@@ -97,9 +99,8 @@ impl Road {
         at: Timestamp,
         status: &StatusFacts,
     ) -> Option<Self> {
-        let steps = steps::of(kind, verb);
-        (!steps.is_empty()).then(|| Self {
-            steps,
+        Some(Self {
+            table: Table::of(kind, verb)?,
             at: 0,
             begin: at,
             problem: None,
@@ -116,7 +117,7 @@ impl Road {
         let happened = self.learnt.learn(look);
         let is_news = !happened.is_empty();
         self.events.extend(happened.into_iter().take(room));
-        for (at, step) in self.steps.iter().enumerate().skip(self.at) {
+        for (at, step) in self.table.steps().iter().enumerate().skip(self.at) {
             if let Some(begin) = (step.begin)(look).filter(|_| at == self.at) {
                 self.begin = self.begin.max(begin);
             }
@@ -144,7 +145,7 @@ impl Road {
     fn ends(&mut self, at: usize, step: &Step, end: Timestamp) {
         let end = end.max(self.begin.plus(SHORTEST));
         let phase = Phase {
-            name: step.name,
+            name: step.name.into(),
             container: Box::default(),
             actor: (step.actor)(&self.learnt),
             begin: self.begin,
@@ -176,7 +177,7 @@ impl Road {
                 return;
             }
             self.untold.push(Phase {
-                name: steps::INIT,
+                name: steps::INIT.into(),
                 container,
                 actor: Actor::Kubelet,
                 begin,
@@ -221,10 +222,10 @@ impl Road {
             self.problem = self.problem.take().or(failure);
             self.ends(index, step, at);
         }
-        self.at = self.steps.len();
+        self.at = self.table.steps().len();
         let observed = self.observed.take()?;
         let end = observed.end;
-        if nothing_else && self.steps.len() == 1 {
+        if nothing_else && self.table.steps().len() == 1 {
             self.untold.push(observed);
             return None;
         }
@@ -232,7 +233,7 @@ impl Road {
     }
 
     fn open_step(&self) -> Option<(usize, &'static Step)> {
-        let rest = self.steps.iter().enumerate().skip(self.at);
+        let rest = self.table.steps().iter().enumerate().skip(self.at);
         rest.into_iter().find(|(_, step)| (step.is_there)(&self.learnt))
     }
 

@@ -2,6 +2,8 @@
 //!
 //! A new one is a row in a table here, and a case below.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     object::GroupKind,
     observation::{Condition, Container, StatusFacts, Terminated},
@@ -10,7 +12,7 @@ use super::{
 };
 
 /// A known reason why things do not go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Problem {
     pub reason: Box<str>,
     pub message: Box<str>,
@@ -21,10 +23,10 @@ pub struct Problem {
 }
 
 /// What a problem blocks: when that comes true it is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Blocks {
     /// That the condition has another status.
-    Condition { kind: Box<str>, bad: &'static str },
+    Condition { kind: Box<str>, bad: Box<str> },
     /// That the container runs.
     Start,
     /// That it goes on running: a restart alone does not end it.
@@ -78,7 +80,7 @@ pub fn problem(kind: &GroupKind, status: &StatusFacts) -> Option<Problem> {
             let conditions = status.conditions.iter().chain(&status.of_parents);
             let mut found = conditions.filter(|c| &*c.kind == *refusal && &*c.status == *bad);
             let found = found.next().filter(|condition| is_of && !passes(condition));
-            found.map(|condition| of_condition(condition, bad))
+            found.map(of_condition)
         }),
     }
 }
@@ -93,13 +95,13 @@ fn of_pod(status: &StatusFacts) -> Option<Problem> {
     let not_scheduled = condition(status, "PodScheduled")
         .filter(|c| &*c.status == "False" && NOT_SCHEDULED.contains(&&*c.reason));
     if let Some(condition) = not_scheduled {
-        return Some(of_condition(condition, "False"));
+        return Some(of_condition(condition));
     }
     // Its containers are ready, and somebody else has not said so.
     let gated = || {
         let ready = condition(status, "Ready")?;
         (&*ready.status == "False" && &*ready.reason == "ReadinessGatesNotReady")
-            .then(|| of_condition(ready, "False"))
+            .then(|| of_condition(ready))
     };
     status.containers.iter().find_map(of_container).or_else(gated)
 }
@@ -115,7 +117,7 @@ fn of_claim(status: &StatusFacts) -> Option<Problem> {
     })
 }
 
-fn of_condition(condition: &Condition, bad: &'static str) -> Problem {
+fn of_condition(condition: &Condition) -> Problem {
     // A custom resource may leave the reason out.
     let reason = if condition.reason.is_empty() { &condition.kind } else { &condition.reason };
     Problem {
@@ -123,7 +125,7 @@ fn of_condition(condition: &Condition, bad: &'static str) -> Problem {
         message: condition.message.clone(),
         container: Box::default(),
         since: condition.last_transition,
-        blocks: Blocks::Condition { kind: condition.kind.clone(), bad },
+        blocks: Blocks::Condition { kind: condition.kind.clone(), bad: condition.status.clone() },
     }
 }
 
@@ -165,7 +167,7 @@ impl Problem {
         match &self.blocks {
             Blocks::Condition { kind, bad } => {
                 let mut conditions = status.conditions.iter().chain(&status.of_parents);
-                conditions.all(|condition| condition.kind != *kind || &*condition.status != *bad)
+                conditions.all(|condition| condition.kind != *kind || condition.status != *bad)
             }
             Blocks::Start => self.container(status).is_some_and(|container| {
                 container.running_since.is_some() || container.terminated.is_some()

@@ -5,6 +5,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     change::{Change, Scope},
     converge::{MAX_EVENTS, refine},
@@ -18,7 +20,7 @@ use super::{
 };
 
 /// What one of Kubernetes' Events says of an object, as often as it has been said by then.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Remark {
     /// When it was received.
     pub at: Timestamp,
@@ -45,10 +47,10 @@ pub struct Remark {
 }
 
 /// What was said of one change.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Remarks(Vec<Said>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Said {
     remark: Remark,
     at: Timestamp,
@@ -100,7 +102,7 @@ impl Said {
 }
 
 /// What was said of nothing that is open: the news of its change may come by another watch, later.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Unclaimed(VecDeque<Remark>);
 
 const MAX_UNCLAIMED: usize = 256;

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     converge::Limits, manager::Manager, object::GroupKind, path::is_within, sampling::Sampling,
     words::Words,
@@ -48,7 +50,7 @@ impl Default for OptionalLinks {
 }
 
 /// The shape of traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Layout {
     /// A head is a new root that links to its context, all it caused is below it.
     Cascade,

@@ -1,6 +1,8 @@
 //! Finds the one thing a change waited for longest, through all it caused, and what it waits for now.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     change::Change,
@@ -17,13 +19,13 @@ use super::{
 const MAX_STEPS: usize = 16;
 
 /// Something that was waited for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Slowest {
     pub took: Duration,
     pub kind: Arc<str>,
     pub name: Arc<str>,
     /// Empty where it was the object as a whole.
-    pub phase: &'static str,
+    pub phase: Cow<'static, str>,
     /// What held it up; empty where nothing is known to have.
     pub reason: Box<str>,
 }
@@ -55,7 +57,7 @@ impl Tracer {
             took: phase.end.min(own_end).since(phase.begin),
             kind: Arc::clone(&known.object.kind.kind),
             name: Arc::clone(&known.object.name),
-            phase: phase.name,
+            phase: phase.name.clone(),
             reason: phase.problem.as_ref().map(|p| p.reason.clone()).unwrap_or_default(),
         };
         self.note_slowest(Some(key.clone()), &slowest);
@@ -73,7 +75,7 @@ impl Tracer {
             took: ended.at.since(change.at),
             kind: Arc::clone(&known.object.kind.kind),
             name: Arc::clone(&known.object.name),
-            phase: "",
+            phase: "".into(),
             reason: ended.reason.clone(),
         };
         let cause = change.decided.as_ref().and_then(|decided| decided.cause.clone());
@@ -106,7 +108,7 @@ impl Tracer {
                 took: at.since(wait.begin),
                 kind: Arc::clone(&known.object.kind.kind),
                 name: Arc::clone(&known.object.name),
-                phase: wait.name,
+                phase: wait.name.into(),
                 reason: problem_of(change).unwrap_or_default().into(),
             })
             // Of equals the same one, wherever it is looked at.

@@ -2,14 +2,16 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{object::ObjectRef, time::Timestamp};
 
 /// 16 bytes, never zero. Written as 32 lower-case hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct TraceId(pub u128);
 
 /// 8 bytes, never zero. Written as 16 lower-case hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct SpanId(pub u64);
 
 impl fmt::Display for TraceId {
@@ -66,13 +68,13 @@ pub struct Span {
     pub status: SpanStatus,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Attribute {
     pub key: Cow<'static, str>,
     pub value: Value,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub enum Value {
     Text(Arc<str>),
     Int(i64),
@@ -81,7 +83,7 @@ pub enum Value {
 }
 
 /// An OpenTelemetry span link.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Link {
     pub trace_id: TraceId,
     pub span_id: SpanId,
@@ -93,7 +95,7 @@ pub struct Link {
     pub attributes: Vec<Attribute>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct SpanEvent {
     pub at: Timestamp,
     pub name: Cow<'static, str>,

@@ -3,7 +3,9 @@
 //! From status, conditions and finalizers alone, but for what only Events tell: images that are pulled
 //! ([Pod lifecycle](https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions),
 //! [finalizers](https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/)).
-//! A kind's steps are a row in [`of`] and a table.
+//! A kind's steps are a row in [`Table::of`] and a table.
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     converge::refine,
@@ -53,17 +55,43 @@ const STEP: Step = Step {
     has_containers: false,
 };
 
-/// Empty where nothing is known of how such a change is dealt with.
-pub(super) fn of(kind: &GroupKind, verb: Verb) -> &'static [Step] {
-    match (verb, &*kind.group, &*kind.kind) {
-        (Verb::Delete, "", "Pod") => &TERMINATION,
-        (Verb::Delete, ..) => &FINALIZATION,
-        (Verb::Create, "", "Pod") => &POD,
-        (_, "batch", "Job") => &JOB,
-        (_, "apps", "StatefulSet" | "DaemonSet") => &ROLL,
-        (Verb::Create, "", "PersistentVolumeClaim") => &CLAIM,
-        _ if kind::steps(kind) == Steps::Generation => &OBSERVATION,
-        _ => &[],
+/// The steps of one way to deal with a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) enum Table {
+    Pod,
+    Termination,
+    Finalization,
+    Job,
+    Roll,
+    Claim,
+    Observation,
+}
+
+impl Table {
+    /// `None`: nothing is known of how such a change is dealt with.
+    pub(super) fn of(kind: &GroupKind, verb: Verb) -> Option<Self> {
+        match (verb, &*kind.group, &*kind.kind) {
+            (Verb::Delete, "", "Pod") => Some(Self::Termination),
+            (Verb::Delete, ..) => Some(Self::Finalization),
+            (Verb::Create, "", "Pod") => Some(Self::Pod),
+            (_, "batch", "Job") => Some(Self::Job),
+            (_, "apps", "StatefulSet" | "DaemonSet") => Some(Self::Roll),
+            (Verb::Create, "", "PersistentVolumeClaim") => Some(Self::Claim),
+            _ if kind::steps(kind) == Steps::Generation => Some(Self::Observation),
+            _ => None,
+        }
+    }
+
+    pub(super) fn steps(self) -> &'static [Step] {
+        match self {
+            Self::Pod => &POD,
+            Self::Termination => &TERMINATION,
+            Self::Finalization => &FINALIZATION,
+            Self::Job => &JOB,
+            Self::Roll => &ROLL,
+            Self::Claim => &CLAIM,
+            Self::Observation => &OBSERVATION,
+        }
     }
 }
 
@@ -175,7 +203,7 @@ const OBSERVING: Step = Step {
 };
 
 /// What is learnt on the way, for steps that need to know.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "facts, each on its own")]
 pub(super) struct Learnt {
     init_containers: Vec<Box<str>>,

@@ -154,8 +154,8 @@ impl Teller<'_> {
         attributes.push(text(name, &object.name));
         attributes.push(text("spanlink.phase.actor", self.actor(&phase.actor)));
         let mut span = self.span(Role::Phase, "", SHORTEST, attributes);
-        span.name = phase.name.into();
-        span.span_id = id(phase.name);
+        span.name = (*phase.name).into();
+        span.span_id = id(&phase.name);
         span.parent = Some(if self.decided.is_head() {
             self.ids.span(&self.change.key, Role::Reconcile, "")
         } else {
@@ -164,7 +164,7 @@ impl Teller<'_> {
         if !phase.container.is_empty() {
             span.attributes.push(text("k8s.container.name", &phase.container));
             span.span_id = id(&format!("{}/{}", phase.name, phase.container));
-            span.parent = Some(id(phase.name));
+            span.parent = Some(id(&phase.name));
         }
         span.start = phase.begin.max(self.change.at);
         span.end = phase.end.max(span.start.plus(SHORTEST));
@@ -259,7 +259,7 @@ impl Span {
         let facts = [
             ("spanlink.slowest.kind", &*slowest.kind),
             ("spanlink.slowest.name", &*slowest.name),
-            ("spanlink.slowest.phase", slowest.phase),
+            ("spanlink.slowest.phase", &*slowest.phase),
             ("spanlink.slowest.reason", &*slowest.reason),
         ];
         let known = facts.into_iter().filter(|(_, value)| !value.is_empty());

@@ -6,15 +6,20 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     change::{Change, Scope},
+    checkpoint::Written,
     id::{ChangeKey, Ids, Verb},
+    kept::Kept,
     kind,
     loss::Loss,
     names::Names,
     object::{GroupKind, Uid},
     observation::{Notice, WatchId, Watched},
     output::Output,
+    pace::{Dates, Pace},
     remark::Unclaimed,
     rules::Rules,
     span::SpanId,
@@ -32,24 +37,32 @@ pub struct Tracer {
     pub(super) rules: Rules,
     pub(super) ids: Ids,
     pub(super) watches: BTreeMap<WatchId, Watch>,
-    pub(super) objects: HashMap<Uid, Box<Tracked>>,
+    pub(super) objects: Kept<Uid, Box<Tracked>>,
     pub(super) namespaces: HashMap<Arc<str>, Uid>,
     pub(super) names: Names,
     pub(super) timers: BTreeSet<(Timestamp, Uid)>,
-    pub(super) stuck_told: HashMap<SpanId, Timestamp>,
+    pub(super) stuck_told: Kept<SpanId, Timestamp>,
     /// By their owner.
-    pub(super) losses: HashMap<Uid, Vec<Loss>>,
+    pub(super) losses: Kept<Uid, Vec<Loss>>,
     pub(super) unclaimed: Unclaimed,
+    pub(super) pace: Pace,
+    pub(super) dates: Dates,
+    /// `None`: nothing is written down.
+    pub(super) written: Option<Written>,
     pub(super) out: Output,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Watch {
     pub(super) watched: Watched,
     /// Everything up to this resourceVersion has been delivered.
     pub(super) delivered: u64,
+    /// When what it last said was so.
+    pub(super) heard: Timestamp,
     /// Lists that are complete.
     pub(super) rounds: u32,
+    /// As long as this run lasts.
+    #[serde(skip, default = "Connection::unknown")]
     pub(super) state: Connection,
     /// Changes whose cause is not decided, in resourceVersion order.
     pub(super) undecided: BTreeMap<(u64, u64), ChangeKey>,
@@ -72,6 +85,12 @@ pub(super) enum Connection {
     },
 }
 
+impl Connection {
+    fn unknown() -> Self {
+        Self::Away { since: Timestamp::default() }
+    }
+}
+
 impl Tracer {
     /// `cluster`: its UID, empty where it is not known.
     pub fn new(rules: Rules, cluster: &str) -> Self {
@@ -79,32 +98,40 @@ impl Tracer {
             ids: Ids { cluster: cluster.into(), layout: rules.layout },
             rules,
             watches: BTreeMap::new(),
-            objects: HashMap::new(),
+            objects: Kept::default(),
             namespaces: HashMap::new(),
             names: Names::default(),
             timers: BTreeSet::new(),
-            stuck_told: HashMap::new(),
-            losses: HashMap::new(),
+            stuck_told: Kept::default(),
+            losses: Kept::default(),
             unclaimed: Unclaimed::default(),
+            pace: Pace::Runs,
+            dates: Dates::default(),
+            written: None,
             out: Output::default(),
         }
     }
 
-    /// A watch begins; its objects are unknown until its first list is complete. One of Events has no
-    /// objects, and nobody waits for it.
+    /// A watch begins; its objects are unknown until its first list is complete, but for one that
+    /// goes on where it was before a restart. One of Events has no objects, and nobody waits for it.
     pub fn open(&mut self, id: WatchId, watched: Watched, at: Timestamp) {
         if kind::is_event(&watched.kind) {
             return;
         }
+        if self.watches.get(&id).is_some_and(|known| known.watched == watched) {
+            return self.connection(id, Connection::Away { since: at });
+        }
         let watch = Watch {
             watched,
             delivered: 0,
+            heard: at,
             rounds: 0,
             state: Connection::Away { since: at },
             undecided: BTreeMap::new(),
             sequence: 0,
         };
         self.watches.insert(id, watch);
+        self.listens(at);
     }
 
     /// A recording without any list starts empty: what comes is new.
@@ -116,6 +143,7 @@ impl Tracer {
     /// The kind is served no more: its objects are forgotten, their deletions were told before.
     pub fn close(&mut self, id: WatchId, now: Timestamp) -> Output {
         self.watches.remove(&id);
+        self.listens(now);
         let gone: Vec<Uid> = self
             .objects
             .iter()
@@ -133,19 +161,22 @@ impl Tracer {
     pub fn notice(&mut self, id: WatchId, notice: Notice) -> Output {
         self.run_out(notice.at());
         let at = match notice {
-            Notice::Applied(now) => {
+            Notice::Applied(mut now) => {
                 let at = self.heard(id, now.at, now.resource_version);
+                self.date(id, &mut now);
                 self.apply(id, &now, false);
                 at
             }
-            Notice::Listed(now) => {
+            Notice::Listed(mut now) => {
                 let at = now.at;
                 self.lists(id, at);
+                self.date(id, &mut now);
                 self.apply(id, &now, true);
                 at
             }
-            Notice::Deleted(now) => {
+            Notice::Deleted(mut now) => {
                 let at = self.heard(id, now.at, now.resource_version);
+                self.date(id, &mut now);
                 self.delete(id, &now);
                 at
             }
@@ -158,7 +189,10 @@ impl Tracer {
                 self.reset(id, at, resource_version);
                 self.heard(id, at, resource_version)
             }
-            Notice::Bookmark { at, resource_version } => self.heard(id, at, resource_version),
+            Notice::Bookmark { at, resource_version } => {
+                self.caught_up(id, at);
+                self.heard(id, at, resource_version)
+            }
             Notice::Interrupted { at } => {
                 self.connection(id, Connection::Away { since: at });
                 at
@@ -174,7 +208,7 @@ impl Tracer {
 
     /// When [`Self::expire`] has something to do next.
     pub fn next(&self) -> Option<Timestamp> {
-        let timer = self.timers.first().map(|(at, _)| *at);
+        let timer = self.timers.first().map(|(at, _)| self.not_before(*at));
         let waits = self.watches.values().filter_map(|watch| {
             let key = watch.undecided.values().next()?;
             self.waits_until(key)
@@ -190,6 +224,9 @@ impl Tracer {
 
     fn run_out(&mut self, now: Timestamp) {
         self.decide(now);
+        if self.stands_still(now) {
+            return;
+        }
         while let Some((at, _)) = self.timers.first()
             && *at <= now
             && let Some((at, uid)) = self.timers.pop_first()

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     change::{Change, ContextValue, Judged, Scope},
     content::Digest,
@@ -26,7 +28,7 @@ const MAX_WAITING: usize = 16;
 /// Changes kept an object: causes in flight, open convergences, and the newest.
 pub(super) const MAX_CHANGES: usize = 16;
 
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "facts of an object, each on its own")]
 pub(super) struct Tracked {
     pub(super) object: ObjectRef,
@@ -79,7 +81,7 @@ pub(super) struct Tracked {
 }
 
 /// What an object names besides its owners.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct References {
     pub(super) to: Vec<Reference>,
     /// Of an autoscaler.
@@ -90,7 +92,7 @@ pub(super) struct References {
 
 /// What an object's context annotation has been. Most objects never have one: then it is a pointer
 /// to nothing.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Contexts(Option<Box<History>>);
 
 impl Deref for Contexts {
@@ -108,7 +110,7 @@ impl DerefMut for Contexts {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct History {
     /// As written, valid or not.
     pub(super) written: Option<ContextValue>,

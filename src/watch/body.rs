@@ -17,7 +17,7 @@ use crate::{
     trace::{
         content::{Content, Digest, FieldValue, Leaf, Reading},
         object::{GroupKind, Uid},
-        observation::{Body, Claim, Deletion, OwnerReference, Revision, SpecFacts},
+        observation::{Body, Claim, OwnerReference, Revision, SpecFacts},
     },
 };
 
@@ -45,10 +45,7 @@ pub(super) fn read(
     Body {
         api_version: Box::default(),
         created: meta.created.and_then(time),
-        deletion: meta.deleted.and_then(time).map(|timestamp| Deletion {
-            timestamp,
-            grace_seconds: meta.grace.and_then(int).unwrap_or(0),
-        }),
+        deletion: meta.deletion(),
         finalizers: finalizers(wire, kind, &spec),
         claim: kind.is("", "PersistentVolumeClaim").then(|| Claim {
             has_volume: find_text(&spec, "volumeName").is_some_and(|name| !name.is_empty()),

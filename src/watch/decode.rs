@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 use super::{
     body, field,
-    lenient::{Fields, Fill, fill, int, mended, pairs, text},
+    lenient::{Fields, Fill, fill, int, mended, pairs, text, time},
     remark, status,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     trace::{
         kind::is_event,
         object::{GroupKind, ObjectRef, Uid},
-        observation::{Body, Observation, StatusFacts},
+        observation::{Body, Deletion, Observation, StatusFacts},
         path::segments,
         remark::Remark,
         time::Timestamp,
@@ -79,6 +79,7 @@ pub struct Decoder {
     list: u64,
     /// Names that come again and again: namespaces, owners' kinds.
     names: Names,
+    dates: bool,
 }
 
 impl Decoder {
@@ -88,7 +89,13 @@ impl Decoder {
             read: HashMap::new(),
             list: 0,
             names: Names::default(),
+            dates: false,
         }
+    }
+
+    /// Whether to read when objects were written: what is a backlog was received long after.
+    pub fn dates(&mut self, dates: bool) {
+        self.dates = dates;
     }
 
     /// Reads one line of a watch.
@@ -238,6 +245,7 @@ impl Decoder {
         });
         Ok(Observation {
             at,
+            written: if self.dates { meta.written() } else { None },
             object: ObjectRef {
                 kind,
                 namespace: named(meta.namespace).map(|namespace| self.names.shared(&namespace)),
@@ -251,6 +259,13 @@ impl Decoder {
             body,
         })
     }
+}
+
+/// The newest `time` of managedFields, without reading the fields: no other key is written so.
+fn newest_time(managed_fields: &str) -> Option<Timestamp> {
+    let rests = managed_fields.split("\"time\":\"").skip(1);
+    let times = rests.filter_map(|rest| Some(rest.split_once('"')?.0));
+    times.max().and_then(Timestamp::parse)
 }
 
 fn named(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
@@ -367,8 +382,8 @@ pub(super) struct Meta<'de> {
     resource_version: Option<&'de RawValue>,
     generation: Option<&'de RawValue>,
     pub(super) created: Option<&'de RawValue>,
-    pub(super) deleted: Option<&'de RawValue>,
-    pub(super) grace: Option<&'de RawValue>,
+    deleted: Option<&'de RawValue>,
+    grace: Option<&'de RawValue>,
     pub(super) finalizers: Option<&'de RawValue>,
     pub(super) owners: Option<&'de RawValue>,
     pub(super) annotations: Option<&'de RawValue>,
@@ -381,6 +396,19 @@ pub(super) struct Meta<'de> {
 impl Meta<'_> {
     pub(super) fn version(&self) -> u64 {
         self.resource_version.and_then(text).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    pub(super) fn deletion(&self) -> Option<Deletion> {
+        let timestamp = self.deleted.and_then(time)?;
+        Some(Deletion { timestamp, grace_seconds: self.grace.and_then(int).unwrap_or(0) })
+    }
+
+    /// By managedFields, else as a deletion was asked for, or creation: deletions have no manager.
+    fn written(&self) -> Option<Timestamp> {
+        let fields = self.managed_fields.and_then(|fields| newest_time(fields.get()));
+        let created = self.created.and_then(time);
+        let asked = self.deletion().map(Deletion::asked);
+        fields.max(created).max(asked)
     }
 
     /// xxh3 links each text to all before it: in a server's output the order does not change.

@@ -189,7 +189,9 @@ struct Player {
 
 impl Player {
     fn new(settings: &Arc<WatchSettings>) -> Self {
-        Self { decoder: Decoder::new(settings) }
+        let mut decoder = Decoder::new(settings);
+        decoder.dates(true);
+        Self { decoder }
     }
 
     fn play(

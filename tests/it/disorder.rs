@@ -17,13 +17,13 @@ use spanlink::{
 use crate::scenarios::{configured, scenarios};
 
 /// What a watch said, in its order.
-struct History {
-    begin: Timestamp,
-    watches: Vec<(WatchId, Watched, bool)>,
-    said: Vec<(WatchId, Notice)>,
+pub(crate) struct History {
+    pub(crate) begin: Timestamp,
+    pub(crate) watches: Vec<(WatchId, Watched, bool)>,
+    pub(crate) said: Vec<(WatchId, Notice)>,
 }
 
-fn read(scenario: &Path) -> History {
+pub(crate) fn read(scenario: &Path) -> History {
     let recording = Recording::read(&scenario.join("history.jsonl")).unwrap();
     let settings = configured("");
     let mut said = Vec::new();
@@ -40,10 +40,10 @@ fn read(scenario: &Path) -> History {
 }
 
 /// Small, seeded, and the same everywhere.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, max: u64) -> u64 {
+    pub(crate) fn below(&mut self, max: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -51,7 +51,7 @@ impl Dice {
     }
 }
 
-fn received_at(notice: &mut Notice) -> &mut Timestamp {
+pub(crate) fn received_at(notice: &mut Notice) -> &mut Timestamp {
     match notice {
         Notice::Applied(now) | Notice::Deleted(now) | Notice::Listed(now) => &mut now.at,
         Notice::Remarked(remark) => &mut remark.at,
@@ -84,7 +84,7 @@ impl History {
         Self { begin: self.begin, watches: self.watches.clone(), said }
     }
 
-    fn told(&self, rules: &Rules) -> (Vec<Span>, usize) {
+    pub(crate) fn told(&self, rules: &Rules) -> (Vec<Span>, usize) {
         let mut tracer = Tracer::new(rules.clone(), "");
         for (id, watched, starts_empty) in &self.watches {
             if *starts_empty {
@@ -125,7 +125,7 @@ fn timeless(span: &Span) -> Span {
     span
 }
 
-fn by_id(spans: Vec<Span>, late: Duration) -> BTreeMap<SpanId, Span> {
+pub(crate) fn by_id(spans: Vec<Span>, late: Duration) -> BTreeMap<SpanId, Span> {
     let kept = spans.into_iter().filter(|span| !is_about_a_second_of_observing(span, late));
     kept.map(|span| (span.span_id, span)).collect()
 }
@@ -139,7 +139,11 @@ fn is_about_a_second_of_observing(span: &Span, late: Duration) -> bool {
 }
 
 /// How a history's spans differ from those of its own order.
-fn difference(expected: &BTreeMap<SpanId, Span>, told: &BTreeMap<SpanId, Span>) -> Option<String> {
+pub(crate) fn difference(
+    expected: &BTreeMap<SpanId, Span>,
+    told: &BTreeMap<SpanId, Span>,
+    late: Duration,
+) -> Option<String> {
     for (id, span) in expected {
         let Some(other) = told.get(id) else { return Some(format!("missing {}", lines(span))) };
         if timeless(span) != timeless(other) {
@@ -147,7 +151,7 @@ fn difference(expected: &BTreeMap<SpanId, Span>, told: &BTreeMap<SpanId, Span>) 
         }
         // A whole second of the API's is refined by when it was received.
         let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
-        let delay = Duration::from_millis(1_400);
+        let delay = Duration::from_secs(1) + late;
         if apart(span.start, other.start) > delay || apart(span.end, other.end) > delay {
             return Some(format!("expected {}at other times {}", lines(span), lines(other)));
         }
@@ -170,7 +174,7 @@ fn lines(span: &Span) -> String {
     text
 }
 
-fn interleavings() -> u64 {
+pub(crate) fn interleavings() -> u64 {
     let told = std::env::var("TEST_INTERLEAVINGS").ok();
     told.and_then(|told| told.parse().ok()).unwrap_or(1_000)
 }
@@ -191,7 +195,7 @@ fn the_order_in_which_watches_arrive_changes_no_span() {
             for seed in 0..count {
                 let disordered = history.disordered(seed, late);
                 let (told, _) = disordered.told(rules);
-                if let Some(difference) = difference(&expected, &by_id(told, late)) {
+                if let Some(difference) = difference(&expected, &by_id(told, late), late) {
                     panic!("{}, rules {at}, seed {seed}: {difference}", scenario.display());
                 }
             }

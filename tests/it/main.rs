@@ -45,6 +45,7 @@ mod properties;
 mod proxy;
 mod recorder;
 mod remarks;
+mod restarted;
 mod rules_candidates;
 mod rules_contexts;
 mod rules_held_up;

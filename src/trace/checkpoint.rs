@@ -1,0 +1,256 @@
+//! Writes down what is known, entry by entry, and reads it back: a restart goes on where it was.
+//!
+//! An entry is what is kept of one object, one watch, and so on: hundreds of bytes, in
+//! [postcard](https://postcard.jamesmunns.com/wire-format). What can be found again by looking is not
+//! written: timers, names, the Events that nobody has claimed (they are listed anew).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    loss::Loss,
+    object::Uid,
+    observation::{WatchId, Watched},
+    rules::{Layout, Rules},
+    span::SpanId,
+    time::Timestamp,
+    tracer::{Tracer, Watch},
+    tracked::Tracked,
+};
+
+/// One more for every change of what is written: what an older version wrote is not read.
+const FORMAT: u32 = 1;
+
+/// One thing to write down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: Box<[u8]>,
+    /// `None`: it is known no more.
+    pub value: Option<Box<[u8]>>,
+}
+
+/// Where a watch can go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumable {
+    pub id: WatchId,
+    pub watched: Watched,
+    /// Everything up to it was delivered; 0: not even a list was.
+    pub resource_version: u64,
+}
+
+/// Why what was written down is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRestored {
+    #[error("there is none")]
+    Nothing,
+    #[error("another version of spanlink wrote it")]
+    Format,
+    #[error("it is of another cluster")]
+    Cluster,
+    #[error("the configuration read other things of objects")]
+    Reading,
+    #[error("the layout of traces was another")]
+    Layout,
+    #[error("it cannot be read")]
+    Unreadable,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+enum Key {
+    Origin,
+    Watch(WatchId),
+    Object(Uid),
+    /// Of one owner.
+    Losses(Uid),
+    Stuck(SpanId),
+}
+
+/// What must be the same for the rest to mean anything.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) struct Origin {
+    format: u32,
+    cluster: Box<str>,
+    layout: Layout,
+    reading: u64,
+}
+
+/// What was last written down of what is not a [`super::kept::Kept`].
+#[derive(Debug)]
+pub(super) struct Written {
+    /// Not yet written.
+    origin: Option<Origin>,
+    /// Fingerprints: most watches have said nothing new.
+    watches: BTreeMap<WatchId, u64>,
+}
+
+impl Tracer {
+    /// From now on it remembers what changes, for [`Self::checkpoint`]. `reading`: a fingerprint of
+    /// the options by which objects are read; what was read by others cannot be compared.
+    pub fn remember(&mut self, reading: u64) {
+        self.objects.remember();
+        self.losses.remember();
+        self.stuck_told.remember();
+        let origin = Some(self.origin(reading));
+        self.written = Some(Written { origin, watches: BTreeMap::new() });
+    }
+
+    fn origin(&self, reading: u64) -> Origin {
+        let (cluster, layout) = (self.ids.cluster.clone(), self.ids.layout);
+        Origin { format: FORMAT, cluster, layout, reading }
+    }
+
+    /// Whether there is more to write down than where the watches are.
+    pub fn has_news(&self) -> bool {
+        self.objects.is_touched() || self.losses.is_touched() || self.stuck_told.is_touched()
+    }
+
+    /// Everything that has changed since the last call. With what was returned before, it is the
+    /// whole state after all that was noticed: to be written together with the spans that followed.
+    pub fn checkpoint(&mut self) -> Vec<Entry> {
+        let Some(mut written) = self.written.take() else { return Vec::new() };
+        let mut entries = Vec::new();
+        if let Some(origin) = written.origin.take() {
+            entries.push(entry(&Key::Origin, Some(&origin)));
+        }
+        for uid in self.objects.take_touched() {
+            let known = self.objects.get(&uid).map(Box::as_ref);
+            entries.push(entry(&Key::Object(uid), known));
+        }
+        for uid in self.losses.take_touched() {
+            let losses = self.losses.get(&uid);
+            entries.push(entry(&Key::Losses(uid), losses));
+        }
+        for id in self.stuck_told.take_touched() {
+            let told = self.stuck_told.get(&id);
+            entries.push(entry(&Key::Stuck(id), told));
+        }
+        written.watches.retain(|id, _| {
+            let is_open = self.watches.contains_key(id);
+            if !is_open {
+                entries.push(entry::<Watch>(&Key::Watch(*id), None));
+            }
+            is_open
+        });
+        for (id, watch) in &self.watches {
+            let entry = entry(&Key::Watch(*id), Some(watch));
+            let fingerprint = entry.value.as_deref().map_or(0, xxhash_rust::xxh3::xxh3_64);
+            if written.watches.insert(*id, fingerprint) != Some(fingerprint) {
+                entries.push(entry);
+            }
+        }
+        self.written = Some(written);
+        entries
+    }
+
+    /// Where its watches can go on.
+    pub fn resumable(&self) -> impl Iterator<Item = Resumable> {
+        self.watches.iter().map(|(id, watch)| Resumable {
+            id: *id,
+            watched: watch.watched.clone(),
+            resource_version: watch.delivered,
+        })
+    }
+}
+
+/// A tracer on its way back, entry by entry, in any order.
+#[derive(Debug)]
+pub struct Restoring {
+    tracer: Tracer,
+    expected: Origin,
+    origin: Option<Origin>,
+    is_unreadable: bool,
+}
+
+impl Restoring {
+    /// `cluster` and `reading` as for [`Tracer::new`] and [`Tracer::remember`].
+    pub fn new(rules: Rules, cluster: &str, reading: u64) -> Self {
+        let tracer = Tracer::new(rules, cluster);
+        let expected = tracer.origin(reading);
+        Self { tracer, expected, origin: None, is_unreadable: false }
+    }
+
+    pub fn entry(&mut self, key: &[u8], value: &[u8]) {
+        self.is_unreadable |= self.read(key, value).is_none();
+    }
+
+    fn read(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        match postcard::from_bytes(key).ok()? {
+            Key::Origin => self.origin = Some(read(value)?),
+            Key::Watch(id) => drop(self.tracer.watches.insert(id, read(value)?)),
+            Key::Object(uid) => {
+                let mut known: Box<Tracked> = read(value)?;
+                known.share_names(&mut self.tracer.names);
+                self.tracer.objects.insert(uid, known);
+            }
+            Key::Losses(uid) => drop(self.tracer.losses.insert(uid, read::<Vec<Loss>>(value)?)),
+            Key::Stuck(id) => drop(self.tracer.stuck_told.insert(id, read::<Timestamp>(value)?)),
+        }
+        Some(())
+    }
+
+    /// Nothing is over before its watches have caught up.
+    ///
+    /// # Errors
+    /// When what was read is nothing to go on from.
+    pub fn finish(self, now: Timestamp) -> Result<Tracer, NotRestored> {
+        let Some(origin) = self.origin else {
+            return Err(if self.is_unreadable {
+                NotRestored::Unreadable
+            } else {
+                NotRestored::Nothing
+            });
+        };
+        let expected = self.expected;
+        if origin.format != expected.format {
+            return Err(NotRestored::Format);
+        }
+        if origin.cluster != expected.cluster {
+            return Err(NotRestored::Cluster);
+        }
+        if origin.layout != expected.layout {
+            return Err(NotRestored::Layout);
+        }
+        if origin.reading != expected.reading {
+            return Err(NotRestored::Reading);
+        }
+        if self.is_unreadable {
+            return Err(NotRestored::Unreadable);
+        }
+        let mut tracer = self.tracer;
+        tracer.find_again();
+        tracer.lose_all(now);
+        Ok(tracer)
+    }
+}
+
+impl Tracer {
+    /// What is not written down.
+    fn find_again(&mut self) {
+        for known in self.objects.values() {
+            let uid = &known.object.uid;
+            self.timers.extend(known.timer.map(|timer| (timer, uid.clone())));
+            if !known.object.kind.is("", "Namespace") {
+                continue;
+            }
+            // A name may have come again: who is there has it, not who is gone.
+            let other = self.namespaces.get(&known.object.name);
+            let other = other.and_then(|uid| self.objects.get(uid));
+            if other.is_none_or(|other| other.resource_version < known.resource_version) {
+                self.namespaces.insert(Arc::clone(&known.object.name), uid.clone());
+            }
+        }
+    }
+}
+
+fn entry<T: Serialize>(key: &Key, value: Option<&T>) -> Entry {
+    Entry { key: written(key), value: value.map(written) }
+}
+
+fn written<T: Serialize>(value: &T) -> Box<[u8]> {
+    postcard::to_stdvec(value).expect("all that is kept knows how long it is").into()
+}
+
+fn read<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
+    postcard::from_bytes(value).ok()
+}

@@ -1,0 +1,88 @@
+//! A map that remembers which of its entries may have changed, so that only those are written down.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    ops::Deref,
+};
+
+/// Read like a [`HashMap`]; whatever is reached for to be changed counts as changed.
+#[derive(Debug)]
+pub(super) struct Kept<K, V> {
+    map: HashMap<K, V>,
+    /// `None`: nobody writes anything down.
+    touched: Option<HashSet<K>>,
+}
+
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Self {
+        Self { map: HashMap::new(), touched: None }
+    }
+}
+
+impl<K, V> Deref for Kept<K, V> {
+    type Target = HashMap<K, V>;
+
+    fn deref(&self) -> &HashMap<K, V> {
+        &self.map
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Kept<K, V> {
+    /// From now on it remembers.
+    pub(super) fn remember(&mut self) {
+        self.touched.get_or_insert_default();
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched.as_ref().is_some_and(|touched| !touched.is_empty())
+    }
+
+    /// What may have changed since the last call; what is not there any more is gone.
+    pub(super) fn take_touched(&mut self) -> HashSet<K> {
+        self.touched.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let value = self.map.get_mut(key)?;
+        touch(&mut self.touched, key);
+        Some(value)
+    }
+
+    pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        touch(&mut self.touched, &key);
+        self.map.insert(key, value)
+    }
+
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        let value = self.map.remove(key)?;
+        touch(&mut self.touched, key);
+        Some(value)
+    }
+
+    pub(super) fn retain(&mut self, mut is_kept: impl FnMut(&V) -> bool) {
+        let touched = &mut self.touched;
+        self.map.retain(|key, value| {
+            let is_kept = is_kept(value);
+            if !is_kept {
+                touch(touched, key);
+            }
+            is_kept
+        });
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: Default> Kept<K, V> {
+    pub(super) fn get_or_default(&mut self, key: &K) -> &mut V {
+        touch(&mut self.touched, key);
+        self.map.entry(key.clone()).or_default()
+    }
+}
+
+fn touch<K: Clone + Eq + Hash>(touched: &mut Option<HashSet<K>>, key: &K) {
+    if let Some(touched) = touched
+        && !touched.contains(key)
+    {
+        touched.insert(key.clone());
+    }
+}

@@ -1,0 +1,175 @@
+//! Holds time back while nothing can be heard, and dates what comes late.
+//!
+//! After a restart, or while the API server is away, the absence of news means nothing: no settle
+//! window and no deadline is over before the watches have caught up. What they catch up with was
+//! received long after it was written, and counts as of then.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    observation::{Observation, WatchId},
+    time::Timestamp,
+    tracer::{Connection, Tracer, Watch},
+};
+
+/// Once something is heard again, the last of the watches is waited for this long.
+const CATCHES_UP: Duration = Duration::from_secs(30);
+/// What an API server remembers: after that there is no backlog to come.
+const REMEMBERS: Duration = Duration::from_mins(5);
+/// To the end of the second that the API server names.
+const SECOND: Duration = Duration::from_nanos(999_999_999);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    Runs,
+    /// Until then at most, or until every watch has caught up.
+    Stands {
+        until: Timestamp,
+        /// A watch is connected again.
+        hears: bool,
+    },
+}
+
+/// When what was written, by resourceVersion: over all kinds, what has a higher one was no earlier.
+///
+/// Of a write that tells no time (a deletion has no manager) the ones before it tell the earliest.
+#[derive(Debug, Default)]
+pub(super) struct Dates(BTreeMap<u64, Timestamp>);
+
+/// The oldest are forgotten first.
+const MAX_DATES: usize = 4096;
+
+impl Dates {
+    fn note(&mut self, version: u64, at: Timestamp) {
+        if self.of(version).is_some_and(|known| known >= at) {
+            return;
+        }
+        let later = self.0.range(version..).take_while(|(_, known)| **known <= at);
+        let told_by_this: Vec<u64> = later.map(|(version, _)| *version).collect();
+        for version in told_by_this {
+            self.0.remove(&version);
+        }
+        self.0.insert(version, at);
+        if self.0.len() > MAX_DATES {
+            self.0.pop_first();
+        }
+    }
+
+    /// No earlier than this, and not by much later where much is going on.
+    fn of(&self, version: u64) -> Option<Timestamp> {
+        self.0.range(..=version).next_back().map(|(_, at)| *at)
+    }
+}
+
+impl Connection {
+    /// Since when it is as it is.
+    pub(super) fn since(self) -> Timestamp {
+        match self {
+            Self::Away { since } | Self::Live { since } | Self::CatchingUp { heard: since } => {
+                since
+            }
+        }
+    }
+}
+
+impl Watch {
+    fn is_live(&self) -> bool {
+        matches!(self.state, Connection::Live { .. })
+    }
+
+    fn is_away(&self) -> bool {
+        matches!(self.state, Connection::Away { .. })
+    }
+}
+
+impl Tracer {
+    /// Nothing is heard from any of its watches.
+    pub(super) fn lose_all(&mut self, at: Timestamp) {
+        for watch in self.watches.values_mut() {
+            watch.state = Connection::Away { since: at };
+        }
+        self.listens(at);
+    }
+
+    /// A watch was lost, or is back.
+    pub(super) fn listens(&mut self, at: Timestamp) {
+        let hears = !self.watches.values().all(Watch::is_away);
+        match self.pace {
+            Pace::Runs if !hears && !self.watches.is_empty() => {
+                self.pace = Pace::Stands { until: at.plus(REMEMBERS), hears };
+                self.dates = Dates::default();
+                for watch in self.watches.values() {
+                    self.dates.note(watch.delivered, watch.heard);
+                }
+            }
+            Pace::Stands { hears: false, .. } if hears => {
+                self.pace = Pace::Stands { until: at.plus(CATCHES_UP), hears };
+            }
+            Pace::Runs | Pace::Stands { .. } => {}
+        }
+    }
+
+    /// What it says now is news.
+    pub(super) fn caught_up(&mut self, id: WatchId, at: Timestamp) {
+        if let Some(watch) = self.watches.get_mut(&id)
+            && matches!(watch.state, Connection::CatchingUp { .. })
+        {
+            watch.state = Connection::Live { since: at };
+        }
+    }
+
+    /// Whether nothing is over yet, however late it is.
+    pub(super) fn stands_still(&mut self, now: Timestamp) -> bool {
+        let Pace::Stands { until, .. } = self.pace else { return false };
+        let goes_on = now >= until || self.watches.values().all(Watch::is_live);
+        if goes_on {
+            self.pace = Pace::Runs;
+            self.dates = Dates::default();
+        }
+        !goes_on
+    }
+
+    /// When what is due at `at` can be over.
+    pub(super) fn not_before(&self, at: Timestamp) -> Timestamp {
+        let Pace::Stands { until, .. } = self.pace else { return at };
+        let caught_up = self.watches.values().map(|watch| match watch.state {
+            Connection::Away { .. } => until,
+            Connection::CatchingUp { heard } => heard.plus(self.rules.owner_wait).min(until),
+            Connection::Live { since } => since,
+        });
+        caught_up.fold(at, Timestamp::max)
+    }
+
+    /// What comes as a backlog counts as received when it was written, as far as that is known; what
+    /// was due for its object by then has happened before.
+    pub(super) fn date(&mut self, id: WatchId, now: &mut Observation) {
+        if self.pace == Pace::Runs || self.watches.get(&id).is_none_or(Watch::is_live) {
+            return;
+        }
+        let version = now.resource_version;
+        if let Some(written) = now.written {
+            self.dates.note(version, written.plus(SECOND));
+        }
+        let Some(at) = self.dates.of(version) else { return };
+        let uid = &now.object.uid;
+        while let Some(timer) = self.objects.get(uid).and_then(|known| known.timer)
+            && timer <= at.minus(SECOND)
+        {
+            self.timers.remove(&(timer, uid.clone()));
+            self.ring(uid, timer);
+        }
+        if at >= now.at {
+            self.caught_up(id, now.at);
+        } else {
+            now.at = at;
+            self.heard_of(id, at);
+        }
+    }
+
+    /// What a watch has said so far was so then.
+    pub(super) fn heard_of(&mut self, id: WatchId, at: Timestamp) {
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.heard = at;
+        }
+    }
+}

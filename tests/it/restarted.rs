@@ -1,0 +1,174 @@
+//! A restart goes on where it was: the spans are those of a run without one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use spanlink::trace::{
+    checkpoint::Restoring,
+    observation::{Notice, WatchId},
+    output::Output,
+    rules::{Layout, Rules},
+    span::{Span, SpanId},
+    time::Timestamp,
+    tracer::Tracer,
+};
+
+use crate::{
+    disorder::{Dice, History, by_id, difference, interleavings, read, received_at},
+    scenarios::scenarios,
+};
+
+/// What a disk holds, and who writes it.
+struct Run {
+    rules: Rules,
+    tracer: Tracer,
+    disk: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    told: Vec<Span>,
+}
+
+impl Run {
+    fn begin(rules: &Rules, history: &History) -> Self {
+        let mut tracer = Tracer::new(rules.clone(), "");
+        tracer.remember(0);
+        for (id, watched, starts_empty) in &history.watches {
+            if *starts_empty {
+                tracer.open_empty(*id, watched.clone(), history.begin);
+            } else {
+                tracer.open(*id, watched.clone(), history.begin);
+            }
+        }
+        Self { rules: rules.clone(), tracer, disk: BTreeMap::new(), told: Vec::new() }
+    }
+
+    fn take(&mut self, output: Output) {
+        self.told.extend(output.spans);
+    }
+
+    fn hear(&mut self, id: WatchId, notice: Notice) {
+        while let Some(due) = self.tracer.next().filter(|due| *due < notice.at()) {
+            let output = self.tracer.expire(due);
+            self.take(output);
+        }
+        let output = self.tracer.notice(id, notice);
+        self.take(output);
+    }
+
+    fn commit(&mut self) {
+        for entry in self.tracer.checkpoint() {
+            match entry.value {
+                Some(value) => drop(self.disk.insert(entry.key, value)),
+                None => drop(self.disk.remove(&entry.key)),
+            }
+        }
+    }
+
+    /// Killed; what comes back knows what was on the disk and nothing else.
+    fn restart(&mut self, at: Timestamp) {
+        let mut restoring = Restoring::new(self.rules.clone(), "", 0);
+        for (key, value) in &self.disk {
+            restoring.entry(key, value);
+        }
+        self.tracer = restoring.finish(at).unwrap();
+        self.tracer.remember(0);
+    }
+
+    fn end(mut self) -> Vec<Span> {
+        while !self.tracer.is_settled()
+            && let Some(due) = self.tracer.next()
+        {
+            let output = self.tracer.expire(due);
+            self.take(output);
+        }
+        self.told
+    }
+}
+
+/// Some restarts, each down for as long as it is given.
+fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec<Span> {
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut run = Run::begin(rules, history);
+    let mut left: std::collections::VecDeque<(WatchId, Notice)> = history.said.clone().into();
+    // What a list that is only now asked for shows, no watch says again.
+    let is_end_of_list = |(_, notice): &(WatchId, Notice)| matches!(notice, Notice::Reset { .. });
+    let first = if down.is_zero() { 0 } else { left.iter().rposition(is_end_of_list).unwrap_or(0) };
+    let count = u64::try_from(left.len() - first).unwrap();
+    let first = u64::try_from(first).unwrap() + 1;
+    let cuts: Vec<u64> = (0..=dice.below(4)).map(|_| first + dice.below(count)).collect();
+    let mut heard = 0;
+    while let Some((id, notice)) = left.pop_front() {
+        let now = notice.at().plus(down);
+        run.hear(id, notice);
+        run.commit();
+        heard += 1;
+        if !cuts.contains(&heard) {
+            continue;
+        }
+        run.restart(now);
+        let resumable: Vec<_> = run.tracer.resumable().collect();
+        for (id, watched, _) in &history.watches {
+            run.tracer.open(*id, watched.clone(), now);
+        }
+        // A list that was not complete is asked for again, from its beginning.
+        let unlisted: Vec<WatchId> =
+            resumable.iter().filter(|it| it.resource_version == 0).map(|it| it.id).collect();
+        left.retain(|(id, _)| !unlisted.contains(id));
+        let again = history.said.iter().filter(|(id, _)| unlisted.contains(id)).cloned();
+        left = again.chain(left).collect();
+        // What was missed comes at once, and says nothing of where it ends.
+        left.retain(|(_, notice)| !matches!(notice, Notice::Bookmark { at, .. } if *at < now));
+        for (_, notice) in &mut left {
+            let at = received_at(notice);
+            *at = now.max(*at);
+        }
+        left.make_contiguous().sort_by_key(|(_, notice)| notice.at());
+        for (id, _, starts_empty) in &history.watches {
+            if *starts_empty || !unlisted.contains(id) {
+                run.hear(*id, Notice::Resumed { at: now });
+            }
+        }
+    }
+    run.end()
+}
+
+/// Every history, restarted here and there, is told as it was without, each span once. Times may
+/// differ by less than `apart`.
+fn restarts(down: Duration, apart: Duration) {
+    let rules = [
+        Rules::default(),
+        Rules { cascade_max: 3, ..Rules::default() },
+        Rules { layout: Layout::Linked, ..Rules::default() },
+    ];
+    for scenario in scenarios() {
+        let history = read(&scenario);
+        for (at, rules) in rules.iter().enumerate() {
+            let expected = by_id(history.told(rules).0, down);
+            for seed in 0..interleavings() / 20 {
+                let told = restarted(&history, rules, seed, down);
+                let ids: BTreeSet<SpanId> = told.iter().map(|span| span.span_id).collect();
+                assert_eq!(ids.len(), told.len(), "{}: told twice", scenario.display());
+                let difference = difference(&expected, &by_id(told, down), apart);
+                let shown = scenario.display();
+                assert_eq!(difference, None, "{shown}, rules {at}, seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_anywhere_changes_no_span() {
+    restarts(Duration::ZERO, Duration::ZERO);
+}
+
+#[test]
+fn what_happened_while_it_was_down_is_told_as_it_was() {
+    let down = Duration::from_secs(2);
+    restarts(down, down);
+}
+
+/// Nobody says when something was deleted: no earlier than what was written before.
+#[test]
+fn what_happened_while_it_was_down_for_long_is_told_with_the_same_causes() {
+    restarts(Duration::from_secs(30), Duration::from_mins(5));
+}
