@@ -184,6 +184,7 @@ pub fn record(
             out,
             stop: stopped,
             synced: Arc::new(|_, _| {}),
+            resume: Vec::new(),
             tap: Some(tap),
         };
         let mut watching = tokio::spawn(watches.run());
@@ -431,7 +432,9 @@ async fn watch_and_trace(
     let synced: Synced = Arc::new(move |kind, synced| health.synced(kind, synced));
     let stopped = stop.clone();
     let settings = Arc::new(settings);
-    let watches = Watches { client, settings, metrics, clock, out, stop, synced, tap: None };
+    let resume = Vec::new();
+    let watches =
+        Watches { client, settings, metrics, clock, out, stop, synced, resume, tap: None };
     let watching = tokio::spawn(watches.run());
     core.turn(inputs, stopped).await?;
     if watching.is_finished() {

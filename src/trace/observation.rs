@@ -21,6 +21,8 @@ pub struct Watched {
     pub kind: GroupKind,
     /// `None`: every namespace, or a cluster-scoped kind.
     pub namespace: Option<Arc<str>>,
+    /// Label and field selectors as they are asked for; `None`: everything.
+    pub selectors: Option<Arc<str>>,
 }
 
 /// What a watch said at one instant.

@@ -210,6 +210,21 @@ fn objects_absent_from_a_list_are_forgotten() {
 }
 
 #[test]
+fn what_a_resumed_watch_read_before_its_first_list_is_forgotten_with_the_second_at_the_latest() {
+    let mut decoder = decoder();
+    let named = |uid| object(&json!({"metadata": {"uid": uid}})).to_string();
+    for uid in ["a", "b"] {
+        assert!(applied(&mut decoder, &named(uid)).body.is_some());
+    }
+    for _ in 0..2 {
+        assert!(listed(&mut decoder, &named("a")).body.is_none());
+        decoder.list_ended();
+    }
+    assert!(applied(&mut decoder, &named("a")).body.is_none());
+    assert!(applied(&mut decoder, &named("b")).body.is_some());
+}
+
+#[test]
 fn list_item_gets_its_kind_from_its_list() {
     let mut item = object(&json!({}));
     item.as_object_mut().unwrap().retain(|key, _| key != "apiVersion" && key != "kind");

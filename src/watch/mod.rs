@@ -28,4 +28,4 @@ mod supervise;
 
 pub use client::{ClientError, client, runtime};
 pub use resolve::{Resolved, UnknownKind};
-pub use supervise::{FromWatch, Synced, WatchError, Watches};
+pub use supervise::{FromWatch, Resume, Synced, WatchError, Watches};

@@ -131,7 +131,7 @@ impl Recording {
         Ok((0_u32..)
             .zip(known)
             .map(|(id, (name, kind, has_list))| {
-                let watched = Watched { kind, namespace: None };
+                let watched = Watched { kind, namespace: None, selectors: None };
                 (name, RecordedWatch { id: WatchId(id), watched, starts_empty: !has_list })
             })
             .collect())

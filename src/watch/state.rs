@@ -55,6 +55,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// A healthy watch that lives this long has said something: servers send a bookmark in the end.
 const LONG_LIFE: Duration = Duration::from_secs(30);
+/// Watches that end at once and without a word, in a row, until their resourceVersion is given up.
+/// Of a kind it does not cache (Events), a server does not always say that it is too old, but only
+/// [ends the watch](https://github.com/kubernetes/kubernetes/issues/104171).
+const SILENCES_MAX: u32 = 2;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -63,8 +67,27 @@ pub(super) struct State {
     /// In a row. Only what a watch says ends it: a list that is always followed by a refusal would
     /// otherwise be asked for without end.
     failures: u32,
+    /// Watches in a row that ended at once and without a word.
+    silences: u32,
     /// This server sends bookmarks, so silence means something.
     sends_bookmarks: bool,
+    ground: Ground,
+}
+
+/// What the watch stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ground {
+    /// Nothing: there was no list yet.
+    Unlisted,
+    /// An earlier run's resourceVersion, of which this server has said nothing yet. That it answers
+    /// 200 means nothing: one that is too old is refused
+    /// [in the stream](https://github.com/kubernetes/kubernetes/issues/35068), by its first line.
+    Resumed,
+    /// An earlier run's resourceVersion, from which the server watches. Nothing has come yet, nor
+    /// would it where the resourceVersion is of a future that was lost.
+    Accepted,
+    /// A complete list, or a resourceVersion from which something has come.
+    Firm,
 }
 
 #[derive(Debug)]
@@ -89,8 +112,15 @@ impl State {
             phase: Phase::Listing { continue_token: None },
             lists: Lists::Streamed,
             failures: 0,
+            silences: 0,
             sends_bookmarks: false,
+            ground: Ground::Unlisted,
         }
+    }
+
+    /// Goes on where an earlier run has come to.
+    pub(super) fn resumed(resource_version: u64) -> Self {
+        Self { phase: Phase::Watching { resource_version }, ground: Ground::Resumed, ..Self::new() }
     }
 
     pub(super) fn ask(&self) -> Ask {
@@ -109,6 +139,14 @@ impl State {
         matches!(self.phase, Phase::Listing { .. })
     }
 
+    /// There was a list, or none is needed.
+    pub(super) fn is_synced(&self) -> bool {
+        match self.ground {
+            Ground::Unlisted | Ground::Resumed => false,
+            Ground::Accepted | Ground::Firm => true,
+        }
+    }
+
     /// A page was read, and there are more.
     pub(super) fn goes_on(&mut self, continue_token: String) {
         self.phase = Phase::Listing { continue_token: Some(continue_token) };
@@ -120,11 +158,14 @@ impl State {
             self.lists = Lists::Streamed;
         }
         self.phase = Phase::Watching { resource_version };
+        self.ground = Ground::Firm;
     }
 
     /// The watch has said everything up to this resourceVersion; 0: it was unreadable.
     pub(super) fn reached(&mut self, resource_version: u64) {
         self.failures = 0;
+        self.silences = 0;
+        self.ground = Ground::Firm;
         // A watch from 0 begins with what is there now, as if it were new.
         if resource_version != 0 {
             self.phase = Phase::Watching { resource_version };
@@ -133,6 +174,14 @@ impl State {
 
     pub(super) fn heard_bookmark(&mut self) {
         self.sends_bookmarks = true;
+    }
+
+    /// A watch is over that was open for this long after the answer, whatever ended it. Who refuses
+    /// a resourceVersion does so at once.
+    pub(super) fn was_open(&mut self, lived: Duration) {
+        if self.ground == Ground::Resumed && !self.is_listing() && lived >= SHORT_LIFE {
+            self.ground = Ground::Accepted;
+        }
     }
 
     /// `chance`: between 0 and 1, so that many watches do not come back at once.
@@ -183,8 +232,12 @@ impl State {
 
     fn watch_failed(&mut self, fault: &Fault, chance: f64, reason: String) -> Step {
         if let Fault::Ended { lived, heard } = *fault {
-            // Of a lost future there is nothing to tell, not even a bookmark.
-            if self.sends_bookmarks && !heard && lived >= LONG_LIFE {
+            self.silences = if heard || lived >= SHORT_LIFE { 0 } else { self.silences + 1 };
+            // Of a lost future there is nothing to tell, not even a bookmark. Whether this server
+            // sends any, a resumed watch does not know: it would rather list once too often.
+            let expects_word = self.sends_bookmarks || self.ground == Ground::Accepted;
+            let is_of_no_future = expects_word && !heard && lived >= LONG_LIFE;
+            if is_of_no_future || self.silences >= SILENCES_MAX {
                 return self.relist(fault, chance, "silent".to_owned());
             }
             // Servers end watches all the time.
@@ -215,6 +268,7 @@ impl State {
         let is_first = self.failures == 0;
         let rest = self.rest(fault, chance);
         self.phase = Phase::Listing { continue_token: None };
+        self.silences = 0;
         // A first 410 is no failure of anybody's: list at once.
         let rest = if is_first { Duration::ZERO } else { rest };
         Step { rest, relists: true, is_interruption: true, reason }
@@ -258,6 +312,10 @@ mod tests {
         state.listed(6);
         state.reached(7);
         state
+    }
+
+    fn ended(millis: u64, heard: bool) -> Fault {
+        Fault::Ended { lived: Duration::from_millis(millis), heard }
     }
 
     fn refused(code: u16, message: &str) -> Fault {
@@ -332,14 +390,75 @@ mod tests {
     #[test]
     fn a_watch_that_ends_at_once_is_no_hot_loop() {
         let mut state = watching();
-        let mut ended = |millis, heard| {
-            state.fault(&Fault::Ended { lived: Duration::from_millis(millis), heard }, 0.0)
-        };
-        let rests: Vec<u128> = (0..3).map(|_| ended(5, false).rest.as_millis()).collect();
-        assert_eq!(rests, [1000, 1600, 3200]);
-        assert_eq!(ended(5, true).rest, SHORT_LIFE);
-        let later = ended(50_000, true);
+        assert_eq!(state.fault(&ended(5, false), 0.0).rest, SHORT_LIFE);
+        assert_eq!(state.fault(&ended(5, true), 0.0).rest, SHORT_LIFE);
+        let later = state.fault(&ended(50_000, true), 0.0);
         assert!(later.rest.is_zero() && !later.is_interruption);
+    }
+
+    #[test]
+    fn a_watch_that_ends_at_once_and_without_a_word_twice_in_a_row_lists_anew() {
+        let mut state = watching();
+        for between in [ended(5, true), ended(5_000, false)] {
+            assert!(!state.fault(&ended(5, false), 0.0).relists);
+            assert!(!state.fault(&between, 0.0).relists);
+        }
+        assert!(!state.fault(&ended(5, false), 0.0).relists);
+        state.reached(8);
+        assert!(!state.fault(&ended(5, false), 0.0).relists);
+        let step = state.fault(&ended(5, false), 0.0);
+        assert!(step.relists && step.reason == "silent" && step.rest > SHORT_LIFE, "{step:?}");
+    }
+
+    #[test]
+    fn a_resumed_watch_is_synced_by_its_first_word_or_by_staying_open() {
+        let mut heard = State::resumed(7);
+        assert_eq!(heard.ask(), Ask::Watch { resource_version: 7 });
+        assert!(!heard.is_synced());
+        heard.reached(8);
+        assert!(heard.is_synced());
+        let mut quiet = State::resumed(7);
+        quiet.was_open(Duration::from_millis(5));
+        assert!(!quiet.is_synced());
+        quiet.was_open(SHORT_LIFE);
+        assert!(quiet.is_synced());
+    }
+
+    #[test]
+    fn a_resumed_watch_that_is_refused_is_synced_when_it_has_listed() {
+        for fault in [Fault::InStream { code: 410, message: String::new() }, refused(410, "")] {
+            let mut state = State::resumed(7);
+            let step = state.fault(&fault, 1.0);
+            assert!(step.relists && step.rest.is_zero() && step.reason == "410", "{step:?}");
+            assert_eq!(state.ask(), Ask::StreamList);
+            // The list, however long it takes.
+            state.was_open(LONG_LIFE);
+            assert!(!state.is_synced());
+            state.listed(99);
+            assert!(state.is_synced());
+        }
+    }
+
+    #[test]
+    fn servers_in_trouble_do_not_cost_a_resumed_watch_its_resource_version() {
+        let mut state = State::resumed(7);
+        for fault in [refused(503, ""), refused(404, ""), Fault::Broken, Fault::Mute] {
+            assert!(!state.fault(&fault, 0.0).relists);
+            assert_eq!(state.ask(), Ask::Watch { resource_version: 7 });
+            assert!(!state.is_synced());
+        }
+    }
+
+    #[test]
+    fn a_resumed_watch_that_never_hears_anything_lists_anew_once() {
+        let mut state = State::resumed(7);
+        for seconds in [3, 45] {
+            state.was_open(Duration::from_secs(seconds));
+            let step = state.fault(&ended(seconds * 1000, false), 0.0);
+            assert_eq!(step.relists, seconds == 45);
+        }
+        state.listed(5);
+        assert!(!state.fault(&ended(45_000, false), 0.0).relists);
     }
 
     #[test]

@@ -36,6 +36,10 @@ const PAGE: u32 = 250;
 /// is mute. Together less than a minute.
 const WATCH_SECONDS: f64 = 45.0;
 const MUTE_AFTER: Duration = Duration::from_secs(5);
+/// Of the first watch from an earlier run's resourceVersion. Readiness waits for a sign that it is
+/// not too old, and where nothing happens a server gives one only as a watch ends: a bookmark two
+/// seconds before, or the end itself.
+const DOUBTED_SECONDS: f64 = 3.0;
 /// Of a watch that begins with a list, which is left for a plain one as soon as the list is over.
 const LIST_SECONDS: u64 = 1800;
 /// Of an answer's head, and of the next bytes of a list.
@@ -59,12 +63,13 @@ pub(super) struct Reader {
     pub(super) tap: Option<Tap>,
     pub(super) out: mpsc::Sender<FromWatch>,
     pub(super) stop: signal::Receiver<bool>,
-    /// Told when the first list is complete.
+    /// Told once, when the first list is complete or has turned out not to be needed.
     pub(super) synced: Box<dyn Fn() + Send + Sync>,
     pub(super) state: State,
     pub(super) listing: Listing,
     pub(super) contact: Contact,
-    pub(super) has_listed: bool,
+    /// `synced` was told.
+    pub(super) is_synced: bool,
     /// What was last warned of, until it is over: said once, not at every attempt.
     pub(super) warned: Option<String>,
 }
@@ -72,11 +77,11 @@ pub(super) struct Reader {
 /// Whether anything can be heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Contact {
-    /// From the start, and after each answer.
+    /// From the start of a watch that begins with a list, and after each answer.
     Present,
     /// The connection ended, as connections do: news only when the next does not come at once.
     Between { since: Timestamp },
-    /// Told.
+    /// Told, or nothing was heard since an earlier run.
     Lost,
 }
 
@@ -117,6 +122,7 @@ impl Reader {
                 _ = stopped.wait_for(|stop| *stop) => return Over::Stopped,
                 end = self.attempt() => end,
             };
+            self.tell_synced();
             let fault = match end {
                 Ok(()) => continue,
                 Err(End::Unheard) => return Over::Stopped,
@@ -199,6 +205,13 @@ impl Reader {
         }
     }
 
+    fn tell_synced(&mut self) {
+        if self.state.is_synced() && !self.is_synced {
+            self.is_synced = true;
+            (self.synced)();
+        }
+    }
+
     async fn attempt(&mut self) -> Result<(), End> {
         if self.state.is_listing() {
             self.listing.begin(&self.counters.kind, self.namespace.as_deref());
@@ -214,7 +227,12 @@ impl Reader {
                 self.watch(&query, ANSWER_TIMEOUT).await
             }
             Ask::Watch { resource_version } => {
-                let life = Duration::from_secs_f64(WATCH_SECONDS + 8.0 * chance());
+                let seconds = if self.state.is_synced() {
+                    WATCH_SECONDS + 8.0 * chance()
+                } else {
+                    DOUBTED_SECONDS
+                };
+                let life = Duration::from_secs_f64(seconds);
                 let query = format!(
                     "watch=1&allowWatchBookmarks=true&resourceVersion={resource_version}\
                      &timeoutSeconds={}",
@@ -264,6 +282,7 @@ impl Reader {
     async fn watch(&mut self, query: &str, patience: Duration) -> Result<(), End> {
         let begun = Instant::now();
         let mut body = self.send(query, Compression::None).await?;
+        let answered = Instant::now();
         self.has_contact().await?;
         let lists = self.state.is_listing();
         let mut lines = Lines::default();
@@ -273,8 +292,13 @@ impl Reader {
             let soon = Instant::now() + if lists { patience } else { MUTE_AFTER };
             // After a rest at a full queue the server may have been patient, and is heard out.
             let limit = (begun + patience).max(soon);
-            let Some(chunk) = next_chunk(&mut body, limit).await? else {
-                return Err(Fault::Ended { lived: begun.elapsed(), heard }.into());
+            let chunk = match next_chunk(&mut body, limit).await {
+                Ok(Some(chunk)) => chunk,
+                over => {
+                    let lived = answered.elapsed();
+                    self.state.was_open(lived);
+                    return Err(over.err().unwrap_or(Fault::Ended { lived, heard }).into());
+                }
             };
             let at = (self.clock)();
             self.counters.received(chunk.len(), at);
@@ -289,6 +313,7 @@ impl Reader {
                 self.drop_those_that_only_left(&mut said).await;
             }
             self.say(std::mem::take(&mut said)).await?;
+            self.tell_synced();
             match end {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(fault)) => return Err(fault.into()),
@@ -406,10 +431,6 @@ impl Reader {
         self.listing.ended();
         self.state.listed(resource_version);
         said.push(Notice::Reset { at, resource_version });
-        if !self.has_listed {
-            self.has_listed = true;
-            (self.synced)();
-        }
     }
 
     /// Reads one page of a list, item by item.

@@ -41,11 +41,22 @@ const REDISCOVER: Duration = Duration::from_secs(3);
 pub enum FromWatch {
     Opened(WatchId, Watched),
     Said(WatchId, Vec<Notice>),
-    /// The kind is served no more.
+    /// The kind is served no more, or was watched by an earlier run and is not any more.
     Closed(WatchId),
 }
 
-/// Told of each kind: expected (`false`), its first list complete (`true`).
+/// Where an earlier run of the daemon left off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// Kept by the watch that covers the same now; those of new watches are above all of these.
+    pub id: WatchId,
+    pub watched: Watched,
+    /// Up to which everything was delivered; 0: nothing was.
+    pub resource_version: u64,
+}
+
+/// Told of each kind: expected (`false`), its first list complete or, where an earlier run's watch
+/// goes on, not needed (`true`).
 pub type Synced = Arc<dyn Fn(&str, bool) + Send + Sync>;
 
 /// Why watching cannot begin.
@@ -66,6 +77,9 @@ pub struct Watches {
     pub out: mpsc::Sender<FromWatch>,
     pub stop: signal::Receiver<bool>,
     pub synced: Synced,
+    /// Those that cover nothing that is watched now are told as [`FromWatch::Closed`], before
+    /// anything is said: a kind that is only awaited by then, or one with other selectors.
+    pub resume: Vec<Resume>,
     /// Sees raw lines; for recordings.
     pub tap: Option<Tap>,
 }
@@ -100,13 +114,13 @@ impl Watches {
     ///
     /// # Errors
     /// When the API server cannot be asked at the start, or a kind is configured that can never be.
-    pub async fn run(self) -> Result<(), WatchError> {
+    pub async fn run(mut self) -> Result<(), WatchError> {
         let served = Served::discover(&self.client).await.map_err(WatchError::Discovery)?;
         for settings in &self.settings.kinds {
             served.resolve(settings)?;
         }
         let mut stop = self.stop.clone();
-        let mut running = Running::default();
+        let mut running = Running::resuming(std::mem::take(&mut self.resume));
         tokio::select! {
             biased;
             () = stopped(&mut stop) => {}
@@ -123,6 +137,8 @@ impl Watches {
     ) -> Result<(), Unheard> {
         loop {
             let awaits = self.open_new(&served, running).await?;
+            self.close_untaken(running).await?;
+            running.start();
             let over = tokio::select! {
                 Some(over) = running.tasks.join_next() => over.ok(),
                 () = sleep(rediscovery()), if awaits => None,
@@ -172,6 +188,17 @@ impl Watches {
             }
         }
         Ok(awaits)
+    }
+
+    /// What an earlier run has watched is watched again in the first round or never: what comes
+    /// later begins with a list.
+    async fn close_untaken(&self, running: &mut Running) -> Result<(), Unheard> {
+        for Resume { id, watched, .. } in running.resume.drain(..) {
+            let (kind, namespace) = (watched.kind, watched.namespace.as_deref());
+            info!(%kind, namespace, "Watched by an earlier run, and no more.");
+            self.out.send(FromWatch::Closed(id)).await.map_err(|_closed| Unheard)?;
+        }
+        Ok(())
     }
 
     /// Events, of each namespace that an entry wants to hear them of. That of all comes first, and
@@ -233,15 +260,15 @@ impl Watches {
         cover: Cover,
         selectors: Option<String>,
     ) -> Result<(), Unheard> {
-        let id = WatchId(running.next);
-        running.next += 1;
+        let watched = Watched {
+            kind: cover.resolved.kind.clone(),
+            namespace: cover.namespace.as_deref().map(Into::into),
+            selectors: selectors.as_deref().map(Into::into),
+        };
+        let (id, state) = running.begin(&watched);
         running.covers.insert(id, cover.clone());
         let Cover { resolved, namespace, .. } = cover;
         let name = resolved.kind.to_string();
-        let watched = Watched {
-            kind: resolved.kind.clone(),
-            namespace: namespace.as_deref().map(Into::into),
-        };
         (self.synced)(&name, false);
         self.metrics.watch_synced.with_label_values(&[&name]).set(0);
         let synced = {
@@ -252,7 +279,7 @@ impl Watches {
                 metrics.watch_synced.with_label_values(&[&name]).set(1);
             }
         };
-        let reader = Box::new(Reader {
+        let reader = Reader {
             client: self.client.clone(),
             id,
             resolved,
@@ -265,14 +292,14 @@ impl Watches {
             out: self.out.clone(),
             stop: self.stop.clone(),
             synced: Box::new(synced),
-            state: State::new(),
             listing: Listing::new(),
-            contact: Contact::Present,
-            has_listed: false,
+            contact: if state.is_listing() { Contact::Present } else { Contact::Lost },
+            state,
+            is_synced: false,
             warned: None,
-        });
+        };
         self.out.send(FromWatch::Opened(id, watched)).await.map_err(|_closed| Unheard)?;
-        running.tasks.spawn(async move { (id, reader.run().await) });
+        running.opened.push(reader);
         Ok(())
     }
 }
@@ -283,10 +310,43 @@ struct Unheard;
 #[derive(Default)]
 struct Running {
     covers: BTreeMap<WatchId, Cover>,
+    /// Not yet asking.
+    opened: Vec<Reader>,
     tasks: JoinSet<(WatchId, Over)>,
+    /// What no watch has taken up yet.
+    resume: Vec<Resume>,
     /// Entries whose waiting has been told.
     announced: HashSet<usize>,
     next: u32,
+}
+
+impl Running {
+    fn resuming(resume: Vec<Resume>) -> Self {
+        let next = resume.iter().map(|entry| entry.id.0 + 1).max().unwrap_or(0);
+        Self { resume, next, ..Self::default() }
+    }
+
+    /// The id of a new watch and what it begins with. A resourceVersion is of use only for the very
+    /// same selection: of what another has left out, nothing is known.
+    fn begin(&mut self, watched: &Watched) -> (WatchId, State) {
+        let known = self.resume.iter().position(|entry| entry.watched == *watched);
+        match known.map(|at| self.resume.remove(at)) {
+            Some(Resume { id, resource_version: 0, .. }) => (id, State::new()),
+            Some(Resume { id, resource_version, .. }) => (id, State::resumed(resource_version)),
+            None => {
+                let id = WatchId(self.next);
+                self.next += 1;
+                (id, State::new())
+            }
+        }
+    }
+
+    /// Lets those ask that were opened: whatever is to be closed was told before.
+    fn start(&mut self) {
+        for reader in self.opened.drain(..) {
+            self.tasks.spawn(async move { (reader.id, Box::new(reader).run().await) });
+        }
+    }
 }
 
 /// How long until the server is asked again what it serves.

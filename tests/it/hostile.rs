@@ -26,7 +26,8 @@ fn told(lines: &[String]) -> Vec<Span> {
     let at = Timestamp::parse("2026-11-24T10:00:00.5Z").unwrap();
     let mut decoder = Decoder::new(&Arc::new(Settings::load(None, []).unwrap().watch));
     let mut tracer = Tracer::new(Rules::default(), "");
-    let watched = Watched { kind: GroupKind::new("apps", "Deployment"), namespace: None };
+    let watched =
+        Watched { kind: GroupKind::new("apps", "Deployment"), namespace: None, selectors: None };
     tracer.open_empty(WatchId(0), watched, at);
     let mut spans = Vec::new();
     for line in lines {

@@ -69,6 +69,7 @@ mod variants;
 mod watch_failures;
 mod watch_live;
 mod watch_reading;
+mod watch_resumed;
 mod watch_support;
 mod widgets;
 mod written;

@@ -235,7 +235,11 @@ impl Played {
         let settings = Arc::new(Settings::load(None, []).unwrap().watch);
         let mut tracer = Tracer::new(Rules::default(), "");
         for (id, (api_version, kind)) in KINDS.iter().enumerate() {
-            let watched = Watched { kind: GroupKind::of(api_version, kind), namespace: None };
+            let watched = Watched {
+                kind: GroupKind::of(api_version, kind),
+                namespace: None,
+                selectors: None,
+            };
             tracer.open_empty(WatchId(u32::try_from(id).unwrap()), watched, at(0));
         }
         Self {

@@ -107,6 +107,12 @@ impl ScriptedApiServer {
         Self { url, discovery, arrived, waiting: VecDeque::new() }
     }
 
+    pub(crate) fn client(&self) -> kube::Client {
+        let mut config = kube::Config::new(self.url.parse().unwrap());
+        config.default_retry = false;
+        kube::Client::try_from(config).unwrap()
+    }
+
     pub(crate) fn serves(&self, kinds: &[Kind]) {
         *self.discovery.lock().unwrap() = kinds.to_vec();
     }
@@ -129,13 +135,7 @@ impl ScriptedApiServer {
 
     /// Answers the next streaming list and hands back the watch that follows it.
     pub(crate) async fn list(&mut self, path: &str, objects: &[Value], version: u64) -> Request {
-        let request = self.request(path).await;
-        assert!(request.query.contains("sendInitialEvents=true"), "{}", request.query);
-        let mut lines = request.stream().await;
-        for object in objects {
-            lines.say("ADDED", object).await;
-        }
-        lines.end_of_list(version).await;
+        self.request(path).await.list(objects, version).await;
         let watch = self.request(path).await;
         assert!(watch.watches_from(version), "{}", watch.query);
         watch
@@ -159,6 +159,26 @@ impl Request {
         parameters.contains(&format!("resourceVersion={version}").as_str())
             && parameters.contains(&"watch=1")
             && !self.query.contains("sendInitialEvents")
+    }
+
+    pub(crate) fn lists(&self) -> bool {
+        self.query.contains("sendInitialEvents=true")
+    }
+
+    /// Answers a streaming list.
+    pub(crate) async fn list(self, objects: &[Value], version: u64) {
+        assert!(self.lists(), "{}", self.query);
+        let mut lines = self.stream().await;
+        for object in objects {
+            lines.say("ADDED", object).await;
+        }
+        lines.end_of_list(version).await;
+    }
+
+    /// How long it is to be, in seconds.
+    pub(crate) fn timeout(&self) -> u64 {
+        let timeout = self.query.split('&').find_map(|one| one.strip_prefix("timeoutSeconds="));
+        timeout.unwrap().parse().unwrap()
     }
 
     pub(crate) async fn answer(self, status: u16, body: &str) {

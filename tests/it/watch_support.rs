@@ -1,6 +1,9 @@
 //! The watches under test, against a scripted API server, and what they say as text.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 use spanlink::{
@@ -10,7 +13,7 @@ use spanlink::{
         observation::{Notice, Observation, WatchId},
         time::Timestamp,
     },
-    watch::{FromWatch, WatchError, Watches, recording::Tap},
+    watch::{FromWatch, Resume, WatchError, Watches, recording::Tap},
 };
 use tokio::{
     sync::{mpsc, watch as signal},
@@ -24,6 +27,7 @@ pub(crate) struct Watching {
     said: mpsc::Receiver<FromWatch>,
     waiting: VecDeque<(WatchId, Notice)>,
     stop: signal::Sender<bool>,
+    synced: signal::Receiver<BTreeMap<String, bool>>,
     pub(crate) metrics: Metrics,
     pub(crate) task: JoinHandle<Result<(), WatchError>>,
 }
@@ -44,7 +48,15 @@ pub(crate) fn object(name: &str, version: u64) -> Value {
 
 impl Watching {
     pub(crate) fn start(server: &ScriptedApiServer, kinds: Vec<KindSettings>) -> Self {
-        Self::start_tapped(server, kinds, None)
+        Self::start_at(server.client(), kinds, None)
+    }
+
+    pub(crate) fn start_resuming(
+        server: &ScriptedApiServer,
+        kinds: Vec<KindSettings>,
+        resume: Vec<Resume>,
+    ) -> Self {
+        Self::start_with(server.client(), kinds, resume, None)
     }
 
     pub(crate) fn start_tapped(
@@ -52,9 +64,7 @@ impl Watching {
         kinds: Vec<KindSettings>,
         tap: Option<Tap>,
     ) -> Self {
-        let mut config = kube::Config::new(server.url.parse().unwrap());
-        config.default_retry = false;
-        Self::start_at(kube::Client::try_from(config).unwrap(), kinds, tap)
+        Self::start_at(server.client(), kinds, tap)
     }
 
     pub(crate) fn start_at(
@@ -62,8 +72,18 @@ impl Watching {
         kinds: Vec<KindSettings>,
         tap: Option<Tap>,
     ) -> Self {
+        Self::start_with(client, kinds, Vec::new(), tap)
+    }
+
+    fn start_with(
+        client: kube::Client,
+        kinds: Vec<KindSettings>,
+        resume: Vec<Resume>,
+        tap: Option<Tap>,
+    ) -> Self {
         let (out, said) = mpsc::channel(16);
         let (stop, stopped) = signal::channel(false);
+        let (tell, synced) = signal::channel(BTreeMap::new());
         let metrics = Metrics::new().unwrap();
         let watches = Watches {
             client,
@@ -76,11 +96,25 @@ impl Watching {
             clock: || Timestamp::from_nanos(1),
             out,
             stop: stopped,
-            synced: Arc::new(|_, _| {}),
+            synced: Arc::new(move |kind, is_synced| {
+                tell.send_modify(|kinds| {
+                    kinds.insert(kind.to_owned(), is_synced);
+                });
+            }),
+            resume,
             tap,
         };
         let task = tokio::spawn(watches.run());
-        Self { said, waiting: VecDeque::new(), stop, metrics, task }
+        Self { said, waiting: VecDeque::new(), stop, synced, metrics, task }
+    }
+
+    pub(crate) fn is_synced(&self, kind: &str) -> bool {
+        self.synced.borrow().get(kind) == Some(&true)
+    }
+
+    pub(crate) async fn becomes_synced(&mut self, kind: &str) {
+        let synced = self.synced.wait_for(|kinds| kinds.get(kind) == Some(&true));
+        assert!(timeout(PATIENCE, synced).await.is_ok(), "{kind} is not synced");
     }
 
     async fn next(&mut self) -> Option<String> {

@@ -1,0 +1,233 @@
+//! Watches that begin where an earlier run of the daemon left off: what they ask, keep and give up.
+
+use std::time::Duration;
+
+use spanlink::{
+    config::settings::KindSettings,
+    trace::{
+        object::GroupKind,
+        observation::{WatchId, Watched},
+    },
+    watch::Resume,
+};
+
+use crate::{
+    scripted_api_server::{DEPLOYMENT, Kind, POD, Request, ScriptedApiServer, WIDGET},
+    watch_support::{Watching, kind, object},
+};
+
+const PODS: &str = "/api/v1/pods";
+const WIDGETS: &str = "/apis/example.com/v1/widgets";
+
+fn resume(id: u32, api_version: &str, kind: &str, resource_version: u64) -> Resume {
+    let kind = GroupKind::of(api_version, kind);
+    let watched = Watched { kind, namespace: None, selectors: None };
+    Resume { id: WatchId(id), watched, resource_version }
+}
+
+fn of_pods(id: u32, namespace: Option<&str>, selectors: Option<&str>) -> Resume {
+    let mut entry = resume(id, "v1", "Pod", 7);
+    entry.watched.namespace = namespace.map(Into::into);
+    entry.watched.selectors = selectors.map(Into::into);
+    entry
+}
+
+fn pods_in(namespaces: &[&str]) -> KindSettings {
+    let mut pods = kind("", "Pod");
+    pods.namespaces = namespaces.iter().map(|&namespace| namespace.into()).collect();
+    pods
+}
+
+/// Watches Pods from resourceVersion 7, and has asked to.
+async fn resuming_pods() -> (ScriptedApiServer, Watching, Request) {
+    let mut server = ScriptedApiServer::start(&[POD]).await;
+    let resume = vec![resume(4, "v1", "Pod", 7)];
+    let mut watching = Watching::start_resuming(&server, vec![kind("", "Pod")], resume);
+    watching.says(&["4 opened Pod"]).await;
+    let watch = server.request(PODS).await;
+    assert!(watch.watches_from(7), "{}", watch.query);
+    (server, watching, watch)
+}
+
+/// Answers the list that has to follow, and hands back the watch after it: nothing else is asked.
+async fn lists_anew(server: &mut ScriptedApiServer, watching: &mut Watching) -> Request {
+    let list = server.request(PODS).await;
+    assert!(!watching.is_synced("Pod"), "synced before the list");
+    list.list(&[object("a", 5), object("b", 90)], 99).await;
+    watching.becomes_synced("Pod").await;
+    let watch = server.request(PODS).await;
+    assert!(watch.watches_from(99), "{}", watch.query);
+    watch
+}
+
+#[tokio::test]
+async fn watch_goes_on_from_its_resource_version_without_a_list_and_says_resumed_first() {
+    let (mut server, mut watching, watch) = resuming_pods().await;
+    let mut lines = watch.stream().await;
+    lines.say("MODIFIED", &object("a", 8)).await;
+    watching.says(&["4 resumed", "4 applied a@8"]).await;
+    lines.bookmark(9).await;
+    lines.end().await;
+    let watch = server.request(PODS).await;
+    assert!(watch.watches_from(9));
+    watching.says(&["4 bookmark 9"]).await;
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn resource_version_refused_with_a_status_leads_to_one_list() {
+    let (mut server, mut watching, watch) = resuming_pods().await;
+    watch.refuse(410, "too old resource version: 7 (99)").await;
+    let _watch = lists_anew(&mut server, &mut watching).await;
+    watching.says(&["4 resumed", "4 listed a@5", "4 listed b@90", "4 reset 99"]).await;
+    assert_eq!(watching.metrics.relists.with_label_values(&["Pod", "410"]).get(), 1);
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn resource_version_refused_in_the_stream_leads_to_one_list() {
+    let (mut server, mut watching, watch) = resuming_pods().await;
+    watch.stream().await.fail(410, "too old resource version: 7 (99)").await;
+    let _watch = lists_anew(&mut server, &mut watching).await;
+    watching.says(&["4 resumed", "4 interrupted", "4 resumed"]).await;
+    watching.says(&["4 listed a@5", "4 listed b@90", "4 reset 99"]).await;
+    assert_eq!(watching.metrics.relists.with_label_values(&["Pod", "410"]).get(), 1);
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn watch_that_ends_twice_at_once_without_a_word_leads_to_one_list() {
+    let (mut server, mut watching, watch) = resuming_pods().await;
+    watch.stream().await.end().await;
+    let watch = server.request(PODS).await;
+    assert!(watch.watches_from(7));
+    watch.stream().await.end().await;
+    let _watch = lists_anew(&mut server, &mut watching).await;
+    watching.says(&["4 resumed", "4 interrupted", "4 resumed"]).await;
+    watching.says(&["4 listed a@5", "4 listed b@90", "4 reset 99"]).await;
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn answer_alone_syncs_nothing_and_the_first_word_does() {
+    let (_server, mut watching, watch) = resuming_pods().await;
+    let mut lines = watch.stream().await;
+    watching.says(&["4 resumed"]).await;
+    assert!(!watching.is_synced("Pod"));
+    lines.bookmark(8).await;
+    watching.becomes_synced("Pod").await;
+    watching.says(&["4 bookmark 8"]).await;
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn watch_without_a_word_is_short_and_synced_at_its_end() {
+    let (mut server, mut watching, watch) = resuming_pods().await;
+    let asked = Duration::from_secs(watch.timeout());
+    assert!(asked < Duration::from_secs(5), "{asked:?}");
+    let lines = watch.stream().await;
+    watching.says(&["4 resumed"]).await;
+    tokio::time::pause();
+    tokio::time::advance(asked).await;
+    tokio::time::resume();
+    assert!(!watching.is_synced("Pod"));
+    lines.end().await;
+    watching.becomes_synced("Pod").await;
+    let watch = server.request(PODS).await;
+    assert!(watch.watches_from(7) && watch.timeout() >= 40, "{}", watch.query);
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn server_in_trouble_does_not_cost_the_resource_version() {
+    let (mut server, mut watching, watch) = resuming_pods().await;
+    watch.refuse(503, "unavailable").await;
+    let watch = server.request(PODS).await;
+    assert!(watch.watches_from(7) && !watching.is_synced("Pod"));
+    let mut lines = watch.stream().await;
+    lines.bookmark(8).await;
+    watching.becomes_synced("Pod").await;
+    watching.says(&["4 resumed", "4 bookmark 8"]).await;
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_very_same_selection_goes_on_and_the_others_are_closed() {
+    let mut server = ScriptedApiServer::start(&[POD, DEPLOYMENT]).await;
+    let mut selected = pods_in(&["shop"]);
+    selected.label_selector = Some("a=b".into());
+    let of_shop = |id, selectors| of_pods(id, Some("shop"), selectors);
+    let resume = vec![
+        of_shop(3, None),
+        of_shop(5, Some("labelSelector=a%3Dc")),
+        of_pods(1, None, Some("labelSelector=a%3Db")),
+        of_shop(2, Some("labelSelector=a%3Db")),
+        of_shop(9, Some("labelSelector=a%3Db")),
+    ];
+    let kinds = vec![selected, kind("apps", "Deployment")];
+    let mut watching = Watching::start_resuming(&server, kinds, resume);
+    watching.says(&["2 opened Pod of shop", "10 opened Deployment.apps"]).await;
+    watching.says(&["3 closed", "5 closed", "1 closed", "9 closed"]).await;
+    let watch = server.request("/api/v1/namespaces/shop/pods").await;
+    assert!(watch.watches_from(7) && watch.query.ends_with("&labelSelector=a%3Db"));
+    let deployments = server.request("/apis/apps/v1/deployments").await;
+    assert!(deployments.lists());
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn each_namespace_of_a_kind_goes_on_from_its_own_resource_version() {
+    let mut server = ScriptedApiServer::start(&[POD]).await;
+    let mut of_bank = of_pods(0, Some("bank"), None);
+    of_bank.resource_version = 9;
+    let resume = vec![of_bank, of_pods(1, Some("shop"), None)];
+    let kinds = vec![pods_in(&["shop", "bank", "depot"])];
+    let mut watching = Watching::start_resuming(&server, kinds, resume);
+    watching.says(&["1 opened Pod of shop", "0 opened Pod of bank", "2 opened Pod of depot"]).await;
+    let of_shop = server.request("/api/v1/namespaces/shop/pods").await;
+    let of_bank = server.request("/api/v1/namespaces/bank/pods").await;
+    let of_depot = server.request("/api/v1/namespaces/depot/pods").await;
+    assert!(of_shop.watches_from(7) && of_bank.watches_from(9) && of_depot.lists());
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn watch_to_which_nothing_was_delivered_lists_under_its_old_id() {
+    let mut server = ScriptedApiServer::start(&[POD]).await;
+    let resume = vec![resume(4, "v1", "Pod", 0)];
+    let mut watching = Watching::start_resuming(&server, vec![kind("", "Pod")], resume);
+    let _watch = server.list(PODS, &[object("a", 5)], 7).await;
+    watching.says(&["4 opened Pod", "4 listed a@5", "4 reset 7"]).await;
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn kind_that_is_only_awaited_at_the_start_is_closed_and_begins_anew_when_it_comes() {
+    let mut server = ScriptedApiServer::start(&[POD]).await;
+    let resume = vec![resume(4, "example.com/v1", "Widget", 7)];
+    let kinds = vec![kind("example.com", "Widget")];
+    let mut watching = Watching::start_resuming(&server, kinds, resume);
+    watching.says(&["4 closed"]).await;
+    server.serves(&[POD, WIDGET]);
+    let _watch = server.list(WIDGETS, &[], 8).await;
+    watching.says(&["5 opened Widget.example.com", "5 reset 8"]).await;
+    watching.stop().await;
+}
+
+#[tokio::test]
+async fn kind_that_has_moved_to_another_version_lists_there_and_one_that_is_gone_is_closed() {
+    const MOVED: Kind = Kind { version: "v2", ..WIDGET };
+    let mut server = ScriptedApiServer::start(&[WIDGET]).await;
+    let resume = vec![resume(4, "example.com/v1", "Widget", 7)];
+    let kinds = vec![kind("example.com", "Widget")];
+    let mut watching = Watching::start_resuming(&server, kinds, resume);
+    let watch = server.request(WIDGETS).await;
+    server.serves(&[MOVED]);
+    watch.answer(404, "404 page not found").await;
+    let watch = server.list("/apis/example.com/v2/widgets", &[], 8).await;
+    watching.says(&["4 opened Widget.example.com", "4 resumed", "4 reset 8"]).await;
+    server.serves(&[]);
+    watch.answer(404, "404 page not found").await;
+    watching.says(&["4 interrupted", "4 closed"]).await;
+    watching.stop().await;
+}
