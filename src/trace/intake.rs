@@ -21,12 +21,12 @@ impl Tracer {
     pub(super) fn heard(&mut self, id: WatchId, at: Timestamp, resource_version: u64) -> Timestamp {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.delivered = watch.delivered.max(resource_version);
-            if self.pace == Pace::Runs {
-                watch.heard = at;
-            }
             if let Connection::CatchingUp { heard } = &mut watch.state {
                 *heard = at;
             }
+        }
+        if self.pace == Pace::Runs {
+            self.heard_of(id, at);
         }
         at
     }

@@ -146,10 +146,9 @@ impl Tracer {
         if self.pace == Pace::Runs || self.watches.get(&id).is_none_or(Watch::is_live) {
             return;
         }
+        let Some(written) = now.written else { return };
         let version = now.resource_version;
-        if let Some(written) = now.written {
-            self.dates.note(version, written.plus(SECOND));
-        }
+        self.dates.note(version, written.plus(SECOND));
         let Some(at) = self.dates.of(version) else { return };
         let uid = &now.object.uid;
         while let Some(timer) = self.objects.get(uid).and_then(|known| known.timer)

@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     str,
     sync::Arc,
+    time::Duration,
 };
 
 use serde::de::{IgnoredAny, MapAccess};
@@ -27,6 +28,9 @@ use crate::{
         time::Timestamp,
     },
 };
+
+/// What is younger is news: the API server names seconds.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What a line of a watch says.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +83,7 @@ pub struct Decoder {
     list: u64,
     /// Names that come again and again: namespaces, owners' kinds.
     names: Names,
+    /// Reads when objects were written, too.
     dates: bool,
 }
 
@@ -89,13 +94,14 @@ impl Decoder {
             read: HashMap::new(),
             list: 0,
             names: Names::default(),
-            dates: false,
+            dates: true,
         }
     }
 
-    /// Whether to read when objects were written: what is a backlog was received long after.
-    pub fn dates(&mut self, dates: bool) {
-        self.dates = dates;
+    /// What comes next may have been written long before, as in a first list: it is dated, until
+    /// something comes that was not.
+    pub fn dates(&mut self) {
+        self.dates = true;
     }
 
     /// Reads one line of a watch.
@@ -134,6 +140,15 @@ impl Decoder {
         self.settings.hears(&kind.group, &kind.kind)
     }
 
+    fn written(&mut self, meta: &Meta<'_>, at: Timestamp) -> Option<Timestamp> {
+        if !self.dates {
+            return None;
+        }
+        let written = meta.written()?;
+        self.dates = at.since(written) > SECOND;
+        Some(written)
+    }
+
     /// What the status says at the field by which configuration judges the kind.
     fn word(&self, kind: &GroupKind, status: &RawValue) -> Option<Box<str>> {
         let entry = self.settings.entry(&kind.group, &kind.kind)?;
@@ -152,6 +167,7 @@ impl Decoder {
         let list = self.list;
         self.read.retain(|_, read| *read & 1 == list);
         self.list ^= 1;
+        self.dates = false;
     }
 
     fn event_of(&mut self, event: &RawEvent<'_>, at: Timestamp) -> Result<Line, DecodeError> {
@@ -167,10 +183,13 @@ impl Decoder {
                 }
                 Line::Deleted(self.observe(wire, kind, &api_version, at, Reading::Whole)?)
             }
-            Some("BOOKMARK") => Line::Bookmark {
-                resource_version: wire.meta.version(),
-                ends_list: wire.meta.annotations.is_some_and(ends_list),
-            },
+            Some("BOOKMARK") => {
+                self.dates = false;
+                Line::Bookmark {
+                    resource_version: wire.meta.version(),
+                    ends_list: wire.meta.annotations.is_some_and(ends_list),
+                }
+            }
             Some("ERROR") => Line::Error(Box::new(ApiError {
                 code: wire
                     .content("code")
@@ -245,7 +264,7 @@ impl Decoder {
         });
         Ok(Observation {
             at,
-            written: if self.dates { meta.written() } else { None },
+            written: self.written(meta, at),
             object: ObjectRef {
                 kind,
                 namespace: named(meta.namespace).map(|namespace| self.names.shared(&namespace)),

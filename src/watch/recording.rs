@@ -189,9 +189,7 @@ struct Player {
 
 impl Player {
     fn new(settings: &Arc<WatchSettings>) -> Self {
-        let mut decoder = Decoder::new(settings);
-        decoder.dates(true);
-        Self { decoder }
+        Self { decoder: Decoder::new(settings) }
     }
 
     fn play(
@@ -200,6 +198,8 @@ impl Player {
         text: &str,
         at: Timestamp,
     ) -> Result<Option<Notice>, DecodeError> {
+        // Whether it was a backlog, a recording does not say.
+        self.decoder.dates();
         Ok(match entry.kind.as_str() {
             "LISTED" => {
                 let object = entry.object.ok_or(DecodeError::Without("object"))?;

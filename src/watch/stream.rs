@@ -149,6 +149,7 @@ impl Reader {
         let (kind, reason) = (&self.counters.kind, step.reason.as_str());
         if step.relists {
             self.counters.relists(reason);
+            self.decoder.dates();
             self.listing.is_for(reason);
             info!(%kind, reason, "Listing anew.");
         }
@@ -201,7 +202,10 @@ impl Reader {
         let was = std::mem::replace(&mut self.contact, Contact::Present);
         match was {
             Contact::Present | Contact::Between { .. } => Ok(()),
-            Contact::Lost => self.say(vec![Notice::Resumed { at: (self.clock)() }]).await,
+            Contact::Lost => {
+                self.decoder.dates();
+                self.say(vec![Notice::Resumed { at: (self.clock)() }]).await
+            }
         }
     }
 
