@@ -36,7 +36,7 @@ use crate::{
     },
     logging,
     metrics::Metrics,
-    outbox::{Limits, Outbox},
+    outbox::{Commit, Limits, Outbox},
     replay::{self, Take},
     trace::{
         converge::Limits as ConvergenceLimits,
@@ -102,7 +102,7 @@ pub fn run(
         let cluster_uid = cluster_uid(kubeconfig).await?;
         let encoder = Encoder::new(&settings.export, &settings.cluster, cluster_uid.as_deref());
         let outbox =
-            Outbox::new(Limits::records(settings.export.outbox_spans_max), metrics.clone());
+            Outbox::in_memory(Limits::records(settings.export.outbox_spans_max), metrics.clone());
         let (stop, stopped) = signal::channel(false);
         let (drain, drained) = oneshot::channel();
         let sender = match to {
@@ -234,11 +234,10 @@ pub fn replay(
             }
             To::Otlp => {
                 let limits = Limits::records(spans.len().max(1));
-                let outbox = Outbox::new(limits, metrics.clone());
+                let outbox = Outbox::in_memory(limits, metrics.clone());
                 let transport = OtlpClient::new(&settings.export)?;
-                for span in &spans {
-                    outbox.push(encoder.record(span)).await?;
-                }
+                let records = spans.iter().map(|span| encoder.record(span)).collect();
+                outbox.commit(Commit { records, entries: Vec::new() });
                 let sender = Sender::new(Waiting(outbox), transport, encoder, metrics);
                 let left = sender.run(async { Drain::default() }).await;
                 anyhow::ensure!(
@@ -518,11 +517,10 @@ impl Core {
         for note in &output.notes {
             count::note(&self.metrics, note);
         }
-        for record in self.sink.accept(output.spans, clock())? {
-            // Full: the loop waits here, and behind it the watches. Closed: it is being stopped.
-            if self.outbox.push(record).await.is_err() {
-                break;
-            }
+        let records = self.sink.accept(output.spans, clock())?;
+        // Full: the loop waits here, and behind it the watches. Closed: it is being stopped.
+        if !records.is_empty() && self.outbox.ready().await.is_ok() {
+            self.outbox.commit(Commit { records, entries: Vec::new() });
         }
         Ok(())
     }

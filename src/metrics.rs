@@ -40,6 +40,9 @@ pub struct Metrics {
     pub export_seconds: Histogram,
     pub outbox_spans: IntGauge,
     pub outbox_bytes: IntGauge,
+    pub outbox_write_failures: IntCounter,
+    pub outbox_read_failures: IntCounter,
+    pub outbox_damaged: IntCounter,
 }
 
 /// Seconds from a Pod's blink to a day's Job.
@@ -197,6 +200,21 @@ impl Metrics {
             },
             outbox_spans: gauge(r, "spanlink_outbox_spans", "Spans waiting for export.")?,
             outbox_bytes: gauge(r, "spanlink_outbox_bytes", "Bytes waiting for export.")?,
+            outbox_write_failures: counter(
+                r,
+                "spanlink_outbox_write_failures_total",
+                "Writes of the outbox's file that failed; tried again until they succeed.",
+            )?,
+            outbox_read_failures: counter(
+                r,
+                "spanlink_outbox_read_failures_total",
+                "Reads of the outbox's file that failed; it is opened anew then.",
+            )?,
+            outbox_damaged: counter(
+                r,
+                "spanlink_outbox_damaged_total",
+                "Damaged files set aside; records that were whole are kept.",
+            )?,
             registry,
         })
     }

@@ -12,7 +12,7 @@ use spanlink::{
         sender::{Drain, Queue, Sender},
     },
     metrics::Metrics,
-    outbox::{Limits, Outbox},
+    outbox::{Commit, Limits, Outbox},
     trace::{
         object::{GroupKind, ObjectRef, Uid},
         span::{Role, Span, SpanId, SpanStatus, TraceId},
@@ -110,7 +110,7 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) fn start(settings: &ExportSettings) -> Self {
         let metrics = Metrics::new().unwrap();
-        let outbox = Outbox::new(Limits::records(settings.outbox_spans_max), metrics.clone());
+        let outbox = Outbox::in_memory(Limits::records(settings.outbox_spans_max), metrics.clone());
         let encoder = encoder(settings);
         let client = Client::new(settings).unwrap();
         let sender = Sender::new(Waiting(outbox.clone()), client, encoder.clone(), metrics.clone());
@@ -121,7 +121,9 @@ impl Export {
 
     pub(crate) async fn push(&self, service: &str, names: &[&str]) {
         for name in names {
-            self.outbox.push(self.encoder.record(&span(service, name))).await.unwrap();
+            let records = vec![self.encoder.record(&span(service, name))];
+            self.outbox.ready().await.unwrap();
+            self.outbox.commit(Commit { records, entries: Vec::new() });
         }
     }
 

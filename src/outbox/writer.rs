@@ -1,0 +1,248 @@
+//! The thread that writes the file: one transaction for each commit, until it is durable.
+
+use std::{mem, sync::MutexGuard, time::Duration};
+
+use tracing::{error, info, warn};
+
+use super::{
+    disk::{Changes, Damaged, Disk, DiskError},
+    queue::{Commit, Shared, State},
+    waiting::{Found, Waiting},
+};
+
+/// How long to wait before what failed is tried again: doubling, up to a most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) first: Duration,
+    pub(super) max: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), max: Duration::from_secs(30) }
+    }
+}
+
+/// What the thread has to do.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    pub(super) handed: Option<Commit>,
+    /// The thread has a commit in hand.
+    pub(super) writes: bool,
+    /// From which record on the file knows that they are not acknowledged.
+    pub(super) begins_written: u64,
+    /// Commits and acknowledgements asked for, and how many of them are durable.
+    pub(super) asked: u64,
+    pub(super) durable: u64,
+    pub(super) reading: Reading,
+    /// The file was replaced while entries of its checkpoint were known: those that follow would
+    /// be a checkpoint of which the rest is missing.
+    pub(super) checkpoint_lost: bool,
+    /// The thread has ended.
+    pub(super) ended: bool,
+}
+
+/// Whether records can be read.
+#[derive(Debug, Default)]
+pub(super) enum Reading {
+    #[default]
+    Works,
+    /// Not any more: the thread is to open the file anew.
+    Failed(DiskError),
+    /// The thread knows, and tries.
+    NotYet,
+}
+
+impl Reading {
+    pub(super) const fn works(&self) -> bool {
+        matches!(self, Self::Works)
+    }
+}
+
+impl Desk {
+    pub(super) fn hand_over(&mut self, commit: Commit) {
+        let handed = self.handed.get_or_insert_default();
+        handed.records.extend(commit.records);
+        handed.entries.extend(commit.entries);
+        self.asked += 1;
+    }
+
+    /// A commit waits to be durable.
+    pub(super) fn is_busy(&self) -> bool {
+        self.handed.is_some() || self.writes
+    }
+}
+
+enum Job {
+    Write { commit: Commit, asked: u64 },
+    OpenAnew(Reading),
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    disk: &'a Disk,
+    patience: Patience,
+    wait: Duration,
+    /// Something failed, and nothing went well since.
+    fails: bool,
+}
+
+/// Until the outbox is closed. Then what was handed over is tried once more, and no longer.
+pub(super) fn run(shared: &Shared, disk: &Disk, patience: Patience) {
+    let mut writer = Writer { shared, disk, patience, wait: patience.first, fails: false };
+    while let Some(job) = writer.next() {
+        let goes_on = match job {
+            Job::Write { commit, asked } => writer.write(commit, asked),
+            Job::OpenAnew(reading) => writer.open_anew(&reading),
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    shared.lock().desk.ended = true;
+    shared.written.notify_waiters();
+}
+
+impl Writer<'_> {
+    fn next(&self) -> Option<Job> {
+        let mut state = self.shared.lock();
+        loop {
+            if !state.desk.reading.works() && !state.closed {
+                return Some(Job::OpenAnew(mem::replace(&mut state.desk.reading, Reading::NotYet)));
+            }
+            let acknowledged = state.waiting.sequences().start != state.desk.begins_written;
+            if acknowledged || state.desk.handed.is_some() {
+                let mut commit = state.desk.handed.take().unwrap_or_default();
+                state.desk.writes = true;
+                if state.desk.checkpoint_lost {
+                    commit.entries.clear();
+                }
+                return Some(Job::Write { commit, asked: state.desk.asked });
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.shared.wait_for_work(state);
+        }
+    }
+
+    /// Until it is written. False: it was given up.
+    fn write(&mut self, mut commit: Commit, asked: u64) -> bool {
+        loop {
+            let Commit { records, entries } = &commit;
+            let (sequences, begins_written) = {
+                let state = self.shared.lock();
+                (state.waiting.sequences(), state.desk.begins_written)
+            };
+            let begins = sequences.start;
+            // The same commit has the same sequences whenever it is tried: an attempt that failed
+            // after it was written is written over.
+            let changes = Changes {
+                begins: (begins != begins_written).then_some(begins),
+                first: sequences.end,
+                records,
+                entries,
+            };
+            match self.disk.write(&changes) {
+                Ok(()) => {
+                    self.goes_well();
+                    self.written(&commit, begins, asked);
+                    return true;
+                }
+                Err(error) => {
+                    self.shared.metrics.outbox_write_failures.inc();
+                    self.fails(&error, "Cannot write the outbox; it is tried until it succeeds.");
+                    // So that records can be read meanwhile.
+                    self.open();
+                    if !self.rest() {
+                        let records = commit.records.len();
+                        error!(outbox = %self.disk, records, "Stopping: what could not be written is given up.");
+                        return false;
+                    }
+                    if self.shared.lock().desk.checkpoint_lost {
+                        commit.entries.clear();
+                    }
+                }
+            }
+        }
+    }
+
+    fn written(&self, commit: &Commit, begins: u64, asked: u64) {
+        let mut state = self.shared.lock();
+        state.waiting.append(commit.records.iter().map(bytes::Bytes::len));
+        state.desk.begins_written = begins;
+        state.desk.durable = asked;
+        state.desk.writes = false;
+        self.tell(state);
+    }
+
+    /// After a read that failed: at once the first time, then ever later. False: it was given up.
+    fn open_anew(&mut self, reading: &Reading) -> bool {
+        let failed_before = self.fails;
+        if let Reading::Failed(error) = reading {
+            self.shared.metrics.outbox_read_failures.inc();
+            self.fails(error, "Cannot read the outbox; it is opened again.");
+        }
+        if failed_before && !self.rest() {
+            return false;
+        }
+        self.open();
+        true
+    }
+
+    fn open(&mut self) {
+        let wait = self.shared.lock().waiting.sequences();
+        let replaced = |found, damaged| self.replaced(found, &damaged);
+        match self.disk.reopen(wait, replaced) {
+            Ok(()) => {
+                let mut state = self.shared.lock();
+                state.desk.reading = Reading::Works;
+                self.tell(state);
+            }
+            Err(error) => {
+                self.shared.lock().desk.reading = Reading::NotYet;
+                self.fails(&error, "Cannot open the outbox again; it is tried until it succeeds.");
+            }
+        }
+    }
+
+    fn replaced(&self, found: Found, damaged: &Damaged) {
+        self.shared.tell_damaged(self.disk, &found, damaged);
+        let mut state = self.shared.lock();
+        state.desk.begins_written = found.sequences.start;
+        state.desk.checkpoint_lost = true;
+        state.waiting = Waiting::from(found);
+    }
+
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        self.shared.gauge(&state);
+        drop(state);
+        self.shared.filled.notify_one();
+        self.shared.ready.notify_one();
+        self.shared.written.notify_waiters();
+    }
+
+    /// Warned of once, until something goes well again.
+    fn fails(&mut self, error: &DiskError, what: &'static str) {
+        if !self.fails {
+            let error: &dyn std::error::Error = error;
+            warn!(outbox = %self.disk, error, "{what}");
+        }
+        self.fails = true;
+    }
+
+    fn goes_well(&mut self) {
+        if self.fails {
+            info!(outbox = %self.disk, "The outbox is written again.");
+        }
+        self.fails = false;
+        self.wait = self.patience.first;
+    }
+
+    /// Between two attempts. False when the outbox was closed: there is no time for another.
+    fn rest(&mut self) -> bool {
+        let wait = self.wait;
+        self.wait = (wait * 2).min(self.patience.max);
+        self.shared.rest(wait)
+    }
+}
