@@ -32,6 +32,7 @@ pub(super) struct File {
     pub(super) causes: Causes,
     pub(super) sampling: Sampling,
     pub(super) otlp: Otlp,
+    pub(super) data_dir: Option<PathBuf>,
     pub(super) outbox: Outbox,
     pub(super) admin: Admin,
     pub(super) own_traces: OwnTraces,
@@ -250,6 +251,7 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Outbox {
     pub(super) spans_max: Option<usize>,
+    pub(super) bytes_max: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -7,8 +7,8 @@ use super::{
     file::{File, Length, Reference, Watch},
     settings::{
         AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
-        KindSettings, ReferenceSettings, SamplingSettings, Settings, TlsSettings, TraceSettings,
-        WatchSettings,
+        KindSettings, OutboxSettings, ReferenceSettings, SamplingSettings, Settings, TlsSettings,
+        TraceSettings, WatchSettings,
     },
 };
 
@@ -84,7 +84,11 @@ impl File {
                     server_name: self.otlp.tls.server_name,
                 },
                 resource: BTreeMap::new(),
-                outbox_spans_max: self.outbox.spans_max.unwrap_or(65_536),
+            },
+            outbox: OutboxSettings {
+                folder: self.data_dir,
+                spans_max: self.outbox.spans_max.unwrap_or(65_536),
+                bytes_max: self.outbox.bytes_max.unwrap_or(1 << 30),
             },
             admin: AdminSettings {
                 listen: self.admin.listen.map_or_else(

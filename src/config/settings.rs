@@ -11,6 +11,7 @@ pub struct Settings {
     pub watch: WatchSettings,
     pub trace: TraceSettings,
     pub export: ExportSettings,
+    pub outbox: OutboxSettings,
     pub admin: AdminSettings,
 }
 
@@ -245,8 +246,17 @@ pub struct ExportSettings {
     pub tls: TlsSettings,
     /// Resource attributes besides `service.name` (`OTEL_RESOURCE_ATTRIBUTES`).
     pub resource: BTreeMap<String, String>,
-    /// Spans the outbox holds in memory; when full, the watches wait.
-    pub outbox_spans_max: usize,
+}
+
+/// What waits for export, and what is kept for a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxSettings {
+    /// Where both are kept; `None`: in memory, and nothing is kept.
+    pub folder: Option<PathBuf>,
+    /// Spans that wait in memory; when there are as many, the watches wait.
+    pub spans_max: usize,
+    /// Bytes of spans that wait on disk; when there are as many, the watches wait.
+    pub bytes_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -27,7 +27,6 @@ pub(super) fn settings() -> ExportSettings {
         timeout: std::time::Duration::from_secs(10),
         tls: TlsSettings::default(),
         resource: [("deployment.environment.name".to_owned(), "test".to_owned())].into(),
-        outbox_spans_max: 100,
     }
 }
 

@@ -68,7 +68,7 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_word() {
     refuses(
         "a: [\n",
         expect![[
-            r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, project, cascade_max, settle, deadline, owner_wait, stuck_after, batch, startup, metadata_changes, redact, propagation, causes, sampling, otlp, outbox, admin, own_traces"#
+            r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, project, cascade_max, settle, deadline, owner_wait, stuck_after, batch, startup, metadata_changes, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
         ]],
     );
 }

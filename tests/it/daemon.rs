@@ -17,6 +17,7 @@ use crate::control_plane::until;
 
 /// Ends with the test, also when that fails.
 pub(crate) struct Daemon {
+    command: Command,
     child: Child,
     folder: tempfile::TempDir,
     admin: String,
@@ -50,13 +51,26 @@ impl Daemon {
         let admin = format!("127.0.0.1:{port}");
         let path = folder.path().join("spanlink.yaml");
         fs::write(&path, format!("{configuration}\nadmin: {{listen: \"{admin}\"}}\n"))?;
-        let log = fs::File::create(folder.path().join("log"))?;
+        let log = fs::File::options().create(true).append(true).open(folder.path().join("log"))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_spanlink"));
         command.args(["run", "--config"]).arg(&path).arg("--kubeconfig").arg(kubeconfig);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         say(&mut command, folder.path())?;
         let child = command.spawn().context("start spanlink")?;
-        Ok(Self { child, folder, admin })
+        Ok(Self { command, child, folder, admin })
+    }
+
+    /// SIGKILL: nothing is said, nothing is tidied up.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Once more, after it has ended: the same command, the same files.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        self.child = self.command.spawn().context("start spanlink again")?;
+        Ok(())
     }
 
     pub(crate) async fn ready(&self) -> Result<()> {

@@ -34,7 +34,6 @@ pub(crate) fn settings(protocol: Protocol, endpoint: String) -> ExportSettings {
         timeout: Duration::from_secs(10),
         tls: TlsSettings::default(),
         resource: [].into(),
-        outbox_spans_max: 1000,
     }
 }
 
@@ -110,7 +109,7 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) fn start(settings: &ExportSettings) -> Self {
         let metrics = Metrics::new().unwrap();
-        let outbox = Outbox::in_memory(Limits::records(settings.outbox_spans_max), metrics.clone());
+        let outbox = Outbox::in_memory(Limits::records(1000), metrics.clone());
         let encoder = encoder(settings);
         let client = Client::new(settings).unwrap();
         let sender = Sender::new(Waiting(outbox.clone()), client, encoder.clone(), metrics.clone());

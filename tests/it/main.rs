@@ -5,6 +5,7 @@
 #[path = "../control_plane/mod.rs"]
 mod control_plane;
 
+mod alike;
 mod architecture;
 mod causes;
 mod causes_burst;
@@ -34,6 +35,7 @@ mod live_layouts;
 mod live_metrics;
 mod live_options;
 mod live_outcomes;
+mod live_restarted;
 mod live_steps;
 mod live_stuck;
 mod mute;

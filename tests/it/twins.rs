@@ -1,20 +1,13 @@
 //! Two daemons that know nothing of each other tell the same of the same changes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use expect_test::expect;
 use serde_json::{Value, json};
-use spanlink::trace::{
-    span::{Role, Span, SpanEvent, SpanId},
-    time::Timestamp,
-};
 
 use crate::{
+    alike::{self, Spans},
     control_plane::{Account, shared, until},
     daemon::Daemon,
     otlp_json,
@@ -23,50 +16,18 @@ use crate::{
 
 /// Times of receipt refine what the API says in whole seconds.
 const APART: Duration = Duration::from_secs(1);
-/// What depends on when something was received, as times do: so does what took longest.
-fn is_by_receipt(key: &str) -> bool {
-    key == "spanlink.time.source" || key.starts_with("spanlink.slowest.")
-}
 
-/// It is an event, or over a second a step: as it was received.
-fn is_observing(span: &Span) -> bool {
-    span.role == Role::Phase && &*span.name == "observe"
-}
-
-/// Everything that was printed, by id.
-fn spans(daemon: &Daemon) -> Result<BTreeMap<SpanId, Span>> {
+/// Everything that was printed.
+fn spans(daemon: &Daemon) -> Result<Spans> {
     let printed = fs::read_to_string(daemon.path("spans.jsonl"))?;
-    let mut spans = BTreeMap::new();
+    let mut spans = Vec::new();
     // The last line may be half written.
     for request in printed.lines().map_while(|line| serde_json::from_str::<Value>(line).ok()) {
-        let told = otlp_json::spans(&request)?.into_iter();
-        for span in told.filter(|span| !is_observing(span)) {
-            let id = span.span_id;
-            assert!(spans.insert(id, span).is_none(), "told twice: {id}");
-        }
+        spans.extend(otlp_json::spans(&request)?);
     }
+    let (spans, repeats) = alike::by_id(spans)?;
+    assert_eq!(repeats, 0, "told twice");
     Ok(spans)
-}
-
-/// All but the times.
-fn same(span: &Span) -> String {
-    let attributes: BTreeMap<&str, String> = span
-        .attributes
-        .iter()
-        .filter(|attribute| !is_by_receipt(&attribute.key))
-        .map(|attribute| (&*attribute.key, format!("{:?}", attribute.value)))
-        .collect();
-    let event = |event: &SpanEvent| format!("{} {:?}", event.name, event.attributes);
-    let events = span.events.iter().filter(|event| event.name != "observed");
-    let events: Vec<String> = events.map(event).collect();
-    format!(
-        "{} {} in {} under {:?}, {:?}, {attributes:#?}, {:#?}, {events:#?}",
-        span.service, span.name, span.trace_id, span.parent, span.status, span.links
-    )
-}
-
-fn apart(a: Timestamp, b: Timestamp) -> Duration {
-    a.since(b).max(b.since(a))
 }
 
 #[tokio::test]
@@ -120,15 +81,8 @@ async fn two_daemons_tell_the_same_ids_parents_links_and_attributes() -> Result<
         Ok(told)
     })
     .await?;
-    let ids = |spans: &BTreeMap<SpanId, Span>| spans.keys().copied().collect::<BTreeSet<_>>();
-    assert_eq!(ids(&one), ids(&other));
-    let mut furthest = Duration::ZERO;
-    for (id, span) in &one {
-        let twin = &other[id];
-        assert_eq!(same(span), same(twin));
-        furthest = furthest.max(apart(span.start, twin.start)).max(apart(span.end, twin.end));
-    }
-    assert!(furthest <= APART, "{furthest:?}");
+    let (furthest, of) = alike::how_far_apart(&one, &other)?;
+    assert!(furthest <= APART, "{furthest:?}: {of:#?}");
     // It was worth comparing.
     let names: BTreeSet<&str> = one.values().map(|span| &*span.name).collect();
     expect![[r#"
@@ -161,7 +115,7 @@ async fn two_daemons_tell_the_same_ids_parents_links_and_attributes() -> Result<
 }
 
 /// Runs when it is told to.
-fn cron_job() -> Value {
+pub(crate) fn cron_job() -> Value {
     let mut pod = template();
     pod["spec"]["restartPolicy"] = json!("Never");
     json!({

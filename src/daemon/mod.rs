@@ -1,4 +1,8 @@
-//! Wires the house: watch → trace → outbox → export, the loop that owns the state, the order of stopping.
+//! Wires the house: watch → trace → outbox → export, and the order of stopping.
+
+mod core;
+mod restore;
+mod rules;
 
 use std::{
     fs::File,
@@ -16,17 +20,15 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal as os_signal},
     sync::{mpsc, oneshot, watch as signal},
-    time::{MissedTickBehavior, interval, sleep},
+    time::sleep,
 };
 use tracing::{error, info, warn};
 
+use self::core::Core;
+pub use self::rules::rules;
 use crate::{
     admin::{self, Health},
-    config::settings::{
-        ContextSampling, Layout as LayoutSetting, MetadataChanges, Settings, Stale, Startup,
-        WatchSettings,
-    },
-    count,
+    config::settings::{OutboxSettings, Settings, WatchSettings},
     export::{
         client::Client as OtlpClient,
         encode::Encoder,
@@ -38,17 +40,8 @@ use crate::{
     metrics::Metrics,
     outbox::{Commit, Limits, Outbox},
     replay::{self, Take},
-    trace::{
-        converge::Limits as ConvergenceLimits,
-        object::GroupKind,
-        output::Output,
-        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules},
-        sampling::Sampling,
-        time::Timestamp,
-        tracer::Tracer,
-        words::Words,
-    },
-    watch::{self, FromWatch, Synced, Watches, recording::RecordingWriter},
+    trace::time::Timestamp,
+    watch::{self, Resume, Synced, Watches, recording::RecordingWriter},
 };
 
 /// Where spans go.
@@ -61,10 +54,6 @@ pub enum To {
 
 /// Batches of notices between the watches and the loop. When it is full, the watches wait.
 const BATCHES_MAX: usize = 16;
-/// How often the loop shows that it turns, and gauges are brought up to date.
-const PULSE: Duration = Duration::from_secs(5);
-/// How often a sink that prints is asked what is due.
-const TICK: Duration = Duration::from_millis(250);
 /// For the watches and the loop to end; they have nothing to wait for.
 const LOOP_ENDS: Duration = Duration::from_secs(2);
 
@@ -101,8 +90,7 @@ pub fn run(
         }
         let cluster_uid = cluster_uid(kubeconfig).await?;
         let encoder = Encoder::new(&settings.export, &settings.cluster, cluster_uid.as_deref());
-        let outbox =
-            Outbox::in_memory(Limits::records(settings.export.outbox_spans_max), metrics.clone());
+        let outbox = outbox(&settings.outbox, to, &metrics)?;
         let (stop, stopped) = signal::channel(false);
         let (drain, drained) = oneshot::channel();
         let sender = match to {
@@ -115,18 +103,24 @@ pub fn run(
             }
             To::Tree | To::Json => None,
         };
-        let rules = rules(settings);
         let core = Core {
-            tracer: Tracer::new(rules, cluster_uid.as_deref().unwrap_or_default()),
+            tracer: restore::tracer(settings, cluster_uid.as_deref().unwrap_or_default(), &outbox),
             sink: sink(to, encoder),
             outbox: outbox.clone(),
             metrics: metrics.clone(),
             health: health.clone(),
+            in_hand: Vec::new(),
         };
         info!(
             kinds = settings.watch.kinds.len(),
             endpoint = settings.export.endpoint,
-            "Starting. Memory only: what is open when it stops is not resumed."
+            waiting = outbox.len(),
+            "Starting. {}",
+            if outbox.is_on_disk() {
+                "What is open when it stops is resumed."
+            } else {
+                "Memory only: what is open when it stops is not resumed (option data_dir)."
+            }
         );
         let watching = WatchThread::start(settings, kubeconfig, metrics, health, core, stopped)?;
         let result = watching.until_stopped(&stop).await;
@@ -137,7 +131,8 @@ pub fn run(
         };
         outbox.close();
         let open_convergences = result?;
-        info!(left_behind, open_convergences, "Stopped.");
+        let is_kept = outbox.is_on_disk();
+        info!(left_behind, open_convergences, is_kept, "Stopped.");
         Ok(())
     }))
 }
@@ -277,76 +272,23 @@ async fn cluster_uid(kubeconfig: Option<&Path>) -> anyhow::Result<Option<String>
     }
 }
 
+/// What prints has nobody to wait for: it has said what it said.
+fn outbox(settings: &OutboxSettings, to: To, metrics: &Metrics) -> anyhow::Result<Outbox> {
+    Ok(match &settings.folder {
+        Some(folder) if to == To::Otlp => {
+            let limits = Limits { records_max: usize::MAX, bytes_max: settings.bytes_max };
+            Outbox::on_disk(folder, limits, metrics.clone())?
+        }
+        Some(_) | None => Outbox::in_memory(Limits::records(settings.spans_max), metrics.clone()),
+    })
+}
+
 fn sink(to: To, encoder: Encoder) -> Sink {
     match to {
         To::Otlp => Sink::Otlp(encoder),
         To::Tree => Sink::tree(Style::of(&io::stdout()), Box::new(io::stdout())),
         To::Json => Sink::Json(encoder, Box::new(io::stdout())),
     }
-}
-
-/// The options of the configuration, as the trace means them.
-pub fn rules(settings: &Settings) -> Rules {
-    let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
-    let mut rules = Rules {
-        limits: ConvergenceLimits {
-            settle: settings.trace.settle,
-            deadline: settings.trace.deadline,
-            stuck_after: settings.trace.stuck_after,
-        },
-        owner_wait: settings.trace.owner_wait,
-        layout: match settings.trace.layout {
-            LayoutSetting::Cascade => Layout::Cascade,
-            LayoutSetting::Linked => Layout::Linked,
-            LayoutSetting::Joined => Layout::Joined,
-        },
-        project: settings.trace.project,
-        cascade_max: settings.trace.cascade_max,
-        sampling: Sampling {
-            by_context: settings.trace.sampling.contexts == ContextSampling::Follow,
-            ratio: settings.trace.sampling.ratio,
-        },
-        ignores_metadata: settings.trace.metadata_changes == MetadataChanges::Ignore,
-        links: OptionalLinks {
-            stale: settings.trace.stale == Stale::Mark,
-            previous: settings.trace.previous,
-        },
-        redact: boxed(&settings.watch.redact),
-        report_existing: settings.trace.startup == Startup::Report,
-        ..Rules::default()
-    };
-    for entry in &settings.watch.kinds {
-        let kind = KindRules {
-            service: entry.service.as_deref().map(Into::into),
-            settle: entry.settle,
-            deadline: entry.deadline,
-            owner_wait: entry.owner_wait,
-            stuck_after: entry.stuck_after,
-            ignore: Ignore {
-                fields: boxed(&entry.ignore.fields),
-                managers: boxed(&entry.ignore.managers),
-            },
-            words: entry.converges.as_ref().map(|converges| Words {
-                current: boxed(&converges.current),
-                failed: boxed(&converges.failed),
-            }),
-            redact: settings
-                .watch
-                .redacted_of(&entry.selector.group, entry.selector.kind.as_deref().unwrap_or("*"))
-                .map(Into::into)
-                .collect(),
-        };
-        // As when objects are read, the first entry for a kind counts.
-        match &entry.selector.kind {
-            Some(name) => {
-                rules.kinds.entry(GroupKind::new(&entry.selector.group, name)).or_insert(kind);
-            }
-            None => {
-                rules.groups.entry(entry.selector.group.as_str().into()).or_insert(kind);
-            }
-        }
-    }
-    rules
 }
 
 /// Joins the outbox with the sender: neither knows the other.
@@ -431,7 +373,12 @@ async fn watch_and_trace(
     let synced: Synced = Arc::new(move |kind, synced| health.synced(kind, synced));
     let stopped = stop.clone();
     let settings = Arc::new(settings);
-    let resume = Vec::new();
+    let resume = core.tracer.resumable().map(|it| Resume {
+        id: it.id,
+        watched: it.watched,
+        resource_version: it.resource_version,
+    });
+    let resume = resume.collect();
     let watches =
         Watches { client, settings, metrics, clock, out, stop, synced, resume, tap: None };
     let watching = tokio::spawn(watches.run());
@@ -440,109 +387,6 @@ async fn watch_and_trace(
         watching.await.context("the watches panicked")??;
     }
     Ok(core.tracer.open_convergences().values().sum::<i64>().try_into().unwrap_or(0))
-}
-
-/// The loop that owns the state.
-struct Core {
-    tracer: Tracer,
-    sink: Sink,
-    outbox: Outbox,
-    metrics: Metrics,
-    health: Health,
-}
-
-/// Everything that can happen to it.
-enum Input {
-    FromWatch(FromWatch),
-    Due,
-    Tick,
-    Pulse,
-    Stop,
-}
-
-impl Core {
-    async fn turn(
-        &mut self,
-        mut inputs: mpsc::Receiver<FromWatch>,
-        mut stop: signal::Receiver<bool>,
-    ) -> anyhow::Result<()> {
-        let mut pulse = interval(PULSE);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let prints = !matches!(self.sink, Sink::Otlp(_));
-        loop {
-            let due = self.tracer.next();
-            let input = tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => Input::Stop,
-                _ = pulse.tick() => Input::Pulse,
-                from = inputs.recv() => from.map_or(Input::Stop, Input::FromWatch),
-                () = until(due), if due.is_some() => Input::Due,
-                _ = tick.tick(), if prints => Input::Tick,
-            };
-            match input {
-                Input::FromWatch(said) => self.hear(said).await?,
-                Input::Due => {
-                    let output = self.tracer.expire(clock());
-                    self.deliver(output).await?;
-                }
-                Input::Tick => self.sink.tick(clock())?,
-                Input::Pulse => self.pulse(),
-                Input::Stop => break,
-            }
-        }
-        self.sink.finish()?;
-        Ok(())
-    }
-
-    async fn hear(&mut self, said: FromWatch) -> anyhow::Result<()> {
-        match said {
-            FromWatch::Opened(id, watched) => self.tracer.open(id, watched, clock()),
-            FromWatch::Closed(id) => {
-                let output = self.tracer.close(id, clock());
-                self.deliver(output).await?;
-            }
-            FromWatch::Said(id, notices) => {
-                for notice in notices {
-                    let output = self.tracer.notice(id, notice);
-                    self.deliver(output).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn deliver(&mut self, output: Output) -> anyhow::Result<()> {
-        for note in &output.notes {
-            count::note(&self.metrics, note);
-        }
-        let records = self.sink.accept(output.spans, clock())?;
-        // Full: the loop waits here, and behind it the watches. Closed: it is being stopped.
-        if !records.is_empty() && self.outbox.ready().await.is_ok() {
-            self.outbox.commit(Commit { records, entries: Vec::new() });
-        }
-        Ok(())
-    }
-
-    fn pulse(&mut self) {
-        self.health.beat(clock());
-        self.metrics.convergences_open.reset();
-        for ((kind, waiting_for), count) in self.tracer.open_convergences() {
-            let labels = [&*kind.to_string(), waiting_for];
-            self.metrics.convergences_open.with_label_values(&labels).set(count);
-        }
-        self.metrics.objects.reset();
-        for (kind, count) in self.tracer.known_objects() {
-            self.metrics.objects.with_label_values(&[&kind.to_string()]).set(count);
-        }
-    }
-}
-
-async fn until(due: Option<Timestamp>) {
-    if let Some(due) = due {
-        sleep(due.since(clock())).await;
-    }
 }
 
 /// SIGTERM or SIGINT.

@@ -1,0 +1,170 @@
+//! The loop that owns the state: whatever happens comes in here, one thing after the other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, watch as signal},
+    time::{Interval, MissedTickBehavior, interval, sleep},
+};
+
+use super::clock;
+use crate::{
+    admin::Health,
+    count,
+    export::sink::Sink,
+    metrics::Metrics,
+    outbox::{Commit, Entry, Outbox},
+    trace::{output::Output, time::Timestamp, tracer::Tracer},
+    watch::FromWatch,
+};
+
+/// How often the loop shows that it turns, gauges are brought up to date, and it is written down how
+/// far the watches are.
+const PULSE: Duration = Duration::from_secs(5);
+/// How often what is known is written down where there is nothing to send with it.
+const KEEP: Duration = Duration::from_secs(1);
+/// How often a sink that prints is asked what is due.
+const TICK: Duration = Duration::from_millis(250);
+/// Records the outbox has no room for. With as many in hand the loop takes nothing in, and behind it
+/// the watches wait.
+const IN_HAND_MAX: usize = 1024;
+
+/// What the loop owns.
+pub(super) struct Core {
+    pub(super) tracer: Tracer,
+    pub(super) sink: Sink,
+    pub(super) outbox: Outbox,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    /// Records that are not in the outbox yet. What is known is written down with them or not at all.
+    pub(super) in_hand: Vec<Bytes>,
+}
+
+/// Everything that can happen to it.
+enum Input {
+    FromWatch(FromWatch),
+    Due,
+    /// The outbox takes what is in hand.
+    Ready,
+    Keep,
+    Tick,
+    Pulse,
+    Stop,
+}
+
+impl Core {
+    pub(super) async fn turn(
+        &mut self,
+        mut inputs: mpsc::Receiver<FromWatch>,
+        mut stop: signal::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let mut pulse = every(PULSE);
+        let mut keep = every(KEEP);
+        let mut tick = every(TICK);
+        let prints = !matches!(self.sink, Sink::Otlp(_));
+        loop {
+            let has_room = self.in_hand.len() < IN_HAND_MAX;
+            let due = self.tracer.next().filter(|_| has_room);
+            let input = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => Input::Stop,
+                _ = pulse.tick() => Input::Pulse,
+                ready = self.outbox.ready(), if !self.in_hand.is_empty() => {
+                    ready.map_or(Input::Stop, |()| Input::Ready)
+                }
+                from = inputs.recv(), if has_room => from.map_or(Input::Stop, Input::FromWatch),
+                () = until(due), if due.is_some() => Input::Due,
+                _ = keep.tick(), if self.tracer.has_news() => Input::Keep,
+                _ = tick.tick(), if prints => Input::Tick,
+            };
+            match input {
+                Input::FromWatch(said) => self.hear(said)?,
+                Input::Due => {
+                    let output = self.tracer.expire(clock());
+                    self.take(output)?;
+                }
+                Input::Ready => self.commit(),
+                Input::Keep => self.keep(),
+                Input::Tick => self.sink.tick(clock())?,
+                Input::Pulse => {
+                    self.pulse();
+                    self.keep();
+                }
+                Input::Stop => break,
+            }
+        }
+        self.sink.finish()?;
+        // Whether there is room or not: it is the last.
+        self.outbox.written().await;
+        self.commit();
+        self.outbox.written().await;
+        Ok(())
+    }
+
+    fn hear(&mut self, said: FromWatch) -> anyhow::Result<()> {
+        match said {
+            FromWatch::Opened(id, watched) => self.tracer.open(id, watched, clock()),
+            FromWatch::Closed(id) => {
+                let output = self.tracer.close(id, clock());
+                self.take(output)?;
+            }
+            FromWatch::Said(id, notices) => {
+                for notice in notices {
+                    let output = self.tracer.notice(id, notice);
+                    self.take(output)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, output: Output) -> anyhow::Result<()> {
+        for note in &output.notes {
+            count::note(&self.metrics, note);
+        }
+        self.in_hand.extend(self.sink.accept(output.spans, clock())?);
+        Ok(())
+    }
+
+    /// Once the outbox is ready, or nothing more will come.
+    fn commit(&mut self) {
+        let entries = self.tracer.checkpoint().into_iter();
+        let entries = entries.map(|entry| Entry { key: entry.key, value: entry.value }).collect();
+        let commit = Commit { records: std::mem::take(&mut self.in_hand), entries };
+        if commit != Commit::default() {
+            self.outbox.commit(commit);
+        }
+    }
+
+    fn keep(&mut self) {
+        if self.outbox.is_ready() {
+            self.commit();
+        }
+    }
+
+    fn pulse(&mut self) {
+        self.health.beat(clock());
+        self.metrics.convergences_open.reset();
+        for ((kind, waiting_for), count) in self.tracer.open_convergences() {
+            let labels = [&*kind.to_string(), waiting_for];
+            self.metrics.convergences_open.with_label_values(&labels).set(count);
+        }
+        self.metrics.objects.reset();
+        for (kind, count) in self.tracer.known_objects() {
+            self.metrics.objects.with_label_values(&[&kind.to_string()]).set(count);
+        }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    interval
+}
+
+async fn until(due: Option<Timestamp>) {
+    if let Some(due) = due {
+        sleep(due.since(clock())).await;
+    }
+}

@@ -1,0 +1,78 @@
+//! The options of the configuration, as the trace means them.
+
+use crate::{
+    config::settings::{
+        ContextSampling, Layout as LayoutSetting, MetadataChanges, Settings, Stale, Startup,
+    },
+    trace::{
+        converge::Limits as ConvergenceLimits,
+        object::GroupKind,
+        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules},
+        sampling::Sampling,
+        words::Words,
+    },
+};
+
+/// The options of the configuration, as the trace means them.
+pub fn rules(settings: &Settings) -> Rules {
+    let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
+    let mut rules = Rules {
+        limits: ConvergenceLimits {
+            settle: settings.trace.settle,
+            deadline: settings.trace.deadline,
+            stuck_after: settings.trace.stuck_after,
+        },
+        owner_wait: settings.trace.owner_wait,
+        layout: match settings.trace.layout {
+            LayoutSetting::Cascade => Layout::Cascade,
+            LayoutSetting::Linked => Layout::Linked,
+            LayoutSetting::Joined => Layout::Joined,
+        },
+        project: settings.trace.project,
+        cascade_max: settings.trace.cascade_max,
+        sampling: Sampling {
+            by_context: settings.trace.sampling.contexts == ContextSampling::Follow,
+            ratio: settings.trace.sampling.ratio,
+        },
+        ignores_metadata: settings.trace.metadata_changes == MetadataChanges::Ignore,
+        links: OptionalLinks {
+            stale: settings.trace.stale == Stale::Mark,
+            previous: settings.trace.previous,
+        },
+        redact: boxed(&settings.watch.redact),
+        report_existing: settings.trace.startup == Startup::Report,
+        ..Rules::default()
+    };
+    for entry in &settings.watch.kinds {
+        let kind = KindRules {
+            service: entry.service.as_deref().map(Into::into),
+            settle: entry.settle,
+            deadline: entry.deadline,
+            owner_wait: entry.owner_wait,
+            stuck_after: entry.stuck_after,
+            ignore: Ignore {
+                fields: boxed(&entry.ignore.fields),
+                managers: boxed(&entry.ignore.managers),
+            },
+            words: entry.converges.as_ref().map(|converges| Words {
+                current: boxed(&converges.current),
+                failed: boxed(&converges.failed),
+            }),
+            redact: settings
+                .watch
+                .redacted_of(&entry.selector.group, entry.selector.kind.as_deref().unwrap_or("*"))
+                .map(Into::into)
+                .collect(),
+        };
+        // As when objects are read, the first entry for a kind counts.
+        match &entry.selector.kind {
+            Some(name) => {
+                rules.kinds.entry(GroupKind::new(&entry.selector.group, name)).or_insert(kind);
+            }
+            None => {
+                rules.groups.entry(entry.selector.group.as_str().into()).or_insert(kind);
+            }
+        }
+    }
+    rules
+}

@@ -1,0 +1,169 @@
+//! A daemon that is killed in the middle of everything tells what one tells that is left alone.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::{
+    alike::{self, Spans},
+    control_plane::{Account, ControlPlane, shared, until},
+    daemon::Daemon,
+    otlp_json,
+    scene::{Scene, deployment, image_patch, workload},
+    scripted_receiver::Receiver,
+    twins::cron_job,
+};
+
+const KINDS: [&str; 6] =
+    ["Deployment.apps", "ReplicaSet.apps", "StatefulSet.apps", "CronJob.batch", "Job.batch", "Pod"];
+/// Times of receipt refine what the API says in whole seconds; it was down for as long besides.
+const APART: Duration = Duration::from_secs(4);
+
+/// A daemon and all that it sends, whoever kills it.
+struct Teller {
+    daemon: Daemon,
+    receiver: Receiver,
+}
+
+impl Teller {
+    async fn start(plane: &ControlPlane, watch: &str, keeps: bool) -> Result<Self> {
+        let receiver = Receiver::grpc([], None).await;
+        let otlp = format!("http://{}", receiver.address);
+        let daemon =
+            Daemon::start_with(&plane.kubeconfig(&Account::Admin), watch, |command, folder| {
+                command.env("OTEL_EXPORTER_OTLP_ENDPOINT", otlp);
+                if keeps {
+                    command.env("SPANLINK_DATA_DIR", folder.join("data"));
+                }
+                Ok(())
+            })?;
+        daemon.ready().await?;
+        Ok(Self { daemon, receiver })
+    }
+
+    fn told(&self) -> Result<(Spans, usize)> {
+        let mut spans = Vec::new();
+        for got in self.receiver.accepted() {
+            spans.extend(otlp_json::spans(&serde_json::to_value(&got.request)?)?);
+        }
+        alike::by_id(spans)
+    }
+
+    /// Killed, and at once there again.
+    fn interrupt(&mut self) -> Result<()> {
+        self.daemon.kill()?;
+        self.daemon.start_again()
+    }
+}
+
+fn pods_of(image: &str, objects: &crate::recorder::Objects) -> usize {
+    let pods = objects.values().filter(|object| object["kind"] == "Pod");
+    pods.filter(|pod| pod["spec"]["containers"][0]["image"] == image).count()
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_of_everything_it_tells_the_same() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("restarted").await?;
+    let watch = KINDS.map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));
+    let watch = format!("watch:\n{}", watch.concat());
+    let left_alone = Teller::start(plane, &watch, false).await?;
+    let mut killed = Teller::start(plane, &watch, true).await?;
+    let scene = Scene::begin_in(plane, namespace, &KINDS).await?;
+    let a_pod_of = async |image: &str| {
+        scene
+            .when(&format!("a Pod of {image}"), |objects| {
+                ensure!(pods_of(image, objects) > 0, "there is none");
+                Ok(())
+            })
+            .await
+    };
+
+    // A rollout: before its Pods, between them, and while it settles.
+    let mut object = deployment();
+    object["spec"]["replicas"] = json!(3);
+    scene.apply(&object).await?;
+    killed.interrupt()?;
+    scene.settled().await?;
+    scene.patch_image("web:2", Some('2')).await?;
+    a_pod_of("web:2").await?;
+    killed.interrupt()?;
+    scene.settled().await?;
+    killed.interrupt()?;
+
+    // One that supersedes another; six patches; a rollback; a scale in a rollout.
+    scene.patch_image("web:3", Some('3')).await?;
+    killed.interrupt()?;
+    scene.patch_image("web:4", Some('4')).await?;
+    scene.settled().await?;
+    for patch in 5..11 {
+        scene.patch(&image_patch(&format!("web:{patch}"))).await?;
+        if patch == 7 {
+            killed.interrupt()?;
+        }
+    }
+    scene.settled().await?;
+    scene.kubectl(&["rollout", "undo", "deployment/web"]).await?;
+    killed.interrupt()?;
+    scene.settled().await?;
+    scene.patch_image("web:11", Some('5')).await?;
+    scene.kubectl(&["scale", "deployment/web", "--replicas=2"]).await?;
+    killed.interrupt()?;
+    scene.settled().await?;
+
+    // Pods that are lost; a StatefulSet's roll; runs of a CronJob.
+    let pods = scene.kubectl(&["get", "pods", "-o", "name"]).await?;
+    scene.kubectl(&["delete", pods.lines().next().context("no Pod")?]).await?;
+    killed.interrupt()?;
+    scene.settled().await?;
+    let mut set = workload("StatefulSet");
+    set["spec"]["replicas"] = json!(2);
+    scene.apply(&set).await?;
+    killed.interrupt()?;
+    scene.settled().await?;
+    let name = set["metadata"]["name"].as_str().context("it has a name")?;
+    let patch = image_patch("web:2").to_string();
+    scene.kubectl(&["patch", "statefulset", name, "-p", &patch]).await?;
+    killed.interrupt()?;
+    scene.settled().await?;
+    scene.apply(&cron_job()).await?;
+    scene.kubectl(&["create", "job", "run", "--from=cronjob/tick"]).await?;
+    killed.interrupt()?;
+    scene.settled().await?;
+
+    // All of a rollout while it is down.
+    killed.daemon.kill()?;
+    scene.patch_image("web:12", Some('6')).await?;
+    scene.settled().await?;
+    killed.daemon.start_again()?;
+    killed.daemon.ready().await?;
+
+    // The end of it all: in background, in foreground, and of what an orphan leaves.
+    scene.kubectl(&["delete", "deployment/web"]).await?;
+    killed.interrupt()?;
+    scene.kubectl(&["delete", "statefulset", name, "--cascade=foreground"]).await?;
+    killed.interrupt()?;
+    scene.kubectl(&["delete", "cronjob/tick"]).await?;
+    for kind in ["Pod", "ReplicaSet", "Job"] {
+        scene.when_there_are(kind, 0).await?;
+    }
+
+    let tell_the_same = async || {
+        let (one, _) = left_alone.told()?;
+        let (other, repeats) = killed.told()?;
+        let of = |name: &str| one.values().filter(|span| &*span.name == name).count();
+        let (made, gone) = (of("create Pod"), of("delete Pod"));
+        ensure!(made == gone && made >= 20, "{gone} of {made} Pods are gone");
+        let (apart, _) = alike::how_far_apart(&one, &other)
+            .with_context(|| format!("its log: {}", killed.daemon.log()))?;
+        Ok((one, other, repeats, apart))
+    };
+    let (one, other, repeats, apart) =
+        until("both to have told the same", Duration::from_mins(1), tell_the_same).await?;
+    if std::env::var("SHOWLOG").is_ok() { println!("{}", killed.daemon.log()); }
+    println!("{} spans, {repeats} repeated, {apart:?} apart at most", one.len());
+    let (apart, of) = alike::how_far_apart(&one, &other)?;
+    assert!(apart <= APART, "{apart:?}: {of:#?}\n{:#?}", other[&of.span_id]);
+    Ok(())
+}
