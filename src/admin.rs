@@ -35,7 +35,7 @@ impl Health {
         self.beat.store(now.nanos(), Ordering::Relaxed);
     }
 
-    /// A kind is expected (`false`), or its first list is complete (`true`).
+    /// A kind, or what else is to be there at the start, is expected (`false`) or complete (`true`).
     pub fn synced(&self, kind: &str, synced: bool) {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.insert(kind.to_owned(), synced);

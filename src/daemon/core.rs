@@ -19,13 +19,14 @@ use crate::{
     watch::FromWatch,
 };
 
-/// How often the loop shows that it turns, gauges are brought up to date, and it is written down how
-/// far the watches are.
+/// How often the loop shows that it turns, and gauges are brought up to date.
 const PULSE: Duration = Duration::from_secs(5);
 /// How often what is known is written down where there is nothing to send with it.
 const KEEP: Duration = Duration::from_secs(1);
 /// How often a sink that prints is asked what is due.
 const TICK: Duration = Duration::from_millis(250);
+/// What is not synced, besides kinds.
+const CHECKPOINT: &str = "checkpoint";
 /// Records the outbox has no room for. With as many in hand the loop takes nothing in, and behind it
 /// the watches wait.
 const IN_HAND_MAX: usize = 1024;
@@ -63,6 +64,10 @@ impl Core {
         let mut keep = every(KEEP);
         let mut tick = every(TICK);
         let prints = !matches!(self.sink, Sink::Otlp(_));
+        let keeps = self.outbox.is_on_disk();
+        if keeps {
+            self.health.synced(CHECKPOINT, false);
+        }
         loop {
             let has_room = self.in_hand.len() < IN_HAND_MAX;
             let due = self.tracer.next().filter(|_| has_room);
@@ -75,7 +80,7 @@ impl Core {
                 }
                 from = inputs.recv(), if has_room => from.map_or(Input::Stop, Input::FromWatch),
                 () = until(due), if due.is_some() => Input::Due,
-                _ = keep.tick(), if self.tracer.has_news() => Input::Keep,
+                _ = keep.tick(), if keeps => Input::Keep,
                 _ = tick.tick(), if prints => Input::Tick,
             };
             match input {
@@ -87,10 +92,7 @@ impl Core {
                 Input::Ready => self.commit(),
                 Input::Keep => self.keep(),
                 Input::Tick => self.sink.tick(clock())?,
-                Input::Pulse => {
-                    self.pulse();
-                    self.keep();
-                }
+                Input::Pulse => self.pulse(),
                 Input::Stop => break,
             }
         }
@@ -137,9 +139,19 @@ impl Core {
         }
     }
 
+    /// It is ready once what there was at the start is written down: killed after that, it knows
+    /// what has changed since.
     fn keep(&mut self) {
-        if self.outbox.is_ready() {
-            self.commit();
+        if !self.outbox.is_ready() {
+            return;
+        }
+        self.commit();
+        if self.health.missing() == [CHECKPOINT] && self.tracer.has_listed() {
+            let (outbox, health) = (self.outbox.clone(), self.health.clone());
+            tokio::spawn(async move {
+                outbox.written().await;
+                health.synced(CHECKPOINT, true);
+            });
         }
     }
 

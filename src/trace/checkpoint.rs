@@ -100,11 +100,6 @@ impl Tracer {
         Origin { format: FORMAT, cluster, layout, reading }
     }
 
-    /// Whether there is more to write down than where the watches are.
-    pub fn has_news(&self) -> bool {
-        self.objects.is_touched() || self.losses.is_touched() || self.stuck_told.is_touched()
-    }
-
     /// Everything that has changed since the last call. With what was returned before, it is the
     /// whole state after all that was noticed: to be written together with the spans that followed.
     pub fn checkpoint(&mut self) -> Vec<Entry> {

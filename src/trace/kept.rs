@@ -34,10 +34,6 @@ impl<K: Clone + Eq + Hash, V> Kept<K, V> {
         self.touched.get_or_insert_default();
     }
 
-    pub(super) fn is_touched(&self) -> bool {
-        self.touched.as_ref().is_some_and(|touched| !touched.is_empty())
-    }
-
     /// What may have changed since the last call; what is not there any more is gone.
     pub(super) fn take_touched(&mut self) -> HashSet<K> {
         self.touched.as_mut().map(std::mem::take).unwrap_or_default()

@@ -244,6 +244,11 @@ impl Tracer {
                 .all(|known| known.changes.iter().all(|change| !change.convergence.is_open()))
     }
 
+    /// Everything that was there when its watches began is known.
+    pub fn has_listed(&self) -> bool {
+        !self.watches.is_empty() && self.watches.values().all(|watch| watch.rounds > 0)
+    }
+
     /// Objects known, by kind: a gauge for `/metrics`.
     pub fn known_objects(&self) -> HashMap<&GroupKind, i64> {
         let mut known = HashMap::new();

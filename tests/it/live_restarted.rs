@@ -161,7 +161,9 @@ async fn killed_in_the_middle_of_everything_it_tells_the_same() -> Result<()> {
     };
     let (one, other, repeats, apart) =
         until("both to have told the same", Duration::from_mins(1), tell_the_same).await?;
-    if std::env::var("SHOWLOG").is_ok() { println!("{}", killed.daemon.log()); }
+    if std::env::var("SHOWLOG").is_ok() {
+        println!("{}", killed.daemon.log());
+    }
     println!("{} spans, {repeats} repeated, {apart:?} apart at most", one.len());
     let (apart, of) = alike::how_far_apart(&one, &other)?;
     assert!(apart <= APART, "{apart:?}: {of:#?}\n{:#?}", other[&of.span_id]);
