@@ -19,7 +19,7 @@ async fn convergence_seconds_are_the_durations_of_converged_spans() -> Result<()
     let plane = shared().await?;
     let namespace = plane.namespace("durations").await?;
     let daemon = beside(plane, &only(&namespace)).await?;
-    let scene = Scene::begin_in(plane, namespace, &ROLLOUT).await?;
+    let scene = Scene::quiet_in(plane, namespace, &ROLLOUT).await?;
     let mut object = deployment();
     object["spec"]["replicas"] = json!(3);
     scene.apply(&object).await?;

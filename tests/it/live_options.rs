@@ -42,7 +42,7 @@ impl Stage {
         let daemon = beside(plane, &options).await?;
         let kinds: Vec<String> =
             kinds.iter().map(|kind| kind.replace("NAMESPACE", &namespace)).collect();
-        let scene = Scene::begin_in(plane, namespace, &kinds).await?;
+        let scene = Scene::quiet_in(plane, namespace, &kinds).await?;
         Ok(Self { scene, daemon })
     }
 

@@ -6,12 +6,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::{
-    alike::{self, Spans},
-    control_plane::{Account, ControlPlane, shared, until},
-    daemon::Daemon,
-    otlp_json,
+    alike,
+    control_plane::{shared, until},
+    killed::{Memory, Teller},
+    recorder::Objects,
     scene::{Scene, deployment, image_patch, workload},
-    scripted_receiver::Receiver,
     twins::cron_job,
 };
 
@@ -20,44 +19,7 @@ const KINDS: [&str; 6] =
 /// Times of receipt refine what the API says in whole seconds; it was down for as long besides.
 const APART: Duration = Duration::from_secs(4);
 
-/// A daemon and all that it sends, whoever kills it.
-struct Teller {
-    daemon: Daemon,
-    receiver: Receiver,
-}
-
-impl Teller {
-    async fn start(plane: &ControlPlane, watch: &str, keeps: bool) -> Result<Self> {
-        let receiver = Receiver::grpc([], None).await;
-        let otlp = format!("http://{}", receiver.address);
-        let daemon =
-            Daemon::start_with(&plane.kubeconfig(&Account::Admin), watch, |command, folder| {
-                command.env("OTEL_EXPORTER_OTLP_ENDPOINT", otlp);
-                if keeps {
-                    command.env("SPANLINK_DATA_DIR", folder.join("data"));
-                }
-                Ok(())
-            })?;
-        daemon.ready().await?;
-        Ok(Self { daemon, receiver })
-    }
-
-    fn told(&self) -> Result<(Spans, usize)> {
-        let mut spans = Vec::new();
-        for got in self.receiver.accepted() {
-            spans.extend(otlp_json::spans(&serde_json::to_value(&got.request)?)?);
-        }
-        alike::by_id(spans)
-    }
-
-    /// Killed, and at once there again.
-    fn interrupt(&mut self) -> Result<()> {
-        self.daemon.kill()?;
-        self.daemon.start_again()
-    }
-}
-
-fn pods_of(image: &str, objects: &crate::recorder::Objects) -> usize {
+fn pods_of(image: &str, objects: &Objects) -> usize {
     let pods = objects.values().filter(|object| object["kind"] == "Pod");
     pods.filter(|pod| pod["spec"]["containers"][0]["image"] == image).count()
 }
@@ -68,9 +30,9 @@ async fn killed_in_the_middle_of_everything_it_tells_the_same() -> Result<()> {
     let namespace = plane.namespace("restarted").await?;
     let watch = KINDS.map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));
     let watch = format!("watch:\n{}", watch.concat());
-    let left_alone = Teller::start(plane, &watch, false).await?;
-    let mut killed = Teller::start(plane, &watch, true).await?;
-    let scene = Scene::begin_in(plane, namespace, &KINDS).await?;
+    let left_alone = Teller::start(plane, &watch, Memory::Lost).await?;
+    let mut killed = Teller::start(plane, &watch, Memory::Kept).await?;
+    let scene = Scene::quiet_in(plane, namespace, &KINDS).await?;
     let a_pod_of = async |image: &str| {
         scene
             .when(&format!("a Pod of {image}"), |objects| {
@@ -151,20 +113,16 @@ async fn killed_in_the_middle_of_everything_it_tells_the_same() -> Result<()> {
 
     let tell_the_same = async || {
         let (one, _) = left_alone.told()?;
-        let (other, repeats) = killed.told()?;
+        let (other, _) = killed.told()?;
         let of = |name: &str| one.values().filter(|span| &*span.name == name).count();
         let (made, gone) = (of("create Pod"), of("delete Pod"));
         ensure!(made == gone && made >= 20, "{gone} of {made} Pods are gone");
-        let (apart, _) = alike::how_far_apart(&one, &other)
+        alike::how_far_apart(&one, &other)
             .with_context(|| format!("its log: {}", killed.daemon.log()))?;
-        Ok((one, other, repeats, apart))
+        Ok((one, other))
     };
-    let (one, other, repeats, apart) =
+    let (one, other) =
         until("both to have told the same", Duration::from_mins(1), tell_the_same).await?;
-    if std::env::var("SHOWLOG").is_ok() {
-        println!("{}", killed.daemon.log());
-    }
-    println!("{} spans, {repeats} repeated, {apart:?} apart at most", one.len());
     let (apart, of) = alike::how_far_apart(&one, &other)?;
     assert!(apart <= APART, "{apart:?}: {of:#?}\n{:#?}", other[&of.span_id]);
     Ok(())

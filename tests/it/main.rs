@@ -26,6 +26,7 @@ mod export_support;
 mod export_tls;
 mod hostile;
 mod in_jaeger;
+mod killed;
 mod kstatus;
 mod kstatus_kinds;
 mod kstatus_objects;

@@ -14,6 +14,7 @@ use spanlink::trace::{rules::Rules, span::Span};
 
 use crate::{
     control_plane::{Account, ControlPlane, until},
+    killed::Killed,
     scenarios::{configured, replayed},
     settled,
     told::{Generated, told},
@@ -96,10 +97,14 @@ impl<'a> Recorder<'a> {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Whole lines; the last may be half written.
     pub(crate) fn lines(&self) -> Result<Vec<Value>> {
-        let text = fs::read_to_string(self.path())?;
-        Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+        lines_of(&self.path())
+    }
+
+    /// A daemon of the same configuration that is killed again and again.
+    pub(crate) async fn killed(&self) -> Result<Killed> {
+        let configuration = fs::read_to_string(self.folder.path().join("spanlink.yaml"))?;
+        Killed::begin(self.plane, &configuration, &self.path()).await
     }
 
     /// What there is, as the recording has it.
@@ -181,7 +186,7 @@ impl<'a> Recorder<'a> {
         replayed(&self.path(), &Rules::default(), &configured(""))
     }
 
-    fn generated(&self) -> Result<Generated> {
+    pub(crate) fn generated(&self) -> Result<Generated> {
         let mut generated = Generated::new();
         for line in self.lines()? {
             let metadata = &line["object"]["metadata"];
@@ -210,6 +215,12 @@ impl Drop for Recorder<'_> {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Whole lines; the last may be half written.
+pub(crate) fn lines_of(history: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(history)?;
+    Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// Every Namespace carries its name as a label.

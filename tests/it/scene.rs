@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     control_plane::ControlPlane,
+    killed::Killed,
     recorder::{Objects, Recorder},
 };
 
@@ -20,6 +21,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) plane: &'a ControlPlane,
     pub(crate) namespace: String,
     pub(crate) recorder: Recorder<'a>,
+    /// Watches as well.
+    killed: Option<Killed>,
 }
 
 impl<'a> Scene<'a> {
@@ -32,14 +35,25 @@ impl<'a> Scene<'a> {
         Self::begin_in(plane, plane.namespace(name).await?, kinds).await
     }
 
-    /// In a namespace that is there.
+    /// In a namespace that is there. What it tells, a daemon tells too that is killed all the time.
     pub(crate) async fn begin_in(
         plane: &'a ControlPlane,
         namespace: String,
         kinds: &[impl ToString],
     ) -> Result<Self> {
+        let mut scene = Self::quiet_in(plane, namespace, kinds).await?;
+        scene.killed = Some(scene.recorder.killed().await?);
+        Ok(scene)
+    }
+
+    /// Without that one.
+    pub(crate) async fn quiet_in(
+        plane: &'a ControlPlane,
+        namespace: String,
+        kinds: &[impl ToString],
+    ) -> Result<Self> {
         let recorder = Recorder::begin(plane, &namespace, kinds).await?;
-        Ok(Self { plane, namespace, recorder })
+        Ok(Self { plane, namespace, recorder, killed: None })
     }
 
     /// As a person at a terminal.
@@ -149,7 +163,11 @@ impl<'a> Scene<'a> {
     }
 
     pub(crate) async fn told(&self) -> Result<String> {
-        self.recorder.told().await
+        let told = self.recorder.told().await?;
+        if let Some(killed) = &self.killed {
+            killed.tells(&told, &self.recorder.generated()?).await?;
+        }
+        Ok(told)
     }
 }
 

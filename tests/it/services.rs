@@ -132,7 +132,7 @@ async fn known(plane: &ControlPlane) -> Result<BTreeMap<String, &'static str>> {
 #[tokio::test]
 async fn every_service_name_is_the_one_its_controller_reports_by() -> Result<()> {
     let plane = shared().await?;
-    let scene = Scene::begin(plane, "services", &["Pod"]).await?;
+    let scene = Scene::quiet_in(plane, plane.namespace("services").await?, &["Pod"]).await?;
     let volume = scene.namespace.clone();
     provoke(&scene, &volume).await?;
     let known = known(plane).await?;

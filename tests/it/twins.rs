@@ -47,7 +47,7 @@ async fn two_daemons_tell_the_same_ids_parents_links_and_attributes() -> Result<
     for twin in &twins {
         twin.ready().await?;
     }
-    let scene = Scene::begin_in(plane, namespace, &kinds).await?;
+    let scene = Scene::quiet_in(plane, namespace, &kinds).await?;
 
     // A rollout, one that supersedes it, a Pod that is lost, a run of a CronJob, the end of it all.
     let mut object = deployment();
