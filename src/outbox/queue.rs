@@ -249,14 +249,21 @@ impl Outbox {
     /// or, where the outbox was closed meanwhile, until that was tried.
     pub async fn written(&self) {
         let shared = self.shared();
-        let asked = shared.lock().desk.asked;
+        if !self.is_on_disk() {
+            return;
+        }
+        let (asked, begins) = {
+            let state = shared.lock();
+            (state.desk.asked, state.waiting.sequences().start)
+        };
         loop {
             let mut told = pin!(shared.written.notified());
             // From here on no telling is missed.
             told.as_mut().enable();
             {
                 let desk = &shared.lock().desk;
-                if desk.durable >= asked || desk.ended {
+                let is_durable = desk.durable >= asked && desk.begins_written >= begins;
+                if is_durable || desk.ended {
                     return;
                 }
             }
@@ -298,6 +305,7 @@ impl Outbox {
                 let waiting = || shared.lock().waiting.sequences();
                 disk.read(waiting, fits, |records| shared.lock().take(records)).unwrap_or_else(
                     |error| {
+                        shared.metrics.outbox_read_failures.inc();
                         let mut state = shared.lock();
                         state.desk.reading = Reading::Failed(error);
                         drop(state);
@@ -315,9 +323,11 @@ impl Outbox {
         {
             let mut state = shared.lock();
             let count = state.waiting.acknowledge(count);
-            match &shared.store {
-                Store::Memory(memory) => memory.forget(count),
-                Store::Disk(_) => state.desk.asked += 1,
+            if count == 0 {
+                return;
+            }
+            if let Store::Memory(memory) = &shared.store {
+                memory.forget(count);
             }
             shared.gauge(&state);
         }

@@ -91,19 +91,22 @@ impl Folder {
 
     /// For a process that ended between the two renames of [`Storage::replace`].
     fn finish_replacing(&self) -> io::Result<()> {
-        if !self.current().try_exists()? && self.begun().try_exists()? {
+        let missing = !self.current().try_exists()?;
+        if missing && self.damaged().try_exists()? && self.begun().try_exists()? {
             fs::rename(self.begun(), self.current())?;
         }
         Ok(())
     }
 
-    fn database(&self, path: &Path, builder: &Builder) -> Result<Database, DatabaseError> {
-        let file = private(OpenOptions::new().read(true).write(true).create(true)).open(path)?;
-        let database = builder.create_with_backend(FileBackend::new(file)?)?;
+    fn sync(&self) -> io::Result<()> {
         // A file is as durable as its name.
-        File::open(&self.path)?.sync_all()?;
-        Ok(database)
+        File::open(&self.path)?.sync_all()
     }
+}
+
+fn database(path: &Path, builder: &Builder) -> Result<Database, DatabaseError> {
+    let file = private(OpenOptions::new().read(true).write(true).create(true)).open(path)?;
+    builder.create_with_backend(FileBackend::new(file)?)
 }
 
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
@@ -112,7 +115,14 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 
 impl Storage for Folder {
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        self.database(&self.current(), builder)
+        if self.current().try_exists()? {
+            return database(&self.current(), builder);
+        }
+        // It has its name once it is whole: one that was cut off is no damaged one.
+        let database = self.begin(builder)?;
+        fs::rename(self.begun(), self.current())?;
+        self.sync()?;
+        Ok(database)
     }
 
     fn bytes(&self) -> io::Result<Box<dyn Contents>> {
@@ -125,13 +135,13 @@ impl Storage for Folder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        self.database(&self.begun(), builder)
+        database(&self.begun(), builder)
     }
 
     fn replace(&self) -> io::Result<()> {
         fs::rename(self.current(), self.damaged())?;
         fs::rename(self.begun(), self.current())?;
-        File::open(&self.path)?.sync_all()
+        self.sync()
     }
 }
 

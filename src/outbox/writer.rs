@@ -31,7 +31,7 @@ pub(super) struct Desk {
     pub(super) writes: bool,
     /// From which record on the file knows that they are not acknowledged.
     pub(super) begins_written: u64,
-    /// Commits and acknowledgements asked for, and how many of them are durable.
+    /// Commits handed over, and how many of them are durable.
     pub(super) asked: u64,
     pub(super) durable: u64,
     pub(super) reading: Reading,
@@ -91,12 +91,13 @@ struct Writer<'a> {
 pub(super) fn run(shared: &Shared, disk: &Disk, patience: Patience) {
     let mut writer = Writer { shared, disk, patience, wait: patience.first, fails: false };
     while let Some(job) = writer.next() {
-        let goes_on = match job {
-            Job::Write { commit, asked } => writer.write(commit, asked),
+        match job {
+            Job::Write { commit, asked } => {
+                if !writer.write(commit, asked) {
+                    break;
+                }
+            }
             Job::OpenAnew(reading) => writer.open_anew(&reading),
-        };
-        if !goes_on {
-            break;
         }
     }
     shared.lock().desk.ended = true;
@@ -128,66 +129,68 @@ impl Writer<'_> {
 
     /// Until it is written. False: it was given up.
     fn write(&mut self, mut commit: Commit, asked: u64) -> bool {
-        loop {
-            let Commit { records, entries } = &commit;
-            let (sequences, begins_written) = {
-                let state = self.shared.lock();
-                (state.waiting.sequences(), state.desk.begins_written)
-            };
-            let begins = sequences.start;
-            // The same commit has the same sequences whenever it is tried: an attempt that failed
-            // after it was written is written over.
-            let changes = Changes {
-                begins: (begins != begins_written).then_some(begins),
-                first: sequences.end,
-                records,
-                entries,
-            };
-            match self.disk.write(&changes) {
-                Ok(()) => {
-                    self.goes_well();
-                    self.written(&commit, begins, asked);
-                    return true;
-                }
-                Err(error) => {
-                    self.shared.metrics.outbox_write_failures.inc();
-                    self.fails(&error, "Cannot write the outbox; it is tried until it succeeds.");
-                    // So that records can be read meanwhile.
-                    self.open();
-                    if !self.rest() {
-                        let records = commit.records.len();
-                        error!(outbox = %self.disk, records, "Stopping: what could not be written is given up.");
-                        return false;
-                    }
-                    if self.shared.lock().desk.checkpoint_lost {
-                        commit.entries.clear();
-                    }
-                }
+        while let Err(error) = self.attempt(&commit) {
+            self.shared.metrics.outbox_write_failures.inc();
+            self.fails(&error, "Cannot write the outbox; it is tried until it succeeds.");
+            // So that records can be read meanwhile.
+            self.open();
+            if !self.rest() {
+                self.given_up(&commit);
+                return false;
+            }
+            if self.shared.lock().desk.checkpoint_lost {
+                commit.entries.clear();
             }
         }
+        self.goes_well();
+        self.written(commit, asked);
+        true
     }
 
-    fn written(&self, commit: &Commit, begins: u64, asked: u64) {
+    fn attempt(&self, commit: &Commit) -> Result<(), DiskError> {
+        if self.fails {
+            // On a full disk what was acknowledged makes room, if it is written first and alone.
+            self.write_with_acknowledgements(&Commit::default())?;
+        }
+        self.write_with_acknowledgements(commit)
+    }
+
+    /// The same commit has the same sequences whenever it is tried: an attempt that failed after
+    /// it was written is written over.
+    fn write_with_acknowledgements(&self, commit: &Commit) -> Result<(), DiskError> {
+        let Commit { records, entries } = commit;
+        let (sequences, begins_written) = {
+            let state = self.shared.lock();
+            (state.waiting.sequences(), state.desk.begins_written)
+        };
+        let begins = (sequences.start != begins_written).then_some(sequences.start);
+        if begins.is_some() || !records.is_empty() || !entries.is_empty() {
+            self.disk.write(&Changes { begins, first: sequences.end, records, entries })?;
+            self.shared.lock().desk.begins_written = sequences.start;
+        }
+        Ok(())
+    }
+
+    fn written(&self, commit: Commit, asked: u64) {
         let mut state = self.shared.lock();
         state.waiting.append(commit.records.iter().map(bytes::Bytes::len));
-        state.desk.begins_written = begins;
+        // Before anyone makes the next one.
+        drop(commit);
         state.desk.durable = asked;
         state.desk.writes = false;
         self.tell(state);
     }
 
-    /// After a read that failed: at once the first time, then ever later. False: it was given up.
-    fn open_anew(&mut self, reading: &Reading) -> bool {
+    /// After a read that failed: at once the first time, then ever later.
+    fn open_anew(&mut self, reading: &Reading) {
         let failed_before = self.fails;
         if let Reading::Failed(error) = reading {
-            self.shared.metrics.outbox_read_failures.inc();
             self.fails(error, "Cannot read the outbox; it is opened again.");
         }
-        if failed_before && !self.rest() {
-            return false;
+        if failed_before {
+            self.rest();
         }
         self.open();
-        true
     }
 
     fn open(&mut self) {
@@ -231,6 +234,11 @@ impl Writer<'_> {
         self.fails = true;
     }
 
+    fn given_up(&self, commit: &Commit) {
+        let records = commit.records.len();
+        error!(outbox = %self.disk, records, "Stopping; what cannot be written is lost.");
+    }
+
     fn goes_well(&mut self) {
         if self.fails {
             info!(outbox = %self.disk, "The outbox is written again.");
@@ -239,7 +247,7 @@ impl Writer<'_> {
         self.wait = self.patience.first;
     }
 
-    /// Between two attempts. False when the outbox was closed: there is no time for another.
+    /// Between two attempts. False when the outbox is closed: there is no time for a third.
     fn rest(&mut self) -> bool {
         let wait = self.wait;
         self.wait = (wait * 2).min(self.patience.max);

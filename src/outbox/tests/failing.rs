@@ -1,0 +1,118 @@
+//! A disk that fails for a while loses nothing.
+
+use super::{
+    simulated::{Faults, SimulatedDisk},
+    *,
+};
+
+fn failing(disk: &SimulatedDisk) -> (Outbox, Metrics) {
+    let metrics = Metrics::new().unwrap();
+    let limits = Limits::records(1000);
+    let outbox = Outbox::stored(Box::new(disk.clone()), limits, metrics.clone(), PATIENCE);
+    (outbox.unwrap(), metrics)
+}
+
+#[test]
+fn a_write_that_fails_is_tried_until_it_succeeds() {
+    let disk = SimulatedDisk::default();
+    let (outbox, metrics) = failing(&disk);
+    for round in 0..10 {
+        disk.fail(Faults { writes: round * 3, ..Faults::default() });
+        outbox.commit(Commit {
+            records: vec![format!("{round}").into()],
+            entries: vec![entry(&[u8::try_from(round).unwrap()], b"value")],
+        });
+        wait(outbox.written());
+        assert_eq!(disk.faults_left().writes, 0);
+    }
+    assert!(metrics.outbox_write_failures.get() > 9, "{}", metrics.outbox_write_failures.get());
+    assert_eq!(metrics.outbox_damaged.get(), 0);
+    drop(outbox);
+    let outbox = on(&disk);
+    assert_eq!(outbox.take(10, 100), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    assert_eq!(checkpoint(&outbox).len(), 10);
+}
+
+#[test]
+fn while_a_write_fails_the_outbox_is_not_ready_and_closing_it_ends_the_attempts() {
+    let disk = SimulatedDisk::default();
+    let (outbox, metrics) = failing(&disk);
+    outbox.commit(commit(&["a"]));
+    wait(outbox.written());
+    disk.fail(Faults { writes: usize::MAX, ..Faults::default() });
+    outbox.commit(commit(&["b"]));
+    while metrics.outbox_write_failures.get() < 3 {
+        std::thread::yield_now();
+    }
+    assert!(!outbox.is_ready());
+    assert_eq!(outbox.len(), 1);
+    outbox.close();
+    wait(outbox.written());
+    disk.fail(Faults::default());
+    drop(outbox);
+    assert_eq!(on(&disk).take(9, 9), ["a"]);
+}
+
+#[test]
+fn acknowledgements_are_not_lost_by_writes_that_fail() {
+    let disk = SimulatedDisk::default();
+    let (outbox, _) = failing(&disk);
+    outbox.commit(commit(&["a", "b"]));
+    wait(outbox.written());
+    outbox.take(1, 9);
+    disk.fail(Faults { writes: 5, ..Faults::default() });
+    outbox.acknowledge(1);
+    wait(outbox.written());
+    drop(outbox);
+    assert_eq!(on(&disk).take(9, 9), ["b"]);
+}
+
+#[test]
+fn a_read_that_fails_takes_nothing_and_the_file_is_opened_again() {
+    let disk = SimulatedDisk::default();
+    let record = Bytes::from("x".repeat(1000));
+    on(&disk).commit(Commit { records: vec![record.clone(); 8000], entries: Vec::new() });
+    let (outbox, metrics) = failing(&disk);
+    let mut taken = 0;
+    for round in 0.. {
+        disk.fail(Faults { reads: round % 4, ..Faults::default() });
+        wait(outbox.filled());
+        let records = outbox.take(1000, usize::MAX);
+        assert!(records.iter().all(|taken| *taken == record));
+        taken += records.len();
+        outbox.acknowledge(records.len());
+        if taken == 8000 {
+            break;
+        }
+    }
+    wait(outbox.written());
+    assert!(metrics.outbox_read_failures.get() > 0);
+    assert_eq!((outbox.len(), metrics.outbox_damaged.get()), (0, 0));
+}
+
+#[test]
+fn on_a_full_disk_what_is_exported_makes_room_for_what_is_not() {
+    let disk = SimulatedDisk::default();
+    let metrics = metrics();
+    let limits = Limits::records(100_000);
+    let outbox = Outbox::stored(Box::new(disk.clone()), limits, metrics.clone(), PATIENCE).unwrap();
+    disk.fail(Faults { space: Some(2 << 20), ..Faults::default() });
+    let record = Bytes::from(vec![b'x'; 1000]);
+    let mut committed = 0;
+    while metrics.outbox_write_failures.get() == 0 {
+        if outbox.is_ready() {
+            outbox.commit(Commit { records: vec![record.clone(); 100], ..Commit::default() });
+            committed += 100;
+        }
+    }
+    let mut taken = 0;
+    while taken < committed {
+        wait(outbox.filled());
+        let records = outbox.take(100, usize::MAX).len();
+        outbox.acknowledge(records);
+        taken += records;
+    }
+    wait(outbox.written());
+    assert_eq!((outbox.len(), metrics.outbox_damaged.get()), (0, 0));
+    assert!(outbox.is_ready());
+}
