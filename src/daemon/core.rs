@@ -8,6 +8,8 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, sleep},
 };
 
+use tracing::warn;
+
 use super::clock;
 use crate::{
     admin::Health,
@@ -144,6 +146,12 @@ impl Core {
     fn keep(&mut self) {
         if !self.outbox.is_ready() {
             return;
+        }
+        if self.outbox.has_lost_checkpoint() {
+            match self.outbox.forget_checkpoint() {
+                Ok(()) => self.tracer.remember_all(),
+                Err(error) => return warn!(%error, "Cannot begin another checkpoint."),
+            }
         }
         self.commit();
         if self.health.missing() == [CHECKPOINT] && self.tracer.has_listed() {

@@ -194,6 +194,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// The file was damaged while it was open, and what was committed of the checkpoint is lost. What
+    /// is changed of it is dropped until the producer forgets it, and begins it anew.
+    pub fn has_lost_checkpoint(&self) -> bool {
+        self.shared().lock().desk.checkpoint_lost
+    }
+
     /// Waits until a commit can be taken: none is being written, and there is room. That is when
     /// nothing waits, or less than both limits: the commit itself may be larger than what is left.
     ///

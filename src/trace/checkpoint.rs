@@ -78,8 +78,8 @@ pub(super) struct Origin {
 /// What was last written down of what is not a [`super::kept::Kept`].
 #[derive(Debug)]
 pub(super) struct Written {
-    /// Not yet written.
-    origin: Option<Origin>,
+    reading: u64,
+    has_origin: bool,
     /// Fingerprints: most watches have said nothing new.
     watches: BTreeMap<WatchId, u64>,
 }
@@ -91,8 +91,18 @@ impl Tracer {
         self.objects.remember();
         self.losses.remember();
         self.stuck_told.remember();
-        let origin = Some(self.origin(reading));
-        self.written = Some(Written { origin, watches: BTreeMap::new() });
+        self.written = Some(Written { reading, has_origin: false, watches: BTreeMap::new() });
+    }
+
+    /// What was written down is lost: the next checkpoint is of everything.
+    pub fn remember_all(&mut self) {
+        self.objects.touch_all();
+        self.losses.touch_all();
+        self.stuck_told.touch_all();
+        if let Some(written) = &mut self.written {
+            written.has_origin = false;
+            written.watches.clear();
+        }
     }
 
     fn origin(&self, reading: u64) -> Origin {
@@ -105,8 +115,8 @@ impl Tracer {
     pub fn checkpoint(&mut self) -> Vec<Entry> {
         let Some(mut written) = self.written.take() else { return Vec::new() };
         let mut entries = Vec::new();
-        if let Some(origin) = written.origin.take() {
-            entries.push(entry(&Key::Origin, Some(&origin)));
+        if !std::mem::replace(&mut written.has_origin, true) {
+            entries.push(entry(&Key::Origin, Some(&self.origin(written.reading))));
         }
         for uid in self.objects.take_touched() {
             let known = self.objects.get(&uid).map(Box::as_ref);

@@ -34,6 +34,12 @@ impl<K: Clone + Eq + Hash, V> Kept<K, V> {
         self.touched.get_or_insert_default();
     }
 
+    pub(super) fn touch_all(&mut self) {
+        if let Some(touched) = &mut self.touched {
+            touched.extend(self.map.keys().cloned());
+        }
+    }
+
     /// What may have changed since the last call; what is not there any more is gone.
     pub(super) fn take_touched(&mut self) -> HashSet<K> {
         self.touched.as_mut().map(std::mem::take).unwrap_or_default()
@@ -80,5 +86,53 @@ fn touch<K: Clone + Eq + Hash>(touched: &mut Option<HashSet<K>>, key: &K) {
         && !touched.contains(key)
     {
         touched.insert(key.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> Kept<u8, u8> {
+        let mut kept = Kept::default();
+        kept.insert(1, 10);
+        kept.insert(2, 20);
+        kept.remember();
+        kept
+    }
+
+    fn touched(kept: &mut Kept<u8, u8>) -> Vec<u8> {
+        let mut touched: Vec<u8> = kept.take_touched().into_iter().collect();
+        touched.sort_unstable();
+        touched
+    }
+
+    #[test]
+    fn whatever_was_reached_for_is_told_once() {
+        let mut kept = kept();
+        assert_eq!(kept.get(&1), Some(&10));
+        assert!(touched(&mut kept).is_empty());
+        *kept.get_mut(&1).unwrap() += 1;
+        kept.insert(3, 30);
+        kept.get_or_default(&4);
+        assert_eq!(kept.remove(&2), Some(20));
+        assert_eq!(touched(&mut kept), [1, 2, 3, 4]);
+        assert!(touched(&mut kept).is_empty());
+        kept.retain(|value| *value == 11);
+        assert_eq!(touched(&mut kept), [3, 4]);
+        kept.touch_all();
+        assert_eq!(touched(&mut kept), [1]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_touched_and_nothing_is_where_nobody_asks() {
+        let mut kept = kept();
+        assert_eq!(kept.get_mut(&9), None);
+        assert_eq!(kept.remove(&9), None);
+        assert!(touched(&mut kept).is_empty());
+        let mut unasked = Kept::<u8, u8>::default();
+        unasked.insert(1, 10);
+        unasked.touch_all();
+        assert!(touched(&mut unasked).is_empty());
     }
 }

@@ -172,3 +172,45 @@ impl Tracer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_nanos(second * 1_000_000_000)
+    }
+
+    #[test]
+    fn what_tells_no_time_was_no_earlier_than_what_was_written_before() {
+        let mut dates = Dates::default();
+        assert_eq!(dates.of(5), None);
+        for (version, at) in [(10, 1), (30, 3), (20, 2), (40, 3)] {
+            dates.note(version, second(at));
+        }
+        let told: Vec<_> = [9, 10, 15, 20, 29, 30, 99].map(|version| dates.of(version)).into();
+        let expected = [None, Some(1), Some(1), Some(2), Some(2), Some(3), Some(3)];
+        assert_eq!(told, expected.map(|at| at.map(second)));
+    }
+
+    #[test]
+    fn a_later_time_of_an_earlier_write_holds_for_all_that_came_after() {
+        let mut dates = Dates::default();
+        for (version, at) in [(10, 1), (20, 2), (30, 4), (15, 3)] {
+            dates.note(version, second(at));
+        }
+        let told = [10, 15, 20, 30].map(|version| dates.of(version));
+        assert_eq!(told, [1, 3, 3, 4].map(|at| Some(second(at))));
+        assert_eq!(dates.0.len(), 3);
+    }
+
+    #[test]
+    fn dates_are_bounded() {
+        let mut dates = Dates::default();
+        (0..10_000).for_each(|version| {
+            dates.note(version, second(i64::try_from(version).unwrap_or(0)));
+        });
+        assert_eq!(dates.0.len(), MAX_DATES);
+        assert_eq!(dates.of(9_999), Some(second(9_999)));
+    }
+}

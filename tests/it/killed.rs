@@ -23,7 +23,7 @@ use crate::{
 /// A daemon and all that it sends, whoever kills it.
 pub(crate) struct Teller {
     pub(crate) daemon: Daemon,
-    receiver: Receiver,
+    pub(crate) receiver: Receiver,
 }
 
 /// Whether it has a disk.

@@ -1,7 +1,7 @@
 //! Every generation that was written is told exactly once: an oracle notes what it writes itself.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::{
     control_plane::{Account, ControlPlane, Options, shared, to_stderr, until},
     daemon::Daemon,
+    killed::{Memory, Teller},
     scripted_receiver::{Receiver, Step},
 };
 
@@ -28,13 +29,21 @@ type Generation = (String, i64);
 struct Told {
     times: BTreeMap<Generation, usize>,
     missed: BTreeMap<Generation, i64>,
+    /// Spans that came again.
+    repeats: usize,
 }
 
 fn told(receiver: &Receiver) -> Told {
     let mut told = Told::default();
+    let mut known = HashMap::new();
     for got in receiver.accepted() {
         let scopes = got.request.resource_spans.into_iter().flat_map(|r| r.scope_spans);
         for span in scopes.flat_map(|scope| scope.spans) {
+            if let Some(before) = known.insert(span.span_id.clone(), span.clone()) {
+                assert_eq!(before, span, "a repeat is the same to the last bit");
+                told.repeats += 1;
+                continue;
+            }
             let text = |key: &str| {
                 let value = span.attributes.iter().find(|a| a.key == key)?.value.clone()?.value?;
                 Some(match value {
@@ -156,6 +165,38 @@ async fn of_200_deployments_updated_five_times_every_generation_is_told_once() -
     let written = write(plane, &namespace, 200, 5).await?;
     assert_eq!(written.len(), 1200);
     assert_eq!(settle(&receiver, &written).await?, 0, "missing");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_every_generation_is_told_once() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("killed").await?;
+    let mut teller = Teller::start(plane, &only_deployments(&namespace), Memory::Kept).await?;
+    let writing = write(plane, &namespace, 60, 40);
+    let mut kills = 0;
+    let written = {
+        tokio::pin!(writing);
+        loop {
+            // At uneven moments: before it watches, while it catches up, and later.
+            let moment = tokio::time::sleep(Duration::from_millis(137 * (1 + kills % 7)));
+            tokio::select! {
+                written = &mut writing => break written?,
+                () = moment => {}
+            }
+            teller.interrupt()?;
+            kills += 1;
+        }
+    };
+    assert!(kills >= 10, "{kills}");
+    assert_eq!(written.len(), 60 * 41);
+    assert_eq!(settle(&teller.receiver, &written).await?, 0, "missing");
+    let repeats = told(&teller.receiver).repeats;
+    to_stderr(&format!("Killed {kills} times, {repeats} spans came again."));
+    // A fresh change still passes.
+    let fresh = write(plane, &namespace, 61, 0).await?;
+    let fresh: BTreeSet<Generation> = fresh.union(&written).cloned().collect();
+    assert_eq!(settle(&teller.receiver, &fresh).await?, 0, "missing");
     Ok(())
 }
 

@@ -154,8 +154,14 @@ fn check_open(damage: impl FnOnce(&mut Vec<u8>)) {
     // page, or the record in it.
     assert!((RECORDS - 16 * 4..=RECORDS + 101).contains(&taken), "{taken}");
     assert_eq!(checkpoint(&outbox), []);
+    assert!(outbox.has_lost_checkpoint());
+    outbox.forget_checkpoint().unwrap();
+    assert!(!outbox.has_lost_checkpoint());
+    let anew = vec![entry(b"all", b""), entry(b"anew", b"")];
+    outbox.commit(Commit { entries: anew, ..Commit::default() });
+    wait(outbox.written());
     drop(outbox);
-    assert_eq!(checkpoint(&on(&disk)), []);
+    assert_eq!(checkpoint(&on(&disk)).len(), 2);
 }
 
 #[test]
