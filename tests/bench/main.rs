@@ -1,4 +1,4 @@
-//! What spanlink costs beside a real API server: `cargo bench`.
+//! What spanlink costs beside a real API server: `cargo bench`; with a disk: `cargo bench -- --data-dir`.
 //!
 //! Prints CPU per watch event beside a program that only receives the same watches, memory at 10,000
 //! Pods, and the time from a change to its head's span at the receiver. One run, side by side:
@@ -57,7 +57,10 @@ fn main() -> Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(read_bytes(Path::new(kubeconfig)))
         }
-        _ => tokio::runtime::Runtime::new()?.block_on(bench()),
+        _ => {
+            let has_disk = arguments.iter().any(|argument| argument == "--data-dir");
+            tokio::runtime::Runtime::new()?.block_on(bench(has_disk))
+        }
     }
 }
 
@@ -86,7 +89,7 @@ async fn read_bytes(kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn bench() -> Result<()> {
+async fn bench(has_disk: bool) -> Result<()> {
     let plane = ControlPlane::start(&Options::api_server_only(), &say).await?;
     plane.kubectl(&["create", "namespace", "bench"]).await?;
     let client = plane.client().await?;
@@ -110,17 +113,19 @@ async fn bench() -> Result<()> {
         &configuration,
         "watch: [{kind: Pod}, {kind: Deployment.apps}, {kind: ReplicaSet.apps}]\n",
     )?;
-    let spanlink = Running(
-        Command::new(env!("CARGO_BIN_EXE_spanlink"))
-            .args(["run", "--log", "error", "--config"])
-            .arg(&configuration)
-            .arg("--kubeconfig")
-            .arg(&kubeconfig)
-            .env("SPANLINK_ADMIN__LISTEN", &admin)
-            .env("SPANLINK_OTLP__ENDPOINT", &otlp)
-            .stdin(Stdio::null())
-            .spawn()?,
-    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spanlink"));
+    command
+        .args(["run", "--log", "error", "--config"])
+        .arg(&configuration)
+        .arg("--kubeconfig")
+        .arg(&kubeconfig)
+        .env("SPANLINK_ADMIN__LISTEN", &admin)
+        .env("SPANLINK_OTLP__ENDPOINT", &otlp)
+        .stdin(Stdio::null());
+    if has_disk {
+        command.env("SPANLINK_DATA_DIR", folder.join("data"));
+    }
+    let spanlink = Running(command.spawn()?);
     until("spanlink to be ready", Duration::from_mins(1), async || {
         let answer = reqwest::get(format!("http://{admin}/readyz")).await?;
         ensure!(answer.status().is_success(), "{}", answer.text().await?);
