@@ -30,7 +30,7 @@ const CHECKPOINT: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("chec
 /// What redb may keep of the file in memory. Half of it at most holds pages still to be written,
 /// the rest pages that were read; a batch for export and its commits fit, and the daemon's own
 /// memory is not much more. The system's page cache has the others.
-const CACHE_BYTES: usize = 4 << 20;
+const CACHE_BYTES: usize = 2 << 20;
 
 /// What went wrong with the file.
 #[derive(Debug, thiserror::Error)]

@@ -51,9 +51,9 @@ pub struct Commit {
 /// A change of the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    pub key: Box<[u8]>,
+    pub key: Bytes,
     /// `None`: removed.
-    pub value: Option<Box<[u8]>>,
+    pub value: Option<Bytes>,
 }
 
 /// Nothing is accepted any more.

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
@@ -25,9 +26,9 @@ const FORMAT: u32 = 1;
 /// One thing to write down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    pub key: Box<[u8]>,
+    pub key: Bytes,
     /// `None`: it is known no more.
-    pub value: Option<Box<[u8]>>,
+    pub value: Option<Bytes>,
 }
 
 /// Where a watch can go on.
@@ -114,38 +115,36 @@ impl Tracer {
     /// whole state after all that was noticed: to be written together with the spans that followed.
     pub fn checkpoint(&mut self) -> Vec<Entry> {
         let Some(mut written) = self.written.take() else { return Vec::new() };
-        let mut entries = Vec::new();
+        let mut page = Page::default();
         if !std::mem::replace(&mut written.has_origin, true) {
-            entries.push(entry(&Key::Origin, Some(&self.origin(written.reading))));
+            page.write(&Key::Origin, Some(&self.origin(written.reading)));
         }
         for uid in self.objects.take_touched() {
             let known = self.objects.get(&uid).map(Box::as_ref);
-            entries.push(entry(&Key::Object(uid), known));
+            page.write(&Key::Object(uid), known);
         }
         for uid in self.losses.take_touched() {
             let losses = self.losses.get(&uid);
-            entries.push(entry(&Key::Losses(uid), losses));
+            page.write(&Key::Losses(uid), losses);
         }
         for id in self.stuck_told.take_touched() {
-            let told = self.stuck_told.get(&id);
-            entries.push(entry(&Key::Stuck(id), told));
+            page.write(&Key::Stuck(id), self.stuck_told.get(&id));
         }
         written.watches.retain(|id, _| {
             let is_open = self.watches.contains_key(id);
             if !is_open {
-                entries.push(entry::<Watch>(&Key::Watch(*id), None));
+                page.write::<Watch>(&Key::Watch(*id), None);
             }
             is_open
         });
         for (id, watch) in &self.watches {
-            let entry = entry(&Key::Watch(*id), Some(watch));
-            let fingerprint = entry.value.as_deref().map_or(0, xxhash_rust::xxh3::xxh3_64);
-            if written.watches.insert(*id, fingerprint) != Some(fingerprint) {
-                entries.push(entry);
+            let fingerprint = page.write(&Key::Watch(*id), Some(watch));
+            if written.watches.insert(*id, fingerprint) == Some(fingerprint) {
+                page.take_back();
             }
         }
         self.written = Some(written);
-        entries
+        page.entries()
     }
 
     /// Where its watches can go on.
@@ -248,12 +247,46 @@ impl Tracer {
     }
 }
 
-fn entry<T: Serialize>(key: &Key, value: Option<&T>) -> Entry {
-    Entry { key: written(key), value: value.map(written) }
+/// What is written at once stands in one piece of memory, whatever its parts.
+#[derive(Debug, Default)]
+struct Page {
+    bytes: Vec<u8>,
+    /// Where each key ends, and its value.
+    ends: Vec<(usize, Option<usize>)>,
 }
 
-fn written<T: Serialize>(value: &T) -> Box<[u8]> {
-    postcard::to_stdvec(value).expect("all that is kept knows how long it is").into()
+impl Page {
+    /// A fingerprint of the value.
+    fn write<T: Serialize>(&mut self, key: &Key, value: Option<&T>) -> u64 {
+        let key_end = self.append(key);
+        let value_end = value.map(|value| self.append(value));
+        self.ends.push((key_end, value_end));
+        self.bytes.get(key_end..).map_or(0, xxhash_rust::xxh3::xxh3_64)
+    }
+
+    fn append<T: Serialize>(&mut self, value: &T) -> usize {
+        postcard::to_io(value, &mut self.bytes).expect("all that is kept knows how long it is");
+        self.bytes.len()
+    }
+
+    /// What was written last.
+    fn take_back(&mut self) {
+        self.ends.pop();
+        let end = self.ends.last().map_or(0, |(key, value)| value.unwrap_or(*key));
+        self.bytes.truncate(end);
+    }
+
+    fn entries(self) -> Vec<Entry> {
+        let bytes = Bytes::from(self.bytes);
+        let mut begin = 0;
+        let entry = |(key_end, value_end): (usize, Option<usize>)| {
+            let key = bytes.slice(begin..key_end);
+            let value = value_end.map(|end| bytes.slice(key_end..end));
+            begin = value_end.unwrap_or(key_end);
+            Entry { key, value }
+        };
+        self.ends.into_iter().map(entry).collect()
+    }
 }
 
 fn read<T: DeserializeOwned>(value: &[u8]) -> Option<T> {

@@ -51,17 +51,13 @@ fn say(text: &str) {
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    match arguments.get(1).map(String::as_str) {
-        Some("read-bytes") => {
-            let kubeconfig = arguments.get(2).context("no kubeconfig")?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(read_bytes(Path::new(kubeconfig)))
-        }
-        _ => {
-            let has_disk = arguments.iter().any(|argument| argument == "--data-dir");
-            tokio::runtime::Runtime::new()?.block_on(bench(has_disk))
-        }
+    let is = |name: &str| arguments.iter().any(|argument| argument == name);
+    if is("read-bytes") {
+        let kubeconfig = arguments.get(2).context("no kubeconfig")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        return runtime.block_on(read_bytes(Path::new(kubeconfig)));
     }
+    tokio::runtime::Runtime::new()?.block_on(bench(is("--data-dir")))
 }
 
 /// The floor: receives the same watches over TLS and counts lines.

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use spanlink::trace::{
     checkpoint::Restoring,
     observation::{Notice, WatchId},
@@ -24,7 +25,7 @@ use crate::{
 struct Run {
     rules: Rules,
     tracer: Tracer,
-    disk: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    disk: BTreeMap<Bytes, Bytes>,
     told: Vec<Span>,
 }
 

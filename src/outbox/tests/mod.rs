@@ -39,7 +39,7 @@ fn commit(records: &[&'static str]) -> Commit {
 }
 
 fn entry(key: &[u8], value: &[u8]) -> Entry {
-    Entry { key: key.into(), value: Some(value.into()) }
+    Entry { key: Bytes::copy_from_slice(key), value: Some(Bytes::copy_from_slice(value)) }
 }
 
 fn checkpoint(outbox: &Outbox) -> Vec<(Vec<u8>, Vec<u8>)> {

@@ -62,7 +62,7 @@ proptest! {
                         entries: changes
                             .into_iter()
                             .map(|(key, len)| Entry {
-                                key: Box::new([key]),
+                                key: Bytes::copy_from_slice(&[key]),
                                 value: len.map(|len| fill(len).into()),
                             })
                             .collect(),

@@ -91,7 +91,7 @@ impl Model {
             .entries
             .iter()
             .map(|(key, len)| Entry {
-                key: Box::new([*key]),
+                key: Bytes::copy_from_slice(&[*key]),
                 value: len.map(|len| bytes(len).into_bytes().into()),
             })
             .collect();
