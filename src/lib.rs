@@ -14,7 +14,7 @@
 //! | --- | --- |
 //! | [`watch`] | the edge in: discovery, lists, watches, decoding; recordings |
 //! | [`trace`] | the pure middle: no IO, no clock, no async |
-//! | [`outbox`] | what waits for export |
+//! | [`outbox`] | what waits for export, and the checkpoint; on disk, or in memory |
 //! | [`export`] | the edge out: OTLP, trees, JSON lines |
 //! | [`config`] | options as written, options as meant |
 //! | [`daemon`] | the one wiring place and the loop that owns the state |
@@ -25,6 +25,8 @@
 //! - A span id is a pure function of its change; the trace id is its head's.
 //! - Encoding is deterministic: repeats are byte-identical.
 //! - Time enters as data. A relist is one `reset`, so absent means deleted. Generations may jump.
+//! - What is known is written down together with the spans that followed from it, or not at all:
+//!   what was told is never told anew, what was not is told as it would have been.
 //! - Wire types never pass their edge. An edge never uses another edge.
 //! - No watched object is ever written.
 //!
@@ -32,7 +34,7 @@
 //! that means something; a *head* a change that nothing in flight caused, every other is *caused*;
 //! a *chain* a head and all it caused, its *origin* the annotated trace at the beginning; a
 //! *convergence* an object's road from a change to its *outcome*; a *remark* what one of Kubernetes'
-//! Events says of an object.
+//! Events says of an object; the *checkpoint* what is known, as a restart finds it.
 
 pub mod admin;
 pub mod cli;

@@ -98,7 +98,7 @@ impl Metrics {
             watch_synced: gauges(
                 r,
                 "spanlink_watch_synced",
-                "1 once the kind's first list is complete.",
+                "1 once the kind's first list is complete, or not needed.",
                 &["kind"],
             )?,
             objects: gauges(r, "spanlink_objects", "Objects known.", &["kind"])?,

@@ -88,9 +88,9 @@ pub fn run(
             })?;
             tokio::spawn(admin::serve(listener, health.clone(), metrics.clone(), clock));
         }
+        let outbox = outbox(&settings.outbox, to, &metrics)?;
         let cluster_uid = cluster_uid(kubeconfig).await?;
         let encoder = Encoder::new(&settings.export, &settings.cluster, cluster_uid.as_deref());
-        let outbox = outbox(&settings.outbox, to, &metrics)?;
         let (stop, stopped) = signal::channel(false);
         let (drain, drained) = oneshot::channel();
         let sender = match to {

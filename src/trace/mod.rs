@@ -6,7 +6,8 @@
 //! rules in [`status`], `convention` and [`words`]) until it has an outcome: in steps ([`phase`],
 //! `steps`), with what holds it up ([`problem`]), what it waited for longest ([`slowest`]), and what
 //! Events say meanwhile ([`remark`]). It is told as spans (`emit`, `tell`), but for what `disclose`
-//! holds back. [`tracer::Tracer`] holds the state and leads through.
+//! holds back. [`tracer::Tracer`] holds the state and leads through; a [`checkpoint`] is that state
+//! written down (`kept`), and `pace` holds time back while nothing can be heard.
 
 #![warn(clippy::indexing_slicing, clippy::as_conversions, clippy::wildcard_enum_match_arm)]
 

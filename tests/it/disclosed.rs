@@ -1,6 +1,6 @@
 //! Values are told where configuration allows it; of what is redacted, neither values nor names.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use expect_test::{Expect, expect};
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use spanlink::{
     config::settings::WatchSettings,
     daemon::rules,
-    trace::{span::Span, time::Timestamp},
-    watch::recording::{Recorded, RecordingWriter},
+    trace::{rules::Rules, span::Span, time::Timestamp, tracer::Tracer},
+    watch::recording::{Recorded, Recording, RecordingWriter},
 };
 
 use crate::{
@@ -248,11 +248,31 @@ fn recorded(objects: &[(&str, Value)], settings: &Arc<WatchSettings>) -> String 
     String::from_utf8(text).unwrap()
 }
 
+/// Everything a daemon keeps for a restart, whenever it is killed, as text.
+fn kept(recording: &Path, rules: Rules, settings: &Arc<WatchSettings>) -> String {
+    let recording = Recording::read(recording).unwrap();
+    let mut tracer = Tracer::new(rules, "");
+    tracer.remember(0);
+    for (_, watch) in recording.watches() {
+        tracer.open_empty(watch.id, watch.watched.clone(), recording.begin().unwrap());
+    }
+    let mut kept = String::new();
+    let said = |id, notice| {
+        tracer.notice(id, notice);
+        for entry in tracer.checkpoint() {
+            let parts = [Some(entry.key), entry.value].into_iter().flatten();
+            kept.extend(parts.map(|part| String::from_utf8_lossy(&part).into_owned()));
+        }
+    };
+    recording.play(settings, said, |line, error| unreachable!("{line}: {error}")).unwrap();
+    kept
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// Neither as a value nor as a name, neither in spans nor in recordings, nor in what a replay
-    /// of those says.
+    /// of those says, nor in what is kept for a restart.
     #[test]
     fn no_secret_leaves_by_any_way(
         before in prop::collection::vec("canary[a-z]{3}", 6),
@@ -272,6 +292,10 @@ proptest! {
         prop_assert!(!told.contains("canary"), "{}", told);
         let changed = disclosed(&spans);
         prop_assert!(before[0] == after[0] || changed.contains("{data"), "{}", changed);
+        let plain = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+        fs::write(plain.path(), history.text()).unwrap();
+        let kept = kept(plain.path(), rules(&settings(REDACTED)), &configured(REDACTED));
+        prop_assert!(kept.contains("shop") && !kept.contains("canary"), "{}", kept);
 
         let objects = [("ADDED", one), ("MODIFIED", two.clone()), ("DELETED", two)];
         let text = recorded(&objects, &configured(REDACTED));
@@ -289,11 +313,13 @@ proptest! {
 async fn values_and_redactions_hold_in_jaeger_and_in_recordings() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("disclosed").await?;
+    let data = tempfile::tempdir()?;
     let configuration = format!(
-        "settle: 500ms\nredact: ['spec.template.spec.containers[*].env', data]\nwatch:\n  \
+        "data_dir: {}\nsettle: 500ms\nredact: ['spec.template.spec.containers[*].env', data]\nwatch:\n  \
          - {{kind: Deployment.apps, namespaces: [{namespace}], \
          values: [spec.replicas, 'spec.template.spec.containers[*].image']}}\n  \
-         - {{kind: ConfigMap, namespaces: [{namespace}], values: [data]}}\n"
+         - {{kind: ConfigMap, namespaces: [{namespace}], values: [data]}}\n",
+        data.path().display()
     );
     let kinds = ["Deployment.apps", "ConfigMap"];
     let recorder = Recorder::begin_with(plane, &namespace, &kinds, &configuration).await?;
@@ -354,5 +380,8 @@ async fn values_and_redactions_hold_in_jaeger_and_in_recordings() -> Result<()> 
     .await?;
     assert!(!text.to_lowercase().contains("canary"), "{text}");
     assert!(text.contains("\"env\":\"hidden:"), "{text}");
+    let kept = fs::read(data.path().join("spanlink.redb"))?;
+    let kept = String::from_utf8_lossy(&kept).to_lowercase();
+    assert!(kept.contains(&namespace) && !kept.contains("canary"));
     Ok(())
 }
