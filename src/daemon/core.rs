@@ -150,7 +150,10 @@ impl Core {
         if self.outbox.has_lost_checkpoint() {
             match self.outbox.forget_checkpoint() {
                 Ok(()) => self.tracer.remember_all(),
-                Err(error) => return warn!(%error, "Cannot begin another checkpoint."),
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    return warn!(error, "Cannot begin another checkpoint.");
+                }
             }
         }
         self.commit();

@@ -1,5 +1,6 @@
 //! Goes on from where an earlier run was, if what it wrote down is of use.
 
+use anyhow::Error;
 use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -25,7 +26,7 @@ pub(super) fn tracer(settings: &Settings, cluster: &str, outbox: &Outbox) -> Tra
     let restored = match is_read {
         Ok(()) => restoring.finish(clock()),
         Err(error) => {
-            warn!(%error, "Cannot read the checkpoint.");
+            warn!(error = format!("{:#}", Error::from(error)), "Cannot read the checkpoint.");
             Err(NotRestored::Unreadable)
         }
     };
@@ -34,7 +35,7 @@ pub(super) fn tracer(settings: &Settings, cluster: &str, outbox: &Outbox) -> Tra
             warn!(%reason, "Starting anew: the checkpoint is of no use. Spans that wait are sent.");
         }
         if let Err(error) = outbox.forget_checkpoint() {
-            warn!(%error, "Cannot forget the checkpoint.");
+            warn!(error = format!("{:#}", Error::from(error)), "Cannot forget the checkpoint.");
         }
         Tracer::new(rules, cluster)
     });

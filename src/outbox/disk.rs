@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    error::Error,
     ops::{ControlFlow, Range},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{PoisonError, RwLock, RwLockReadGuard},
@@ -64,6 +65,17 @@ impl DiskError {
             ),
         }
     }
+}
+
+/// An error and all below it, for where one gives up or tries again.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }
 
 /// What is written in one transaction.

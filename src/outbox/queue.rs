@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use super::{
-    disk::{Damaged, Disk, DiskError},
+    disk::{Damaged, Disk, DiskError, chain},
     memory::Memory,
     storage::{Folder, OpenError, Storage},
     waiting::{Found, Taken, Waiting},
@@ -432,10 +432,9 @@ impl Shared {
 
     pub(super) fn tell_damaged(&self, disk: &Disk, found: &Found, damaged: &Damaged) {
         self.metrics.outbox_damaged.inc();
-        let error: &dyn std::error::Error = &damaged.error;
         error!(
             outbox = %disk,
-            error,
+            error = chain(&damaged.error),
             records_kept = found.records,
             "The outbox was damaged. It is set aside, and another begun without a checkpoint."
         );

@@ -5,7 +5,7 @@ use std::{mem, sync::MutexGuard, time::Duration};
 use tracing::{error, info, warn};
 
 use super::{
-    disk::{Changes, Damaged, Disk, DiskError},
+    disk::{Changes, Damaged, Disk, DiskError, chain},
     queue::{Commit, Shared, State},
     waiting::{Found, Waiting},
 };
@@ -228,8 +228,7 @@ impl Writer<'_> {
     /// Warned of once, until something goes well again.
     fn fails(&mut self, error: &DiskError, what: &'static str) {
         if !self.fails {
-            let error: &dyn std::error::Error = error;
-            warn!(outbox = %self.disk, error, "{what}");
+            warn!(outbox = %self.disk, error = chain(error), "{what}");
         }
         self.fails = true;
     }

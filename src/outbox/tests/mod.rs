@@ -11,7 +11,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 use bytes::Bytes;
 
 use self::simulated::SimulatedDisk;
-use super::{Commit, Entry, Limits, OpenError, Outbox, writer::Patience};
+use super::{Commit, Entry, Limits, OpenError, Outbox, disk::chain, writer::Patience};
 use crate::metrics::Metrics;
 
 const PATIENCE: Patience =
@@ -46,16 +46,6 @@ fn checkpoint(outbox: &Outbox) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut entries = Vec::new();
     outbox.read_checkpoint(|key, value| entries.push((key.to_vec(), value.to_vec()))).unwrap();
     entries
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[test]
