@@ -7,7 +7,6 @@ use tokio::{
     sync::{mpsc, watch as signal},
     time::{Interval, MissedTickBehavior, interval, sleep},
 };
-
 use tracing::warn;
 
 use super::clock;
@@ -189,5 +188,50 @@ fn every(period: Duration) -> Interval {
 async fn until(due: Option<Timestamp>) {
     if let Some(due) = due {
         sleep(due.since(clock())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::settings::Settings, export::encode::Encoder, outbox::Limits, trace::rules::Rules,
+    };
+
+    /// As liveness probes ask: a collector that is away must not end it.
+    #[tokio::test(start_paused = true)]
+    async fn while_the_outbox_is_full_the_loop_turns_and_takes_nothing_in() {
+        let settings = Settings::load(None, []).unwrap();
+        let metrics = Metrics::new().unwrap();
+        let outbox = Outbox::in_memory(Limits::records(1), metrics.clone());
+        let record = Bytes::from_static(b"waits");
+        outbox.commit(Commit { records: vec![record.clone()], entries: Vec::new() });
+        let mut core = Core {
+            tracer: Tracer::new(Rules::default(), ""),
+            sink: Sink::Otlp(Encoder::new(&settings.export, &settings.cluster, None)),
+            outbox: outbox.clone(),
+            metrics: metrics.clone(),
+            health: Health::default(),
+            in_hand: vec![record; IN_HAND_MAX],
+        };
+        let (said, inputs) = mpsc::channel(1);
+        let (stop, stopped) = signal::channel(false);
+        let turning = tokio::spawn(async move { core.turn(inputs, stopped).await });
+        said.send(FromWatch::Said(crate::trace::observation::WatchId(0), Vec::new()))
+            .await
+            .unwrap();
+        for _ in 0..3 {
+            let objects = metrics.objects.with_label_values(&["left over"]);
+            objects.set(1);
+            sleep(PULSE).await;
+            let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+            assert!(!text.contains("left over"), "it has not turned");
+        }
+        assert_eq!(said.capacity(), 0, "it has taken something in");
+        outbox.acknowledge(outbox.take(1, 100).len());
+        said.reserve().await.unwrap();
+        assert_eq!(outbox.len(), IN_HAND_MAX);
+        stop.send_replace(true);
+        turning.await.unwrap().unwrap();
     }
 }

@@ -17,6 +17,9 @@ use super::{
     tracked::Tracked,
 };
 
+/// Last seen in an event; lists are numbered from 1.
+const IN_NO_LIST: u32 = 0;
+
 impl Tracer {
     pub(super) fn heard(&mut self, id: WatchId, at: Timestamp, resource_version: u64) -> Timestamp {
         if let Some(watch) = self.watches.get_mut(&id) {
@@ -41,6 +44,14 @@ impl Tracer {
         }
     }
 
+    /// Whatever list it was reading will begin again: who was in it may be gone by then.
+    pub(super) fn interrupted(&mut self, id: WatchId, at: Timestamp) {
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.list += 1;
+        }
+        self.connection(id, Connection::Away { since: at });
+    }
+
     pub(super) fn connection(&mut self, id: WatchId, state: Connection) {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.state = state;
@@ -50,15 +61,14 @@ impl Tracer {
 
     pub(super) fn apply(&mut self, id: WatchId, now: &Observation, in_list: bool) {
         let Some(watch) = self.watches.get(&id) else { return };
-        let is_first_list = watch.rounds == 0;
-        // An item belongs to the list being read, an event to the last complete one.
-        let round = if in_list { watch.rounds + 1 } else { watch.rounds };
+        let is_first_list = !watch.has_listed;
+        let list = if in_list { watch.list } else { IN_NO_LIST };
         let uid = now.object.uid.clone();
         let Some(known) = self.objects.get_mut(&uid) else {
-            self.first_sight(id, round, now, in_list, is_first_list);
+            self.first_sight(id, list, now, in_list, is_first_list);
             return;
         };
-        known.round = round;
+        known.list = list;
         // The same object through two watches, or a list that repeats what events told.
         let is_repeat = now.resource_version == known.resource_version;
         let is_behind =
@@ -95,7 +105,7 @@ impl Tracer {
     pub(super) fn first_sight(
         &mut self,
         id: WatchId,
-        round: u32,
+        list: u32,
         now: &Observation,
         in_list: bool,
         is_first_list: bool,
@@ -103,7 +113,7 @@ impl Tracer {
         // Without a body there is nothing to know it by; the next event has one.
         let Some(body) = now.body.as_deref() else { return };
         let uid = now.object.uid.clone();
-        let mut tracked = Box::new(Tracked::new(id, round, now, body));
+        let mut tracked = Box::new(Tracked::new(id, list, now, body));
         tracked.share_names(&mut self.names);
         self.objects.insert(uid.clone(), tracked);
         if now.object.kind.is("", "Namespace") {
@@ -144,9 +154,10 @@ impl Tracer {
     pub(super) fn delete(&mut self, id: WatchId, now: &Observation) {
         let uid = now.object.uid.clone();
         if !self.objects.contains_key(&uid) {
-            let Some(body) = now.body.as_deref() else { return };
-            let Some(watch) = self.watches.get(&id) else { return };
-            let mut tracked = Box::new(Tracked::new(id, watch.rounds, now, body));
+            let Some(body) = now.body.as_deref().filter(|_| self.watches.contains_key(&id)) else {
+                return;
+            };
+            let mut tracked = Box::new(Tracked::new(id, IN_NO_LIST, now, body));
             tracked.read_status(now);
             self.objects.insert(uid.clone(), tracked);
         }
@@ -156,14 +167,15 @@ impl Tracer {
     /// The end of a list: what was known before and was not in it is gone.
     pub(super) fn reset(&mut self, id: WatchId, at: Timestamp, resource_version: u64) {
         let Some(watch) = self.watches.get_mut(&id) else { return };
-        watch.rounds += 1;
+        watch.has_listed = true;
         watch.state = Connection::Live { since: at };
-        let round = watch.rounds;
+        let list = watch.list;
+        watch.list += 1;
         self.listens(at);
         let absent: Vec<Uid> = self
             .objects
             .values()
-            .filter(|known| known.watch == id && known.round != round && known.gone.is_none())
+            .filter(|known| known.watch == id && known.list != list && known.gone.is_none())
             .map(|known| known.object.uid.clone())
             .collect();
         for uid in absent {

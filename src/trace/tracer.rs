@@ -59,8 +59,10 @@ pub(super) struct Watch {
     pub(super) delivered: u64,
     /// When what it last said was so.
     pub(super) heard: Timestamp,
-    /// Lists that are complete.
-    pub(super) rounds: u32,
+    /// Of the list that is being read, or will be next; from 1. One that breaks off does not count.
+    pub(super) list: u32,
+    /// A list was complete.
+    pub(super) has_listed: bool,
     /// As long as this run lasts.
     #[serde(skip, default = "Connection::unknown")]
     pub(super) state: Connection,
@@ -119,13 +121,14 @@ impl Tracer {
             return;
         }
         if self.watches.get(&id).is_some_and(|known| known.watched == watched) {
-            return self.connection(id, Connection::Away { since: at });
+            return self.interrupted(id, at);
         }
         let watch = Watch {
             watched,
             delivered: 0,
             heard: at,
-            rounds: 0,
+            list: 1,
+            has_listed: false,
             state: Connection::Away { since: at },
             undecided: BTreeMap::new(),
             sequence: 0,
@@ -194,7 +197,7 @@ impl Tracer {
                 self.heard(id, at, resource_version)
             }
             Notice::Interrupted { at } => {
-                self.connection(id, Connection::Away { since: at });
+                self.interrupted(id, at);
                 at
             }
             Notice::Resumed { at } => {
@@ -246,7 +249,7 @@ impl Tracer {
 
     /// Everything that was there when its watches began is known.
     pub fn has_listed(&self) -> bool {
-        !self.watches.is_empty() && self.watches.values().all(|watch| watch.rounds > 0)
+        !self.watches.is_empty() && self.watches.values().all(|watch| watch.has_listed)
     }
 
     /// Objects known, by kind: a gauge for `/metrics`.

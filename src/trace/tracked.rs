@@ -33,8 +33,8 @@ pub(super) const MAX_CHANGES: usize = 16;
 pub(super) struct Tracked {
     pub(super) object: ObjectRef,
     pub(super) watch: WatchId,
-    /// The list it was last in, or the one it appeared after.
-    pub(super) round: u32,
+    /// The list it was last seen in; 0: it was seen in an event since.
+    pub(super) list: u32,
     pub(super) resource_version: u64,
     pub(super) generation: Option<i64>,
     /// 0, or the resourceVersion of the first observation after a rewind.
@@ -192,11 +192,11 @@ fn remember(values: &mut Vec<ContextValue>, value: ContextValue) {
 
 impl Tracked {
     /// From a first observation, which must have a body.
-    pub(super) fn new(watch: WatchId, round: u32, now: &Observation, body: &Body) -> Self {
+    pub(super) fn new(watch: WatchId, list: u32, now: &Observation, body: &Body) -> Self {
         let mut tracked = Self {
             object: now.object.clone(),
             watch,
-            round,
+            list,
             resource_version: now.resource_version,
             generation: now.generation,
             epoch: 0,

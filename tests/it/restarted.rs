@@ -97,26 +97,27 @@ fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec
     let count = u64::try_from(left.len() - first).unwrap();
     let first = u64::try_from(first).unwrap() + 1;
     let cuts: Vec<u64> = (0..=dice.below(4)).map(|_| first + dice.below(count)).collect();
-    let mut heard = 0;
+    let mut heard = Vec::new();
     while let Some((id, notice)) = left.pop_front() {
         let now = notice.at().plus(down);
+        heard.push((id, notice.clone()));
         run.hear(id, notice);
         run.commit();
-        heard += 1;
-        if !cuts.contains(&heard) {
+        if !cuts.contains(&u64::try_from(heard.len()).unwrap()) {
             continue;
         }
         run.restart(now);
-        let resumable: Vec<_> = run.tracer.resumable().collect();
-        for (id, watched, _) in &history.watches {
+        for (id, watched, starts_empty) in &history.watches {
             run.tracer.open(*id, watched.clone(), now);
+            // A list that was not complete is asked for again, from its beginning.
+            let items = broken_off(&heard, *id);
+            let is_listed =
+                *starts_empty || heard.iter().any(|it| it.0 == *id && is_end_of_list(it));
+            if items.is_empty() && is_listed {
+                run.hear(*id, Notice::Resumed { at: now });
+            }
+            items.into_iter().rev().for_each(|item| left.push_front(item));
         }
-        // A list that was not complete is asked for again, from its beginning.
-        let unlisted: Vec<WatchId> =
-            resumable.iter().filter(|it| it.resource_version == 0).map(|it| it.id).collect();
-        left.retain(|(id, _)| !unlisted.contains(id));
-        let again = history.said.iter().filter(|(id, _)| unlisted.contains(id)).cloned();
-        left = again.chain(left).collect();
         // What was missed comes at once, and says nothing of where it ends.
         left.retain(|(_, notice)| !matches!(notice, Notice::Bookmark { at, .. } if *at < now));
         for (_, notice) in &mut left {
@@ -124,13 +125,17 @@ fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec
             *at = now.max(*at);
         }
         left.make_contiguous().sort_by_key(|(_, notice)| notice.at());
-        for (id, _, starts_empty) in &history.watches {
-            if *starts_empty || !unlisted.contains(id) {
-                run.hear(*id, Notice::Resumed { at: now });
-            }
-        }
     }
     run.end()
+}
+
+/// The items of the list that a watch was reading.
+fn broken_off(heard: &[(WatchId, Notice)], id: WatchId) -> Vec<(WatchId, Notice)> {
+    let newest_first = heard.iter().rev().filter(|(of, _)| *of == id);
+    let items = newest_first.take_while(|(_, notice)| matches!(notice, Notice::Listed(_)));
+    let mut items: Vec<_> = items.cloned().collect();
+    items.reverse();
+    items
 }
 
 /// Every history, restarted here and there, is told as it was without, each span once. Times may

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use spanlink::trace::rules::Rules;
+use spanlink::trace::{observation::Notice, rules::Rules};
 
 use crate::written::{History, annotated, built_in, current, going, merged, object, owned, status};
 
@@ -114,4 +114,27 @@ fn a_note_on_what_is_waited_for_takes_no_evidence_away() {
                 └─ update Widget w g1 -> converged  (metadata)  {metadata.annotations[note]}
             "#]],
         );
+}
+
+/// What watches say, with an interruption after so many notices.
+fn interrupted_after(history: &History, notices: usize) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("history.jsonl"), history.text()).unwrap();
+    let mut history = crate::disorder::read(folder.path());
+    let (id, before) = history.said[notices - 1].clone();
+    history.said.insert(notices, (id, Notice::Interrupted { at: before.at() }));
+    let (spans, _) = history.told(&Rules::default());
+    spans.iter().map(|span| format!("{} {}", span.name, span.object.name)).collect()
+}
+
+#[test]
+fn who_was_only_in_a_list_that_broke_off_is_gone_with_the_next_that_does_not() {
+    let (one, other) = (object("Widget", "one"), object("Widget", "other"));
+    // The first list; a second, of which both are read; another, in which one is left.
+    let history = History::default()
+        .listed("Widget", &[&one, &other])
+        .say("LISTED", &one)
+        .say("LISTED", &other)
+        .listed("Widget", &[&one]);
+    assert_eq!(interrupted_after(&history, 5), ["delete Widget other"]);
 }
