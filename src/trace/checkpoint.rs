@@ -80,8 +80,8 @@ pub(super) struct Origin {
 pub(super) struct Written {
     reading: u64,
     has_origin: bool,
-    /// Fingerprints: most watches have said nothing new.
-    watches: BTreeMap<WatchId, u64>,
+    /// Fingerprints, as far as this run wrote them: most watches have said nothing new.
+    watches: BTreeMap<WatchId, Option<u64>>,
 }
 
 impl Tracer {
@@ -91,7 +91,9 @@ impl Tracer {
         self.objects.remember();
         self.losses.remember();
         self.stuck_told.remember();
-        self.written = Some(Written { reading, has_origin: false, watches: BTreeMap::new() });
+        // Those of an earlier run are written down, too: one that is closed now has to go.
+        let watches = self.watches.keys().map(|id| (*id, None)).collect();
+        self.written = Some(Written { reading, has_origin: false, watches });
     }
 
     /// What was written down is lost: the next checkpoint is of everything.
@@ -139,7 +141,7 @@ impl Tracer {
         });
         for (id, watch) in &self.watches {
             let entry = entry(&Key::Watch(*id), Some(watch));
-            let fingerprint = entry.value.as_deref().map_or(0, xxhash_rust::xxh3::xxh3_64);
+            let fingerprint = entry.value.as_deref().map(xxhash_rust::xxh3::xxh3_64);
             if written.watches.insert(*id, fingerprint) != Some(fingerprint) {
                 entries.push(entry);
             }
