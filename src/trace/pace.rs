@@ -95,7 +95,7 @@ impl Tracer {
     pub(super) fn listens(&mut self, at: Timestamp) {
         let hears = !self.watches.values().all(Watch::is_away);
         match self.pace {
-            Pace::Runs if !hears && !self.watches.is_empty() => {
+            Pace::Runs if !hears => {
                 self.pace = Pace::Stands { until: at.plus(REMEMBERS), hears };
                 for watch in self.watches.values() {
                     self.dates.note(watch.delivered, watch.heard);
@@ -166,14 +166,9 @@ impl Tracer {
             self.caught_up(id, now.at);
         } else {
             now.at = at;
-            self.heard_of(id, at);
-        }
-    }
-
-    /// What a watch has said so far was so then.
-    pub(super) fn heard_of(&mut self, id: WatchId, at: Timestamp) {
-        if let Some(watch) = self.watches.get_mut(&id) {
-            watch.heard = at;
+            if let Some(watch) = self.watches.get_mut(&id) {
+                watch.heard = at;
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use spanlink::{
         checkpoint::{NotRestored, Restoring},
         observation::{Notice, WatchId, Watched},
         rules::{Layout, Rules},
-        span::{Role, Span},
+        span::Span,
         time::Timestamp,
         tracer::Tracer,
     },
@@ -149,11 +149,11 @@ impl Daemon {
         assert!(due.is_some_and(|due| (due - second).abs() < 1e-6), "{due:?}, not {second}");
     }
 
-    /// Spans since this was last asked, from when to when, in seconds. Who is created is known.
+    /// Spans since this was last asked, from when to when, in seconds. That of a head is no news.
     fn lines(&mut self) -> String {
         let mut text = String::new();
         for span in std::mem::take(&mut self.run.told) {
-            if span.role == Role::Change && span.name.starts_with("create") {
+            if span.is_head() && span.name.starts_with("create") {
                 continue;
             }
             let outcome = attribute(&span, "spanlink.outcome").unwrap_or_default();
@@ -275,6 +275,8 @@ fn once_one_watch_is_heard_the_others_are_waited_for_half_a_minute() {
     daemon.loses("Part", 120.0);
     daemon.bookmark("Widget", 129.0);
     daemon.is_due_at(130.0);
+    daemon.resumes("Part", 129.8);
+    daemon.is_due_at(130.0);
     daemon.is_at(129.9);
     daemon.tells_nothing();
     daemon.is_at(130.0);
@@ -332,6 +334,122 @@ fn a_settle_window_that_ended_while_it_was_down_ended_then_though_the_object_fel
     daemon.tells(expect![[r#"
         reconcile Widget w converged: 0.1 to 1.2
     "#]]);
+    assert_eq!(daemon.run.tracer.next(), None);
+}
+
+/// What lasted while it was down lasted until then, and not until now.
+#[test]
+fn what_was_stuck_while_it_was_down_and_came_right_is_told_as_of_then() {
+    let set = replica_set();
+    let pod = pod_of(&set, "a", 0);
+    let unschedulable =
+        status(&json!({"conditions": [condition("PodScheduled", "False", "Unschedulable", 1)]}));
+    let runs = status(&json!({"phase": "Running", "conditions": [is_true("Ready", 40)]}));
+    let history = written::History::default()
+        .added(&set)
+        .added(&pod)
+        .later(1)
+        .modified(&pod, &unschedulable)
+        .later(40)
+        .say("MODIFIED", &merged(&written_in(&pod, 40), &runs));
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(3);
+    daemon.is_not_there(5.0, 2000.0);
+    daemon.tells_nothing();
+    daemon.resumes("Pod", 2000.0);
+    daemon.catches_up(1, 2000.0);
+    daemon.bookmark("Pod", 2000.0);
+    daemon.resumes("ReplicaSet", 2000.0);
+    daemon.bookmark("ReplicaSet", 2000.0);
+    daemon.is_at(2000.0);
+    daemon.tells(expect![[r#"
+        stuck Pod a : 11.3 to 11.3
+        ready a : 0.2 to 41.0
+        create Pod a converged: 0.2 to 41.0
+        observe it : 0.1 to 900.2
+        reconcile ReplicaSet it timed_out: 0.1 to 900.2
+    "#]]);
+}
+
+#[test]
+fn a_watch_that_says_news_has_caught_up() {
+    let other = object("Widget", "other");
+    let news = merged(&written_in(&other, 20), &ready("False"));
+    let history = current_widget().added(&other).later(19).say("MODIFIED", &news);
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(3);
+    daemon.is_not_there(2.0, 20.0);
+    daemon.resumes("Widget", 20.0);
+    daemon.catches_up(1, 20.2);
+    daemon.is_due_at(20.2);
+}
+
+#[test]
+fn a_restart_knows_that_nothing_is_heard_before_its_watches_are_opened() {
+    let mut daemon = Daemon::of(&current_widget());
+    daemon.hears(2);
+    daemon.run.restart(at(100.0));
+    daemon.is_due_at(400.0);
+}
+
+#[test]
+fn a_watch_that_lists_anew_is_not_heard() {
+    let history = listed_widget().later(1).listed("Widget", &[&object("Widget", "other")]);
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(3);
+    daemon.is_due_at(3.2);
+    daemon.hears(1);
+    daemon.is_due_at(302.3);
+}
+
+#[test]
+fn a_watch_that_has_listed_anew_is_heard_and_the_others_are_waited_for_half_a_minute() {
+    let history = with_parts().later(90).listed("Widget", &[]);
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(3);
+    daemon.loses("Part", 2.0);
+    daemon.loses("Widget", 2.0);
+    daemon.is_due_at(302.0);
+    daemon.catches_up(1, 100.0);
+    daemon.is_due_at(130.0);
+}
+
+/// The same, of a watch that has begun with a list.
+fn listed_widget() -> written::History {
+    let widget = object("Widget", "w");
+    let empty = written::History::default().listed("Widget", &[]);
+    empty.added(&widget).later(1).modified(&widget, &ready("True"))
+}
+
+/// A Part of a Widget, of which more may have been written.
+fn owned_part() -> written::History {
+    let widget = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&widget, true)]);
+    listed_widget().later(4).added(&part).later(5).listed("Widget", &[&widget])
+}
+
+#[test]
+fn an_owners_watch_is_waited_for_half_a_minute_since_it_was_lost_whatever_it_lists() {
+    let mut daemon = Daemon::of(&owned_part());
+    daemon.hears(3);
+    daemon.is_at(4.0);
+    daemon.loses("Widget", 4.5);
+    daemon.hears(1);
+    daemon.is_due_at(34.5);
+    daemon.hears(1);
+    daemon.is_due_at(34.5);
+}
+
+#[test]
+fn an_owners_watch_is_waited_for_half_a_minute_since_it_was_opened_after_a_restart() {
+    let mut daemon = Daemon::of(&owned_part());
+    daemon.hears(4);
+    daemon.run.restart(at(100.0));
+    daemon.is_due_at(130.0);
+    for (id, watched, _) in daemon.history.watches.clone() {
+        daemon.run.tracer.open(id, watched, at(110.0));
+    }
+    daemon.is_due_at(140.0);
 }
 
 #[test]
@@ -452,6 +570,23 @@ fn a_deletion_tells_no_time_and_was_no_earlier_than_what_was_heard_before_it() {
 }
 
 #[test]
+fn what_was_heard_while_others_were_waited_for_was_heard_then() {
+    let mut daemon = Daemon::of(&deleted_in(130));
+    daemon.hears(3);
+    daemon.is_not_there(2.0, 90.0);
+    daemon.resumes("Widget", 90.0);
+    daemon.bookmark("Widget", 100.0);
+    daemon.is_not_there(100.0, 600.0);
+    daemon.resumes("Widget", 600.0);
+    daemon.said += 1;
+    daemon.catches_up(1, 600.0);
+    daemon.tells(expect![[r#"
+        reconcile Widget w superseded: 0.1 to 100.0
+        delete Widget w deleted: 100.0 to 100.0
+    "#]]);
+}
+
+#[test]
 fn a_deletion_was_no_earlier_than_what_another_watch_says_was_written_before_it() {
     let mut daemon = Daemon::of(&deleted_in(130));
     daemon.hears(3);
@@ -520,16 +655,26 @@ fn a_watch_that_lists_anew_after_a_restart_dates_what_has_changed_and_tells_what
 }
 
 #[test]
-fn what_was_there_before_the_first_list_is_dated_too() {
-    let widget = merged(&written_in(&object("Widget", "w"), 100), &ready("True"));
+fn what_was_there_before_the_first_list_counts_as_seen_then() {
+    let widget = written_in(&object("Widget", "w"), 100);
     let rules = Rules { report_existing: true, ..Rules::default() };
     let history = written::History::default().later(600).listed("Widget", &[&widget]);
     let mut daemon = Daemon::with(&rules, &history);
-    assert!(!daemon.run.tracer.has_listed());
     daemon.hears(2);
-    assert!(daemon.run.tracer.has_listed());
-    daemon.is_at(600.2);
-    daemon.tells(expect![[""]]);
+    daemon.is_due_at(660.1);
+}
+
+#[test]
+fn at_the_start_the_other_lists_are_waited_for_half_a_minute_after_the_first() {
+    let unschedulable = condition("PodScheduled", "False", "Unschedulable", 0);
+    let pod =
+        merged(&pod_of(&replica_set(), "a", 0), &status(&json!({"conditions": [unschedulable]})));
+    let rules = Rules { report_existing: true, ..Rules::default() };
+    let history =
+        written::History::default().listed("Pod", &[&pod]).listed("Part", &[&object("Part", "p")]);
+    let mut daemon = Daemon::with(&rules, &history);
+    daemon.hears(2);
+    daemon.is_due_at(30.1);
 }
 
 #[test]
@@ -625,6 +770,7 @@ fn what_goes_with_its_namespace_after_a_restart_is_caused_by_that() {
         .say("ADDED", &merged(&namespace("second"), &active))
         .added(&widget)
         .modified(&widget, &ready("True"))
+        .added(&object("Widget", "shop"))
         .later(60)
         .say("MODIFIED", &going(&going_namespace, &["kubernetes"]))
         .deleted(&widget)
@@ -632,7 +778,7 @@ fn what_goes_with_its_namespace_after_a_restart_is_caused_by_that() {
     // What is kept is kept in no order.
     let told: BTreeSet<String> = std::iter::repeat_with(|| {
         let mut daemon = Daemon::of(&history);
-        daemon.hears(5);
+        daemon.hears(6);
         daemon.is_not_there(30.0, 40.0);
         daemon.resumes("Namespace", 40.0);
         daemon.resumes("Widget", 40.0);
@@ -646,6 +792,7 @@ fn what_goes_with_its_namespace_after_a_restart_is_caused_by_that() {
     expect![[r#"
         delete Namespace shop -> deleted
         └─ delete Widget w g1 -> deleted
+        create Widget shop/shop g1 -> unknown
     "#]]
     .assert_eq(&told.into_iter().collect::<String>());
 }
@@ -737,6 +884,7 @@ fn what_is_forgotten_is_on_the_disk_no_more() {
     daemon.run.tracer.close(daemon.watch("Pod").0, at(10_000.0));
     daemon.run.commit();
     assert_eq!(kept(&daemon), "origin watch");
+    assert_eq!(daemon.run.tracer.checkpoint(), []);
 }
 
 /// Should its kind be watched again one day, it begins with a list.
