@@ -81,8 +81,8 @@ pub(super) struct Origin {
 pub(super) struct Written {
     reading: u64,
     has_origin: bool,
-    /// Fingerprints: most watches have said nothing new.
-    watches: BTreeMap<WatchId, u64>,
+    /// Fingerprints, as far as this run wrote them: most watches have said nothing new.
+    watches: BTreeMap<WatchId, Option<u64>>,
 }
 
 impl Tracer {
@@ -92,7 +92,9 @@ impl Tracer {
         self.objects.remember();
         self.losses.remember();
         self.stuck_told.remember();
-        self.written = Some(Written { reading, has_origin: false, watches: BTreeMap::new() });
+        // Those of an earlier run are written down, too: one that is closed now has to go.
+        let watches = self.watches.keys().map(|id| (*id, None)).collect();
+        self.written = Some(Written { reading, has_origin: false, watches });
     }
 
     /// What was written down is lost: the next checkpoint is of everything.
@@ -138,7 +140,7 @@ impl Tracer {
             is_open
         });
         for (id, watch) in &self.watches {
-            let fingerprint = page.write(&Key::Watch(*id), Some(watch));
+            let fingerprint = Some(page.write(&Key::Watch(*id), Some(watch)));
             if written.watches.insert(*id, fingerprint) == Some(fingerprint) {
                 page.take_back();
             }
@@ -291,4 +293,71 @@ impl Page {
 
 fn read<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
     postcard::from_bytes(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::{
+        object::{GroupKind, ObjectRef},
+        observation::{Notice, Observation, StatusFacts},
+    };
+
+    const AT: Timestamp = Timestamp::from_nanos(1);
+
+    fn remembering() -> Tracer {
+        let mut tracer = Tracer::new(Rules::default(), "");
+        tracer.remember(0);
+        tracer
+    }
+
+    fn named(name: &str) -> Notice {
+        Notice::Applied(Observation {
+            at: AT,
+            written: None,
+            object: ObjectRef {
+                kind: GroupKind::new("apps", "Deployment"),
+                namespace: Some("shop".into()),
+                name: name.into(),
+                uid: Uid::new(name),
+            },
+            resource_version: 1,
+            generation: Some(1),
+            status_fingerprint: 0,
+            status: StatusFacts::default(),
+            body: Some(Box::default()),
+        })
+    }
+
+    #[test]
+    fn objects_that_were_read_back_share_their_words() {
+        let mut tracer = remembering();
+        let kind = GroupKind::new("apps", "Deployment");
+        let watched = Watched { kind, namespace: None, selectors: None };
+        tracer.open_empty(WatchId(0), watched, AT);
+        tracer.notice(WatchId(0), named("a"));
+        tracer.notice(WatchId(0), named("b"));
+        let mut restoring = Restoring::new(Rules::default(), "", 0);
+        for entry in tracer.checkpoint() {
+            restoring.entry(&entry.key, &entry.value.unwrap());
+        }
+        let tracer = restoring.finish(AT).unwrap();
+        let of = |uid: &str| &tracer.objects[&Uid::new(uid)].object;
+        assert!(Arc::ptr_eq(&of("a").kind.kind, &of("b").kind.kind));
+        assert_eq!(
+            of("a").namespace.as_ref().map(Arc::as_ptr),
+            of("b").namespace.as_ref().map(Arc::as_ptr)
+        );
+    }
+
+    #[test]
+    fn what_is_no_longer_remembered_as_stuck_is_written_as_gone() {
+        let mut tracer = remembering();
+        let id = SpanId(1);
+        tracer.stuck_told.insert(id, AT);
+        let stuck = |entries: Vec<Entry>| entries.into_iter().find(|entry| entry.key[0] == 4);
+        assert_eq!(stuck(tracer.checkpoint()).map(|entry| entry.value.is_some()), Some(true));
+        tracer.stuck_told.remove(&id);
+        assert_eq!(stuck(tracer.checkpoint()).map(|entry| entry.value), Some(None));
+    }
 }

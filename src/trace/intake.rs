@@ -11,7 +11,6 @@ use super::{
     object::Uid,
     observation::{Body, Observation, WatchId},
     output::Note,
-    pace::Pace,
     time::Timestamp,
     tracer::{Connection, Tracer},
     tracked::Tracked,
@@ -24,12 +23,10 @@ impl Tracer {
     pub(super) fn heard(&mut self, id: WatchId, at: Timestamp, resource_version: u64) -> Timestamp {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.delivered = watch.delivered.max(resource_version);
+            watch.heard = at;
             if let Connection::CatchingUp { heard } = &mut watch.state {
                 *heard = at;
             }
-        }
-        if self.pace == Pace::Runs {
-            self.heard_of(id, at);
         }
         at
     }

@@ -95,15 +95,18 @@ impl Tracer {
     pub(super) fn listens(&mut self, at: Timestamp) {
         let hears = !self.watches.values().all(Watch::is_away);
         match self.pace {
-            Pace::Runs if !hears && !self.watches.is_empty() => {
+            Pace::Runs if !hears => {
                 self.pace = Pace::Stands { until: at.plus(REMEMBERS), hears };
-                self.dates = Dates::default();
                 for watch in self.watches.values() {
                     self.dates.note(watch.delivered, watch.heard);
                 }
             }
             Pace::Stands { hears: false, .. } if hears => {
                 self.pace = Pace::Stands { until: at.plus(CATCHES_UP), hears };
+            }
+            // Lost again before it had caught up.
+            Pace::Stands { hears: true, .. } if !hears => {
+                self.pace = Pace::Stands { until: at.plus(REMEMBERS), hears };
             }
             Pace::Runs | Pace::Stands { .. } => {}
         }
@@ -150,6 +153,8 @@ impl Tracer {
         let version = now.resource_version;
         self.dates.note(version, written.plus(SECOND));
         let Some(at) = self.dates.of(version) else { return };
+        // The API server's clock may be ahead of ours.
+        let at = at.min(now.at);
         let uid = &now.object.uid;
         while let Some(timer) = self.objects.get(uid).and_then(|known| known.timer)
             && timer <= at.minus(SECOND)
@@ -157,18 +162,13 @@ impl Tracer {
             self.timers.remove(&(timer, uid.clone()));
             self.ring(uid, timer);
         }
-        if at >= now.at {
+        if at == now.at {
             self.caught_up(id, now.at);
         } else {
             now.at = at;
-            self.heard_of(id, at);
-        }
-    }
-
-    /// What a watch has said so far was so then.
-    pub(super) fn heard_of(&mut self, id: WatchId, at: Timestamp) {
-        if let Some(watch) = self.watches.get_mut(&id) {
-            watch.heard = at;
+            if let Some(watch) = self.watches.get_mut(&id) {
+                watch.heard = at;
+            }
         }
     }
 }

@@ -224,6 +224,61 @@ fn what_a_resumed_watch_read_before_its_first_list_is_forgotten_with_the_second_
     assert!(applied(&mut decoder, &named("b")).body.is_some());
 }
 
+fn at(time: &str) -> Timestamp {
+    Timestamp::parse(&format!("2026-11-24T{time}Z")).unwrap()
+}
+
+/// When it was written, read at eleven.
+fn written(decoder: &mut Decoder, metadata: &Value) -> Option<Timestamp> {
+    let object = object(&json!({ "metadata": metadata }));
+    let line = json!({"type": "MODIFIED", "object": object}).to_string();
+    match decoder.line(line.as_bytes(), at("11:00:00")).unwrap() {
+        Line::Applied(now) => now.written,
+        other => unreachable!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_written_last_of_an_object_is_when_it_was_written() {
+    let mut decoder = decoder();
+    let by = |time: &str| json!({"manager": "m", "time": format!("2026-11-24T{time}Z")});
+    let managers = json!([by("10:02:00"), by("10:05:00"), {"manager": "n"}, by("10:03:00")]);
+    let going = |time: &str| {
+        json!({"managedFields": managers, "deletionGracePeriodSeconds": 30,
+            "deletionTimestamp": format!("2026-11-24T{time}Z")})
+    };
+    let cases = [
+        (json!({}), "10:00:00"),
+        (json!({ "managedFields": managers }), "10:05:00"),
+        (going("10:06:00"), "10:05:30"),
+        (going("10:04:00"), "10:05:00"),
+    ];
+    for (metadata, expected) in cases {
+        assert_eq!(written(&mut decoder, &metadata), Some(at(expected)), "{metadata}");
+    }
+    assert_eq!(written(&mut decoder, &json!({"creationTimestamp": null})), None);
+}
+
+#[test]
+fn what_may_be_a_backlog_is_dated_until_a_list_ends_a_bookmark_or_news() {
+    let old = json!({});
+    let mut decoder = decoder();
+    let mut is_dated = |end: &mut dyn FnMut(&mut Decoder)| {
+        decoder.dates();
+        assert!(written(&mut decoder, &old).is_some() && written(&mut decoder, &old).is_some());
+        end(&mut decoder);
+        written(&mut decoder, &old).is_some()
+    };
+    let created = |time: &str| json!({"creationTimestamp": format!("2026-11-24T{time}Z")});
+    let bookmark = br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#;
+    assert!(!is_dated(&mut Decoder::list_ended));
+    assert!(!is_dated(&mut |decoder| drop(decoder.line(bookmark, AT).unwrap())));
+    assert!(!is_dated(&mut |decoder| assert!(written(decoder, &created("10:59:59")).is_some())));
+    assert!(is_dated(&mut |decoder| assert!(written(decoder, &created("10:59:58")).is_some())));
+    let mut first = self::decoder();
+    assert!(written(&mut first, &old).is_some());
+}
+
 #[test]
 fn list_item_gets_its_kind_from_its_list() {
     let mut item = object(&json!({}));

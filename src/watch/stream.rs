@@ -149,7 +149,6 @@ impl Reader {
         let (kind, reason) = (&self.counters.kind, step.reason.as_str());
         if step.relists {
             self.counters.relists(reason);
-            self.decoder.dates();
             self.listing.is_for(reason);
             info!(%kind, reason, "Listing anew.");
         }

@@ -49,6 +49,7 @@ mod proxy;
 mod recorder;
 mod remarks;
 mod restarted;
+mod restored;
 mod rules_candidates;
 mod rules_contexts;
 mod rules_held_up;

@@ -22,15 +22,15 @@ use crate::{
 };
 
 /// What a disk holds, and who writes it.
-struct Run {
-    rules: Rules,
-    tracer: Tracer,
-    disk: BTreeMap<Bytes, Bytes>,
-    told: Vec<Span>,
+pub(crate) struct Run {
+    pub(crate) rules: Rules,
+    pub(crate) tracer: Tracer,
+    pub(crate) disk: BTreeMap<Bytes, Bytes>,
+    pub(crate) told: Vec<Span>,
 }
 
 impl Run {
-    fn begin(rules: &Rules, history: &History) -> Self {
+    pub(crate) fn begin(rules: &Rules, history: &History) -> Self {
         let mut tracer = Tracer::new(rules.clone(), "");
         tracer.remember(0);
         for (id, watched, starts_empty) in &history.watches {
@@ -43,11 +43,11 @@ impl Run {
         Self { rules: rules.clone(), tracer, disk: BTreeMap::new(), told: Vec::new() }
     }
 
-    fn take(&mut self, output: Output) {
+    pub(crate) fn take(&mut self, output: Output) {
         self.told.extend(output.spans);
     }
 
-    fn hear(&mut self, id: WatchId, notice: Notice) {
+    pub(crate) fn hear(&mut self, id: WatchId, notice: Notice) {
         while let Some(due) = self.tracer.next().filter(|due| *due < notice.at()) {
             let output = self.tracer.expire(due);
             self.take(output);
@@ -56,7 +56,7 @@ impl Run {
         self.take(output);
     }
 
-    fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         for entry in self.tracer.checkpoint() {
             match entry.value {
                 Some(value) => drop(self.disk.insert(entry.key, value)),
@@ -66,7 +66,7 @@ impl Run {
     }
 
     /// Killed; what comes back knows what was on the disk and nothing else.
-    fn restart(&mut self, at: Timestamp) {
+    pub(crate) fn restart(&mut self, at: Timestamp) {
         let mut restoring = Restoring::new(self.rules.clone(), "", 0);
         for (key, value) in &self.disk {
             restoring.entry(key, value);
@@ -75,7 +75,7 @@ impl Run {
         self.tracer.remember(0);
     }
 
-    fn end(mut self) -> Vec<Span> {
+    pub(crate) fn end(mut self) -> Vec<Span> {
         while !self.tracer.is_settled()
             && let Some(due) = self.tracer.next()
         {

@@ -74,6 +74,32 @@ async fn watch_goes_on_from_its_resource_version_without_a_list_and_says_resumed
     watching.stop().await;
 }
 
+/// Until it has caught up, which a bookmark says; and after each time that nothing was heard.
+#[tokio::test]
+async fn what_a_watch_catches_up_with_is_dated_and_what_comes_after_is_not() {
+    let (mut server, mut watching, watch) = resuming_pods().await;
+    let created = |name: &str, version: u64| {
+        let mut pod = object(name, version);
+        pod["metadata"]["creationTimestamp"] = "2026-11-24T10:00:00Z".into();
+        pod
+    };
+    let mut lines = watch.stream().await;
+    lines.say("ADDED", &created("a", 8)).await;
+    watching.says(&["4 resumed", "4 applied a@8 (dated)"]).await;
+    lines.bookmark(9).await;
+    lines.say("ADDED", &created("b", 10)).await;
+    watching.says(&["4 bookmark 9", "4 applied b@10"]).await;
+    lines.end().await;
+    server.request(PODS).await.refuse(503, "unavailable").await;
+    let mut lines = server.request(PODS).await.stream().await;
+    lines.say("ADDED", &created("c", 11)).await;
+    watching.says(&["4 interrupted", "4 resumed", "4 applied c@11 (dated)"]).await;
+    lines.fail(410, "too old resource version").await;
+    server.request(PODS).await.list(&[created("d", 12)], 99).await;
+    watching.says(&["4 interrupted", "4 resumed", "4 listed d@12 (dated)", "4 reset 99"]).await;
+    watching.stop().await;
+}
+
 #[tokio::test]
 async fn resource_version_refused_with_a_status_leads_to_one_list() {
     let (mut server, mut watching, watch) = resuming_pods().await;

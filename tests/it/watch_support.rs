@@ -170,7 +170,8 @@ impl Watching {
 fn text(id: WatchId, notice: &Notice) -> String {
     let named = |what: &str, of: &Observation| {
         let body = if of.body.is_some() { "" } else { " (status)" };
-        format!("{} {what} {}@{}{body}", id.0, of.object.name, of.resource_version)
+        let dated = if of.written.is_some() { " (dated)" } else { "" };
+        format!("{} {what} {}@{}{body}{dated}", id.0, of.object.name, of.resource_version)
     };
     match notice {
         Notice::Applied(of) => named("applied", of),
