@@ -73,6 +73,8 @@ pub struct Change {
     pub key: ChangeKey,
     pub resource_version: u64,
     pub scope: Scope,
+    /// Who wrote the status of a custom resource by then.
+    pub service: Option<Arc<str>>,
     /// `None` for kinds without one.
     pub generation: Option<i64>,
     /// When it was made, as well as can be known; never before its cause.

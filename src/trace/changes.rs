@@ -54,7 +54,9 @@ impl Tracer {
         if difference.missed > 0 {
             self.out.notes.push(Note::Gap { generations: difference.missed });
         }
-        if let Some(status) = managers.of_status() {
+        if kind::service(&now.object.kind).is_none()
+            && let Some(status) = managers.of_status()
+        {
             known.service = Some(status.name.into());
         }
         known.generation = now.generation.or(known.generation);
@@ -342,6 +344,7 @@ fn new_change(
         key,
         resource_version,
         scope: Scope::Spec,
+        service: known.service.clone(),
         generation: match kind::steps(&known.object.kind) {
             kind::Steps::Generation => known.generation,
             kind::Steps::Digest => None,

@@ -21,11 +21,11 @@ use super::{
 const STUCK_MEMORY: Duration = Duration::from_hours(24);
 
 impl Tracer {
-    pub(super) fn service(&self, known: &Tracked) -> Arc<str> {
+    pub(super) fn service(&self, known: &Tracked, change: &Change) -> Arc<str> {
         let kind = &known.object.kind;
         let by_rule = self.rules.service(kind);
         let built_in = || kind::service(kind).map(Arc::from);
-        let by_status = || known.service.clone();
+        let by_status = || change.service.clone();
         by_rule
             .or_else(built_in)
             .or_else(by_status)
@@ -42,7 +42,7 @@ impl Tracer {
             object: known,
             change,
             decided: change.decided.as_ref()?,
-            service: self.service(known),
+            service: self.service(known, change),
         })
     }
 

@@ -154,10 +154,10 @@ impl Tracer {
         self.dates.note(version, written.plus(SECOND));
         let Some(at) = self.dates.of(version) else { return };
         // The API server's clock may be ahead of ours.
-        let at = at.min(now.at);
+        let (at, not_before) = (at.min(now.at), at.minus(SECOND).min(now.at));
         let uid = &now.object.uid;
         while let Some(timer) = self.objects.get(uid).and_then(|known| known.timer)
-            && timer <= at.minus(SECOND)
+            && timer <= not_before
         {
             self.timers.remove(&(timer, uid.clone()));
             self.ring(uid, timer);
