@@ -476,6 +476,21 @@ fn what_fell_back_in_the_second_in_which_it_settled_is_not_over() {
     daemon.tells_nothing();
 }
 
+/// Less than a second ago, and yet in the second before.
+#[test]
+fn what_was_due_before_the_second_of_some_news_has_happened_before() {
+    let fallen = merged(&written_in(&object("Widget", "w"), 4), &ready("False"));
+    let history = current_widget().later(2).say("MODIFIED", &fallen);
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(2);
+    daemon.is_not_there(2.0, 4.0);
+    daemon.resumes("Widget", 4.0);
+    daemon.catches_up(1, 4.1);
+    daemon.tells(expect![[r#"
+        reconcile Widget w converged: 0.1 to 1.2
+    "#]]);
+}
+
 /// Written just now, by a clock that is ahead of ours.
 #[test]
 fn what_is_news_settles_nothing_ahead_of_its_time() {
