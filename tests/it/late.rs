@@ -1,0 +1,194 @@
+//! What a restart, or a time without news, does to one history written by hand.
+
+use std::{fmt::Write as _, fs, time::Duration};
+
+use expect_test::Expect;
+use serde_json::{Value, json};
+use spanlink::trace::{
+    observation::{Notice, WatchId, Watched},
+    rules::Rules,
+    span::Span,
+    time::Timestamp,
+};
+
+use crate::{
+    disorder::{self, received_at},
+    restarted::Run,
+    told::attribute,
+    written::{self, built_in, merged, object, owned, status},
+};
+
+/// Of a day of histories written by hand: ten o'clock, and so many seconds.
+pub(crate) fn at(second: f64) -> Timestamp {
+    let begin = Timestamp::parse("2026-11-24T10:00:00Z").unwrap();
+    begin.plus(Duration::from_secs_f64(second))
+}
+
+pub(crate) fn seconds(at: Timestamp) -> f64 {
+    let begin = self::at(0.0);
+    at.since(begin).as_secs_f64() - begin.since(at).as_secs_f64()
+}
+
+/// Last written in that second, as its managedFields tell.
+pub(crate) fn written_in(object: &Value, second: u32) -> Value {
+    let time = format!("2026-11-24T10:{:02}:{:02}Z", second / 60, second % 60);
+    let fields = json!([{"manager": "controller", "operation": "Update", "time": time}]);
+    merged(object, &json!({"metadata": {"managedFields": fields}}))
+}
+
+pub(crate) fn ready(value: &str) -> Value {
+    status(&json!({"conditions": [{"type": "Ready", "status": value}]}))
+}
+
+/// spanlink and its disk; its watches say what a history holds, when a test says so.
+pub(crate) struct Daemon {
+    pub(crate) run: Run,
+    pub(crate) history: disorder::History,
+    pub(crate) said: usize,
+}
+
+impl Daemon {
+    pub(crate) fn of(history: &written::History) -> Self {
+        Self::with(&Rules::default(), history)
+    }
+
+    pub(crate) fn with(rules: &Rules, history: &written::History) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("history.jsonl"), history.text()).unwrap();
+        let history = disorder::read(folder.path());
+        Self { run: Run::begin(rules, &history), history, said: 0 }
+    }
+
+    /// The watch of that kind.
+    pub(crate) fn watch(&self, kind: &str) -> (WatchId, Watched) {
+        let mut all = self.history.watches.iter();
+        let (id, watched, _) = all.find(|(_, of, _)| *of.kind.kind == *kind).unwrap();
+        (*id, watched.clone())
+    }
+
+    pub(crate) fn hear(&mut self, id: WatchId, notice: Notice) {
+        self.run.hear(id, notice);
+        self.run.commit();
+    }
+
+    pub(crate) fn next(&mut self, count: usize) -> Vec<(WatchId, Notice)> {
+        self.said += count;
+        self.history.said[self.said - count..self.said].to_vec()
+    }
+
+    /// The next that the history holds, when it happened.
+    pub(crate) fn hears(&mut self, count: usize) {
+        for (id, notice) in self.next(count) {
+            self.hear(id, notice);
+        }
+    }
+
+    /// The next that the history holds, late.
+    pub(crate) fn catches_up(&mut self, count: usize, second: f64) {
+        for (id, mut notice) in self.next(count) {
+            *received_at(&mut notice) = at(second);
+            self.hear(id, notice);
+        }
+    }
+
+    pub(crate) fn is_not_there(&mut self, from: f64, to: f64) {
+        self.is_at(from);
+        self.run.restart(at(to));
+        for (id, watched, _) in self.history.watches.clone() {
+            self.run.tracer.open(id, watched, at(to));
+        }
+    }
+
+    pub(crate) fn loses(&mut self, kind: &str, second: f64) {
+        self.hear(self.watch(kind).0, Notice::Interrupted { at: at(second) });
+    }
+
+    pub(crate) fn resumes(&mut self, kind: &str, second: f64) {
+        self.hear(self.watch(kind).0, Notice::Resumed { at: at(second) });
+    }
+
+    /// Everything up to what the history holds next.
+    pub(crate) fn bookmark(&mut self, kind: &str, second: f64) {
+        let said = self.history.said[..self.said].iter().rev();
+        let versions = said.filter_map(|(_, notice)| match notice {
+            Notice::Applied(now) | Notice::Deleted(now) | Notice::Listed(now) => {
+                Some(now.resource_version)
+            }
+            Notice::Reset { resource_version, .. } => Some(*resource_version),
+            _ => None,
+        });
+        let resource_version = versions.max().unwrap();
+        self.hear(self.watch(kind).0, Notice::Bookmark { at: at(second), resource_version });
+    }
+
+    /// As much time has gone by, and nothing was said.
+    pub(crate) fn is_at(&mut self, second: f64) {
+        while let Some(due) = self.run.tracer.next().filter(|due| *due <= at(second)) {
+            let output = self.run.tracer.expire(due);
+            self.run.take(output);
+        }
+        self.run.commit();
+    }
+
+    /// When it has something to do next.
+    pub(crate) fn is_due_at(&self, second: f64) {
+        let due = self.run.tracer.next().map(seconds);
+        assert!(due.is_some_and(|due| (due - second).abs() < 1e-6), "{due:?}, not {second}");
+    }
+
+    /// Spans since this was last asked, from when to when, in seconds. That of a head is no news.
+    pub(crate) fn lines(&mut self) -> String {
+        let mut text = String::new();
+        for span in std::mem::take(&mut self.run.told) {
+            if span.is_head() && span.name.starts_with("create") {
+                continue;
+            }
+            let outcome = attribute(&span, "spanlink.outcome").unwrap_or_default();
+            let (start, end, name) = (seconds(span.start), seconds(span.end), &span.object.name);
+            writeln!(text, "{} {name} {outcome}: {start:.1} to {end:.1}", span.name).unwrap();
+        }
+        text
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
+    pub(crate) fn tells(&mut self, expected: Expect) {
+        expected.assert_eq(&self.lines());
+    }
+
+    pub(crate) fn tells_nothing(&mut self) {
+        assert_eq!(self.lines(), "");
+    }
+
+    pub(crate) fn told(self) -> Vec<Span> {
+        self.run.end()
+    }
+}
+
+/// Current in its second second: over at 3.2, if nothing is said.
+pub(crate) fn current_widget() -> written::History {
+    let widget = object("Widget", "w");
+    written::History::default().added(&widget).later(1).modified(&widget, &ready("True"))
+}
+
+/// A Widget that is over at 3.2, and a watch of Parts.
+pub(crate) fn with_parts() -> written::History {
+    current_widget().added(&object("Part", "p"))
+}
+
+/// The same, of a watch that has begun with a list.
+pub(crate) fn listed_widget() -> written::History {
+    let widget = object("Widget", "w");
+    let empty = written::History::default().listed("Widget", &[]);
+    empty.added(&widget).later(1).modified(&widget, &ready("True"))
+}
+
+pub(crate) fn replica_set() -> Value {
+    built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1}))
+}
+
+pub(crate) fn pod_of(set: &Value, name: &str, second: u32) -> Value {
+    let time = format!("2026-11-24T10:{:02}:{:02}Z", second / 60, second % 60);
+    let metadata = json!({"name": name, "uid": format!("Pod-{name}"), "creationTimestamp": time});
+    let pod = built_in("v1", "Pod", &json!({"containers": [{"name": "web"}]}));
+    owned(&merged(&pod, &json!({ "metadata": metadata })), &[(set, true)])
+}

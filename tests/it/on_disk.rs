@@ -1,0 +1,231 @@
+//! What a daemon keeps on its disk, and what it makes of that.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use bytes::Bytes;
+use expect_test::expect_file;
+use serde_json::json;
+use spanlink::trace::{
+    checkpoint::{NotRestored, Restoring},
+    observation::{Notice, Watched},
+    rules::{Layout, Rules},
+    tracer::Tracer,
+};
+
+use crate::{
+    disorder,
+    late::{Daemon, at, current_widget, pod_of, replica_set, with_parts},
+    restarted::Run,
+    scenarios::scenarios,
+    written::{self, annotated, built_in, condition, is_true, owned, status},
+};
+
+/// Everything that is there has gone.
+fn coming_and_going() -> written::History {
+    let set = replica_set();
+    let done = status(&json!({"observedGeneration": 1, "replicas": 1, "fullyLabeledReplicas": 1,
+        "readyReplicas": 1, "availableReplicas": 1}));
+    written::History::default()
+        .added(&set)
+        .added(&pod_of(&set, "a", 0))
+        .modified(&set, &done)
+        .later(10)
+        .deleted(&pod_of(&set, "a", 0))
+        .later(10)
+        .deleted(&set)
+}
+
+/// A Deployment on its way, a Pod that was lost, and the one in its place that cannot run.
+fn told_stuck() -> written::History {
+    let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
+    let set = owned(&replica_set(), &[(&deployment, true)]);
+    let done = status(&json!({"observedGeneration": 1, "replicas": 1, "fullyLabeledReplicas": 1,
+        "readyReplicas": 1, "availableReplicas": 1}));
+    let stuck = status(&json!({"conditions": [
+        is_true("PodScheduled", 21), condition("Ready", "False", "ContainersNotReady", 20)],
+        "containerStatuses": [{"name": "web", "state": {"waiting":
+            {"reason": "ImagePullBackOff", "message": "no such image"}}}]}));
+    written::History::default()
+        .added(&annotated(&deployment, '1'))
+        .added(&set)
+        .added(&pod_of(&set, "a", 0))
+        .modified(&set, &done)
+        .later(10)
+        .deleted(&pod_of(&set, "a", 0))
+        .later(10)
+        .added(&pod_of(&set, "b", 20))
+        .later(1)
+        .modified(&pod_of(&set, "b", 20), &stuck)
+}
+
+/// What a disk holds, by what it is of.
+fn kept(daemon: &Daemon) -> String {
+    const KEYS: [&str; 5] = ["origin", "watch", "object", "losses", "stuck"];
+    let names = daemon.run.disk.keys().map(|key| KEYS[usize::from(key[0])]);
+    names.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_is_forgotten_is_on_the_disk_no_more() {
+    let mut daemon = Daemon::of(&coming_and_going());
+    daemon.hears(4);
+    daemon.is_at(12.0);
+    assert_eq!(kept(&daemon), "origin watch watch object object losses");
+    daemon.hears(1);
+    daemon.is_at(10_000.0);
+    assert_eq!(kept(&daemon), "origin watch watch");
+    daemon.run.tracer.close(daemon.watch("Pod").0, at(10_000.0));
+    daemon.run.commit();
+    assert_eq!(kept(&daemon), "origin watch");
+    assert_eq!(daemon.run.tracer.checkpoint(), []);
+}
+
+/// Should its kind be watched again one day, it begins with a list.
+#[test]
+fn a_watch_that_is_closed_right_after_a_restart_is_on_the_disk_no_more() {
+    let mut daemon = Daemon::of(&with_parts());
+    daemon.hears(3);
+    daemon.is_not_there(3.0, 5.0);
+    daemon.run.tracer.close(daemon.watch("Part").0, at(5.0));
+    daemon.run.commit();
+    assert_eq!(kept(&daemon), "origin watch object");
+}
+
+#[test]
+fn what_has_not_changed_is_not_written_again() {
+    let mut daemon = Daemon::of(&with_parts());
+    daemon.hears(3);
+    assert_eq!(daemon.run.tracer.checkpoint(), []);
+    daemon.bookmark("Part", 2.0);
+    daemon.run.tracer.expire(at(2.0));
+    assert_eq!(daemon.run.tracer.checkpoint(), []);
+    daemon.is_not_there(2.0, 3.0);
+    // Not one object, though all were read.
+    let keys = daemon.run.tracer.checkpoint().into_iter().map(|entry| entry.key[0]);
+    assert_eq!(keys.collect::<Vec<_>>(), [0, 1, 1]);
+}
+
+#[test]
+fn a_disk_that_is_lost_is_written_anew_as_it_was() {
+    let mut daemon = Daemon::of(&told_stuck());
+    daemon.hears(7);
+    daemon.is_at(40.0);
+    assert_eq!(kept(&daemon), "origin watch watch watch object object object object losses stuck");
+    let before = std::mem::take(&mut daemon.run.disk);
+    daemon.run.tracer.remember_all();
+    daemon.run.commit();
+    assert_eq!(daemon.run.disk, before);
+}
+
+#[test]
+fn a_watch_goes_on_after_the_last_that_it_said_and_never_before() {
+    let mut daemon = Daemon::of(&current_widget());
+    daemon.hears(2);
+    let (id, watched) = daemon.watch("Widget");
+    let version = |daemon: &Daemon| {
+        let resumable: Vec<_> = daemon.run.tracer.resumable().collect();
+        assert!(resumable.iter().all(|it| it.id == id && it.watched == watched));
+        resumable.first().map(|it| it.resource_version)
+    };
+    assert_eq!(version(&daemon), Some(12));
+    daemon.hear(id, Notice::Bookmark { at: at(2.0), resource_version: 5 });
+    daemon.is_not_there(2.0, 3.0);
+    assert_eq!(version(&daemon), Some(12));
+    // Another selection of the same id has seen nothing yet.
+    let of_shop = Watched { namespace: Some("shop".into()), ..watched.clone() };
+    daemon.run.tracer.open(id, of_shop, at(3.0));
+    let resumable: Vec<_> = daemon.run.tracer.resumable().collect();
+    assert_eq!(resumable.iter().map(|it| it.resource_version).collect::<Vec<_>>(), [0]);
+    assert!(!daemon.run.tracer.has_listed());
+}
+
+/// What comes of the entries of a disk, for a tracer of that cluster and layout.
+fn restored(
+    disk: &BTreeMap<Bytes, Bytes>,
+    layout: Layout,
+    cluster: &str,
+    reading: u64,
+) -> Result<Tracer, NotRestored> {
+    let rules = Rules { layout, ..Rules::default() };
+    let mut restoring = Restoring::new(rules, cluster, reading);
+    for (key, value) in disk {
+        restoring.entry(key, value);
+    }
+    restoring.finish(at(10.0))
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_not_restored_and_says_of_what() {
+    let mut daemon = Daemon::of(&current_widget());
+    daemon.hears(2);
+    let disk = &mut daemon.run.disk;
+    let reason =
+        |disk: &_, layout, cluster, reading| restored(disk, layout, cluster, reading).err();
+    assert_eq!(reason(disk, Layout::Cascade, "", 0), None);
+    assert_eq!(reason(disk, Layout::Cascade, "other", 0), Some(NotRestored::Cluster));
+    assert_eq!(reason(disk, Layout::Linked, "", 0), Some(NotRestored::Layout));
+    assert_eq!(reason(disk, Layout::Cascade, "", 1), Some(NotRestored::Reading));
+    assert_eq!(reason(&BTreeMap::new(), Layout::Cascade, "", 0), Some(NotRestored::Nothing));
+    let whole = disk.clone();
+    for cut in whole.keys() {
+        // What comes after it can be read.
+        disk.clone_from(&whole);
+        disk.insert(cut.clone(), Bytes::new());
+        assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(NotRestored::Unreadable));
+    }
+    disk.clone_from(&whole);
+    disk.insert(Bytes::from_static(&[99]), Bytes::new());
+    assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(NotRestored::Unreadable));
+    // What cannot be read is what another version wrote, where that says so.
+    let origin = disk.get_mut(&[0][..]).unwrap();
+    let mut another = origin.to_vec();
+    another[0] += 1;
+    *origin = another.into();
+    assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(NotRestored::Format));
+}
+
+#[test]
+fn what_was_read_back_is_written_again_with_the_same_bytes() {
+    for scenario in scenarios() {
+        let history = disorder::read(&scenario);
+        let middle = history.said.len() / 2;
+        let mut run = Run::begin(&Rules::default(), &history);
+        for (said, (id, notice)) in (1..).zip(history.said.clone()) {
+            let now = notice.at();
+            run.hear(id, notice);
+            if said != middle && said != history.said.len() {
+                continue;
+            }
+            run.commit();
+            let before = run.disk.clone();
+            run.restart(now);
+            run.tracer.remember_all();
+            run.disk.clear();
+            run.commit();
+            assert!(run.disk == before, "{}, after {said}", scenario.display());
+        }
+    }
+}
+
+/// Another text here is another format: `FORMAT` in `src/trace/checkpoint.rs` has to be increased.
+#[test]
+fn the_format_of_a_checkpoint_stays_as_it_is() {
+    let mut daemon = Daemon::of(&told_stuck());
+    daemon.hears(7);
+    daemon.is_at(40.0);
+    let mut text = String::new();
+    for (key, value) in &daemon.run.disk {
+        writeln!(text, "{}", hex(key)).unwrap();
+        for line in value.chunks(32) {
+            writeln!(text, "  {}", hex(line)).unwrap();
+        }
+    }
+    expect_file!["../checkpoint-format.txt"].assert_eq(&text);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}

@@ -1,0 +1,228 @@
+//! While nothing can be heard nothing is over, and no longer than that.
+
+use expect_test::expect;
+use serde_json::json;
+use spanlink::trace::rules::Rules;
+
+use crate::{
+    late::{
+        Daemon, at, current_widget, listed_widget, pod_of, ready, replica_set, with_parts,
+        written_in,
+    },
+    written::{self, condition, merged, object, owned, status},
+};
+
+#[test]
+fn while_no_watch_is_heard_nothing_is_over_and_after_that_at_its_own_time() {
+    let mut daemon = Daemon::of(&current_widget());
+    daemon.hears(2);
+    daemon.loses("Widget", 2.0);
+    daemon.is_at(200.0);
+    daemon.resumes("Widget", 200.0);
+    daemon.is_due_at(200.5);
+    daemon.bookmark("Widget", 200.1);
+    daemon.tells_nothing();
+    daemon.is_due_at(200.1);
+    daemon.is_at(200.1);
+    daemon.tells(expect![[r#"
+        reconcile Widget w converged: 0.1 to 1.2
+    "#]]);
+}
+
+#[test]
+fn a_watch_that_says_nothing_has_caught_up_after_the_wait_for_owners() {
+    let mut daemon = Daemon::of(&current_widget());
+    daemon.hears(2);
+    daemon.is_not_there(2.0, 200.0);
+    daemon.resumes("Widget", 210.0);
+    daemon.is_at(210.4);
+    daemon.tells_nothing();
+    daemon.is_at(210.5);
+    daemon.tells(expect![[r#"
+        reconcile Widget w converged: 0.1 to 1.2
+    "#]]);
+}
+
+#[test]
+fn a_watch_that_says_old_things_has_not_caught_up() {
+    let old = merged(&written_in(&object("Widget", "other"), 20), &ready("False"));
+    let history = current_widget()
+        .added(&object("Widget", "other"))
+        .later(20)
+        .say("MODIFIED", &old)
+        .say("MODIFIED", &old);
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(3);
+    daemon.is_not_there(2.0, 1000.0);
+    daemon.resumes("Widget", 1010.0);
+    daemon.catches_up(1, 1010.4);
+    daemon.is_at(1010.8);
+    daemon.tells_nothing();
+    daemon.is_due_at(1010.9);
+    daemon.catches_up(1, 1010.85);
+    daemon.is_due_at(1011.35);
+}
+
+#[test]
+fn what_an_api_server_has_forgotten_is_waited_for_no_longer() {
+    let mut daemon = Daemon::of(&current_widget());
+    daemon.hears(2);
+    daemon.loses("Widget", 2.0);
+    daemon.is_due_at(302.0);
+    daemon.is_at(301.9);
+    daemon.tells_nothing();
+    daemon.is_at(302.0);
+    daemon.tells(expect![[r#"
+        reconcile Widget w converged: 0.1 to 1.2
+    "#]]);
+}
+
+#[test]
+fn a_restart_waits_as_long_from_its_own_beginning() {
+    let mut daemon = Daemon::of(&current_widget());
+    daemon.hears(2);
+    daemon.is_not_there(2.0, 100.0);
+    daemon.is_due_at(400.0);
+}
+
+#[test]
+fn once_one_watch_is_heard_the_others_are_waited_for_half_a_minute() {
+    let mut daemon = Daemon::of(&with_parts());
+    daemon.hears(3);
+    daemon.loses("Part", 2.0);
+    daemon.is_due_at(3.2);
+    daemon.loses("Widget", 2.5);
+    daemon.is_due_at(302.5);
+    daemon.resumes("Widget", 100.0);
+    daemon.bookmark("Widget", 100.0);
+    daemon.is_due_at(130.0);
+    daemon.loses("Part", 120.0);
+    daemon.bookmark("Widget", 129.0);
+    daemon.is_due_at(130.0);
+    daemon.resumes("Part", 129.8);
+    daemon.is_due_at(130.0);
+    daemon.is_at(129.9);
+    daemon.tells_nothing();
+    daemon.is_at(130.0);
+    daemon.tells(expect![[r#"
+        reconcile Widget w converged: 0.1 to 1.2
+        reconcile Part p unknown: 1.0 to 61.3
+    "#]]);
+}
+
+#[test]
+fn a_watch_that_is_lost_again_before_it_has_caught_up_is_waited_for_anew() {
+    let mut daemon = Daemon::of(&current_widget());
+    daemon.hears(2);
+    daemon.is_not_there(2.0, 10.0);
+    daemon.resumes("Widget", 20.0);
+    daemon.loses("Widget", 20.2);
+    daemon.is_at(200.0);
+    daemon.tells_nothing();
+    daemon.is_due_at(320.2);
+    daemon.resumes("Widget", 200.0);
+    daemon.bookmark("Widget", 200.1);
+    daemon.is_at(201.0);
+    daemon.tells(expect![[r#"
+        reconcile Widget w converged: 0.1 to 1.2
+    "#]]);
+}
+
+#[test]
+fn a_kind_that_is_served_no_more_is_not_heard() {
+    let mut daemon = Daemon::of(&with_parts());
+    daemon.hears(3);
+    daemon.loses("Widget", 2.0);
+    daemon.is_due_at(3.2);
+    let output = daemon.run.tracer.close(daemon.watch("Part").0, at(2.5));
+    daemon.run.take(output);
+    daemon.run.told.clear();
+    daemon.is_due_at(302.5);
+}
+
+#[test]
+fn a_watch_that_says_news_has_caught_up() {
+    let other = object("Widget", "other");
+    let news = merged(&written_in(&other, 20), &ready("False"));
+    let history = current_widget().added(&other).later(19).say("MODIFIED", &news);
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(3);
+    daemon.is_not_there(2.0, 20.0);
+    daemon.resumes("Widget", 20.0);
+    daemon.catches_up(1, 20.2);
+    daemon.is_due_at(20.2);
+}
+
+#[test]
+fn a_restart_knows_that_nothing_is_heard_before_its_watches_are_opened() {
+    let mut daemon = Daemon::of(&current_widget());
+    daemon.hears(2);
+    daemon.run.restart(at(100.0));
+    daemon.is_due_at(400.0);
+}
+
+#[test]
+fn a_watch_that_lists_anew_is_not_heard() {
+    let history = listed_widget().later(1).listed("Widget", &[&object("Widget", "other")]);
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(3);
+    daemon.is_due_at(3.2);
+    daemon.hears(1);
+    daemon.is_due_at(302.3);
+}
+
+#[test]
+fn a_watch_that_has_listed_anew_is_heard_and_the_others_are_waited_for_half_a_minute() {
+    let history = with_parts().later(90).listed("Widget", &[]);
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(3);
+    daemon.loses("Part", 2.0);
+    daemon.loses("Widget", 2.0);
+    daemon.is_due_at(302.0);
+    daemon.catches_up(1, 100.0);
+    daemon.is_due_at(130.0);
+}
+
+/// A Part of a Widget, of which more may have been written.
+fn owned_part() -> written::History {
+    let widget = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&widget, true)]);
+    listed_widget().later(4).added(&part).later(5).listed("Widget", &[&widget])
+}
+
+#[test]
+fn an_owners_watch_is_waited_for_half_a_minute_since_it_was_lost_whatever_it_lists() {
+    let mut daemon = Daemon::of(&owned_part());
+    daemon.hears(3);
+    daemon.is_at(4.0);
+    daemon.loses("Widget", 4.5);
+    daemon.hears(1);
+    daemon.is_due_at(34.5);
+    daemon.hears(1);
+    daemon.is_due_at(34.5);
+}
+
+#[test]
+fn an_owners_watch_is_waited_for_half_a_minute_since_it_was_opened_after_a_restart() {
+    let mut daemon = Daemon::of(&owned_part());
+    daemon.hears(4);
+    daemon.run.restart(at(100.0));
+    daemon.is_due_at(130.0);
+    for (id, watched, _) in daemon.history.watches.clone() {
+        daemon.run.tracer.open(id, watched, at(110.0));
+    }
+    daemon.is_due_at(140.0);
+}
+
+#[test]
+fn at_the_start_the_other_lists_are_waited_for_half_a_minute_after_the_first() {
+    let unschedulable = condition("PodScheduled", "False", "Unschedulable", 0);
+    let pod =
+        merged(&pod_of(&replica_set(), "a", 0), &status(&json!({"conditions": [unschedulable]})));
+    let rules = Rules { report_existing: true, ..Rules::default() };
+    let history =
+        written::History::default().listed("Pod", &[&pod]).listed("Part", &[&object("Part", "p")]);
+    let mut daemon = Daemon::with(&rules, &history);
+    daemon.hears(2);
+    daemon.is_due_at(30.1);
+}
