@@ -156,12 +156,15 @@ impl Tracer {
     }
 
     /// Once for all that one change caused: 200 Pods with one wrong image are one row, and it names
-    /// the object of the lowest resourceVersion hit by then.
+    /// the object of the lowest resourceVersion hit by then, to the second, as conditions tell it.
+    /// An owner that repeats what its own say is named only without them: of the two, whose news
+    /// came first is chance.
     pub(super) fn tell_stuck(&mut self, key: &ChangeKey, now: Timestamp, limits: &Limits) {
         let Some((_, change)) = self.change(key) else { return };
         let Some(decided) = &change.decided else { return };
         let Some(trouble) = change.convergence.trouble() else { return };
         let reason = trouble.problem.reason.clone();
+        let since = trouble.since;
         let shared = decided.cause.clone().unwrap_or_else(|| key.clone());
         let id = self.ids.span(&shared, Role::Stuck, &reason);
         if self.stuck_told.insert(id, now).is_some() {
@@ -181,13 +184,14 @@ impl Tracer {
                     && change.convergence.is_open()
                     && change.convergence.trouble().is_some_and(|trouble| {
                         trouble.problem.reason == reason
-                            && trouble.since.plus(limits.stuck_after) <= now
+                            && trouble.since.whole_second() <= since.whole_second()
                     })
             })
-            .min_by_key(|(_, change)| change.resource_version);
+            .min_by_key(|(_, change)| (change.key == shared, change.resource_version));
         let span = hit.and_then(|(known, change)| {
             let trouble = change.convergence.trouble()?;
-            Some(self.teller(known, change)?.stuck(&shared, trouble, limits.stuck_after))
+            let at = since.plus(limits.stuck_after);
+            Some(self.teller(known, change)?.stuck(&shared, trouble, at))
         });
         self.tell(key, span);
     }

@@ -108,7 +108,7 @@ impl Teller<'_> {
     }
 
     /// A problem that has held: under its trace's head, one for all that the same change caused.
-    pub(super) fn stuck(&self, shared: &ChangeKey, trouble: &Trouble, after: Duration) -> Span {
+    pub(super) fn stuck(&self, shared: &ChangeKey, trouble: &Trouble, at: Timestamp) -> Span {
         let reason = &trouble.problem.reason;
         let mut attributes = self.object_attributes();
         attributes.push(text("error.type", reason));
@@ -119,7 +119,7 @@ impl Teller<'_> {
         let mut span = self.span(Role::Stuck, "stuck", SHORTEST, attributes);
         span.span_id = self.ids.span(shared, Role::Stuck, reason);
         span.parent = Some(self.decided.head);
-        span.start = trouble.since.plus(after).max(self.change.at);
+        span.start = at.max(self.change.at);
         span.end = span.start.plus(SHORTEST);
         span.origin(self.origin());
         let message: &str =

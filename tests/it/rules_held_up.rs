@@ -8,7 +8,7 @@ use spanlink::{
 };
 
 use crate::written::{
-    History, built_in, condition, current, going, is_true, merged, object, pod, status,
+    History, built_in, condition, current, going, is_true, merged, object, owned, pod, status,
 };
 
 /// The same under another name.
@@ -379,4 +379,21 @@ fn a_problem_that_is_seen_again_and_again_is_one() {
         })
         .deleted(&pod());
     assert_eq!(stuck(&history), "Pod it  Unschedulable: 0/3 nodes\n");
+}
+
+#[test]
+fn what_is_refused_within_one_second_is_told_of_who_is_refused_and_not_of_who_repeats_it() {
+    let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
+    let set =
+        owned(&built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1})), &[(&deployment, true)]);
+    let refused = status(&json!({"observedGeneration": 1,
+        "conditions": [condition("ReplicaFailure", "True", "FailedCreate", 0)]}));
+    let created = || History::default().added(&deployment).added(&set);
+    let as_it_comes = created().modified(&set, &refused).modified(&deployment, &refused);
+    let the_other_way = created().modified(&deployment, &refused).modified(&set, &refused);
+    let when_it_is_over =
+        created().later(1).modified(&set, &refused).modified(&deployment, &refused);
+    for history in [as_it_comes, the_other_way, when_it_is_over] {
+        assert_eq!(stuck(&history.later(30)), "ReplicaSet it  FailedCreate: FailedCreate!\n");
+    }
 }
