@@ -31,22 +31,19 @@ impl Tracer {
         at
     }
 
-    /// Until its list is complete, a watch has nothing to say about what is newer.
+    /// Who was in a list that broke off may be gone by now: only this one counts.
     pub(super) fn lists(&mut self, id: WatchId, at: Timestamp) {
-        if let Some(watch) = self.watches.get_mut(&id)
-            && !matches!(watch.state, Connection::Away { .. })
-        {
-            watch.state = Connection::Away { since: at };
-            self.listens(at);
-        }
-    }
-
-    /// Whatever list it was reading will begin again: who was in it may be gone by then.
-    pub(super) fn interrupted(&mut self, id: WatchId, at: Timestamp) {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.list += 1;
         }
         self.connection(id, Connection::Away { since: at });
+    }
+
+    /// Until its list is complete, a watch has nothing to say about what is newer.
+    pub(super) fn reads_list(&mut self, id: WatchId, at: Timestamp) {
+        if self.watches.get(&id).is_some_and(|watch| !watch.is_away()) {
+            self.connection(id, Connection::Away { since: at });
+        }
     }
 
     pub(super) fn connection(&mut self, id: WatchId, state: Connection) {

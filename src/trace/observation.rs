@@ -31,6 +31,11 @@ pub enum Notice {
     /// `ADDED` and `MODIFIED`: the difference is not the watch's to tell.
     Applied(Observation),
     Deleted(Observation),
+    /// A list begins, and whatever was read of an earlier one counts no more. Its items follow, and
+    /// nothing newer before its end.
+    Lists {
+        at: Timestamp,
+    },
     /// An item of a list; the list is over with [`Notice::Reset`].
     Listed(Observation),
     /// One of Kubernetes' Events, in a list or as it comes. Never an object of its own.
@@ -45,11 +50,12 @@ pub enum Notice {
         at: Timestamp,
         resource_version: u64,
     },
-    /// The connection ended or has become useless; until [`Notice::Resumed`] nothing can arrive.
+    /// The connection ended or has become useless; nothing can arrive until [`Notice::Resumed`], or
+    /// of a list.
     Interrupted {
         at: Timestamp,
     },
-    /// Connected again. A backlog, if there is one, follows.
+    /// Watching again. A backlog, if there is one, follows.
     Resumed {
         at: Timestamp,
     },
@@ -60,7 +66,8 @@ impl Notice {
         match self {
             Self::Applied(now) | Self::Deleted(now) | Self::Listed(now) => now.at,
             Self::Remarked(remark) => remark.at,
-            Self::Reset { at, .. }
+            Self::Lists { at }
+            | Self::Reset { at, .. }
             | Self::Bookmark { at, .. }
             | Self::Interrupted { at }
             | Self::Resumed { at } => *at,

@@ -77,7 +77,7 @@ impl Watch {
         matches!(self.state, Connection::Live { .. })
     }
 
-    fn is_away(&self) -> bool {
+    pub(super) fn is_away(&self) -> bool {
         matches!(self.state, Connection::Away { .. })
     }
 }

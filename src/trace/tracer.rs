@@ -121,7 +121,7 @@ impl Tracer {
             return;
         }
         if self.watches.get(&id).is_some_and(|known| known.watched == watched) {
-            return self.interrupted(id, at);
+            return self.connection(id, Connection::Away { since: at });
         }
         let watch = Watch {
             watched,
@@ -170,9 +170,13 @@ impl Tracer {
                 self.apply(id, &now, false);
                 at
             }
+            Notice::Lists { at } => {
+                self.lists(id, at);
+                at
+            }
             Notice::Listed(mut now) => {
                 let at = now.at;
-                self.lists(id, at);
+                self.reads_list(id, at);
                 self.date(id, &mut now);
                 self.apply(id, &now, true);
                 at
@@ -197,7 +201,7 @@ impl Tracer {
                 self.heard(id, at, resource_version)
             }
             Notice::Interrupted { at } => {
-                self.interrupted(id, at);
+                self.connection(id, Connection::Away { since: at });
                 at
             }
             Notice::Resumed { at } => {

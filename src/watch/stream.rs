@@ -199,12 +199,19 @@ impl Reader {
             info!(kind = %self.counters.kind, reason, "Watching again.");
         }
         let was = std::mem::replace(&mut self.contact, Contact::Present);
-        match was {
-            Contact::Present | Contact::Between { .. } => Ok(()),
-            Contact::Lost => {
-                self.decoder.dates();
-                self.say(vec![Notice::Resumed { at: (self.clock)() }]).await
+        if was == Contact::Lost {
+            self.decoder.dates();
+        }
+        let at = (self.clock)();
+        match self.state.ask() {
+            Ask::StreamList | Ask::Page { continue_token: None } => {
+                self.say(vec![Notice::Lists { at }]).await
             }
+            Ask::Watch { .. } if was == Contact::Lost => {
+                self.say(vec![Notice::Resumed { at }]).await
+            }
+            // Going on with a list is no news: until its end nothing newer is heard.
+            Ask::Watch { .. } | Ask::Page { .. } => Ok(()),
         }
     }
 

@@ -55,7 +55,8 @@ pub(crate) fn received_at(notice: &mut Notice) -> &mut Timestamp {
     match notice {
         Notice::Applied(now) | Notice::Deleted(now) | Notice::Listed(now) => &mut now.at,
         Notice::Remarked(remark) => &mut remark.at,
-        Notice::Reset { at, .. }
+        Notice::Lists { at }
+        | Notice::Reset { at, .. }
         | Notice::Bookmark { at, .. }
         | Notice::Interrupted { at }
         | Notice::Resumed { at } => at,

@@ -107,6 +107,10 @@ impl Daemon {
         self.hear(self.watch(kind).0, Notice::Resumed { at: at(second) });
     }
 
+    pub(crate) fn lists(&mut self, kind: &str, second: f64) {
+        self.hear(self.watch(kind).0, Notice::Lists { at: at(second) });
+    }
+
     /// Everything up to what the history holds next.
     pub(crate) fn bookmark(&mut self, kind: &str, second: f64) {
         let said = self.history.said[..self.said].iter().rev();

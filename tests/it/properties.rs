@@ -308,7 +308,8 @@ impl Played {
             // A list with nothing in it: all of the kind is gone.
             Verb::Relisted => {
                 *decoder = Decoder::new(&self.settings);
-                vec![Notice::Reset { at: now, resource_version: self.version }]
+                let end = Notice::Reset { at: now, resource_version: self.version };
+                vec![Notice::Lists { at: now }, end]
             }
             Verb::Interrupted => {
                 vec![Notice::Interrupted { at: now }, Notice::Resumed { at: now }]

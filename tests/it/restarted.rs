@@ -113,9 +113,10 @@ fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec
             let items = broken_off(&heard, *id);
             let is_listed =
                 *starts_empty || heard.iter().any(|it| it.0 == *id && is_end_of_list(it));
-            if items.is_empty() && is_listed {
-                run.hear(*id, Notice::Resumed { at: now });
-            }
+            let resumes = items.is_empty() && is_listed;
+            let begins =
+                if resumes { Notice::Resumed { at: now } } else { Notice::Lists { at: now } };
+            run.hear(*id, begins);
             items.into_iter().rev().for_each(|item| left.push_front(item));
         }
         // What was missed comes at once, and says nothing of where it ends.

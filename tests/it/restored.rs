@@ -69,7 +69,11 @@ fn a_watch_that_lists_anew_after_a_restart_dates_what_has_changed_and_tells_what
     daemon.hears(5);
     daemon.is_not_there(2.0, 590.0);
     assert!(daemon.run.tracer.has_listed());
-    daemon.resumes("Widget", 599.9);
+    // Its resourceVersion is too old, and the server takes its time.
+    daemon.resumes("Widget", 590.0);
+    daemon.loses("Widget", 590.0);
+    daemon.lists("Widget", 590.1);
+    daemon.is_at(599.9);
     daemon.catches_up(1, 600.0);
     // A list that is being read says nothing of what is not in it yet.
     daemon.is_at(620.0);

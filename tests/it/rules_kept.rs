@@ -116,13 +116,17 @@ fn a_note_on_what_is_waited_for_takes_no_evidence_away() {
         );
 }
 
-/// What watches say, with an interruption after so many notices.
-fn interrupted_after(history: &History, notices: usize) -> Vec<String> {
+/// What watches say, with an interruption after so many notices: the watch of them lists anew, or
+/// goes on with the list that it was reading.
+fn interrupted_after(history: &History, notices: usize, lists_anew: bool) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("history.jsonl"), history.text()).unwrap();
     let mut history = crate::disorder::read(folder.path());
     let (id, before) = history.said[notices - 1].clone();
-    history.said.insert(notices, (id, Notice::Interrupted { at: before.at() }));
+    let at = before.at();
+    let lists = lists_anew.then_some(Notice::Lists { at });
+    let between = std::iter::once(Notice::Interrupted { at }).chain(lists);
+    history.said.splice(notices..notices, between.map(|notice| (id, notice)));
     let (spans, _) = history.told(&Rules::default());
     spans.iter().map(|span| format!("{} {}", span.name, span.object.name)).collect()
 }
@@ -136,5 +140,15 @@ fn who_was_only_in_a_list_that_broke_off_is_gone_with_the_next_that_does_not() {
         .say("LISTED", &one)
         .say("LISTED", &other)
         .listed("Widget", &[&one]);
-    assert_eq!(interrupted_after(&history, 5), ["delete Widget other"]);
+    assert_eq!(interrupted_after(&history, 5, true), ["delete Widget other"]);
+}
+
+#[test]
+fn who_was_in_the_first_pages_of_a_list_that_goes_on_after_an_interruption_is_there() {
+    let (one, other) = (object("Widget", "one"), object("Widget", "other"));
+    let history = History::default()
+        .listed("Widget", &[&one, &other])
+        .say("LISTED", &one)
+        .listed("Widget", &[&other]);
+    assert_eq!(interrupted_after(&history, 4, false), Vec::<String>::new());
 }

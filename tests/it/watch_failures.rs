@@ -18,7 +18,7 @@ async fn watching_pods() -> (ScriptedApiServer, Watching, Request) {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let mut watching = Watching::start(&server, vec![kind("", "Pod")]);
     let watch = server.list(PODS, &[object("a", 5)], 7).await;
-    watching.says(&["0 opened Pod", "0 listed a@5", "0 reset 7"]).await;
+    watching.says(&["0 opened Pod", "0 lists", "0 listed a@5", "0 reset 7"]).await;
     (server, watching, watch)
 }
 
@@ -53,13 +53,7 @@ async fn a_410_in_the_stream_lists_anew() {
     watch.stream().await.fail(410, "too old resource version: 7 (99)").await;
     let _watch = server.list(PODS, &[object("a", 5), object("b", 90)], 99).await;
     watching
-        .says(&[
-            "0 interrupted",
-            "0 resumed",
-            "0 listed a@5 (status)",
-            "0 listed b@90",
-            "0 reset 99",
-        ])
+        .says(&["0 interrupted", "0 lists", "0 listed a@5 (status)", "0 listed b@90", "0 reset 99"])
         .await;
     let relists = watching.metrics.relists.with_label_values(&["Pod", "410"]);
     assert_eq!(relists.get(), 1);
@@ -71,10 +65,10 @@ async fn a_410_as_a_status_lists_anew_and_so_does_a_lost_future() {
     let (mut server, mut watching, watch) = watching_pods().await;
     watch.refuse(410, "gone").await;
     let watch = server.list(PODS, &[], 3).await;
-    watching.says(&["0 interrupted", "0 resumed", "0 reset 3"]).await;
+    watching.says(&["0 interrupted", "0 lists", "0 reset 3"]).await;
     watch.refuse(504, "Too large resource version: 3, current: 2").await;
     let _watch = server.list(PODS, &[], 4).await;
-    watching.says(&["0 interrupted", "0 resumed", "0 reset 4"]).await;
+    watching.says(&["0 interrupted", "0 lists", "0 reset 4"]).await;
     watching.stop().await;
 }
 
@@ -142,12 +136,12 @@ async fn kind_that_fails_disturbs_no_other() {
     }
     watching.says(&["0 interrupted"]).await;
     let watch = server.list(DEPLOYMENTS, &[], 7).await;
-    watching.says(&["1 reset 7"]).await;
+    watching.says(&["1 lists", "1 reset 7"]).await;
     let mut lines = watch.stream().await;
     lines.say("ADDED", &object("web", 8)).await;
     watching.says(&["1 applied web@8"]).await;
     let _watch = server.list(PODS, &[], 9).await;
-    watching.says(&["0 resumed", "0 reset 9"]).await;
+    watching.says(&["0 lists", "0 reset 9"]).await;
     watching.stop().await;
 }
 
@@ -172,11 +166,22 @@ async fn server_without_streaming_lists_is_read_in_pages_and_an_expired_one_begi
     assert_eq!(second.query, "limit=250&continue=to%3Dken");
     second.refuse(410, "The provided continue parameter is too old").await;
     server.request(PODS).await.answer(200, &page(&["a"], "next")).await;
-    server.request(PODS).await.answer(200, &page(&["c"], "")).await;
+    // Trouble, and the list goes on.
+    server.request(PODS).await.refuse(503, "unavailable").await;
+    let last = server.request(PODS).await;
+    assert_eq!(last.query, "limit=250&continue=next");
+    last.answer(200, &page(&["c"], "")).await;
     watching
-        .says(&["0 opened Pod", "0 listed a@5", "0 listed b@5", "0 interrupted", "0 resumed"])
+        .says(&[
+            "0 opened Pod",
+            "0 lists",
+            "0 listed a@5",
+            "0 listed b@5",
+            "0 interrupted",
+            "0 lists",
+        ])
         .await;
-    watching.says(&["0 listed a@5 (status)", "0 listed c@5", "0 reset 7"]).await;
+    watching.says(&["0 listed a@5 (status)", "0 interrupted", "0 listed c@5", "0 reset 7"]).await;
     assert!(server.request(PODS).await.watches_from(7));
     watching.stop().await;
 }
@@ -187,7 +192,7 @@ async fn kind_not_found_is_asked_for_again_until_the_server_serves_it_no_more() 
     let mut watching = Watching::start(&server, vec![kind("example.com", "Widget")]);
     let path = "/apis/example.com/v1/widgets";
     let watch = server.list(path, &[], 7).await;
-    watching.says(&["0 opened Widget.example.com", "0 reset 7"]).await;
+    watching.says(&["0 opened Widget.example.com", "0 lists", "0 reset 7"]).await;
     watch.answer(404, "404 page not found").await;
     let watch = server.request(path).await;
     assert!(watch.watches_from(7));
@@ -197,6 +202,6 @@ async fn kind_not_found_is_asked_for_again_until_the_server_serves_it_no_more() 
     watching.says(&["0 closed"]).await;
     server.serves(&[WIDGET]);
     let _watch = server.list(path, &[], 8).await;
-    watching.says(&["1 opened Widget.example.com", "1 reset 8"]).await;
+    watching.says(&["1 opened Widget.example.com", "1 lists", "1 reset 8"]).await;
     watching.stop().await;
 }

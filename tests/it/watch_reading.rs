@@ -28,7 +28,7 @@ async fn strange_lines_are_counted_and_the_next_is_read() {
     lines.bytes(&half).await;
     lines.bytes(b"\n").await;
     lines.say("ADDED", &object("a", 8)).await;
-    watching.says(&["0 opened Pod", "0 reset 7", "0 applied a@8"]).await;
+    watching.says(&["0 opened Pod", "0 lists", "0 reset 7", "0 applied a@8"]).await;
     assert_eq!(watching.metrics.undecodable.with_label_values(&["Pod"]).get(), 3);
     watching.stop().await;
 }
@@ -66,7 +66,7 @@ async fn hostile_objects_harm_only_themselves() {
     lines.bytes(&[b"{\"type\":\"ADDED\",\"object\":", &broken[..], b"}\n"].concat()).await;
     lines.say("MODIFIED", &object("h0", 3)).await;
     lines.say("ADDED", &object("healthy", 60)).await;
-    watching.says(&["0 opened Pod", "0 reset 7"]).await;
+    watching.says(&["0 opened Pod", "0 lists", "0 reset 7"]).await;
     for (at, _) in (0_u64..).zip(&hostile) {
         watching.says(&[&format!("0 applied h{at}@{}", 8 + at)]).await;
     }
@@ -98,7 +98,9 @@ async fn who_only_leaves_a_selector_is_not_deleted() {
     lines.say("DELETED", &object("d", 11)).await;
     drop(server.request(&pod("d")).await);
     lines.say("ADDED", &object("a", 12)).await;
-    watching.says(&["0 opened Pod", "0 listed a@5", "0 listed b@5", "0 listed c@5"]).await;
+    watching
+        .says(&["0 opened Pod", "0 lists", "0 listed a@5", "0 listed b@5", "0 listed c@5"])
+        .await;
     watching.says(&["0 listed d@5", "0 reset 7"]).await;
     watching.says(&["0 deleted b@9", "0 deleted c@10", "0 deleted d@11"]).await;
     watching.says(&["0 applied a@12 (status)"]).await;
@@ -159,7 +161,9 @@ async fn recording_read_back_says_the_same() {
     lines.say("MODIFIED", &finished).await;
     lines.bookmark(10).await;
     lines.say("DELETED", &object("a", 11)).await;
-    watching.says(&["0 opened Pod of shop", "0 listed a@5", "0 reset 7", "0 applied a@8"]).await;
+    watching
+        .says(&["0 opened Pod of shop", "0 lists", "0 listed a@5", "0 reset 7", "0 applied a@8"])
+        .await;
     watching.says(&["0 applied a@9 (status)", "0 bookmark 10", "0 deleted a@11"]).await;
     watching.stop().await;
 

@@ -178,6 +178,7 @@ fn text(id: WatchId, notice: &Notice) -> String {
         Notice::Deleted(of) => named("deleted", of),
         Notice::Listed(of) => named("listed", of),
         Notice::Remarked(of) => format!("{} {} of {} x{}", id.0, of.reason, of.about, of.count),
+        Notice::Lists { .. } => format!("{} lists", id.0),
         Notice::Reset { resource_version, .. } => format!("{} reset {resource_version}", id.0),
         Notice::Bookmark { resource_version, .. } => {
             format!("{} bookmark {resource_version}", id.0)
