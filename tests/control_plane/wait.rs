@@ -6,8 +6,9 @@ use anyhow::{Result, anyhow};
 
 /// How often a state is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// A look that hangs is given up, so that the next one can find a server that came back.
-const PROBE_TIME_MAX: Duration = Duration::from_secs(5);
+/// A look that hangs is given up, so that the next one can find a server that came back. Long enough
+/// for a look that asks a busy machine many things.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Looks again and again until `probe` has an answer, at most for `time_max`.
 ///

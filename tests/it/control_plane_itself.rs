@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::control_plane::{Account, Component, ControlPlane, Options, shared, to_stderr, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(2);
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_job_completes_and_another_fails() -> Result<()> {
     for (name, condition) in [("good", "complete"), ("bad", "failed")] {
         let wait = format!("--for=condition={condition}");
         let job = format!("job/{name}");
-        plane.kubectl(&["-n", &namespace, "wait", &wait, &job, "--timeout=30s"]).await?;
+        plane.kubectl(&["-n", &namespace, "wait", &wait, &job, "--timeout=2m"]).await?;
     }
     Ok(())
 }
@@ -185,7 +185,8 @@ async fn a_job_runs_as_long_as_its_annotation_says() -> Result<()> {
     .await?;
     let time = |name: &str| ended[name].as_str().unwrap_or_default().parse::<jiff::Timestamp>();
     let ran = time("finishedAt")?.duration_since(time("startedAt")?);
-    assert!((2..=6).contains(&ran.as_secs()), "it ran {ran:?}");
+    // Half a second without it; a busy machine may be late.
+    assert!((2..=30).contains(&ran.as_secs()), "it ran {ran:?}");
     Ok(())
 }
 
@@ -393,7 +394,7 @@ async fn start_in_another_process(then: &str) -> Result<Starter> {
         .stdout(Stdio::null())
         .spawn()?;
     let process = Process(child);
-    let report = until("the other process to start its servers", 3 * SOON, async || {
+    let report = until("the other process to start its servers", 2 * SOON, async || {
         let text = fs::read(&report)?;
         Ok(serde_json::from_slice::<Value>(&text)?)
     })

@@ -105,7 +105,8 @@ async fn hold_everything_up(plane: &ControlPlane, namespace: &str) -> Result<()>
         async |arguments: &[&str]| plane.kubectl(&[&["-n", namespace], arguments].concat()).await;
     kubectl(&["delete", "configmap", "kept", "--wait=false"]).await?;
     // The fake kubelet knows no readiness gates: this is what a real one writes.
-    kubectl(&["wait", "--for=jsonpath={.status.phase}=Running", "pod/unready"]).await?;
+    let running = ["wait", "--for=jsonpath={.status.phase}=Running", "--timeout=2m", "pod/unready"];
+    kubectl(&running).await?;
     let gate = json!({ "status": { "conditions": [{ "type": "Ready", "status": "False",
         "reason": "ReadinessGatesNotReady",
         "message": "corresponding condition of pod readiness gate \"example.com/r\" does not exist." }] } });

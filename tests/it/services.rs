@@ -83,7 +83,9 @@ async fn provoke(scene: &Scene<'_>, volume: &str) -> Result<()> {
     let mut goes = made("PersistentVolumeClaim", "v1", "goes", &claim);
     goes["spec"]["volumeName"] = json!(volume);
     scene.apply(&goes).await?;
-    scene.kubectl(&["wait", "--for=jsonpath={.status.phase}=Bound", "pvc/goes"]).await?;
+    // Its controller looks again every 15 seconds only.
+    let bound = ["wait", "--for=jsonpath={.status.phase}=Bound", "--timeout=2m", "pvc/goes"];
+    scene.kubectl(&bound).await?;
     scene.kubectl(&["delete", "pvc", "goes"]).await?;
     Ok(())
 }

@@ -30,6 +30,6 @@ pub(crate) async fn define(plane: &ControlPlane, namespace: &str) -> Result<()> 
     });
     plane.apply(&definition.to_string()).await?;
     let name = format!("crd/widgets.{namespace}.example.com");
-    plane.kubectl(&["wait", "--for=condition=Established", &name]).await?;
+    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=2m", &name]).await?;
     Ok(())
 }
