@@ -35,6 +35,7 @@ pub(crate) use accounts::Account;
 pub(crate) use binaries::{Binaries, cache_folder, kstatus_ready};
 pub(crate) use jaeger::{Jaeger, PersonSpan};
 pub(crate) use plane::{ControlPlane, Options};
+pub(crate) use ports::free as free_port;
 pub(crate) use servers::Component;
 pub(crate) use shared::{own, shared, to_stderr};
 pub(crate) use wait::until;

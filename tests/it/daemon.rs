@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::control_plane::until;
+use crate::control_plane::{free_port, until};
 
 /// Ends with the test, also when that fails.
 pub(crate) struct Daemon {
@@ -47,8 +47,8 @@ impl Daemon {
         say: impl FnOnce(&mut Command, &Path) -> Result<()>,
     ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let admin = format!("127.0.0.1:{port}");
+        // Still its own after it was killed: one from the system would be anybody's meanwhile.
+        let admin = format!("127.0.0.1:{}", free_port()?);
         let path = folder.path().join("spanlink.yaml");
         fs::write(&path, format!("{configuration}\nadmin: {{listen: \"{admin}\"}}\n"))?;
         let log = fs::File::options().create(true).append(true).open(folder.path().join("log"))?;
@@ -74,7 +74,7 @@ impl Daemon {
     }
 
     pub(crate) async fn ready(&self) -> Result<()> {
-        until("spanlink to be ready", Duration::from_secs(30), async || {
+        until("spanlink to be ready", Duration::from_mins(2), async || {
             let (status, body) = self.get("/readyz").await?;
             ensure!(status == 200, "{body}; its log: {}", self.log());
             Ok(())

@@ -7,7 +7,7 @@ use expect_test::expect;
 use serde_json::{Value, json};
 
 use crate::{
-    control_plane::{Account, ControlPlane, Jaeger, shared, until},
+    control_plane::{Account, ControlPlane, Jaeger, free_port, shared, until},
     daemon::Daemon,
     scripted_receiver::Receiver,
     widgets,
@@ -327,8 +327,7 @@ async fn it_leaves_in_time_when_the_collector_is_away() -> Result<()> {
     let namespace = plane.namespace("away").await?;
     let kubeconfig = plane.kubeconfig(&Account::Admin);
     // Nobody listens there.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let otlp = format!("http://{closed}");
+    let otlp = format!("http://127.0.0.1:{}", free_port()?);
     let mut daemon = Daemon::run(&kubeconfig, &otlp, &only(&namespace)).await?;
     plane.apply(&deployment(&namespace, &stamp(), 1, &json!({}))).await?;
     until("spans to wait", SOON, async || {
