@@ -176,21 +176,33 @@ async fn an_image_nobody_can_run_is_stuck_within_15_seconds_and_fails() -> Resul
     let daemon = beside(plane, &only(&namespace)).await?;
     let stamp = stamp();
     let labels = json!({ "spanlink.test/behaviour": "image-pull-back-off" });
-    plane.apply(&deployment(&namespace, &stamp, 2, &labels)).await?;
+    let mut object: Value = serde_json::from_str(&deployment(&namespace, &stamp, 2, &labels))?;
+    // It fails long after it is stuck, however busy the machine is.
+    object["spec"]["progressDeadlineSeconds"] = json!(30);
+    plane.apply(&object.to_string()).await?;
     let jaeger = plane.jaeger()?;
-    let stuck = until("the stuck Pod", Duration::from_secs(15), async || {
+    let (created, stuck) = until("the stuck Pod", SOON, async || {
         let traces = caused_by(&jaeger, &stamp).await?;
         let spans = traces.first().context("no trace")?["spans"].clone();
-        let mut spans = spans.as_array().cloned().unwrap_or_default().into_iter();
-        spans.find(|span| span["operationName"] == "stuck Pod").context("no stuck span")
+        let named = |name: &str| {
+            let mut spans = spans.as_array().into_iter().flatten();
+            spans.find(|span| span["operationName"] == name).cloned()
+        };
+        let stuck = named("stuck Pod").context("no stuck span")?;
+        assert_eq!(named("reconcile Deployment"), None, "told when all was over");
+        Ok((named("create Deployment").context("no change")?, stuck))
     })
     .await?;
     assert_eq!(tag(&stuck, "error.type"), "ImagePullBackOff");
+    let at =
+        |span: &Value| span["startTime"].as_u64().context("no time").map(Duration::from_micros);
+    let after = at(&stuck)?.saturating_sub(at(&created)?);
+    assert!(after <= Duration::from_secs(15), "{after:?}");
     // What all of them wait for can be alerted on, long before there is an outcome.
     for kind in ["Deployment.apps", "ReplicaSet.apps", "Pod"] {
         let waits = format!("{{kind=\"{kind}\",waiting_for=\"ImagePullBackOff\"}}");
         let open = format!("spanlink_convergences_open{waits}");
-        until(&format!("{kind} to wait"), Duration::from_secs(15), async || {
+        until(&format!("{kind} to wait"), SOON, async || {
             ensure!(daemon.metric(&open).await? > 0.5, "it does not");
             Ok(())
         })
