@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ServiceAccount};
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -82,7 +82,8 @@ impl ControlPlane {
         running.await.context("wait for kubectl")?.context(shown)
     }
 
-    /// A namespace with a name of its own that begins with `prefix`, in which Pods can be made.
+    /// A namespace with a name of its own that begins with `prefix`, in which Pods can be made, and
+    /// in which all is there that every namespace gets: none of it is what tests do.
     pub(crate) async fn namespace(&self, prefix: &str) -> Result<String> {
         let client = self.client().await?;
         let namespace: Namespace = serde_json::from_value(
@@ -91,9 +92,12 @@ impl ControlPlane {
         let namespace = Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
         let name = namespace.metadata.name.context("a namespace without a name")?;
         // Pods are refused until it exists.
-        let accounts: Api<ServiceAccount> = Api::namespaced(client, &name);
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
         let what = format!("the service account of namespace {name}");
         until(&what, STATE_TIME_MAX, async || Ok(accounts.get("default").await?)).await?;
+        let maps: Api<ConfigMap> = Api::namespaced(client, &name);
+        let what = format!("the certificates of namespace {name}");
+        until(&what, STATE_TIME_MAX, async || Ok(maps.get("kube-root-ca.crt").await?)).await?;
         Ok(name)
     }
 

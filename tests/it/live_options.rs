@@ -29,12 +29,6 @@ impl Stage {
     async fn begin(name: &str, kinds: &[&str], options: &str) -> Result<Self> {
         let plane = shared().await?;
         let namespace = plane.namespace(name).await?;
-        // Every namespace gets one of its own, which is none of what tests do.
-        let authority = ["-n", &*namespace, "get", "configmap", "kube-root-ca.crt"];
-        until("the namespace's certificates", Duration::from_mins(1), async || {
-            plane.kubectl(&authority).await
-        })
-        .await?;
         if kinds.iter().any(|kind| kind.starts_with("Widget.")) {
             widgets::define(plane, &namespace).await?;
         }
