@@ -118,10 +118,9 @@ async fn a_stamp_right_after_the_image_joins_the_rollout() -> Result<()> {
     object["spec"]["minReadySeconds"] = json!(3);
     scene.apply(&object).await?;
     scene.settled().await?;
-    let annotation = format!("tracing.k8s.io/traceparent={}", traceparent('2'));
     scene.kubectl(&["set", "image", "deployment/web", "web=web:2"]).await?;
     scene.when_there_are("ReplicaSet", 2).await?;
-    scene.kubectl(&["annotate", "--overwrite", "deployment/web", &annotation]).await?;
+    scene.patch(&json!({ "metadata": { "annotations": stamped('2') } })).await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
           create ReplicaSet web-1 g1 -> converged

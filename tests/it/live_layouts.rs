@@ -185,7 +185,10 @@ async fn a_joined_context_finds_its_metadata_span_and_so_the_trace() -> Result<(
     let namespace = plane.namespace("joins").await?;
     let _daemon = beside(plane, &only(&namespace)).await?;
     let jaeger = plane.jaeger()?;
-    plane.apply(&deployment(&namespace, &stamp(), 1, &json!({}))).await?;
+    let mut object: Value = serde_json::from_str(&deployment(&namespace, &stamp(), 1, &json!({})))?;
+    // Else the rollout may be over before the second request.
+    object["spec"]["minReadySeconds"] = json!(3);
+    plane.apply(&object.to_string()).await?;
     plane.kubectl(&["-n", &namespace, "rollout", "status", "deployment/web"]).await?;
     // Two requests, as people make them.
     let joined = stamp();

@@ -60,6 +60,17 @@ impl Stage {
         .await
     }
 
+    /// Returns when the daemon has heard so many of these, and so all that its watch said before.
+    async fn has_heard(&self, kind: &str, what: &str, count: f64) -> Result<()> {
+        let heard = format!("spanlink_watch_events_total{{kind=\"{kind}\",type=\"{what}\"}}");
+        until(&heard, Duration::from_mins(1), async || {
+            let has_heard = self.daemon.metric(&heard).await?;
+            ensure!(has_heard >= count, "{has_heard} of {count}");
+            Ok(())
+        })
+        .await
+    }
+
     async fn configure(&self, name: &str, metadata: &Value, data: &Value) -> Result<()> {
         let mut object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": data });
         object["metadata"] = metadata.clone();
@@ -200,7 +211,7 @@ watch:
     object["spec"]["minReadySeconds"] = json!(3);
     scene.apply(&object).await?;
     scene.when_there_are("Pod", 1).await?;
-    scene.kubectl(&["scale", "deployment/web", "--replicas=2"]).await?;
+    scene.patch(&json!({ "spec": { "replicas": 2 } })).await?;
     scene.settled().await?;
     // Alone, and so alone with what it causes.
     scene.kubectl(&["scale", "deployment/web", "--replicas=1"]).await?;
@@ -256,7 +267,7 @@ watch:
     ] {
         scene.kubectl(&change).await?;
     }
-    let (told, _) = stage.told("data").await?;
+    let (told, _) = stage.told("data.a").await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
         update Deployment web g1 -> converged  [context 1…, stale]  (metadata)  {metadata.labels[team] by kubectl-label}
@@ -283,12 +294,24 @@ async fn an_annotation_switches_off_an_object_or_all_of_a_namespace() -> Result<
     scene.apply(&deployment_named("loud", &json!({ "spanlink.io/ignore": "no" }))).await?;
     stage.configure("settings", &json!({}), &json!({ "a": "1" })).await?;
     scene.settled().await?;
+    // The daemon is another watcher than the scene, and has to be as far as that each time.
+    let ended = "spanlink_convergences_closed_total{outcome=\"converged\"}";
+    until("what is loud to have ended", Duration::from_mins(1), async || {
+        ensure!(stage.daemon.metric(ended).await? > 2.5, "it has not");
+        stage.daemon.is_at_rest().await
+    })
+    .await?;
     stage.annotate_namespace("spanlink.io/ignore=true").await?;
     scene.apply(&deployment_named("unheard", &json!({}))).await?;
     scene.kubectl(&["patch", "configmap/settings", "--patch={\"data\":{\"b\":\"2\"}}"]).await?;
+    scene.when_there_are("Pod", 3).await?;
     scene.kubectl(&["delete", "deployment/loud"]).await?;
     scene.when_there_are("Deployment", 2).await?;
     scene.settled().await?;
+    for kind in ROLLOUT {
+        stage.has_heard(kind, "deleted", 1.0).await?;
+    }
+    stage.has_heard("ConfigMap", "applied", 2.0).await?;
     stage.annotate_namespace("spanlink.io/ignore-").await?;
     scene.kubectl(&["patch", "configmap/settings", "--patch={\"data\":{\"c\":\"3\"}}"]).await?;
     let (told, _) = stage.told("data.c").await?;
@@ -316,10 +339,9 @@ async fn metadata_changes_have_no_spans_where_they_are_ignored_and_their_context
     scene.at_rest().await?;
     scene.kubectl(&["annotate", "deployment/web", "colour=red"]).await?;
     scene.at_rest().await?;
-    let annotation = format!("tracing.k8s.io/traceparent={}", traceparent('2'));
     scene.kubectl(&["set", "image", "deployment/web", "web=web:2"]).await?;
     scene.when_there_are("ReplicaSet", 2).await?;
-    scene.kubectl(&["annotate", "--overwrite", "deployment/web", &annotation]).await?;
+    scene.patch(&json!({ "metadata": { "annotations": stamped('2') } })).await?;
     let (told, _) = stage.told("update Deployment").await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
