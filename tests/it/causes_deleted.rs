@@ -155,8 +155,9 @@ async fn replicasets_beyond_the_history_limit_go_under_the_newest_change() -> Re
     for (image, stamp) in [("web:2", '2'), ("web:3", '3'), ("web:4", '4')] {
         scene.patch_image(image, Some(stamp)).await?;
         scene.settled().await?;
+        // The cleaning up comes after the rollout, and is to come before the next.
+        scene.when_there_are("ReplicaSet", 2).await?;
     }
-    scene.when_there_are("ReplicaSet", 2).await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
           create ReplicaSet web-1 g1 -> converged
