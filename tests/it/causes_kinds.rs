@@ -1,12 +1,14 @@
 //! Workloads that replace their Pods by themselves, and those that begin again by the clock.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use expect_test::expect;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::{
-    control_plane::shared,
+    control_plane::{shared, until},
     scene::{Scene, image_patch, stamped, template, workload},
 };
 
@@ -110,6 +112,13 @@ async fn each_run_of_a_cronjob_is_a_head_and_so_is_its_end_beyond_the_history_li
             },
         },
     });
+    // The second run comes at the next minute's begin: the first is to be over by then.
+    until("the first half of a minute", Duration::from_mins(1), async || {
+        let second = jiff::Timestamp::now().as_second() % 60;
+        ensure!(second < 30, "it is second {second}");
+        Ok(())
+    })
+    .await?;
     scene.apply(&object).await?;
     // The first run at once, for that of this minute seems to have been missed.
     let last = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(1);
