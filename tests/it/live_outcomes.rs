@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use expect_test::expect;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use spanlink::trace::span::{Role, Span, SpanStatus};
 
@@ -82,7 +87,8 @@ impl<'a> Happening<'a> {
             .map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));
         let patient = format!("  - {{kind: \"*.{namespace}.example.com\"}}\n");
         let hurried = format!("  - {{kind: \"*.{hurried}.example.com\", deadline: 5s}}\n");
-        format!("settle: 1s\nstuck_after: 3s\nwatch:\n{}{patient}{hurried}", kinds.concat())
+        // A Pod that crashes is Ready for half a second, or a little more on a busy machine.
+        format!("settle: 3s\nstuck_after: 3s\nwatch:\n{}{patient}{hurried}", kinds.concat())
     }
 
     async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
@@ -153,7 +159,7 @@ impl<'a> Happening<'a> {
     }
 
     async fn pause_resume_and_overtake(&self) -> Result<()> {
-        let status = ["rollout", "status", "deployment/well", "--timeout=60s"];
+        let status = ["rollout", "status", "deployment/well", "--timeout=120s"];
         self.kubectl(&status).await?;
         self.kubectl(&["rollout", "pause", "deployment/well"]).await?;
         let observed = "jsonpath={.status.observedGeneration}";
@@ -165,10 +171,13 @@ impl<'a> Happening<'a> {
         .await?;
         self.kubectl(&["rollout", "resume", "deployment/well"]).await?;
         self.kubectl(&status).await?;
+        // The first is overtaken before its Pod can be ready: kubectl would be too slow.
+        let client = self.plane.client().await?;
+        let deployments: Api<Deployment> = Api::namespaced(client, &self.namespace);
+        deployments.get("well").await?;
         for image in ["web:2", "web:3"] {
-            // The first is overtaken before its Pod can be ready.
-            let patch = image_patch(image).to_string();
-            self.kubectl(&["patch", "deployment", "well", "-p", &patch]).await?;
+            let patch = Patch::Strategic(image_patch(image));
+            deployments.patch("well", &PatchParams::default(), &patch).await?;
         }
         self.kubectl(&status).await?;
         Ok(())
