@@ -104,6 +104,9 @@ impl<'a> Recorder<'a> {
     /// A daemon of the same configuration that is killed again and again.
     pub(crate) async fn killed(&self) -> Result<Killed> {
         let configuration = fs::read_to_string(self.folder.path().join("spanlink.yaml"))?;
+        let Rules { owner_wait, limits, .. } = patient();
+        let waits = format!("owner_wait: {owner_wait:?}\nstuck_after: {:?}\n", limits.stuck_after);
+        let configuration = waits + &configuration;
         Killed::begin(self.plane, &configuration, &self.path()).await
     }
 
@@ -185,7 +188,7 @@ impl<'a> Recorder<'a> {
 
     /// What a replay says of all that has been recorded so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
-        replayed(&self.path(), &Rules::default(), &configured(""))
+        replayed(&self.path(), &patient(), &configured(""))
     }
 
     pub(crate) fn generated(&self) -> Result<Generated> {
@@ -217,6 +220,13 @@ impl Drop for Recorder<'_> {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// What a busy machine holds up for a while is late, and not given up; nor is it a problem.
+fn patient() -> Rules {
+    let mut rules = Rules { owner_wait: Duration::from_secs(2), ..Rules::default() };
+    rules.limits.stuck_after = Duration::from_mins(1);
+    rules
 }
 
 /// Whole lines; the last may be half written.
