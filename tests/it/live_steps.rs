@@ -21,6 +21,10 @@ use crate::{
     told::attribute,
 };
 
+/// Of two watchers on a busy machine one hears of it so much later at worst, and commonly.
+const LATE: Duration = Duration::from_secs(5);
+const COMMONLY: Duration = Duration::from_millis(200);
+
 const KINDS: [&str; 5] = [
     "apps/v1/StatefulSet",
     "apps/v1/DaemonSet",
@@ -149,6 +153,8 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
     let mut apart = Vec::new();
     for span in spans {
         let (of, name, end) = match span.role {
+            // Within a second of the change it is an event, later a step.
+            Role::Phase if &*span.name == "observe" => continue,
             Role::Phase => {
                 let parent = by_id[&span.parent.context("no parent")?];
                 let is_within = parent.start <= span.start && span.end <= parent.end;
@@ -177,11 +183,11 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
         let (by_api, seen) = ended(end, int(of, "spanlink.generation"), &seen)
             .with_context(|| format!("{name} of {kind} {object} was not seen"))?;
         let second = Duration::from_secs(1);
-        let off = match by_api {
-            Some(api) => api.since(span.end).max(span.end.since(api.plus(second))),
-            None => span.end.since(seen).max(seen.since(span.end)),
+        let (off, at_most) = match by_api {
+            Some(api) => (api.since(span.end).max(span.end.since(api.plus(second))), second),
+            None => (span.end.since(seen).max(seen.since(span.end)), LATE),
         };
-        ensure!(off < second, "{kind} {object} {name}: {:?}, {by_api:?}, {seen:?}", span.end);
+        ensure!(off < at_most, "{kind} {object} {name}: {:?}, {by_api:?}, {seen:?}", span.end);
         // What was seen within the API's second, or is of no second at all, is timed by the watch.
         if by_api.is_none_or(|api| seen.since(api) < second) {
             apart.push(span.end.since(seen).max(seen.since(span.end)));
@@ -296,9 +302,9 @@ async fn every_step_and_outcome_is_in_jaeger_at_the_time_at_which_it_was_seen() 
     plane.apply(&daemons.to_string()).await?;
     provisioned_claim(plane, &namespace).await?;
 
-    kubectl(&["wait", "--for=condition=Ready", "pod/alone", "--timeout=60s"]).await?;
+    kubectl(&["wait", "--for=condition=Ready", "pod/alone", "--timeout=120s"]).await?;
     kubectl(&["delete", "pod", "alone", "--wait=false"]).await?;
-    kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/alone", "--timeout=60s"])
+    kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/alone", "--timeout=120s"])
         .await?;
     let none = json!([{ "op": "remove", "path": "/metadata/finalizers" }]).to_string();
     kubectl(&["patch", "pod", "alone", "--type=json", "-p", &none]).await?;
@@ -306,7 +312,7 @@ async fn every_step_and_outcome_is_in_jaeger_at_the_time_at_which_it_was_seen() 
     kubectl(&["set", "image", "daemonset/agent", "web=web:2"]).await?;
     kubectl(&["rollout", "status", "daemonset/agent", "--timeout=120s"]).await?;
     kubectl(&["rollout", "status", "statefulset/web", "--timeout=120s"]).await?;
-    kubectl(&["wait", "--for=condition=Failed", "job/badly", "--timeout=60s"]).await?;
+    kubectl(&["wait", "--for=condition=Failed", "job/badly", "--timeout=120s"]).await?;
 
     let jaeger = plane.jaeger()?;
     let expected = [
@@ -341,7 +347,7 @@ async fn every_step_and_outcome_is_in_jaeger_at_the_time_at_which_it_was_seen() 
     })
     .await?;
     let median = apart[apart.len() / 2];
-    assert!(median < Duration::from_millis(50), "{median:?} of {apart:?}");
+    assert!(median < COMMONLY, "{median:?} of {apart:?}");
 
     let of = |name: &str, object: &str| -> Result<Vec<&Span>> {
         let found = spans.iter().filter(|span| {
