@@ -309,7 +309,8 @@ async fn the_shipped_manifests_are_accepted_and_their_account_suffices() -> Resu
     let otlp = format!("http://{}", receiver.address);
     let mut daemon = Daemon::run(&plane.kubeconfig(&Account::spanlink()), &otlp, "").await?;
     let (status, took) = daemon.stop().await?;
-    assert!(status.success() && took < Duration::from_secs(5), "{status}, {took:?}");
+    // Without a collector it would take 20.
+    assert!(status.success() && took < Duration::from_secs(10), "{status}, {took:?}");
     let account = "--as=system:serviceaccount:spanlink-system:spanlink";
     let may = plane.kubectl(&["auth", "can-i", "--list", "-n", "default", account]).await?;
     let mut may: Vec<String> = may
@@ -348,7 +349,8 @@ async fn it_leaves_in_time_when_the_collector_is_away() -> Result<()> {
     })
     .await?;
     let (status, took) = daemon.stop().await?;
-    assert!(status.success() && took < Duration::from_secs(25), "{status}, {took:?}");
+    // Those of a Pod that is deleted, as it is shipped.
+    assert!(status.success() && took < Duration::from_secs(30), "{status}, {took:?}");
     assert!(daemon.log().contains("left_behind"), "{}", daemon.log());
     Ok(())
 }
