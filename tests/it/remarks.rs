@@ -633,6 +633,12 @@ async fn without_the_rule_for_events_all_else_goes_on_and_with_it_they_are_read(
     let namespace = plane.namespace("forbidden").await?;
     let pods = json!({ "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"] });
     allow(plane, &namespace, "pods", &pods).await?;
+    // The API server knows of it a little later; Pods are not what is forbidden.
+    until("the right to be known", SOON, async || {
+        let may = ["auth", "can-i", "watch", "pods", "-n", &*namespace, "--as=nobody"];
+        plane.kubectl(&may).await
+    })
+    .await?;
     let receiver = Receiver::grpc([], None).await;
     let otlp = format!("http://{}", receiver.address);
     let configuration =
@@ -690,9 +696,12 @@ async fn a_rollout_has_what_its_controllers_and_the_scheduler_said_in_jaeger() -
     })
     .await?;
     // A recording has them, and a replay tells them all the same.
-    let told = remarks(&hearing.spans());
-    for reason in ["Scheduled", "SuccessfulCreate", "ScalingReplicaSet"] {
-        assert!(told.contains(reason), "{told}");
-    }
-    Ok(())
+    until("what was said to be recorded", SOON, async || {
+        let told = remarks(&hearing.spans());
+        for reason in ["Scheduled", "SuccessfulCreate", "ScalingReplicaSet"] {
+            ensure!(told.contains(reason), "{told}");
+        }
+        Ok(())
+    })
+    .await
 }
