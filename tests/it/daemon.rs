@@ -15,6 +15,10 @@ use nix::{
 
 use crate::control_plane::{free_port, until};
 
+/// What two watches say of the same moment comes up to a tenth of a second apart here: the default
+/// half a second is not enough for a machine that is slower, and busy.
+pub(crate) const OWNER_WAIT: Duration = Duration::from_secs(2);
+
 /// Ends with the test, also when that fails.
 pub(crate) struct Daemon {
     command: Command,
@@ -25,7 +29,7 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// `spanlink run`; returns when every kind is synced. `configuration` is YAML, to which the
-    /// address of the admin endpoint is added.
+    /// address of the admin endpoint is added, and patience with news of owners.
     pub(crate) async fn run(kubeconfig: &Path, otlp: &str, configuration: &str) -> Result<Self> {
         let daemon = Self::start(kubeconfig, otlp, configuration)?;
         daemon.ready().await?;
@@ -50,7 +54,8 @@ impl Daemon {
         // Still its own after it was killed: one from the system would be anybody's meanwhile.
         let admin = format!("127.0.0.1:{}", free_port()?);
         let path = folder.path().join("spanlink.yaml");
-        fs::write(&path, format!("{configuration}\nadmin: {{listen: \"{admin}\"}}\n"))?;
+        let ours = format!("admin: {{listen: \"{admin}\"}}\nowner_wait: {OWNER_WAIT:?}\n");
+        fs::write(&path, format!("{configuration}\n{ours}"))?;
         let log = fs::File::options().create(true).append(true).open(folder.path().join("log"))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_spanlink"));
         command.args(["run", "--config"]).arg(&path).arg("--kubeconfig").arg(kubeconfig);

@@ -14,6 +14,7 @@ use spanlink::trace::{rules::Rules, span::Span};
 
 use crate::{
     control_plane::{Account, ControlPlane, until},
+    daemon::OWNER_WAIT,
     killed::Killed,
     scenarios::{configured, replayed},
     settled,
@@ -104,9 +105,8 @@ impl<'a> Recorder<'a> {
     /// A daemon of the same configuration that is killed again and again.
     pub(crate) async fn killed(&self) -> Result<Killed> {
         let configuration = fs::read_to_string(self.folder.path().join("spanlink.yaml"))?;
-        let Rules { owner_wait, limits, .. } = patient();
-        let waits = format!("owner_wait: {owner_wait:?}\nstuck_after: {:?}\n", limits.stuck_after);
-        let configuration = waits + &configuration;
+        let patience = format!("stuck_after: {:?}\n", patient().limits.stuck_after);
+        let configuration = patience + &configuration;
         Killed::begin(self.plane, &configuration, &self.path()).await
     }
 
@@ -224,13 +224,13 @@ impl Drop for Recorder<'_> {
 
 /// What a busy machine holds up for a while is late, and not given up; nor is it a problem.
 fn patient() -> Rules {
-    let mut rules = Rules { owner_wait: Duration::from_secs(2), ..Rules::default() };
+    let mut rules = Rules { owner_wait: OWNER_WAIT, ..Rules::default() };
     rules.limits.stuck_after = Duration::from_mins(1);
     rules
 }
 
 /// Whole lines; the last may be half written.
-pub(crate) fn lines_of(history: &Path) -> Result<Vec<Value>> {
+fn lines_of(history: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(history)?;
     Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
