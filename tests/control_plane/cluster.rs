@@ -19,7 +19,7 @@ use super::jaeger::{Jaeger, http_client};
 use super::plane::ControlPlane;
 use super::wait::until;
 
-const STATE_TIME_MAX: Duration = Duration::from_mins(1);
+const STATE_TIME_MAX: Duration = Duration::from_mins(2);
 
 impl ControlPlane {
     /// A new client that may everything. It belongs to the runtime it was made on, so each test makes

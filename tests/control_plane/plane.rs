@@ -18,7 +18,7 @@ use super::servers::{Component, Layout};
 use super::wait::until;
 
 /// How long a component may take until it does its work, on a machine that is busy with other things.
-const READY_TIME_MAX: Duration = Duration::from_secs(90);
+const READY_TIME_MAX: Duration = Duration::from_mins(3);
 /// How often other processes may take a port between our choice of it and the server's start.
 const STARTS_MAX: usize = 3;
 

@@ -16,11 +16,12 @@ use crate::{
 const KINDS: [&str; 4] =
     ["Deployment.apps", "ReplicaSet.apps", "Pod", "HorizontalPodAutoscaler.autoscaling"];
 
-/// A Deployment that takes its time, so that a rollout is there to be interrupted.
+/// A Deployment that takes its time, so that a rollout is there to be interrupted, however long
+/// kubectl takes.
 async fn rolled_out(name: &str) -> Result<Scene<'static>> {
     let scene = Scene::begin(shared().await?, name, &KINDS).await?;
     let mut object = deployment();
-    object["spec"]["minReadySeconds"] = json!(3);
+    object["spec"]["minReadySeconds"] = json!(6);
     scene.apply(&object).await?;
     scene.settled().await?;
     Ok(scene)

@@ -13,7 +13,7 @@ use crate::{
     widgets,
 };
 
-pub(crate) const SOON: Duration = Duration::from_mins(1);
+pub(crate) const SOON: Duration = Duration::from_mins(2);
 
 /// A trace context nobody else has.
 pub(crate) struct Stamp {

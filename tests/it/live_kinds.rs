@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The longest of what is waited for takes a minute: that nobody says anything.
-const SOON: Duration = Duration::from_mins(2);
+const SOON: Duration = Duration::from_mins(3);
 
 fn object(api_version: &str, kind: &str, namespace: &str, rest: &Value) -> Value {
     let mut object = json!({ "apiVersion": api_version, "kind": kind,

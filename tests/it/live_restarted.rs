@@ -122,7 +122,7 @@ async fn killed_in_the_middle_of_everything_it_tells_the_same() -> Result<()> {
         Ok((one, other))
     };
     let (one, other) =
-        until("both to have told the same", Duration::from_mins(1), tell_the_same).await?;
+        until("both to have told the same", Duration::from_mins(2), tell_the_same).await?;
     let (apart, of) = alike::how_far_apart(&one, &other)?;
     assert!(apart <= APART, "{apart:?}: {of:#?}\n{:#?}", other[&of.span_id]);
     Ok(())

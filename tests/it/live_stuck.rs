@@ -16,7 +16,7 @@ use crate::{
     widgets,
 };
 
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(2);
 
 fn pod(name: &str, namespace: &str, spec: &Value) -> Value {
     let mut pod = json!({ "apiVersion": "v1", "kind": "Pod",
