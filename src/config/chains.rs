@@ -43,17 +43,9 @@ impl Where {
 }
 
 impl Settings {
-    /// What is to be warned of, a sentence each.
-    pub fn warnings(&self) -> Vec<String> {
-        let chains = CHAINS.into_iter().filter_map(|chain| self.broken(chain));
-        let secrets = self
-            .watch
-            .kinds
-            .iter()
-            .find(|entry| entry.selector.selects("", "Secret") && !entry.values.is_empty());
-        let secrets =
-            secrets.map(|_| "values of Secrets are never told, whatever values says".to_owned());
-        chains.chain(secrets).collect()
+    /// Where a chain is broken, a sentence each.
+    pub(super) fn broken_chains(&self) -> impl Iterator<Item = String> {
+        CHAINS.into_iter().filter_map(|chain| self.broken(chain))
     }
 
     fn broken(&self, [first, between, last]: [Link; 3]) -> Option<String> {

@@ -8,5 +8,6 @@ mod meant;
 mod path;
 mod selector;
 pub mod settings;
+mod warnings;
 
 pub use load::ConfigError;

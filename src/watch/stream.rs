@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::BodyExt as _;
-use kube::{Client, client::Body};
-use serde::Deserialize;
+use kube::Client;
 use tokio::{
     sync::{mpsc, watch as signal},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep},
 };
 use tracing::{debug, info, warn};
 
@@ -19,33 +16,26 @@ use super::{
     decode::{ApiError, DecodeError, Decoder, Line},
     lines::Lines,
     listing::Listing,
-    page::Page,
-    recording::{Recorded, Tap, record_item, record_line},
-    resolve::{Resolved, percent_encoded},
+    recording::{Tap, record_line},
+    request::{ANSWER_TIMEOUT, Compression, MUTE_AFTER, next_chunk},
+    resolve::Resolved,
     state::{Ask, Fault, State, Step},
 };
 use crate::trace::{
-    observation::{Notice, Observation, WatchId},
+    observation::{Notice, WatchId},
     remark::Remark,
     time::Timestamp,
 };
 
-/// Items of a page: a list goes on from there when a request fails.
-const PAGE: u32 = 250;
 /// A server ends a watch after this long, give or take; whoever is silent for [`MUTE_AFTER`] longer
 /// is mute. Together less than a minute.
 const WATCH_SECONDS: f64 = 45.0;
-const MUTE_AFTER: Duration = Duration::from_secs(5);
 /// Of the first watch from an earlier run's resourceVersion. Readiness waits for a sign that it is
 /// not too old, and where nothing happens a server gives one only as a watch ends: a bookmark two
 /// seconds before, or the end itself.
 const DOUBTED_SECONDS: f64 = 3.0;
 /// Of a watch that begins with a list, which is left for a plain one as soon as the list is over.
 const LIST_SECONDS: u64 = 1800;
-/// Of an answer's head, and of the next bytes of a list.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Of the answer of a server that refuses.
-const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// Notices handed on at once.
 const NOTICES_MAX: usize = 256;
 
@@ -93,10 +83,10 @@ pub(super) enum Over {
 }
 
 /// Nobody listens any more.
-struct Unheard;
+pub(super) struct Unheard;
 
 /// What ends a request.
-enum End {
+pub(super) enum End {
     Fault(Fault),
     Unheard,
 }
@@ -194,7 +184,7 @@ impl Reader {
         self.say(vec![Notice::Interrupted { at }]).await
     }
 
-    async fn has_contact(&mut self) -> Result<(), Unheard> {
+    pub(super) async fn has_contact(&mut self) -> Result<(), Unheard> {
         if let Some(reason) = self.warned.take() {
             info!(kind = %self.counters.kind, reason, "Watching again.");
         }
@@ -253,41 +243,6 @@ impl Reader {
         }
     }
 
-    async fn send(&self, query: &str, compression: Compression) -> Result<Body, Fault> {
-        let path = self.resolved.path(self.namespace.as_deref());
-        let mut uri = format!("{path}?{query}");
-        if let Some(selectors) = &self.selectors {
-            uri.push('&');
-            uri.push_str(selectors);
-        }
-        let mut request = http::Request::get(uri).header(http::header::ACCEPT, "application/json");
-        if compression == Compression::None {
-            request = request.header(http::header::ACCEPT_ENCODING, "identity");
-        }
-        let request = request.body(Body::empty()).map_err(|error| {
-            warn!(%error, "A selector makes no request.");
-            Fault::Broken
-        })?;
-        let answer = match timeout(ANSWER_TIMEOUT, self.client.send(request)).await {
-            Err(_elapsed) => return Err(Fault::Mute),
-            Ok(Err(error)) => {
-                debug!(kind = self.counters.kind, %error, "No answer.");
-                return Err(Fault::Broken);
-            }
-            Ok(Ok(answer)) => answer,
-        };
-        if answer.status().is_success() {
-            return Ok(answer.into_body());
-        }
-        let retry_after = answer
-            .headers()
-            .get(http::header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
-        let code = answer.status().as_u16();
-        Err(Fault::Refused { code, message: message(answer.into_body()).await, retry_after })
-    }
-
     /// Reads a watch to its end, or a streaming list to the end of the list.
     async fn watch(&mut self, query: &str, patience: Duration) -> Result<(), End> {
         let begun = Instant::now();
@@ -330,41 +285,6 @@ impl Reader {
                 None => {}
             }
         }
-    }
-
-    /// `Some` at the end of the list, or of all hope.
-    fn list_line(
-        &mut self,
-        line: &[u8],
-        at: Timestamp,
-        said: &mut Vec<Notice>,
-    ) -> Option<Result<(), Fault>> {
-        let read = self.decoder.line(line, at);
-        if let Some(tap) = self.tap.as_ref().filter(|_| self.is_wanted(&read)) {
-            record_line(tap, &self.name(), line, at, true);
-        }
-        match read {
-            Ok(Line::Applied(now)) => {
-                self.counters.listed.inc();
-                self.listing.read_object();
-                said.push(Notice::Listed(now));
-            }
-            Ok(Line::Remarked { remark, .. }) => {
-                self.counters.listed.inc();
-                said.extend(self.heard(remark));
-            }
-            Ok(Line::Bookmark { resource_version, ends_list: true }) if resource_version != 0 => {
-                self.list_ended(resource_version, at, said);
-                return Some(Ok(()));
-            }
-            Ok(Line::Error(error)) => return Some(Err(in_stream(*error))),
-            // In a list nothing is deleted, and nothing is marked but its end.
-            Ok(Line::Deleted(_) | Line::Expired { .. } | Line::Bookmark { .. }) => {
-                return Some(Err(Fault::NotAList));
-            }
-            Err(error) => self.undecodable(&error),
-        }
-        None
     }
 
     fn watch_line(
@@ -417,12 +337,12 @@ impl Reader {
     }
 
     /// What an Event says of a kind for which that is wanted.
-    fn heard(&self, remark: Option<Remark>) -> Option<Notice> {
+    pub(super) fn heard(&self, remark: Option<Remark>) -> Option<Notice> {
         remark.filter(|remark| self.decoder.hears(&remark.kind)).map(Notice::Remarked)
     }
 
     /// Recorded is everything but Events about kinds for which they are not wanted.
-    fn is_wanted(&self, read: &Result<Line, DecodeError>) -> bool {
+    pub(super) fn is_wanted(&self, read: &Result<Line, DecodeError>) -> bool {
         match read {
             Ok(Line::Remarked { remark, .. }) => {
                 remark.as_ref().is_some_and(|remark| self.decoder.hears(&remark.kind))
@@ -433,114 +353,21 @@ impl Reader {
         }
     }
 
-    fn list_ended(&mut self, resource_version: u64, at: Timestamp, said: &mut Vec<Notice>) {
-        if let Some(tap) = &self.tap {
-            tap(&self.name(), at, Recorded::ListEnd { resource_version });
-        }
-        self.decoder.list_ended();
-        self.listing.ended();
-        self.state.listed(resource_version);
-        said.push(Notice::Reset { at, resource_version });
-    }
-
-    /// Reads one page of a list, item by item.
-    async fn page(&mut self, token: Option<String>) -> Result<(), End> {
-        let mut query = format!("limit={PAGE}");
-        if let Some(token) = &token {
-            query.push_str("&continue=");
-            query.push_str(&percent_encoded(token));
-        }
-        let mut body = self.send(&query, Compression::Any).await?;
-        self.has_contact().await?;
-        let (api_version, kind) =
-            (self.resolved.api_version(), self.resolved.kind.kind.to_string());
-        let mut page = Page::default();
-        let mut said = Vec::new();
-        while let Some(chunk) = next_chunk(&mut body, Instant::now() + ANSWER_TIMEOUT).await? {
-            let at = (self.clock)();
-            self.counters.received(chunk.len(), at);
-            page.feed(&chunk, |item| {
-                let Ok(item) = item else { return self.undecodable(&"an item over 8 MiB") };
-                let read = self.decoder.item(item, &api_version, &kind, at);
-                if let Some(tap) = self.tap.as_ref().filter(|_| self.is_wanted(&read)) {
-                    record_item(tap, &self.name(), (&api_version, &kind), item, at);
-                }
-                match read {
-                    Ok(Line::Applied(now)) => {
-                        self.counters.listed.inc();
-                        self.listing.read_object();
-                        said.push(Notice::Listed(now));
-                    }
-                    Ok(Line::Remarked { remark, .. }) => {
-                        self.counters.listed.inc();
-                        said.extend(self.heard(remark));
-                    }
-                    Ok(
-                        Line::Deleted(_)
-                        | Line::Expired { .. }
-                        | Line::Bookmark { .. }
-                        | Line::Error(_),
-                    ) => {}
-                    Err(error) => self.undecodable(&error),
-                }
-            });
-            self.say(std::mem::take(&mut said)).await?;
-        }
-        let end: PageEnd = serde_json::from_slice(page.rest()).map_err(|error| {
-            warn!(%kind, %error, "A page of a list cannot be read.");
-            Fault::Broken
-        })?;
-        match end.metadata.continue_token.filter(|token| !token.is_empty()) {
-            Some(token) => self.state.goes_on(token),
-            None => match end.metadata.resource_version.parse() {
-                Ok(version) => self.list_ended(version, (self.clock)(), &mut said),
-                Err(_not_a_number) => return Err(Fault::Broken.into()),
-            },
-        }
-        Ok(self.say(said).await?)
-    }
-
     /// As recordings name it.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match &self.namespace {
             Some(namespace) => format!("{namespace}/{}", self.resolved.name()),
             None => self.resolved.name(),
         }
     }
 
-    fn undecodable(&self, error: &dyn std::fmt::Display) {
+    pub(super) fn undecodable(&self, error: &dyn std::fmt::Display) {
         self.counters.undecodable.inc();
         warn!(kind = %self.counters.kind, %error, "Skipping what cannot be read.");
     }
 
-    /// Under a selector, leaving looks like being deleted. One GET by name decides: 404 or another
-    /// UID is a deletion, and so is no answer.
-    async fn drop_those_that_only_left(&mut self, said: &mut Vec<Notice>) {
-        let mut kept = Vec::with_capacity(said.len());
-        for notice in said.drain(..) {
-            if let Notice::Deleted(now) = &notice {
-                if self.is_still_there(now).await {
-                    continue;
-                }
-                self.decoder.forget(&now.object.uid);
-            }
-            kept.push(notice);
-        }
-        *said = kept;
-    }
-
-    async fn is_still_there(&self, now: &Observation) -> bool {
-        let path = self.resolved.path(now.object.namespace.as_deref());
-        let name = percent_encoded(&now.object.name);
-        let Ok(request) = http::Request::get(format!("{path}/{name}")).body(Vec::new()) else {
-            return false;
-        };
-        let asked = timeout(ANSWER_TIMEOUT, self.client.request::<Identified>(request)).await;
-        matches!(asked, Ok(Ok(found)) if found.metadata.uid == now.object.uid.to_string())
-    }
-
     /// Waits while the loop has no room.
-    async fn say(&self, mut notices: Vec<Notice>) -> Result<(), Unheard> {
+    pub(super) async fn say(&self, mut notices: Vec<Notice>) -> Result<(), Unheard> {
         while !notices.is_empty() {
             let rest = notices.split_off(notices.len().min(NOTICES_MAX));
             let now = std::mem::replace(&mut notices, rest);
@@ -550,66 +377,6 @@ impl Reader {
     }
 }
 
-fn in_stream(error: ApiError) -> Fault {
+pub(super) fn in_stream(error: ApiError) -> Fault {
     Fault::InStream { code: error.code, message: error.message }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    Any,
-    /// A compressed watch is one gzip member an event, which decoders read as silence.
-    None,
-}
-
-async fn next_chunk(body: &mut Body, limit: Instant) -> Result<Option<Bytes>, Fault> {
-    loop {
-        match timeout_at(limit, body.frame()).await {
-            Err(_elapsed) => return Err(Fault::Mute),
-            Ok(None) => return Ok(None),
-            Ok(Some(Err(error))) => {
-                debug!(%error, "The connection broke.");
-                return Err(Fault::Broken);
-            }
-            Ok(Some(Ok(frame))) => {
-                if let Ok(chunk) = frame.into_data() {
-                    return Ok(Some(chunk));
-                }
-            }
-        }
-    }
-}
-
-/// What a server says when it refuses; nothing where it does not say it soon and shortly.
-async fn message(body: Body) -> String {
-    #[derive(Deserialize)]
-    struct Status {
-        message: String,
-    }
-    let body = http_body_util::Limited::new(body, REFUSAL_BYTES_MAX).collect();
-    let Ok(Ok(body)) = timeout(MUTE_AFTER, body).await else { return String::new() };
-    serde_json::from_slice(&body.to_bytes()).map_or_else(|_| String::new(), |s: Status| s.message)
-}
-
-#[derive(Deserialize)]
-struct PageEnd {
-    metadata: PageMetadata,
-}
-
-#[derive(Deserialize)]
-struct PageMetadata {
-    #[serde(default, rename = "resourceVersion")]
-    resource_version: String,
-    #[serde(rename = "continue")]
-    continue_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Identified {
-    metadata: IdentifiedMetadata,
-}
-
-#[derive(Deserialize)]
-struct IdentifiedMetadata {
-    #[serde(default)]
-    uid: String,
 }

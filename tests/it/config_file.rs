@@ -145,8 +145,15 @@ fn values_and_redactions_name_what_changes_are_told_of() {
     assert!(pods.watch.hears("", "Pod"));
     let of_pods = &spanlink::daemon::rules(&pods).kinds[&GroupKind::new("", "Pod")];
     assert_eq!(of_pods.redact, ["spec.a".into()]);
-    // Of the rest the first entry counts.
+    // Of the rest the first entry counts, and the other is told so.
     assert_eq!(of_pods.settle, Some(Duration::from_secs(1)));
+    warns(
+        "{kind: Pod, namespaces: [a], settle: 1s}, {kind: v1/Pod, ignore: {fields: [spec]}}",
+        expect![
+            "v1/Pod is watched by several entries, and what the first one says of ignore, settle counts for all"
+        ],
+    );
+    warns("{kind: Pod, namespaces: [a]}, {kind: Pod, redact: [spec], events: true}", expect![[""]]);
     warns(
         "{kind: Secret, values: [data]}",
         expect!["values of Secrets are never told, whatever values says"],

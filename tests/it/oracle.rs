@@ -190,7 +190,8 @@ async fn killed_at_any_moment_every_generation_is_told_once() -> Result<()> {
     };
     assert!(kills >= 10, "{kills}");
     assert_eq!(written.len(), 60 * 41);
-    assert_eq!(settle(&teller.receiver, &written).await?, 0, "missing");
+    let missing = settle(&teller.receiver, &written).await?;
+    assert_eq!(missing, 0, "missing after {kills} kills: {}", teller.daemon.log());
     let repeats = told(&teller.receiver).repeats;
     to_stderr(&format!("Killed {kills} times, {repeats} spans came again."));
     // A fresh change still passes.

@@ -162,10 +162,10 @@ impl<'a> Recorder<'a> {
     }
 
     /// Waits until changes that have come true are held for done: nothing has happened for so long.
-    /// And for a second more: who was not there meanwhile knows by the API's whole seconds only how
-    /// long that was.
+    /// Everything is as it is wanted, and has been for the settle window: also for who reads it from
+    /// a backlog, by times that are whole seconds.
     pub(crate) async fn at_rest(&self) -> Result<()> {
-        let held = Rules::default().limits.settle + Duration::from_secs(1);
+        let held = Rules::default().limits.settle + Duration::from_secs(2);
         self.settled().await?;
         until("nothing to happen", SOON, async || {
             let written = fs::metadata(self.path())?.modified()?;

@@ -451,7 +451,13 @@ async fn events_are_watched_once_for_all_that_ask_and_counted_up_ones_are_read()
     lines.say("MODIFIED", &merged(&of_pod("a", 8), &json!({"deprecatedCount": 3}))).await;
     lines.say("DELETED", &of_pod("a", 9)).await;
     lines.bookmark(10).await;
-    let said = ["2 Scheduled of uid-a x1", "2 reset 7", "2 Scheduled of uid-a x3", "2 bookmark 10"];
+    let said = [
+        "2 lists",
+        "2 Scheduled of uid-a x1",
+        "2 reset 7",
+        "2 Scheduled of uid-a x3",
+        "2 bookmark 10",
+    ];
     watching.says(&said).await;
     // It goes on from what was read last, whatever that was.
     lines.end().await;
@@ -520,7 +526,7 @@ async fn where_nobody_asks_no_event_is_watched() {
     watching.says(&["0 opened Pod"]).await;
     let mut lines = server.list(PODS, &[], 7).await.stream().await;
     lines.bookmark(8).await;
-    watching.says(&["0 reset 7", "0 bookmark 8"]).await;
+    watching.says(&["0 lists", "0 reset 7", "0 bookmark 8"]).await;
     watching.stop().await;
 }
 
@@ -530,7 +536,7 @@ async fn events_that_may_not_be_read_harm_no_other_kind() {
     let mut watching = Watching::start(&server, vec![hearing(kind("", "Pod"))]);
     watching.says(&["0 opened Pod", "1 opened Event.events.k8s.io"]).await;
     let mut lines = server.list(PODS, &[watched("a", 5)], 7).await.stream().await;
-    watching.says(&["0 listed a@5", "0 reset 7"]).await;
+    watching.says(&["0 lists", "0 listed a@5", "0 reset 7"]).await;
     // Asked both ways, as for other kinds.
     server.request(EVENTS).await.refuse(403, "events is forbidden").await;
     server.request(EVENTS).await.refuse(403, "events is forbidden").await;
@@ -538,7 +544,7 @@ async fn events_that_may_not_be_read_harm_no_other_kind() {
     lines.say("ADDED", &watched("b", 8)).await;
     watching.says(&["0 applied b@8"]).await;
     server.list(EVENTS, &[of_pod("b", 9)], 9).await;
-    watching.says(&["1 resumed", "1 Scheduled of uid-b x1", "1 reset 9"]).await;
+    watching.says(&["1 lists", "1 Scheduled of uid-b x1", "1 reset 9"]).await;
     watching.stop().await;
 }
 
