@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
-    change::{Change, ContextValue, Judged, OwnerMention, Replaced, Scope, SpanRef},
+    change::{Change, ContextValue, Judged, OwnerMention, Replaced, SpanRef},
     context::TraceContext,
     id::Verb,
     object::{GroupKind, ObjectRef, Uid},
@@ -39,7 +39,7 @@ pub(super) fn judge(
     let since = change.details.as_ref().and_then(|details| details.context_since);
     let appeared = since.unwrap_or(change.api_at);
     let recent = change.api_at.since(appeared) <= APPEARED_BEFORE;
-    Some(if recent || change.scope == Scope::Metadata { Judged::Fresh } else { Judged::Stale })
+    Some(if recent { Judged::Fresh } else { Judged::Stale })
 }
 
 /// A value a controller copied: from a workload to its ReplicaSets and ControllerRevisions, from

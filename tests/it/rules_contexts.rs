@@ -171,6 +171,25 @@ fn a_context_is_fresh_for_five_seconds_and_once() {
 }
 
 #[test]
+fn a_context_that_was_annotated_long_before_is_not_fresh_for_another_annotation() {
+    let web = |generation, note: &str| {
+        let note = json!({"metadata": {"annotations": {"note": note}}});
+        merged(&annotated(&deployment(generation, "a", 1), '1'), &note)
+    };
+    History::default()
+        .added(&deployment(1, "a", 1))
+        .later(20 * 60)
+        .say("MODIFIED", &web(2, "a"))
+        .later(60)
+        .say("MODIFIED", &web(3, "b"))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> timed_out  no verdict before the deadline
+            update Deployment shop/web g2 -> converged  [context 11111111…]  (metadata)
+            update Deployment shop/web g3 -> converged  [context 11111111… stale]  (metadata)
+        "#]]);
+}
+
+#[test]
 fn what_was_there_at_the_start_was_used_before() {
     let widget = annotated(&object("Widget", "w"), '1');
     History::default()
