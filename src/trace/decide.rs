@@ -241,7 +241,7 @@ impl Tracer {
         let judged = self.judge(known, change, &cause);
         let Some(decided) = self.place_joining(change, open) else { return };
         let has_context = open.details.as_ref().is_none_or(|details| {
-            details.judged == Some(Judged::Fresh) || !details.late_links.is_empty()
+            details.judged == Some(Judged::Fresh) || details.late_links.iter().any(link::is_joined)
         });
         let joins = judged == Some(Judged::Fresh)
             && !has_context

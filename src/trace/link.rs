@@ -14,6 +14,8 @@ use super::{
 /// A context written this long before a change was still written for it.
 const APPEARED_BEFORE: Duration = Duration::from_secs(5);
 
+const JOINED: &str = "spanlink.link.joined";
+
 /// The first rule that fits (contract: causes §7). `None` on a `delete`: only a fresh one counts.
 pub(super) fn judge(
     object: &Tracked,
@@ -80,7 +82,7 @@ pub(super) fn context_link(context: &TraceContext, judged: Judged, joined: bool)
         Judged::Fresh | Judged::Inherited => {}
     }
     if joined {
-        attributes.push(flag("spanlink.link.joined"));
+        attributes.push(flag(JOINED));
     }
     Link {
         trace_id: context.trace_id,
@@ -90,6 +92,11 @@ pub(super) fn context_link(context: &TraceContext, judged: Judged, joined: bool)
         remote: true,
         attributes,
     }
+}
+
+/// To a context that came after the change.
+pub(super) fn is_joined(link: &Link) -> bool {
+    link.attributes.contains(&flag(JOINED))
 }
 
 /// To the annotated span at the beginning of the chain, from a change in another trace of it.

@@ -277,6 +277,27 @@ fn a_context_joins_what_is_on_its_way_once_and_within_five_seconds() {
         "#]]);
 }
 
+#[test]
+fn a_context_joins_a_resumed_rollout_whatever_that_links_to_besides() {
+    let web = |generation, paused: bool, digit| {
+        let paused = json!({"spec": {"paused": paused}, "status": {"observedGeneration": 2}});
+        annotated(&merged(&deployment(generation, "a", 1), &paused), digit)
+    };
+    History::default()
+        .added(&deployment(1, "a", 1))
+        .later(20)
+        .say("MODIFIED", &web(2, true, '1'))
+        .later(20)
+        .say("MODIFIED", &web(3, false, '1'))
+        .say("MODIFIED", &web(4, false, '2'))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            update Deployment shop/web g2 -> paused  [context 11111111…]  supersedes g1  {spec.paused}
+            update Deployment shop/web g3 -> timed_out  no verdict before the deadline  [context 11111111… stale]  [context 11111111…]  [context 22222222… joined]  {spec.paused}
+            └─ update Deployment web g4 -> timed_out  no verdict before the deadline  [context 22222222… joined]  (metadata)
+        "#]]);
+}
+
 /// Rules under which changes of a Deployment's replicas are ignored.
 fn ignoring_replicas() -> Rules {
     let ignore = Ignore { fields: vec!["spec.replicas".into()], managers: Vec::new() };
