@@ -252,9 +252,9 @@ fn settled(owner: &Tracked, child: &Change) -> Cause {
     Cause { owner: Some(mention(owner, newest, settled)), ..Cause::default() }
 }
 
-/// A head although the owner may have something in flight.
+/// A head although the owner may have something in flight. What is ignored has no span to lead to.
 fn not_its_doing(owner: &Tracked, child: &Change, candidates: &[&Change]) -> Cause {
-    match candidates.first() {
+    match candidates.iter().find(|candidate| !candidate.ignored) {
         Some(change) => {
             Cause { owner: Some(mention(owner, Some(change), false)), ..Cause::default() }
         }

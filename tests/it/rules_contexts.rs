@@ -320,6 +320,55 @@ fn a_change_that_touches_more_than_what_is_ignored_is_told() {
 }
 
 #[test]
+fn no_link_leads_to_what_is_ignored() {
+    let rules = ignoring_replicas();
+    let web = |generation, image, replicas| {
+        let metadata = json!({"metadata": {"managedFields": [
+            {"manager": "kubectl", "operation": "Update", "time": "2026-11-24T10:00:00Z",
+             "fieldsV1": {"f:spec": {}}}]}});
+        merged(&deployment(generation, image, replicas), &metadata)
+    };
+    let set = |generation: i64, replicas: i64, manager: &str| {
+        let of = owned(&object("ReplicaSet", "web"), &[(&web(1, "a", 1), true)]);
+        let references = format!("k:{{\"uid\":{}}}", web(1, "a", 1)["metadata"]["uid"]);
+        merged(
+            &of,
+            &json!({
+                "apiVersion": "apps/v1",
+                "metadata": {"generation": generation, "managedFields": [
+                    {"manager": "controller", "operation": "Update", "time": "2026-11-24T10:00:00Z",
+                     "fieldsV1": {"f:metadata": {"f:ownerReferences": {references: {}}}}},
+                    {"manager": manager, "operation": "Update", "time": "2026-11-24T10:00:00Z",
+                     "fieldsV1": {"f:spec": {"f:replicas": {}}}}]},
+                "spec": {"replicas": replicas, "template": {"spec": {"image": "a"}}},
+            }),
+        )
+    };
+    let done = json!({"status": {
+        "observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "availableReplicas": 1,
+        "updatedReplicas": 1, "fullyLabeledReplicas": 1,
+        "conditions": [{"type": "Available", "status": "True"}],
+    }});
+    let spans = History::default()
+        .added(&web(1, "a", 1))
+        .added(&set(1, 1, "controller"))
+        .modified(&set(1, 1, "controller"), &done)
+        .modified(&web(1, "a", 1), &done)
+        .later(20)
+        .say("MODIFIED", &web(2, "a", 3))
+        .say("MODIFIED", &set(2, 3, "controller"))
+        // What a person does meanwhile, and what follows from a change that is told.
+        .say("MODIFIED", &set(3, 4, "kubectl"))
+        .say("MODIFIED", &web(3, "b", 3))
+        .say("MODIFIED", &set(4, 2, "controller"))
+        .spans(&rules, "");
+    let told: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
+    let links: Vec<_> = spans.iter().flat_map(|span| &span.links).collect();
+    assert!(links.iter().all(|link| told.contains(&link.span_id)), "{links:?}");
+    assert!(!links.is_empty());
+}
+
+#[test]
 fn what_is_in_a_namespace_that_is_left_alone_is_left_alone() {
     let mut namespace = object("Namespace", "shop");
     namespace["apiVersion"] = json!("v1");
