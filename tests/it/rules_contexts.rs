@@ -55,6 +55,31 @@ causes:
 }
 
 #[test]
+fn no_attribute_is_there_twice() {
+    let baggage = "k8s.object.name=other,k8s.pod.name=other,spanlink.outcome=other";
+    let annotations = json!({"metadata": {"annotations": {"tracing.k8s.io/baggage": baggage}}});
+    let map = merged(&object("ConfigMap", "m"), &json!({"apiVersion": "v1"}));
+    let pod = |name| merged(&object("Pod", name), &json!({"apiVersion": "v1"}));
+    let spans = History::default()
+        .added(&merged(&annotated(&map, '1'), &annotations))
+        .added(&pod("outer"))
+        .added(&owned(&pod("inner"), &[(&pod("outer"), true)]))
+        .spans(
+            &Rules::default(),
+            "causes: {baggage: [k8s.object.name, k8s.pod.name, spanlink.outcome]}",
+        );
+    for span in &spans {
+        let keys: HashSet<_> = span.attributes.iter().map(|attribute| &attribute.key).collect();
+        assert_eq!(keys.len(), span.attributes.len(), "{span:?}");
+    }
+    let of = |name: &str| spans.iter().find(|span| *span.object.name == *name).unwrap();
+    let name = |text: &str| Some(SpanValue::Text(text.into()));
+    assert_eq!(of("inner").attribute("k8s.pod.name"), name("inner").as_ref());
+    assert_eq!(of("m").attribute("k8s.pod.name"), name("other").as_ref());
+    assert_eq!(of("m").attribute("spanlink.outcome"), name("converged").as_ref());
+}
+
+#[test]
 fn labels_and_annotations_count_as_changes_where_they_are_included() {
     let configuration = "
 watch:
