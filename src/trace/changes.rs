@@ -157,9 +157,10 @@ impl Tracer {
             || (difference.scope == Scope::Metadata && self.rules.ignores_metadata)
             || self.rules.ignore(&known.object.kind).is_some_and(|ignore| {
                 ignore.is_by(manager)
-                    || (all_known
-                        && difference.verb == Verb::Update
-                        && ignore.covers(&difference.fields))
+                    || (difference.verb == Verb::Update
+                        && body.filter(|_| all_known).is_some_and(|body| {
+                            detect::changes_only(&known.leaves, body, |path| ignore.covers(path))
+                        }))
             })
     }
 

@@ -345,6 +345,37 @@ fn a_change_that_touches_more_than_what_is_ignored_is_told() {
 }
 
 #[test]
+fn what_is_ignored_hides_nothing_that_changed_beside_it() {
+    let widget = |generation: i64, spec: Value| {
+        let generation = json!({"metadata": {"generation": generation}, "spec": spec});
+        merged(&object("Widget", "w"), &generation)
+    };
+    let many = |value: i64| -> Value {
+        (0..40)
+            .map(|at| (format!("of{at}"), json!(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    let told = |before: Value, after: Value| {
+        let history =
+            History::default().added(&widget(1, before)).say("MODIFIED", &widget(2, after));
+        let configuration =
+            "watch: [{kind: Widget.example.com, ignore: {fields: [spec.many, spec.replicas]}}]";
+        let rules = spanlink::daemon::rules(&crate::scenarios::settings(configuration));
+        let spans = history.spans(&rules, configuration);
+        spans.iter().any(|span| &*span.name == "update Widget")
+    };
+    // More than a span tells of.
+    assert!(!told(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 1})));
+    assert!(told(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 2})));
+    // Removed from where something else changed.
+    assert!(told(json!({"replicas": 1, "size": 1}), json!({"replicas": 2})));
+    assert!(told(json!({"many": {"a": 1, "b": 1}, "size": 1}), json!({"many": {"b": 1}})));
+    assert!(!told(json!({"many": {"a": 1, "b": 1}}), json!({"many": {"b": 2}})));
+    assert!(!told(json!({"size": 1}), json!({"replicas": 2, "size": 1})));
+}
+
+#[test]
 fn no_link_leads_to_what_is_ignored() {
     let rules = ignoring_replicas();
     let web = |generation, image, replicas| {
