@@ -200,6 +200,25 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
         "#]]);
 }
 
+#[test]
+fn what_an_autoscaler_became_after_it_scaled_is_no_reason() {
+    let edited =
+        merged(&autoscaler(3), &json!({"metadata": {"generation": 2}, "spec": {"maxReplicas": 9}}));
+    History::default()
+        .added(&deployment(1, 1))
+        .added(&autoscaler(1))
+        .say("MODIFIED", &deployment(3, 2))
+        .say("MODIFIED", &autoscaler(3))
+        .say("MODIFIED", &edited)
+        .modified(&edited, &json!({"status": {"currentReplicas": 3}}))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            create HorizontalPodAutoscaler shop/web g1 -> superseded
+            update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
+            update HorizontalPodAutoscaler shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.maxReplicas}
+        "#]]);
+}
+
 fn pod(name: &str, owner: &Value) -> Value {
     let mut pod = owned(&object("Pod", name), &[(owner, true)]);
     pod["apiVersion"] = json!("v1");
