@@ -7,7 +7,7 @@ use super::{
     change::{Change, OwnerMention, Scaled, Scope},
     detect::same_template,
     id::{ChangeKey, Verb},
-    object::{GroupKind, Uid},
+    object::Uid,
     observation::OwnerReference,
     time::Timestamp,
     tracked::Tracked,
@@ -21,7 +21,7 @@ pub(super) struct View<'a> {
     pub(super) objects: &'a HashMap<Uid, Box<Tracked>>,
     /// Namespaces by name.
     pub(super) namespaces: &'a HashMap<Arc<str>, Uid>,
-    pub(super) deadline: &'a dyn Fn(&GroupKind) -> Duration,
+    pub(super) deadline: &'a dyn Fn(&Tracked) -> Duration,
 }
 
 #[derive(Debug, Default)]
@@ -184,12 +184,15 @@ impl View<'_> {
         only(of_spec, |change| !change.ignored)
     }
 
-    /// A change stops being a cause when the deadline has passed, in API times, since it or the
-    /// last change below it: a slow roll keeps its Pods.
     fn is_recent(&self, owner: &Tracked, change: &Change, at: Timestamp) -> bool {
-        let last = change.api_at.max(change.last_caused);
-        at.since(last) <= (self.deadline)(&owner.object.kind)
+        is_recent(change, at, (self.deadline)(owner))
     }
+}
+
+/// A change stops being a cause when the deadline has passed, in API times, since it or the last
+/// change below it: a slow roll keeps its Pods.
+pub(super) fn is_recent(change: &Change, at: Timestamp, deadline: Duration) -> bool {
+    at.since(change.api_at.max(change.last_caused)) <= deadline
 }
 
 fn was_in_flight(owner: &Tracked, change: &Change, child: &Change) -> bool {

@@ -7,7 +7,6 @@ use super::{
     change::{Change, Details, Judged, Scope},
     id::{ChangeKey, Verb},
     link,
-    object::GroupKind,
     observation::WatchId,
     output::Note,
     time::Timestamp,
@@ -193,13 +192,18 @@ impl Tracer {
             self.decide_joining(key, &open);
             return;
         }
-        let deadline = |kind: &GroupKind| self.rules.limits(kind, None).deadline;
+        let deadline = |owner: &Tracked| self.deadline(owner);
         let view =
             View { objects: &self.objects, namespaces: &self.namespaces, deadline: &deadline };
         let cause = view.cause(known, change);
         let judged = self.judge(known, change, &cause);
         let decided = self.place(known, change, &cause, judged);
         self.adopt(key, decided, cause, judged);
+    }
+
+    /// How long its changes are causes without progress.
+    pub(super) fn deadline(&self, owner: &Tracked) -> Duration {
+        self.rules.limits(&owner.object.kind, owner.spec.progress_deadline_seconds).deadline
     }
 
     pub(super) fn judge(&self, known: &Tracked, change: &Change, cause: &Cause) -> Option<Judged> {

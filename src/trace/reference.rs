@@ -2,6 +2,7 @@
 //! autoscaler that scaled it.
 
 use super::{
+    cause::is_recent,
     change::{Change, Scope},
     id::{ChangeKey, Verb},
     link,
@@ -39,11 +40,13 @@ impl Tracer {
     pub(super) fn reference_links(&self, known: &Tracked, change: &Change) -> Vec<Link> {
         let in_flight = |other: &Tracked| {
             let mut newest_first = other.changes.iter().rev();
+            let deadline = self.deadline(other);
             let change = newest_first.find(|other| {
                 other.decided.is_some()
                     && other.scope == Scope::Spec
                     && !other.ignored
                     && other.is_in_flight_at(change.resource_version)
+                    && (other.key.verb == Verb::Delete || is_recent(other, change.api_at, deadline))
             })?;
             link::change_link("reference", &other.object, change)
         };

@@ -143,6 +143,36 @@ causes:
     );
 }
 
+#[test]
+fn what_is_named_is_linked_no_longer_than_it_would_be_a_cause() {
+    let cluster = object("Cluster", "c");
+    let machine = |name: &str, minute: u64| {
+        let created = format!("2026-11-24T10:{minute:02}:00Z");
+        merged(
+            &object("Machine", name),
+            &json!({"metadata": {"creationTimestamp": created}, "spec": {"clusterName": "c"}}),
+        )
+    };
+    History::default()
+        .added(&cluster)
+        .later(10 * 60)
+        .added(&machine("soon", 10))
+        .later(10 * 60)
+        .added(&machine("late", 20))
+        .becomes_with(
+            "
+causes:
+  references:
+    - {kind: Machine.example.com, field: spec.clusterName, to: Cluster.example.com}
+",
+            expect![[r#"
+                create Cluster shop/c g1 -> unknown
+                create Machine shop/soon g1 -> unknown  [reference Cluster c g1]
+                create Machine shop/late g1 -> unknown
+            "#]],
+        );
+}
+
 fn deployment(replicas: i64, generation: i64) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
@@ -379,6 +409,20 @@ fn an_owner_whose_deadline_has_passed_causes_nothing_unless_it_goes_on() {
             ├─ create Part slow g1 -> unknown
             └─ create Part slower g1 -> unknown
         "#]]);
+}
+
+#[test]
+fn an_owner_with_a_longer_deadline_of_its_own_is_a_cause_for_longer() {
+    let of_an_hour = json!({"spec": {"progressDeadlineSeconds": 3600}});
+    let owner = merged(&deployment(1, 1), &of_an_hour);
+    let set = merged(
+        &owned(&object("ReplicaSet", "web"), &[(&owner, true)]),
+        &json!({"apiVersion": "apps/v1", "metadata": {"creationTimestamp": "2026-11-24T10:30:00Z"}}),
+    );
+    History::default().added(&owner).later(30 * 60).added(&set).becomes(expect![[r#"
+        create Deployment shop/web g1 -> timed_out  no verdict before the deadline
+        └─ create ReplicaSet web g1 -> timed_out  no verdict before the deadline
+    "#]]);
 }
 
 #[test]
