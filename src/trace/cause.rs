@@ -77,7 +77,7 @@ impl View<'_> {
         let candidates = self.candidates(owner, change);
         match best_match(object, change, owner, &candidates) {
             Some(candidate) => caused_by(owner, candidate),
-            None => settled(owner, change),
+            None => at_rest(owner, change),
         }
     }
 
@@ -96,7 +96,7 @@ impl View<'_> {
         } else {
             candidates.first().copied()
         };
-        found.map_or_else(|| settled(owner, change), |candidate| caused_by(owner, candidate))
+        found.map_or_else(|| at_rest(owner, change), |candidate| caused_by(owner, candidate))
     }
 
     /// The first that fits.
@@ -245,6 +245,15 @@ fn caused_by(owner: &Tracked, parent: &Change) -> Cause {
         owner: Some(mention(owner, Some(parent), false)),
         reason: None,
     }
+}
+
+/// Nothing that is to stay is in flight: what an operator does while its object goes, before it lets
+/// that go, follows from the deletion.
+fn at_rest(owner: &Tracked, child: &Change) -> Cause {
+    let going = owner.deletion().filter(|deletion| {
+        deletion.decided.is_some() && deletion.resource_version < child.resource_version
+    });
+    going.map_or_else(|| settled(owner, child), |deletion| caused_by(owner, deletion))
 }
 
 /// A head whose owner has nothing in flight: last week's rollout did not cause it.

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 use spanlink::trace::rules::Rules;
 
-use crate::written::{History, current, merged, object, owned};
+use crate::written::{History, current, going, merged, object, owned};
 
 #[test]
 fn an_owner_that_is_no_controller_is_linked_and_causes_nothing() {
@@ -423,6 +423,32 @@ fn an_owner_with_a_longer_deadline_of_its_own_is_a_cause_for_longer() {
         create Deployment shop/web g1 -> timed_out  no verdict before the deadline
         └─ create ReplicaSet web g1 -> timed_out  no verdict before the deadline
     "#]]);
+}
+
+#[test]
+fn what_is_done_before_a_settled_owner_can_go_follows_from_its_deletion() {
+    let owner = merged(&object("Widget", "w"), &current(1));
+    let part = owned(&object("Part", "p"), &[(&owner, true)]);
+    let ready = merged(&part, &current(1));
+    let cleanup = owned(&object("Part", "cleanup"), &[(&owner, true)]);
+    let going = going(&owner, &["example.com/cleanup"]);
+    History::default()
+        .added(&object("Widget", "w"))
+        .modified(&owner, &json!({}))
+        .added(&part)
+        .modified(&ready, &json!({}))
+        .later(5)
+        .modified(&going, &json!({"metadata": {"generation": 2}}))
+        .modified(&ready, &json!({"metadata": {"generation": 2}, "spec": {"size": 0}}))
+        .added(&cleanup)
+        .deleted(&merged(&going, &json!({"metadata": {"generation": 2}})))
+        .becomes(expect![[r#"
+            delete Widget shop/w g2 -> deleted
+            ├─ create Part cleanup g1 -> unknown
+            └─ update Part p g2 -> timed_out  no verdict before the deadline  {spec.size}
+            create Widget shop/w g1 -> converged
+            create Part shop/p g1 -> converged  (owner settled)
+        "#]]);
 }
 
 #[test]
