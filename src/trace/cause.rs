@@ -101,8 +101,10 @@ impl View<'_> {
 
     /// The first that fits.
     fn of_delete(&self, object: &Tracked, change: &Change, owner: Option<&Tracked>) -> Cause {
+        // When it went that was not in a list any more is unknown: no later than what went with it.
         let before = |deletion: &&Change| {
-            deletion.resource_version <= change.resource_version && deletion.decided.is_some()
+            let was_before = deletion.resource_version <= change.resource_version;
+            (was_before || deletion.relisted) && deletion.decided.is_some()
         };
         // 1: garbage collection, foreground.
         if let Some((owner, deletion)) = self.last_owner_gone(object, before) {
@@ -196,7 +198,7 @@ pub(super) fn is_recent(change: &Change, at: Timestamp, deadline: Duration) -> b
 }
 
 fn was_in_flight(owner: &Tracked, change: &Change, child: &Change) -> bool {
-    if child.relisted {
+    if child.relisted && child.key.verb != Verb::Delete {
         // resourceVersions are those of last writes then; times are not.
         let begun = change.api_at <= child.api_at;
         return begun && (child.api_at <= owner.status_written || !owner.was_current);

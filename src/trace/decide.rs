@@ -67,6 +67,9 @@ impl Tracer {
         if self.owner_has_undecided(known, change) {
             return None;
         }
+        if self.relisted_owner_waits_until(known, change).is_some_and(|until| until > now) {
+            return None;
+        }
         let mut late = false;
         for watch in self.awaited(known, change) {
             if watch.delivered > change.resource_version {
@@ -89,7 +92,18 @@ impl Tracer {
         self.awaited(known, change)
             .filter(|watch| watch.delivered <= change.resource_version)
             .map(|watch| self.wait_for(watch, known, change))
+            .chain(self.relisted_owner_waits_until(known, change))
             .max()
+    }
+
+    /// What of the owner was first seen in a list has a resourceVersion that says nothing about what
+    /// was first: it is decided before, but where both wait for each other.
+    fn relisted_owner_waits_until(&self, known: &Tracked, change: &Change) -> Option<Timestamp> {
+        let owner = known.owner.as_ref().filter(|owner| owner.uid != known.object.uid)?;
+        let mut of_owner = self.objects.get(&owner.uid)?.changes.iter();
+        let waits = of_owner.any(|older| older.relisted && older.decided.is_none());
+        let wait = WATCH_AWAY + self.rules.owner_wait(&known.object.kind);
+        waits.then(|| change.received.plus(wait))
     }
 
     pub(super) fn change(&self, key: &ChangeKey) -> Option<(&Tracked, &Change)> {

@@ -74,7 +74,7 @@ impl Tracer {
         known.gone = None;
         let seen = detect::detect(known, now);
         match seen {
-            Seen::Changed(difference) => self.changed(&uid, now, &difference, false),
+            Seen::Changed(difference) => self.changed(&uid, now, &difference, in_list),
             Seen::Baseline | Seen::Nothing => {
                 if seen == Seen::Baseline {
                     self.out.notes.push(Note::Baseline);
@@ -155,7 +155,7 @@ impl Tracer {
             tracked.read_status(now);
             self.objects.insert(uid.clone(), tracked);
         }
-        self.gone(&uid, now.at, now.resource_version);
+        self.gone(&uid, now.at, now.resource_version, false);
     }
 
     /// The end of a list: what was known before and was not in it is gone.
@@ -173,12 +173,12 @@ impl Tracer {
             .map(|known| known.object.uid.clone())
             .collect();
         for uid in absent {
-            self.gone(&uid, at, resource_version);
+            self.gone(&uid, at, resource_version, true);
         }
     }
 
-    /// The object is no more.
-    pub(super) fn gone(&mut self, uid: &Uid, at: Timestamp, resource_version: u64) {
+    /// The object is no more. `relisted`: nobody saw it go.
+    pub(super) fn gone(&mut self, uid: &Uid, at: Timestamp, resource_version: u64, relisted: bool) {
         let Some(known) = self.objects.get_mut(uid) else { return };
         if known.gone.is_some() {
             return;
@@ -188,7 +188,7 @@ impl Tracer {
         let is_deletion =
             |change: &&mut Change| change.key.verb == Verb::Delete && change.key.epoch == epoch;
         match known.changes.iter_mut().find(is_deletion) {
-            None => self.disappeared(uid, resource_version, at),
+            None => self.disappeared(uid, resource_version, at, relisted),
             Some(deletion) if deletion.convergence.is_lingering() => {
                 let key = deletion.key.clone();
                 deletion.convergence.end(Outcome::Deleted, at);

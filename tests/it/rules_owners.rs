@@ -326,6 +326,64 @@ fn what_a_relist_shows_first_follows_from_what_was_in_flight_when_it_was_made() 
 }
 
 #[test]
+fn an_update_that_a_relist_shows_follows_from_what_was_in_flight_when_it_was_made() {
+    let step = |object: &Value, manager: &str, second: u32| {
+        let time = format!("2026-11-24T10:00:{second:02}Z");
+        let metadata = json!({"generation": 2, "managedFields": [
+            {"manager": manager, "operation": "Update", "time": time,
+             "fieldsV1": {"f:spec": {"f:size": {}}}}]});
+        merged(object, &json!({"metadata": metadata, "spec": {"size": 2}}))
+    };
+    let owner = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&owner, true)]);
+    // Dealt with, and noted once more after the Widget was.
+    History::default()
+        .added(&owner)
+        .added(&part)
+        .modified(&part, &current(1))
+        .modified(&owner, &current(1))
+        .later(5)
+        .say("MODIFIED", &step(&owner, "kubectl", 5))
+        .later(2)
+        .modified(&step(&owner, "kubectl", 5), &current(2))
+        .later(5)
+        .listed("Part", &[&merged(&step(&part, "operator", 6), &current(2))])
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> converged
+            └─ create Part p g1 -> converged
+            update Widget shop/w g2 -> converged  {spec.size by kubectl}
+            └─ update Part p g2 -> converged  {spec.size by operator}
+        "#]]);
+}
+
+#[test]
+fn in_whatever_order_lists_come_what_they_show_is_one_chain() {
+    let made = |object: &Value| {
+        let created = json!({"metadata": {"creationTimestamp": "2026-11-24T10:01:00Z"}});
+        merged(object, &created)
+    };
+    let widget = made(&object("Widget", "w"));
+    let part = made(&owned(&object("Part", "p"), &[(&widget, true)]));
+    let piece = made(&owned(&object("Piece", "q"), &[(&part, true)]));
+    let kinds = [("Widget", &widget), ("Part", &part), ("Piece", &piece)];
+    let told = |order: [usize; 3]| {
+        let history = kinds.iter().fold(History::default(), |h, (kind, _)| h.listed(kind, &[]));
+        let list = |history: History, all: bool| {
+            let lists = order.iter().filter_map(|at| kinds.get(*at));
+            lists.fold(history.later(120), |history, (kind, object)| {
+                history.listed(kind, if all { std::slice::from_ref(object) } else { &[] })
+            })
+        };
+        let spans = list(list(history, true), false).spans(&Rules::default(), "");
+        let heads = spans.iter().filter(|span| span.is_head());
+        heads.map(|head| head.name.to_string()).collect::<Vec<_>>()
+    };
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        assert_eq!(told(order), ["create Widget", "delete Widget"], "{order:?}");
+    }
+}
+
+#[test]
 fn an_owner_known_from_the_start_is_settled_only_if_it_was_current_there() {
     let made_under = |status: &Value, expected: Expect| {
         let owner = merged(&object("Widget", "w"), status);
@@ -473,6 +531,32 @@ fn nothing_is_made_in_place_of_a_loss_while_the_owner_may_be_at_work() {
         .becomes(expect![[r#"
             delete Pod shop/lost g1 -> deleted  (owner settled)
             create Pod shop/next g1 -> timed_out  no verdict before the deadline  (owner settled)  replaces lost
+        "#]]);
+}
+
+#[test]
+fn what_an_owner_does_is_waited_for_again_after_the_store_went_back() {
+    let owner = |generation: i64| {
+        let step = json!({"metadata": {"generation": generation}, "spec": {"size": generation}});
+        merged(&object("Widget", "w"), &step)
+    };
+    let part = owned(&object("Part", "p"), &[(&owner(1), true)]);
+    History::default()
+        .added(&owner(1))
+        .later(60)
+        .say("MODIFIED", &owner(2))
+        .say("MODIFIED", &owner(3))
+        // Restored, and the Part is seen before the second that made it.
+        .late("MODIFIED", &merged(&owner(1), &current(1)), 10)
+        .late("ADDED", &part, 12)
+        .late("MODIFIED", &merged(&owner(2), &json!({"status": current(1)["status"]})), 11)
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> unknown
+            update Widget shop/w g2 -> superseded  {spec.size}
+            update Widget shop/w g3 -> superseded  supersedes g2  {spec.size}
+            update Widget shop/w g1 -> converged  supersedes g3  (rewound)  {spec.size}
+            update Widget shop/w g2 -> timed_out  no verdict before the deadline  {spec.size}
+            └─ create Part p g1 -> unknown
         "#]]);
 }
 
