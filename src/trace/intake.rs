@@ -73,6 +73,12 @@ impl Tracer {
         known.watch = id;
         known.gone = None;
         let seen = detect::detect(known, now);
+        if let Seen::Changed(Difference { rewound: true, .. }) = seen
+            && let Some(watch) = self.watches.get_mut(&id)
+        {
+            // What it delivered before is to come again.
+            watch.delivered = now.resource_version;
+        }
         match seen {
             Seen::Changed(difference) => self.changed(&uid, now, &difference, in_list),
             Seen::Baseline | Seen::Nothing => {
@@ -161,6 +167,8 @@ impl Tracer {
     /// The end of a list: what was known before and was not in it is gone.
     pub(super) fn reset(&mut self, id: WatchId, at: Timestamp, resource_version: u64) {
         let Some(watch) = self.watches.get_mut(&id) else { return };
+        // Less than was delivered before, where the store has gone back.
+        watch.delivered = resource_version;
         watch.has_listed = true;
         watch.state = Connection::Live { since: at };
         let list = watch.list;
