@@ -124,11 +124,13 @@ impl Tracer {
         });
         let origin = decided.origin.as_ref().filter(|_| is_apart);
         let owner = details.owner.as_ref().filter(|_| decided.is_head());
-        let of_same = |key: &ChangeKey| known.change(key).filter(|older| older.decided.is_some());
+        // What is ignored has no span to lead to.
+        let is_told = |older: &&Change| older.decided.is_some() && !older.ignored;
+        let of_same = |key: &ChangeKey| known.change(key).filter(is_told);
         let supersedes = details.supersedes.as_ref().and_then(of_same);
         let previous = || {
             let before = known.changes.iter().rev().skip_while(|other| other.key != change.key);
-            before.skip(1).find(|older| older.decided.is_some() && !older.ignored)
+            before.skip(1).find(is_told)
         };
         let previous = if self.rules.links.previous { previous() } else { None };
         context

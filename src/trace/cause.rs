@@ -7,7 +7,7 @@ use super::{
     change::{Change, OwnerMention, Scaled, Scope},
     detect::same_template,
     id::{ChangeKey, Verb},
-    object::{GroupKind, Uid},
+    object::Uid,
     observation::OwnerReference,
     time::Timestamp,
     tracked::Tracked,
@@ -21,7 +21,7 @@ pub(super) struct View<'a> {
     pub(super) objects: &'a HashMap<Uid, Box<Tracked>>,
     /// Namespaces by name.
     pub(super) namespaces: &'a HashMap<Arc<str>, Uid>,
-    pub(super) deadline: &'a dyn Fn(&GroupKind) -> Duration,
+    pub(super) deadline: &'a dyn Fn(&Tracked) -> Duration,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl View<'_> {
         let candidates = self.candidates(owner, change);
         match best_match(object, change, owner, &candidates) {
             Some(candidate) => caused_by(owner, candidate),
-            None => settled(owner, change),
+            None => at_rest(owner, change),
         }
     }
 
@@ -96,13 +96,15 @@ impl View<'_> {
         } else {
             candidates.first().copied()
         };
-        found.map_or_else(|| settled(owner, change), |candidate| caused_by(owner, candidate))
+        found.map_or_else(|| at_rest(owner, change), |candidate| caused_by(owner, candidate))
     }
 
     /// The first that fits.
     fn of_delete(&self, object: &Tracked, change: &Change, owner: Option<&Tracked>) -> Cause {
+        // When it went that was not in a list any more is unknown: no later than what went with it.
         let before = |deletion: &&Change| {
-            deletion.resource_version <= change.resource_version && deletion.decided.is_some()
+            let was_before = deletion.resource_version <= change.resource_version;
+            (was_before || deletion.relisted) && deletion.decided.is_some()
         };
         // 1: garbage collection, foreground.
         if let Some((owner, deletion)) = self.last_owner_gone(object, before) {
@@ -184,16 +186,19 @@ impl View<'_> {
         only(of_spec, |change| !change.ignored)
     }
 
-    /// A change stops being a cause when the deadline has passed, in API times, since it or the
-    /// last change below it: a slow roll keeps its Pods.
     fn is_recent(&self, owner: &Tracked, change: &Change, at: Timestamp) -> bool {
-        let last = change.api_at.max(change.last_caused);
-        at.since(last) <= (self.deadline)(&owner.object.kind)
+        is_recent(change, at, (self.deadline)(owner))
     }
 }
 
+/// A change stops being a cause when the deadline has passed, in API times, since it or the last
+/// change below it: a slow roll keeps its Pods.
+pub(super) fn is_recent(change: &Change, at: Timestamp, deadline: Duration) -> bool {
+    at.since(change.api_at.max(change.last_caused)) <= deadline
+}
+
 fn was_in_flight(owner: &Tracked, change: &Change, child: &Change) -> bool {
-    if child.relisted {
+    if child.relisted && child.key.verb != Verb::Delete {
         // resourceVersions are those of last writes then; times are not.
         let begun = change.api_at <= child.api_at;
         return begun && (child.api_at <= owner.status_written || !owner.was_current);
@@ -244,6 +249,15 @@ fn caused_by(owner: &Tracked, parent: &Change) -> Cause {
     }
 }
 
+/// Nothing that is to stay is in flight: what an operator does while its object goes, before it lets
+/// that go, follows from the deletion.
+fn at_rest(owner: &Tracked, child: &Change) -> Cause {
+    let going = owner.deletion().filter(|deletion| {
+        deletion.decided.is_some() && deletion.resource_version < child.resource_version
+    });
+    going.map_or_else(|| settled(owner, child), |deletion| caused_by(owner, deletion))
+}
+
 /// A head whose owner has nothing in flight: last week's rollout did not cause it.
 fn settled(owner: &Tracked, child: &Change) -> Cause {
     let newest = owner.newest_below(child.resource_version);
@@ -252,9 +266,9 @@ fn settled(owner: &Tracked, child: &Change) -> Cause {
     Cause { owner: Some(mention(owner, newest, settled)), ..Cause::default() }
 }
 
-/// A head although the owner may have something in flight.
+/// A head although the owner may have something in flight. What is ignored has no span to lead to.
 fn not_its_doing(owner: &Tracked, child: &Change, candidates: &[&Change]) -> Cause {
-    match candidates.first() {
+    match candidates.iter().find(|candidate| !candidate.ignored) {
         Some(change) => {
             Cause { owner: Some(mention(owner, Some(change), false)), ..Cause::default() }
         }

@@ -83,7 +83,8 @@ pub struct Change {
     /// When it was made by the API's clock: what two changes are compared by.
     pub api_at: Timestamp,
     pub received: Timestamp,
-    /// First seen in a list after start-up: its resourceVersion is that of a later write.
+    /// First seen in a list after start-up: its resourceVersion is that of a later write, or, of
+    /// what was not in it any more, that of the list.
     pub relisted: bool,
     /// Configuration says that nobody wants to hear of it, nor of what it alone caused.
     pub ignored: bool,

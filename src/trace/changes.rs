@@ -88,7 +88,13 @@ impl Tracer {
             at,
             source,
             scope: difference.scope,
-            relisted,
+            // A deletion's is the last write, as a rule; an update's time is known by its manager.
+            relisted: relisted
+                && match difference.verb {
+                    Verb::Create => true,
+                    Verb::Update => manager.as_ref().is_some_and(|manager| manager.at.is_some()),
+                    Verb::Delete => false,
+                },
             template: body.map_or(known.template, |body| body.content.template),
             scaled,
             revision: body.and_then(|b| b.revision.daemonset_template_generation.clone()),
@@ -121,13 +127,20 @@ impl Tracer {
 
     /// A disappearance is a `delete` that is already over: the normal case of a background delete
     /// without finalizers, and of what is absent after a relist.
-    pub(super) fn disappeared(&mut self, uid: &Uid, resource_version: u64, at: Timestamp) {
+    pub(super) fn disappeared(
+        &mut self,
+        uid: &Uid,
+        resource_version: u64,
+        at: Timestamp,
+        relisted: bool,
+    ) {
         let context = self.current_context(uid);
         let Some(known) = self.objects.get(uid) else { return };
         let ignored = known.is_off || self.is_off_in_namespace(known);
         let key = ChangeKey { uid: uid.clone(), epoch: known.epoch, verb: Verb::Delete, step: 0 };
         let change = Change {
             ignored,
+            relisted,
             convergence: Convergence::over(Outcome::Deleted, at),
             details: Some(Box::new(Details {
                 disruption: known.disruption.clone(),
@@ -157,9 +170,10 @@ impl Tracer {
             || (difference.scope == Scope::Metadata && self.rules.ignores_metadata)
             || self.rules.ignore(&known.object.kind).is_some_and(|ignore| {
                 ignore.is_by(manager)
-                    || (all_known
-                        && difference.verb == Verb::Update
-                        && ignore.covers(&difference.fields))
+                    || (difference.verb == Verb::Update
+                        && body.filter(|_| all_known).is_some_and(|body| {
+                            detect::changes_only(&known.leaves, body, |path| ignore.covers(path))
+                        }))
             })
     }
 

@@ -7,7 +7,6 @@ use super::{
     change::{Change, Details, Judged, Scope},
     id::{ChangeKey, Verb},
     link,
-    object::GroupKind,
     observation::WatchId,
     output::Note,
     time::Timestamp,
@@ -68,6 +67,9 @@ impl Tracer {
         if self.owner_has_undecided(known, change) {
             return None;
         }
+        if self.relisted_owner_waits_until(known, change).is_some_and(|until| until > now) {
+            return None;
+        }
         let mut late = false;
         for watch in self.awaited(known, change) {
             if watch.delivered > change.resource_version {
@@ -90,7 +92,18 @@ impl Tracer {
         self.awaited(known, change)
             .filter(|watch| watch.delivered <= change.resource_version)
             .map(|watch| self.wait_for(watch, known, change))
+            .chain(self.relisted_owner_waits_until(known, change))
             .max()
+    }
+
+    /// What of the owner was first seen in a list has a resourceVersion that says nothing about what
+    /// was first: it is decided before, but where both wait for each other.
+    fn relisted_owner_waits_until(&self, known: &Tracked, change: &Change) -> Option<Timestamp> {
+        let owner = known.owner.as_ref().filter(|owner| owner.uid != known.object.uid)?;
+        let mut of_owner = self.objects.get(&owner.uid)?.changes.iter();
+        let waits = of_owner.any(|older| older.relisted && older.decided.is_none());
+        let wait = WATCH_AWAY + self.rules.owner_wait(&known.object.kind);
+        waits.then(|| change.received.plus(wait))
     }
 
     pub(super) fn change(&self, key: &ChangeKey) -> Option<(&Tracked, &Change)> {
@@ -193,13 +206,18 @@ impl Tracer {
             self.decide_joining(key, &open);
             return;
         }
-        let deadline = |kind: &GroupKind| self.rules.limits(kind, None).deadline;
+        let deadline = |owner: &Tracked| self.deadline(owner);
         let view =
             View { objects: &self.objects, namespaces: &self.namespaces, deadline: &deadline };
         let cause = view.cause(known, change);
         let judged = self.judge(known, change, &cause);
         let decided = self.place(known, change, &cause, judged);
         self.adopt(key, decided, cause, judged);
+    }
+
+    /// How long its changes are causes without progress.
+    pub(super) fn deadline(&self, owner: &Tracked) -> Duration {
+        self.rules.limits(&owner.object.kind, owner.spec.progress_deadline_seconds).deadline
     }
 
     pub(super) fn judge(&self, known: &Tracked, change: &Change, cause: &Cause) -> Option<Judged> {
@@ -241,7 +259,7 @@ impl Tracer {
         let judged = self.judge(known, change, &cause);
         let Some(decided) = self.place_joining(change, open) else { return };
         let has_context = open.details.as_ref().is_none_or(|details| {
-            details.judged == Some(Judged::Fresh) || !details.late_links.is_empty()
+            details.judged == Some(Judged::Fresh) || details.late_links.iter().any(link::is_joined)
         });
         let joins = judged == Some(Judged::Fresh)
             && !has_context

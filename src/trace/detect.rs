@@ -148,14 +148,26 @@ fn changed_fields(known: &[u32], body: &Body) -> Vec<Box<str>> {
         .map(|leaf| &*leaf.path)
         .collect();
     new.iter()
-        .filter(|path| {
-            !new.iter().any(|other| {
-                other.strip_prefix(**path).is_some_and(|below| below.starts_with(['.', '[']))
-            })
-        })
+        .filter(|path| !new.iter().any(|other| is_below(other, path)))
         .take(MAX_FIELDS)
         .map(|path| (*path).into())
         .collect()
+}
+
+/// Whether something changed, and nothing that is not covered.
+pub(super) fn changes_only(known: &[u32], body: &Body, is_covered: impl Fn(&str) -> bool) -> bool {
+    let leaves = || body.content.leaves.iter().chain(&body.marks);
+    let new: Vec<_> = leaves().filter(|leaf| !known.contains(&leaf.digest)).collect();
+    let is_gone = |digest: &&u32| !leaves().any(|leaf| leaf.digest == **digest);
+    // As many as came: what has other keys has lost some.
+    let has_lost = known.iter().filter(is_gone).count() >= new.len();
+    let is_added = |path: &str| !has_lost && new.iter().any(|leaf| is_below(&leaf.path, path));
+    !new.is_empty()
+        && new.iter().all(|leaf| is_covered(&leaf.path) || (leaf.is_keys && is_added(&leaf.path)))
+}
+
+fn is_below(field: &str, path: &str) -> bool {
+    field.strip_prefix(path).is_some_and(|below| below.starts_with(['.', '[']))
 }
 
 /// The digests of a body's leaves, all that is kept of them.

@@ -8,7 +8,7 @@ use super::{
     id::{ChangeKey, Verb},
     kind,
     object::Uid,
-    observation::{Observation, SpecFacts},
+    observation::{Observation, SpecFacts, StatusFacts},
     phase::Look,
     problem::{self, Problem},
     rules::Rules,
@@ -40,10 +40,15 @@ impl Tracer {
             }
         }
         known.observed(now.status.observed_generation);
+        // Also of what was superseded by then: its Pods may still come.
+        for change in known.changes.iter_mut().filter(|change| change.revision.is_none()) {
+            if is_observed(change, &now.status) {
+                change.revision.clone_from(&known.update_revision);
+            }
+        }
         let seen = StatusNews {
             now,
             spec: &known.spec,
-            update_revision: known.update_revision.as_deref(),
             verdict,
             problem: problem::problem(&now.object.kind, &now.status),
             progress: status::progress(&now.object.kind, &now.status),
@@ -169,7 +174,6 @@ impl Tracer {
 struct StatusNews<'a> {
     now: &'a Observation,
     spec: &'a SpecFacts,
-    update_revision: Option<&'a str>,
     verdict: Status,
     problem: Option<Problem>,
     progress: [i64; 4],
@@ -185,11 +189,7 @@ struct Followed {
 impl StatusNews<'_> {
     fn follow(&self, change: &mut Change) -> Followed {
         let status = &self.now.status;
-        let is_observed =
-            change.generation.is_some() && status.observed_generation >= change.generation;
-        if change.revision.is_none() && is_observed {
-            change.revision = self.update_revision.map(Into::into);
-        }
+        let is_observed = is_observed(change, status);
         if change.scope == Scope::Metadata {
             // Where nobody says what is observed, it is dealt with by the time all else is.
             let is_over = is_observed || matches!(self.verdict, Status::Current { .. });
@@ -229,6 +229,10 @@ impl StatusNews<'_> {
         }
         problem.or_else(|| road.problem())
     }
+}
+
+fn is_observed(change: &Change, status: &StatusFacts) -> bool {
+    change.generation.is_some() && status.observed_generation >= change.generation
 }
 
 /// By kstatus, against the newest change of the spec.

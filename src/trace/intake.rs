@@ -73,8 +73,14 @@ impl Tracer {
         known.watch = id;
         known.gone = None;
         let seen = detect::detect(known, now);
+        if let Seen::Changed(Difference { rewound: true, .. }) = seen
+            && let Some(watch) = self.watches.get_mut(&id)
+        {
+            // What it delivered before is to come again.
+            watch.delivered = now.resource_version;
+        }
         match seen {
-            Seen::Changed(difference) => self.changed(&uid, now, &difference, false),
+            Seen::Changed(difference) => self.changed(&uid, now, &difference, in_list),
             Seen::Baseline | Seen::Nothing => {
                 if seen == Seen::Baseline {
                     self.out.notes.push(Note::Baseline);
@@ -155,12 +161,14 @@ impl Tracer {
             tracked.read_status(now);
             self.objects.insert(uid.clone(), tracked);
         }
-        self.gone(&uid, now.at, now.resource_version);
+        self.gone(&uid, now.at, now.resource_version, false);
     }
 
     /// The end of a list: what was known before and was not in it is gone.
     pub(super) fn reset(&mut self, id: WatchId, at: Timestamp, resource_version: u64) {
         let Some(watch) = self.watches.get_mut(&id) else { return };
+        // Less than was delivered before, where the store has gone back.
+        watch.delivered = resource_version;
         watch.has_listed = true;
         watch.state = Connection::Live { since: at };
         let list = watch.list;
@@ -173,12 +181,12 @@ impl Tracer {
             .map(|known| known.object.uid.clone())
             .collect();
         for uid in absent {
-            self.gone(&uid, at, resource_version);
+            self.gone(&uid, at, resource_version, true);
         }
     }
 
-    /// The object is no more.
-    pub(super) fn gone(&mut self, uid: &Uid, at: Timestamp, resource_version: u64) {
+    /// The object is no more. `relisted`: nobody saw it go.
+    pub(super) fn gone(&mut self, uid: &Uid, at: Timestamp, resource_version: u64, relisted: bool) {
         let Some(known) = self.objects.get_mut(uid) else { return };
         if known.gone.is_some() {
             return;
@@ -188,7 +196,7 @@ impl Tracer {
         let is_deletion =
             |change: &&mut Change| change.key.verb == Verb::Delete && change.key.epoch == epoch;
         match known.changes.iter_mut().find(is_deletion) {
-            None => self.disappeared(uid, resource_version, at),
+            None => self.disappeared(uid, resource_version, at, relisted),
             Some(deletion) if deletion.convergence.is_lingering() => {
                 let key = deletion.key.clone();
                 deletion.convergence.end(Outcome::Deleted, at);

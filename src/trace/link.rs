@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
-    change::{Change, ContextValue, Judged, OwnerMention, Replaced, Scope, SpanRef},
+    change::{Change, ContextValue, Judged, OwnerMention, Replaced, SpanRef},
     context::TraceContext,
     id::Verb,
     object::{GroupKind, ObjectRef, Uid},
@@ -13,6 +13,8 @@ use super::{
 
 /// A context written this long before a change was still written for it.
 const APPEARED_BEFORE: Duration = Duration::from_secs(5);
+
+const JOINED: &str = "spanlink.link.joined";
 
 /// The first rule that fits (contract: causes §7). `None` on a `delete`: only a fresh one counts.
 pub(super) fn judge(
@@ -39,7 +41,7 @@ pub(super) fn judge(
     let since = change.details.as_ref().and_then(|details| details.context_since);
     let appeared = since.unwrap_or(change.api_at);
     let recent = change.api_at.since(appeared) <= APPEARED_BEFORE;
-    Some(if recent || change.scope == Scope::Metadata { Judged::Fresh } else { Judged::Stale })
+    Some(if recent { Judged::Fresh } else { Judged::Stale })
 }
 
 /// A value a controller copied: from a workload to its ReplicaSets and ControllerRevisions, from
@@ -80,7 +82,7 @@ pub(super) fn context_link(context: &TraceContext, judged: Judged, joined: bool)
         Judged::Fresh | Judged::Inherited => {}
     }
     if joined {
-        attributes.push(flag("spanlink.link.joined"));
+        attributes.push(flag(JOINED));
     }
     Link {
         trace_id: context.trace_id,
@@ -90,6 +92,11 @@ pub(super) fn context_link(context: &TraceContext, judged: Judged, joined: bool)
         remote: true,
         attributes,
     }
+}
+
+/// To a context that came after the change.
+pub(super) fn is_joined(link: &Link) -> bool {
+    link.attributes.contains(&flag(JOINED))
 }
 
 /// To the annotated span at the beginning of the chain, from a change in another trace of it.

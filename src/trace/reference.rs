@@ -2,6 +2,7 @@
 //! autoscaler that scaled it.
 
 use super::{
+    cause::is_recent,
     change::{Change, Scope},
     id::{ChangeKey, Verb},
     link,
@@ -39,11 +40,13 @@ impl Tracer {
     pub(super) fn reference_links(&self, known: &Tracked, change: &Change) -> Vec<Link> {
         let in_flight = |other: &Tracked| {
             let mut newest_first = other.changes.iter().rev();
+            let deadline = self.deadline(other);
             let change = newest_first.find(|other| {
                 other.decided.is_some()
                     && other.scope == Scope::Spec
                     && !other.ignored
                     && other.is_in_flight_at(change.resource_version)
+                    && (other.key.verb == Verb::Delete || is_recent(other, change.api_at, deadline))
             })?;
             link::change_link("reference", &other.object, change)
         };
@@ -85,12 +88,18 @@ impl Tracer {
     fn link_autoscaler(&mut self, target: &Uid, autoscaler: &Uid) {
         let Some(by) = self.objects.get(autoscaler) else { return };
         let desired = by.references.as_ref().and_then(|references| references.desired);
+        let scaled = self.objects.get(target).and_then(|known| {
+            known.changes.iter().rev().find(|change| change.scope == Scope::Spec)
+        });
+        let Some(scaled_at) = scaled.map(|change| change.resource_version) else { return };
         let mut newest_first = by.changes.iter().rev();
+        // What was made of it after is no reason.
         let reason = newest_first.find(|change| {
             change.decided.is_some()
                 && change.scope == Scope::Spec
                 && change.key.verb != Verb::Delete
                 && !change.ignored
+                && change.resource_version < scaled_at
         });
         let link = reason.and_then(|change| link::change_link("reference", &by.object, change));
         let (Some(link), Some(desired)) = (link, desired) else { return };

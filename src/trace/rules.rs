@@ -100,10 +100,8 @@ impl Ignore {
         manager.is_some_and(|manager| self.managers.contains(&manager.name))
     }
 
-    /// Nothing else was touched.
-    pub(super) fn covers(&self, fields: &[Box<str>]) -> bool {
-        let is_covered = |field: &str| self.fields.iter().any(|path| is_within(field, path));
-        !fields.is_empty() && fields.iter().all(|field| is_covered(field))
+    pub(super) fn covers(&self, field: &str) -> bool {
+        self.fields.iter().any(|path| is_within(field, path))
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     id::{ChangeKey, Ids},
     kind,
     link::{self, flag, int, text},
+    object::GroupKind,
     phase::{Actor, Phase},
     slowest::Slowest,
     span::{Attribute, Link, Role, Span, SpanEvent, SpanStatus, TraceId, Value},
@@ -46,7 +47,7 @@ impl Teller<'_> {
         attributes.push(text("k8s.object.api_version", &self.object.api_version));
         attributes
             .push(text("k8s.object.resource_version", &self.change.resource_version.to_string()));
-        attributes.extend(owner_names(self.decided.lineage.as_ref()));
+        attributes.extend(owner_names(&object.kind, self.decided.lineage.as_ref()));
         attributes.extend(self.step_attributes());
         attributes.extend(detail_attributes(self.change, details));
         if self.decided.place == Place::Cut {
@@ -72,6 +73,7 @@ impl Teller<'_> {
         } else if let Some(reason) = &details.reason {
             span.attributes.push(text("spanlink.reason", reason));
         }
+        span.baggage(details);
         span.events = within(events, span.start, span.end);
         span
     }
@@ -246,6 +248,16 @@ impl Span {
             .extend(origin.map(|origin| text("spanlink.origin.trace_id", &origin.to_string())));
     }
 
+    /// Under the entries' own keys, as OpenTelemetry's baggage processors do; ours come first.
+    fn baggage(&mut self, details: &Details) {
+        let fresh = details.context.as_ref().filter(|_| details.judged == Some(Judged::Fresh));
+        for (key, value) in fresh.into_iter().flat_map(|context| &context.baggage) {
+            if self.attribute(key).is_none() {
+                self.attributes.push(text(key.clone().into_string(), value));
+            }
+        }
+    }
+
     fn link_all(&mut self, mut links: Vec<Link>) {
         let dropped = links.len().saturating_sub(MAX_LINKS);
         links.truncate(MAX_LINKS);
@@ -291,14 +303,16 @@ impl Span {
 }
 
 /// The names of the owners up to the head, by their semantic convention: `k8s.deployment.name=web`
-/// finds its Pods too. The nearest of a kind counts.
-fn owner_names(lineage: Option<&Arc<Lineage>>) -> Vec<Attribute> {
+/// finds its Pods too. The nearest of a kind counts, the object itself before all.
+fn owner_names(own: &GroupKind, lineage: Option<&Arc<Lineage>>) -> Vec<Attribute> {
     let mut names: Vec<Attribute> = Vec::new();
+    let own = kind::name_attribute(own);
     let mut at = lineage;
     while let Some(owner) = at {
         if let Some(key) = kind::name_attribute(&owner.kind)
             && !names.iter().any(|name| name.key == key)
             && key != "k8s.namespace.name"
+            && Some(key) != own
         {
             names.push(text(key, &owner.name));
         }
@@ -333,13 +347,6 @@ fn detail_attributes(change: &Change, details: &Details) -> Vec<Attribute> {
     attributes.push(text("spanlink.time.source", change.source.name()));
     attributes.extend(context_attributes(details));
     attributes.extend(owner_attributes(details));
-    // Under the entry's own key, as OpenTelemetry's baggage processors do; ours come first.
-    let fresh = details.context.as_ref().filter(|_| details.judged == Some(Judged::Fresh));
-    for (key, value) in fresh.into_iter().flat_map(|context| &context.baggage) {
-        if !attributes.iter().any(|attribute| attribute.key == **key) {
-            attributes.push(text(key.clone().into_string(), value));
-        }
-    }
     if let Some(replaced) = &details.replaced {
         attributes.push(text("spanlink.replaced.name", &replaced.name));
         attributes.push(text("spanlink.replaced.uid", &replaced.uid.to_string()));

@@ -273,8 +273,12 @@ pub(super) fn prune(known: &mut Tracked, now: Timestamp) {
         .collect();
     let mut over = over.into_iter();
     known.changes.retain(|_| !over.next().unwrap_or(false));
+    // Causes are of the spec, as long as there is one: notes on it go before.
+    let is_told = |change: &Change| change.details.is_none();
+    let is_note = |change: &Change| change.scope == Scope::Metadata && is_told(change);
     while known.changes.len() >= MAX_CHANGES {
-        let Some(at) = known.changes.iter().position(|c| c.details.is_none()) else { break };
+        let note = known.changes.iter().position(is_note);
+        let Some(at) = note.or_else(|| known.changes.iter().position(is_told)) else { break };
         known.changes.remove(at);
     }
 }

@@ -142,6 +142,33 @@ fn a_statefulsets_pod_follows_from_the_change_whose_revision_it_carries() {
 }
 
 #[test]
+fn a_statefulsets_pod_follows_from_its_change_also_where_the_next_was_there_before_the_status() {
+    let web = |generation: i64, observed: i64, revision: &str| {
+        let status =
+            json!({"status": {"observedGeneration": observed, "updateRevision": revision}});
+        merged(&workload("StatefulSet", generation, &format!("image-{generation}")), &status)
+    };
+    let of = |name: &str, revision: &str| {
+        pod(name, &web(1, 1, "web-1"), &json!({"controller-revision-hash": revision}))
+    };
+    History::default()
+        .added(&web(1, 1, "web-1"))
+        .say("MODIFIED", &web(2, 1, "web-1"))
+        .say("MODIFIED", &web(3, 1, "web-1"))
+        .say("MODIFIED", &web(3, 2, "web-2"))
+        .added(&of("second", "web-2"))
+        .say("MODIFIED", &web(3, 3, "web-3"))
+        .added(&of("third", "web-3"))
+        .becomes(expect![[r#"
+            create StatefulSet shop/web g1 -> superseded
+            update StatefulSet shop/web g2 -> superseded  supersedes g1  {spec.replicas, spec.template.spec.image}
+            └─ create Pod second g1 -> timed_out  no verdict before the deadline
+            update StatefulSet shop/web g3 -> timed_out  no verdict before the deadline  supersedes g2  {spec.replicas, spec.template.spec.image}
+            └─ create Pod third g1 -> timed_out  no verdict before the deadline
+        "#]]);
+}
+
+#[test]
 fn a_daemonsets_pod_follows_from_the_change_whose_template_generation_it_carries() {
     let agent = |generation: i64| {
         let annotation = json!({"metadata": {"annotations": {

@@ -55,6 +55,31 @@ causes:
 }
 
 #[test]
+fn no_attribute_is_there_twice() {
+    let baggage = "k8s.object.name=other,k8s.pod.name=other,spanlink.outcome=other";
+    let annotations = json!({"metadata": {"annotations": {"tracing.k8s.io/baggage": baggage}}});
+    let map = merged(&object("ConfigMap", "m"), &json!({"apiVersion": "v1"}));
+    let pod = |name| merged(&object("Pod", name), &json!({"apiVersion": "v1"}));
+    let spans = History::default()
+        .added(&merged(&annotated(&map, '1'), &annotations))
+        .added(&pod("outer"))
+        .added(&owned(&pod("inner"), &[(&pod("outer"), true)]))
+        .spans(
+            &Rules::default(),
+            "causes: {baggage: [k8s.object.name, k8s.pod.name, spanlink.outcome]}",
+        );
+    for span in &spans {
+        let keys: HashSet<_> = span.attributes.iter().map(|attribute| &attribute.key).collect();
+        assert_eq!(keys.len(), span.attributes.len(), "{span:?}");
+    }
+    let of = |name: &str| spans.iter().find(|span| *span.object.name == *name).unwrap();
+    let name = |text: &str| Some(SpanValue::Text(text.into()));
+    assert_eq!(of("inner").attribute("k8s.pod.name"), name("inner").as_ref());
+    assert_eq!(of("m").attribute("k8s.pod.name"), name("other").as_ref());
+    assert_eq!(of("m").attribute("spanlink.outcome"), name("converged").as_ref());
+}
+
+#[test]
 fn labels_and_annotations_count_as_changes_where_they_are_included() {
     let configuration = "
 watch:
@@ -171,6 +196,25 @@ fn a_context_is_fresh_for_five_seconds_and_once() {
 }
 
 #[test]
+fn a_context_that_was_annotated_long_before_is_not_fresh_for_another_annotation() {
+    let web = |generation, note: &str| {
+        let note = json!({"metadata": {"annotations": {"note": note}}});
+        merged(&annotated(&deployment(generation, "a", 1), '1'), &note)
+    };
+    History::default()
+        .added(&deployment(1, "a", 1))
+        .later(20 * 60)
+        .say("MODIFIED", &web(2, "a"))
+        .later(60)
+        .say("MODIFIED", &web(3, "b"))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> timed_out  no verdict before the deadline
+            update Deployment shop/web g2 -> converged  [context 11111111…]  (metadata)
+            update Deployment shop/web g3 -> converged  [context 11111111… stale]  (metadata)
+        "#]]);
+}
+
+#[test]
 fn what_was_there_at_the_start_was_used_before() {
     let widget = annotated(&object("Widget", "w"), '1');
     History::default()
@@ -258,6 +302,27 @@ fn a_context_joins_what_is_on_its_way_once_and_within_five_seconds() {
         "#]]);
 }
 
+#[test]
+fn a_context_joins_a_resumed_rollout_whatever_that_links_to_besides() {
+    let web = |generation, paused: bool, digit| {
+        let paused = json!({"spec": {"paused": paused}, "status": {"observedGeneration": 2}});
+        annotated(&merged(&deployment(generation, "a", 1), &paused), digit)
+    };
+    History::default()
+        .added(&deployment(1, "a", 1))
+        .later(20)
+        .say("MODIFIED", &web(2, true, '1'))
+        .later(20)
+        .say("MODIFIED", &web(3, false, '1'))
+        .say("MODIFIED", &web(4, false, '2'))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            update Deployment shop/web g2 -> paused  [context 11111111…]  supersedes g1  {spec.paused}
+            update Deployment shop/web g3 -> timed_out  no verdict before the deadline  [context 11111111… stale]  [context 11111111…]  [context 22222222… joined]  {spec.paused}
+            └─ update Deployment web g4 -> timed_out  no verdict before the deadline  [context 22222222… joined]  (metadata)
+        "#]]);
+}
+
 /// Rules under which changes of a Deployment's replicas are ignored.
 fn ignoring_replicas() -> Rules {
     let ignore = Ignore { fields: vec!["spec.replicas".into()], managers: Vec::new() };
@@ -277,6 +342,86 @@ fn a_change_that_touches_more_than_what_is_ignored_is_told() {
         update Deployment g3 of none
     "#]]
     .assert_eq(&origins(&history, &ignoring_replicas()));
+}
+
+#[test]
+fn what_is_ignored_hides_nothing_that_changed_beside_it() {
+    let widget = |generation: i64, spec: Value| {
+        let generation = json!({"metadata": {"generation": generation}, "spec": spec});
+        merged(&object("Widget", "w"), &generation)
+    };
+    let many = |value: i64| -> Value {
+        (0..40)
+            .map(|at| (format!("of{at}"), json!(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    let told = |before: Value, after: Value| {
+        let history =
+            History::default().added(&widget(1, before)).say("MODIFIED", &widget(2, after));
+        let configuration =
+            "watch: [{kind: Widget.example.com, ignore: {fields: [spec.many, spec.replicas]}}]";
+        let rules = spanlink::daemon::rules(&crate::scenarios::settings(configuration));
+        let spans = history.spans(&rules, configuration);
+        spans.iter().any(|span| &*span.name == "update Widget")
+    };
+    // More than a span tells of.
+    assert!(!told(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 1})));
+    assert!(told(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 2})));
+    // Removed from where something else changed.
+    assert!(told(json!({"replicas": 1, "size": 1}), json!({"replicas": 2})));
+    assert!(told(json!({"many": {"a": 1, "b": 1}, "size": 1}), json!({"many": {"b": 1}})));
+    assert!(!told(json!({"many": {"a": 1, "b": 1}}), json!({"many": {"b": 2}})));
+    assert!(!told(json!({"size": 1}), json!({"replicas": 2, "size": 1})));
+}
+
+#[test]
+fn no_link_leads_to_what_is_ignored() {
+    let rules = ignoring_replicas();
+    let web = |generation, image, replicas| {
+        let metadata = json!({"metadata": {"managedFields": [
+            {"manager": "kubectl", "operation": "Update", "time": "2026-11-24T10:00:00Z",
+             "fieldsV1": {"f:spec": {}}}]}});
+        merged(&deployment(generation, image, replicas), &metadata)
+    };
+    let set = |generation: i64, replicas: i64, manager: &str| {
+        let of = owned(&object("ReplicaSet", "web"), &[(&web(1, "a", 1), true)]);
+        let references = format!("k:{{\"uid\":{}}}", web(1, "a", 1)["metadata"]["uid"]);
+        merged(
+            &of,
+            &json!({
+                "apiVersion": "apps/v1",
+                "metadata": {"generation": generation, "managedFields": [
+                    {"manager": "controller", "operation": "Update", "time": "2026-11-24T10:00:00Z",
+                     "fieldsV1": {"f:metadata": {"f:ownerReferences": {references: {}}}}},
+                    {"manager": manager, "operation": "Update", "time": "2026-11-24T10:00:00Z",
+                     "fieldsV1": {"f:spec": {"f:replicas": {}}}}]},
+                "spec": {"replicas": replicas, "template": {"spec": {"image": "a"}}},
+            }),
+        )
+    };
+    let done = json!({"status": {
+        "observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "availableReplicas": 1,
+        "updatedReplicas": 1, "fullyLabeledReplicas": 1,
+        "conditions": [{"type": "Available", "status": "True"}],
+    }});
+    let spans = History::default()
+        .added(&web(1, "a", 1))
+        .added(&set(1, 1, "controller"))
+        .modified(&set(1, 1, "controller"), &done)
+        .modified(&web(1, "a", 1), &done)
+        .later(20)
+        .say("MODIFIED", &web(2, "a", 3))
+        .say("MODIFIED", &set(2, 3, "controller"))
+        // What a person does meanwhile, and what follows from a change that is told.
+        .say("MODIFIED", &set(3, 4, "kubectl"))
+        .say("MODIFIED", &web(3, "b", 3))
+        .say("MODIFIED", &set(4, 2, "controller"))
+        .spans(&rules, "");
+    let told: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
+    let links: Vec<_> = spans.iter().flat_map(|span| &span.links).collect();
+    assert!(links.iter().all(|link| told.contains(&link.span_id)), "{links:?}");
+    assert!(!links.is_empty());
 }
 
 #[test]

@@ -76,6 +76,26 @@ fn a_settled_owner_is_known_by_its_last_change_of_the_spec() {
 }
 
 #[test]
+fn very_many_notes_make_nobody_forget_the_last_change_of_the_spec() {
+    let web = built_in("apps/v1", "Deployment", &json!({"replicas": 0}));
+    let noted = |generation: i64| {
+        json!({"metadata": {"generation": generation, "annotations": {"note": generation.to_string()}},
+            "status": {"observedGeneration": generation, "replicas": 0,
+                "conditions": [{"type": "Available", "status": "True"}]}})
+    };
+    let set = owned(&built_in("apps/v1", "ReplicaSet", &json!({})), &[(&web, true)]);
+    let mut history = History::default().added(&web);
+    for generation in 1..=20 {
+        history = history.modified(&web, &noted(generation));
+    }
+    let made = json!({"metadata": {"creationTimestamp": "2026-11-24T10:00:02Z"}});
+    let spans = history.added(&merged(&set, &made)).spans(&Rules::default(), "");
+    let set = spans.iter().find(|span| &*span.name == "create ReplicaSet").unwrap();
+    let generation = crate::told::attribute(set, "spanlink.owner.generation");
+    assert_eq!((generation.as_deref(), set.links.len()), (Some("1"), 1));
+}
+
+#[test]
 fn what_is_gone_goes_once_whatever_is_said_of_it_after() {
     let widget = object("Widget", "w");
     let gone = merged(&going(&widget, &[]), &json!({"metadata": {"generation": 2}}));

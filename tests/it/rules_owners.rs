@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 use spanlink::trace::rules::Rules;
 
-use crate::written::{History, current, merged, object, owned};
+use crate::written::{History, current, going, merged, object, owned};
 
 #[test]
 fn an_owner_that_is_no_controller_is_linked_and_causes_nothing() {
@@ -143,6 +143,36 @@ causes:
     );
 }
 
+#[test]
+fn what_is_named_is_linked_no_longer_than_it_would_be_a_cause() {
+    let cluster = object("Cluster", "c");
+    let machine = |name: &str, minute: u64| {
+        let created = format!("2026-11-24T10:{minute:02}:00Z");
+        merged(
+            &object("Machine", name),
+            &json!({"metadata": {"creationTimestamp": created}, "spec": {"clusterName": "c"}}),
+        )
+    };
+    History::default()
+        .added(&cluster)
+        .later(10 * 60)
+        .added(&machine("soon", 10))
+        .later(10 * 60)
+        .added(&machine("late", 20))
+        .becomes_with(
+            "
+causes:
+  references:
+    - {kind: Machine.example.com, field: spec.clusterName, to: Cluster.example.com}
+",
+            expect![[r#"
+                create Cluster shop/c g1 -> unknown
+                create Machine shop/soon g1 -> unknown  [reference Cluster c g1]
+                create Machine shop/late g1 -> unknown
+            "#]],
+        );
+}
+
 fn deployment(replicas: i64, generation: i64) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
@@ -197,6 +227,25 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.replicas by kube-controller-manager}
+        "#]]);
+}
+
+#[test]
+fn what_an_autoscaler_became_after_it_scaled_is_no_reason() {
+    let edited =
+        merged(&autoscaler(3), &json!({"metadata": {"generation": 2}, "spec": {"maxReplicas": 9}}));
+    History::default()
+        .added(&deployment(1, 1))
+        .added(&autoscaler(1))
+        .say("MODIFIED", &deployment(3, 2))
+        .say("MODIFIED", &autoscaler(3))
+        .say("MODIFIED", &edited)
+        .modified(&edited, &json!({"status": {"currentReplicas": 3}}))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            create HorizontalPodAutoscaler shop/web g1 -> superseded
+            update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
+            update HorizontalPodAutoscaler shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.maxReplicas}
         "#]]);
 }
 
@@ -274,6 +323,64 @@ fn what_a_relist_shows_first_follows_from_what_was_in_flight_when_it_was_made() 
             └─ create Part early g1 -> unknown
             create Part shop/long-after g1 -> unknown  (owner settled)
         "#]]);
+}
+
+#[test]
+fn an_update_that_a_relist_shows_follows_from_what_was_in_flight_when_it_was_made() {
+    let step = |object: &Value, manager: &str, second: u32| {
+        let time = format!("2026-11-24T10:00:{second:02}Z");
+        let metadata = json!({"generation": 2, "managedFields": [
+            {"manager": manager, "operation": "Update", "time": time,
+             "fieldsV1": {"f:spec": {"f:size": {}}}}]});
+        merged(object, &json!({"metadata": metadata, "spec": {"size": 2}}))
+    };
+    let owner = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&owner, true)]);
+    // Dealt with, and noted once more after the Widget was.
+    History::default()
+        .added(&owner)
+        .added(&part)
+        .modified(&part, &current(1))
+        .modified(&owner, &current(1))
+        .later(5)
+        .say("MODIFIED", &step(&owner, "kubectl", 5))
+        .later(2)
+        .modified(&step(&owner, "kubectl", 5), &current(2))
+        .later(5)
+        .listed("Part", &[&merged(&step(&part, "operator", 6), &current(2))])
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> converged
+            └─ create Part p g1 -> converged
+            update Widget shop/w g2 -> converged  {spec.size by kubectl}
+            └─ update Part p g2 -> converged  {spec.size by operator}
+        "#]]);
+}
+
+#[test]
+fn in_whatever_order_lists_come_what_they_show_is_one_chain() {
+    let made = |object: &Value| {
+        let created = json!({"metadata": {"creationTimestamp": "2026-11-24T10:01:00Z"}});
+        merged(object, &created)
+    };
+    let widget = made(&object("Widget", "w"));
+    let part = made(&owned(&object("Part", "p"), &[(&widget, true)]));
+    let piece = made(&owned(&object("Piece", "q"), &[(&part, true)]));
+    let kinds = [("Widget", &widget), ("Part", &part), ("Piece", &piece)];
+    let told = |order: [usize; 3]| {
+        let history = kinds.iter().fold(History::default(), |h, (kind, _)| h.listed(kind, &[]));
+        let list = |history: History, all: bool| {
+            let lists = order.iter().filter_map(|at| kinds.get(*at));
+            lists.fold(history.later(120), |history, (kind, object)| {
+                history.listed(kind, if all { std::slice::from_ref(object) } else { &[] })
+            })
+        };
+        let spans = list(list(history, true), false).spans(&Rules::default(), "");
+        let heads = spans.iter().filter(|span| span.is_head());
+        heads.map(|head| head.name.to_string()).collect::<Vec<_>>()
+    };
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        assert_eq!(told(order), ["create Widget", "delete Widget"], "{order:?}");
+    }
 }
 
 #[test]
@@ -363,6 +470,46 @@ fn an_owner_whose_deadline_has_passed_causes_nothing_unless_it_goes_on() {
 }
 
 #[test]
+fn an_owner_with_a_longer_deadline_of_its_own_is_a_cause_for_longer() {
+    let of_an_hour = json!({"spec": {"progressDeadlineSeconds": 3600}});
+    let owner = merged(&deployment(1, 1), &of_an_hour);
+    let set = merged(
+        &owned(&object("ReplicaSet", "web"), &[(&owner, true)]),
+        &json!({"apiVersion": "apps/v1", "metadata": {"creationTimestamp": "2026-11-24T10:30:00Z"}}),
+    );
+    History::default().added(&owner).later(30 * 60).added(&set).becomes(expect![[r#"
+        create Deployment shop/web g1 -> timed_out  no verdict before the deadline
+        └─ create ReplicaSet web g1 -> timed_out  no verdict before the deadline
+    "#]]);
+}
+
+#[test]
+fn what_is_done_before_a_settled_owner_can_go_follows_from_its_deletion() {
+    let owner = merged(&object("Widget", "w"), &current(1));
+    let part = owned(&object("Part", "p"), &[(&owner, true)]);
+    let ready = merged(&part, &current(1));
+    let cleanup = owned(&object("Part", "cleanup"), &[(&owner, true)]);
+    let going = going(&owner, &["example.com/cleanup"]);
+    History::default()
+        .added(&object("Widget", "w"))
+        .modified(&owner, &json!({}))
+        .added(&part)
+        .modified(&ready, &json!({}))
+        .later(5)
+        .modified(&going, &json!({"metadata": {"generation": 2}}))
+        .modified(&ready, &json!({"metadata": {"generation": 2}, "spec": {"size": 0}}))
+        .added(&cleanup)
+        .deleted(&merged(&going, &json!({"metadata": {"generation": 2}})))
+        .becomes(expect![[r#"
+            delete Widget shop/w g2 -> deleted
+            ├─ create Part cleanup g1 -> unknown
+            └─ update Part p g2 -> timed_out  no verdict before the deadline  {spec.size}
+            create Widget shop/w g1 -> converged
+            create Part shop/p g1 -> converged  (owner settled)
+        "#]]);
+}
+
+#[test]
 fn nothing_is_made_in_place_of_a_loss_while_the_owner_may_be_at_work() {
     let set = object("Set", "s");
     let (lost, next) = (pod("lost", &set), pod("next", &set));
@@ -384,6 +531,32 @@ fn nothing_is_made_in_place_of_a_loss_while_the_owner_may_be_at_work() {
         .becomes(expect![[r#"
             delete Pod shop/lost g1 -> deleted  (owner settled)
             create Pod shop/next g1 -> timed_out  no verdict before the deadline  (owner settled)  replaces lost
+        "#]]);
+}
+
+#[test]
+fn what_an_owner_does_is_waited_for_again_after_the_store_went_back() {
+    let owner = |generation: i64| {
+        let step = json!({"metadata": {"generation": generation}, "spec": {"size": generation}});
+        merged(&object("Widget", "w"), &step)
+    };
+    let part = owned(&object("Part", "p"), &[(&owner(1), true)]);
+    History::default()
+        .added(&owner(1))
+        .later(60)
+        .say("MODIFIED", &owner(2))
+        .say("MODIFIED", &owner(3))
+        // Restored, and the Part is seen before the second that made it.
+        .late("MODIFIED", &merged(&owner(1), &current(1)), 10)
+        .late("ADDED", &part, 12)
+        .late("MODIFIED", &merged(&owner(2), &json!({"status": current(1)["status"]})), 11)
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> unknown
+            update Widget shop/w g2 -> superseded  {spec.size}
+            update Widget shop/w g3 -> superseded  supersedes g2  {spec.size}
+            update Widget shop/w g1 -> converged  supersedes g3  (rewound)  {spec.size}
+            update Widget shop/w g2 -> timed_out  no verdict before the deadline  {spec.size}
+            └─ create Part p g1 -> unknown
         "#]]);
 }
 
