@@ -10,7 +10,7 @@ use spanlink::trace::{
     span::{Role, Value as SpanValue},
 };
 
-use crate::written::{History, annotated, current, merged, object, owned, traceparent};
+use crate::written::{History, annotated, built_in, current, merged, object, owned, traceparent};
 
 #[test]
 fn a_context_is_found_under_every_configured_key_and_in_every_form() {
@@ -300,6 +300,31 @@ fn a_context_joins_what_is_on_its_way_once_and_within_five_seconds() {
             update Deployment shop/web g5 -> timed_out  no verdict before the deadline  [context 33333333… stale]  supersedes g2  {spec.template.spec.image}
             └─ update Deployment web g6 -> timed_out  no verdict before the deadline  [context 44444444…]  (metadata)
         "#]]);
+}
+
+#[test]
+fn a_context_joins_what_counts_no_annotations_where_its_own_is_included() {
+    let web = |generation: i64, metadata: Value| {
+        let set = built_in("apps/v1", "StatefulSet", &json!({"replicas": generation}));
+        let of_that = json!({"metadata": {"generation": generation}});
+        merged(&merged(&set, &of_that), &metadata)
+    };
+    History::default()
+        .added(&web(1, json!({})))
+        .later(20)
+        .say("MODIFIED", &web(2, json!({})))
+        .say("MODIFIED", &annotated(&web(2, json!({})), '1'))
+        .becomes_with(
+            "
+watch:
+  - {kind: StatefulSet.apps, include_annotations: [tracing.k8s.io/traceparent]}
+",
+            expect![[r#"
+                create StatefulSet shop/it g1 -> superseded
+                update StatefulSet shop/it g2 -> timed_out  no verdict before the deadline  supersedes g1  [context 11111111… joined]  {spec.replicas}
+                └─ update StatefulSet it g2 -> timed_out  no verdict before the deadline  [context 11111111… joined]  (metadata)  {metadata.annotations[tracing.k8s.io/traceparent]}
+            "#]],
+        );
 }
 
 #[test]
