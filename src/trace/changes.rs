@@ -242,6 +242,13 @@ impl Tracer {
             known.contexts.note_seen(hash_of(template));
         }
         if !moved {
+            // The same value; what stands beside it may have been written after it.
+            if let Some(carrier) = &body.carrier
+                && let Some((_, context)) = &mut known.contexts.current
+                && let Ok(renewed) = TraceContext::parse(carrier)
+            {
+                *context = renewed;
+            }
             return;
         }
         known.contexts.since = Some(api_at);

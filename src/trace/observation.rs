@@ -240,6 +240,8 @@ pub struct StatusFacts {
     pub fully_labeled_replicas: Option<i64>,
     /// Autoscalers.
     pub desired_replicas: Option<i64>,
+    /// Autoscalers: `lastScaleTime`.
+    pub last_scale: Option<Timestamp>,
     pub current_revision: Option<Box<str>>,
     pub update_revision: Option<Box<str>>,
     /// DaemonSets.

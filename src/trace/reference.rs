@@ -84,14 +84,19 @@ impl Tracer {
         }
     }
 
-    /// The replicas it wanted are the replicas there are to be: its last change is the reason.
+    /// It scaled just then, and the replicas it wanted are the replicas there are to be: its last
+    /// change is the reason. A person may scale as well, and then it agrees with that.
     fn link_autoscaler(&mut self, target: &Uid, autoscaler: &Uid) {
         let Some(by) = self.objects.get(autoscaler) else { return };
-        let desired = by.references.as_ref().and_then(|references| references.desired);
+        let Some(references) = by.references.as_deref() else { return };
+        let (desired, rescaled) = (references.desired, references.rescaled);
         let scaled = self.objects.get(target).and_then(|known| {
             known.changes.iter().rev().find(|change| change.scope == Scope::Spec)
         });
         let Some(scaled_at) = scaled.map(|change| change.resource_version) else { return };
+        if !rescaled.is_some_and(|rescaled| rescaled.is_at(scaled_at)) {
+            return;
+        }
         let mut newest_first = by.changes.iter().rev();
         // What was made of it after is no reason.
         let reason = newest_first.find(|change| {

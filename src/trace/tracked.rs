@@ -88,6 +88,36 @@ pub(super) struct References {
     pub(super) scales: Option<Reference>,
     /// The replicas an autoscaler last wanted.
     pub(super) desired: Option<i64>,
+    /// When it last scaled.
+    pub(super) rescaled: Option<Rescaled>,
+}
+
+/// An autoscaler's controller writes `/scale` and then `status.lastScaleTime`: so it scaled after the
+/// last status without that was written, and before the first with it. The times of both say less:
+/// in managedFields `/scale` has none.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(super) struct Rescaled {
+    /// `status.lastScaleTime`
+    at: Option<Timestamp>,
+    /// Between these resourceVersions; the same twice: before anybody looked, or never.
+    after: u64,
+    before: u64,
+    /// The resourceVersion of the newest status.
+    read: u64,
+}
+
+impl Rescaled {
+    fn read(known: Option<Self>, at: Option<Timestamp>, read: u64) -> Self {
+        match known {
+            None => Self { at, after: read, before: read, read },
+            Some(known) if at <= known.at => Self { at, read, ..known },
+            Some(known) => Self { at, after: known.read, before: read, read },
+        }
+    }
+
+    pub(super) fn is_at(&self, resource_version: u64) -> bool {
+        self.after < resource_version && resource_version < self.before
+    }
 }
 
 /// What an object's context annotation has been. Most objects never have one: then it is a pointer
@@ -256,12 +286,15 @@ impl Tracked {
             body.owners.iter().filter(|owner| !owner.controller).cloned().collect();
         self.other_owners = (!others.is_empty()).then(|| Box::new(others));
         let refers = !body.references.is_empty() || body.scales.is_some();
-        let desired = self.references.as_ref().and_then(|references| references.desired);
+        let known = self.references.as_deref();
+        let desired = known.and_then(|references| references.desired);
+        let rescaled = known.and_then(|references| references.rescaled);
         self.references = refers.then(|| {
             Box::new(References {
                 to: body.references.clone(),
                 scales: body.scales.clone(),
                 desired,
+                rescaled,
             })
         });
     }
@@ -277,6 +310,9 @@ impl Tracked {
         self.disruption = super::status::disruption(facts);
         if let Some(references) = &mut self.references {
             references.desired = facts.desired_replicas;
+            references.rescaled = references.scales.as_ref().map(|_| {
+                Rescaled::read(references.rescaled, facts.last_scale, now.resource_version)
+            });
         }
         if facts.update_revision != self.update_revision {
             self.update_revision.clone_from(&facts.update_revision);

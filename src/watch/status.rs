@@ -77,8 +77,12 @@ impl<'de> Fields<'de> for Status {
                 } = value;
                 return Ok(());
             }
-            "startTime" => {
-                facts.start_time = time(map.next_value()?);
+            "startTime" | "lastScaleTime" => {
+                let value = time(map.next_value()?);
+                *match key {
+                    "startTime" => &mut facts.start_time,
+                    _ => &mut facts.last_scale,
+                } = value;
                 return Ok(());
             }
             "observedGeneration" => &mut facts.observed_generation,

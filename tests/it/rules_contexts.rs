@@ -55,6 +55,43 @@ causes:
 }
 
 #[test]
+fn what_is_written_beside_a_context_after_it_goes_with_it() {
+    let noted = |annotations: Value| {
+        merged(
+            &annotated(&object("Widget", "w"), '1'),
+            &json!({"metadata": {"annotations": annotations}}),
+        )
+    };
+    let stepped = |object: &Value, generation: i64| {
+        let step = json!({"metadata": {"generation": generation}, "spec": {"size": generation}});
+        merged(object, &step)
+    };
+    let full = noted(
+        json!({"tracing.k8s.io/tracestate": "vendor=1", "tracing.k8s.io/baggage": "tenant=a"}),
+    );
+    let renewed = noted(json!({"tracing.k8s.io/tracestate": "vendor=2"}));
+    let spans = History::default()
+        .added(&object("Widget", "w"))
+        .say("MODIFIED", &noted(json!({})))
+        .say("MODIFIED", &noted(json!({"tracing.k8s.io/tracestate": "vendor=1"})))
+        .say("MODIFIED", &full)
+        .say("MODIFIED", &stepped(&full, 2))
+        .say("MODIFIED", &stepped(&renewed, 3))
+        .spans(&Rules::default(), "causes: {baggage: [tenant]}");
+    let mut told = String::new();
+    for head in spans.iter().filter(|span| span.is_head() && &*span.name == "update Widget") {
+        let state = head.links.first().and_then(|link| link.trace_state.as_deref());
+        let is_stale = head.attribute("spanlink.context.stale").is_some();
+        writeln!(told, "{state:?} {:?} stale: {is_stale}", head.attribute("tenant")).unwrap();
+    }
+    expect![[r#"
+        Some("vendor=1") Some(Text("a")) stale: false
+        Some("vendor=2") None stale: true
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
 fn no_attribute_is_there_twice() {
     let baggage = "k8s.object.name=other,k8s.pod.name=other,spanlink.outcome=other";
     let annotations = json!({"metadata": {"annotations": {"tracing.k8s.io/baggage": baggage}}});

@@ -200,20 +200,42 @@ fn autoscaler(desired: i64) -> Value {
     })
 }
 
+/// As its controller says it after it wrote `/scale`.
+fn rescaled(desired: i64) -> Value {
+    let at = json!({"status": {"lastScaleTime": "2026-11-24T10:00:00Z"}});
+    merged(&autoscaler(desired), &at)
+}
+
+fn scaled_by_hand(replicas: i64, generation: i64) -> Value {
+    let mut deployment = deployment(replicas, generation);
+    deployment["metadata"]["managedFields"][1]["manager"] = json!("kubectl");
+    deployment
+}
+
 #[test]
 fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() {
     let begun = || History::default().added(&deployment(1, 1)).added(&autoscaler(1));
     begun()
         .say("MODIFIED", &deployment(3, 2))
-        .say("MODIFIED", &autoscaler(3))
+        .say("MODIFIED", &rescaled(3))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
         "#]]);
     begun()
-        .say("MODIFIED", &autoscaler(3))
-        .say("MODIFIED", &deployment(3, 2))
+        .late("MODIFIED", &rescaled(3), 4)
+        .late("MODIFIED", &deployment(3, 2), 3)
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
+            update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
+        "#]]);
+    // Both are heard of a minute after: a scale has no time but that.
+    begun()
+        .later(60)
+        .late("MODIFIED", &deployment(3, 2), 3)
+        .late("MODIFIED", &rescaled(3), 4)
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
@@ -222,7 +244,7 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
     // Its status does not agree.
     begun()
         .say("MODIFIED", &deployment(5, 2))
-        .say("MODIFIED", &autoscaler(3))
+        .say("MODIFIED", &rescaled(3))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
@@ -231,14 +253,57 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
 }
 
 #[test]
-fn what_an_autoscaler_became_after_it_scaled_is_no_reason() {
-    let edited =
-        merged(&autoscaler(3), &json!({"metadata": {"generation": 2}, "spec": {"maxReplicas": 9}}));
+fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
+    // It has never scaled.
+    History::default()
+        .added(&deployment(1, 1))
+        .added(&autoscaler(1))
+        .say("MODIFIED", &scaled_by_hand(3, 2))
+        .say("MODIFIED", &autoscaler(3))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
+            update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.replicas by kubectl}
+        "#]]);
+    // It has scaled a moment before.
     History::default()
         .added(&deployment(1, 1))
         .added(&autoscaler(1))
         .say("MODIFIED", &deployment(3, 2))
-        .say("MODIFIED", &autoscaler(3))
+        .say("MODIFIED", &rescaled(3))
+        .later(1)
+        .say("MODIFIED", &scaled_by_hand(4, 3))
+        .say("MODIFIED", &rescaled(4))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
+            update Deployment shop/web g2 -> superseded  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
+            update Deployment shop/web g3 -> timed_out  no verdict before the deadline  supersedes g2  {spec.replicas by kubectl}
+        "#]]);
+    // It had scaled before anybody looked.
+    let edited = json!({"metadata": {"generation": 2}, "spec": {"maxReplicas": 9}});
+    History::default()
+        .listed("HorizontalPodAutoscaler", &[&rescaled(1)])
+        .added(&deployment(1, 1))
+        .modified(&rescaled(1), &edited)
+        .say("MODIFIED", &scaled_by_hand(3, 2))
+        .modified(&rescaled(3), &edited)
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            update HorizontalPodAutoscaler shop/web g2 -> timed_out  no verdict before the deadline  {spec.maxReplicas}
+            update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.replicas by kubectl}
+        "#]]);
+}
+
+#[test]
+fn what_an_autoscaler_became_after_it_scaled_is_no_reason() {
+    let edited =
+        merged(&rescaled(3), &json!({"metadata": {"generation": 2}, "spec": {"maxReplicas": 9}}));
+    History::default()
+        .added(&deployment(1, 1))
+        .added(&autoscaler(1))
+        .say("MODIFIED", &deployment(3, 2))
+        .say("MODIFIED", &rescaled(3))
         .say("MODIFIED", &edited)
         .modified(&edited, &json!({"status": {"currentReplicas": 3}}))
         .becomes(expect![[r#"
