@@ -201,14 +201,15 @@ impl Tracer {
             }
             Verb::Update => {
                 let manager = match difference.scope {
-                    Scope::Spec => body
-                        .map(|body| values_of(&difference.fields, &body.content))
-                        .and_then(|fields| managers.of_any(&fields)),
+                    Scope::Spec => body.and_then(|body| {
+                        let fields = values_of(&difference.fields, &body.content);
+                        managers.of_any(&fields, &body.content)
+                    }),
                     Scope::Metadata => body.and_then(|body| {
                         let moved = body.carrier.as_ref().filter(|_| self.carrier_moved(uid, body));
                         moved
                             .and_then(|carrier| managers.of_annotation(&carrier.key))
-                            .or_else(|| managers.of_any(&difference.fields))
+                            .or_else(|| managers.of_any(&difference.fields, &body.content))
                     }),
                 };
                 (manager.as_ref().and_then(|m| m.at), TimeSource::ManagedFields, manager)
