@@ -60,6 +60,9 @@ impl Tracer {
             known.service = Some(status.name.into());
         }
         known.generation = now.generation.or(known.generation);
+        if let Some(body) = body {
+            known.read_owners(body);
+        }
         let key = key_of(known, now, difference);
         let replicas = |spec: &SpecFacts| spec.replicas.unwrap_or(1);
         let scaled = match (difference.verb, body) {
@@ -116,6 +119,7 @@ impl Tracer {
                 missed: difference.missed,
                 rewound: difference.rewound,
                 manager,
+                owners: known.owners().cloned().collect(),
                 owner_manager: owner_manager.map(|manager| manager.name),
                 context,
                 ..Details::default()
@@ -144,6 +148,7 @@ impl Tracer {
             convergence: Convergence::over(Outcome::Deleted, at),
             details: Some(Box::new(Details {
                 disruption: known.disruption.clone(),
+                owners: known.owners().cloned().collect(),
                 context_since: known.contexts.since,
                 context,
                 ..Details::default()

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// One more for every change of what is written: what an older version wrote is not read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// One thing to write down.
 #[derive(Clone, Debug, PartialEq, Eq)]

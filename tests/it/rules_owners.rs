@@ -503,6 +503,52 @@ fn what_a_person_changes_of_an_operators_lists_is_a_head_whatever_tells_their_it
 }
 
 #[test]
+fn what_becomes_of_an_owner_reference_after_a_change_does_not_matter_to_it() {
+    let step = |object: &Value, generation: i64| {
+        let step = json!({"metadata": {"generation": generation}, "spec": {"size": generation}});
+        merged(object, &step)
+    };
+    let (owner, other) = (&object("Widget", "w"), &object("Widget", "other"));
+    let part = |owners: &[(&Value, bool)]| owned(&object("Part", "p"), owners);
+    let stepped = || {
+        let begun = History::default().added(owner).added(other).added(&part(&[(owner, true)]));
+        begun.later(1).say("MODIFIED", &step(&part(&[(owner, true)]), 2))
+    };
+    let becomes = |after: &[(&Value, bool)]| {
+        stepped()
+            .say("MODIFIED", &step(&part(after), 2))
+            // Only now there is news of the owner.
+            .late("MODIFIED", &step(owner, 2), 12)
+            .becomes(expect![[r#"
+                create Widget shop/w g1 -> superseded
+                └─ create Part p g1 -> superseded
+                create Widget shop/other g1 -> unknown
+                update Widget shop/w g2 -> unknown  supersedes g1  {spec.size}
+                └─ update Part p g2 -> unknown  supersedes g1  {spec.size}
+            "#]]);
+    };
+    becomes(&[(owner, true)]);
+    becomes(&[(owner, false)]);
+    becomes(&[(other, true)]);
+    becomes(&[]);
+    // Taken and changed in one: by its new owner.
+    stepped()
+        .late("MODIFIED", &step(owner, 2), 12)
+        .say("MODIFIED", &step(other, 2))
+        .say("MODIFIED", &step(&part(&[(other, true)]), 3))
+        .say("MODIFIED", &step(&part(&[]), 3))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> superseded
+            └─ create Part p g1 -> superseded
+            create Widget shop/other g1 -> superseded
+            update Widget shop/w g2 -> unknown  supersedes g1  {spec.size}
+            └─ update Part p g2 -> superseded  supersedes g1  {spec.size}
+            update Widget shop/other g2 -> unknown  supersedes g1  {spec.size}
+            └─ update Part p g3 -> unknown  supersedes g2  {spec.size}
+        "#]]);
+}
+
+#[test]
 fn an_owner_whose_deadline_has_passed_causes_nothing_unless_it_goes_on() {
     let owner = object("Widget", "w");
     let part = |name: &str, minute: u64| {
