@@ -5,6 +5,7 @@ use super::{
     change::{Change, Decided, Details, Judged, Place, Scope},
     id::{ChangeKey, Verb},
     link,
+    observation::OwnerReference,
     output::Note,
     span::Link,
     tracer::Tracer,
@@ -42,7 +43,9 @@ impl Tracer {
             self.out.notes.extend([Note::Change { kind, verb: key.verb }, Note::Opened]);
         }
         let is_fresh = judged == Some(Judged::Fresh);
+        let mut owners = Box::default();
         if let Some(details) = change.details.as_deref_mut() {
+            owners = std::mem::take(&mut details.owners);
             details.road.iter_mut().for_each(|road| road.not_before(change.at));
             details.judged = judged;
             details.owner = cause.owner;
@@ -71,15 +74,16 @@ impl Tracer {
                 known.contexts.last = last;
             }
         }
-        self.link(key);
+        self.link(key, owners.first());
         self.look_for_autoscaler(key);
         if let Some(parent) = parent {
             self.progressed(key, parent);
         }
+        let controller = owners.first().filter(|owner| owner.controller).map(|owner| &owner.uid);
         if is_lost {
-            self.lose(&key.uid, key);
+            self.lose(key, controller);
         } else if key.verb == Verb::Delete {
-            self.not_lost(&key.uid);
+            self.not_lost(&key.uid, controller);
         }
         self.note_done(key);
         self.tell_head(key);
@@ -92,13 +96,12 @@ impl Tracer {
     }
 
     /// Makes the links of the change span.
-    fn link(&mut self, key: &ChangeKey) {
+    fn link(&mut self, key: &ChangeKey, owner: Option<&OwnerReference>) {
         let Some((known, change)) = self.change(key) else { return };
         let (Some(decided), Some(details)) = (&change.decided, change.details.as_deref()) else {
             return;
         };
         let links = self.links(known, change, decided, details);
-        let owner = known.owners().next();
         let is_unknown = owner.is_some_and(|owner| !self.objects.contains_key(&owner.uid));
         let unknown = is_unknown.then(|| Note::OwnerUnknown { kind: known.object.kind.clone() });
         let is_told = decided.sampled && !change.ignored;

@@ -35,7 +35,7 @@ pub(super) struct Cause {
 
 impl View<'_> {
     pub(super) fn cause(&self, object: &Tracked, change: &Change) -> Cause {
-        let owner = object.owner.as_ref().and_then(|reference| self.owner(object, reference));
+        let owner = change.controller().and_then(|reference| self.owner(object, reference));
         let cause = match change.key.verb {
             Verb::Create => owner.map(|owner| self.of_create(object, change, owner)),
             Verb::Update => owner.map(|owner| self.of_update(object, change, owner)),
@@ -54,7 +54,7 @@ impl View<'_> {
     /// Somebody who owns it and is not known to have made it: no controller, of a kind that nobody
     /// watches, or gone.
     fn mere_owner(&self, object: &Tracked, change: &Change) -> Option<OwnerMention> {
-        let reference = object.owners().next()?;
+        let reference = change.owners().first()?;
         let Some(owner) = self.owner(object, reference).filter(|_| !reference.controller) else {
             return Some(named(reference));
         };
@@ -107,7 +107,7 @@ impl View<'_> {
             (was_before || deletion.relisted) && deletion.decided.is_some()
         };
         // 1: garbage collection, foreground.
-        if let Some((owner, deletion)) = self.last_owner_gone(object, before) {
+        if let Some((owner, deletion)) = self.last_owner_gone(object, change, before) {
             return caused_by(owner, deletion);
         }
         // 2: the Namespace goes.
@@ -150,10 +150,11 @@ impl View<'_> {
     fn last_owner_gone(
         &self,
         object: &Tracked,
+        change: &Change,
         before: impl Fn(&&Change) -> bool,
     ) -> Option<(&Tracked, &Change)> {
         let mut last: Option<(&Tracked, &Change)> = None;
-        for owner in object.owners().filter_map(|reference| self.owner(object, reference)) {
+        for owner in change.owners().iter().filter_map(|reference| self.owner(object, reference)) {
             let deletion = owner.deletion().filter(&before)?;
             if last.is_none_or(|(_, other)| other.resource_version <= deletion.resource_version) {
                 last = Some((owner, deletion));

@@ -11,6 +11,7 @@ use super::{
     id::ChangeKey,
     manager::Manager,
     object::{GroupKind, Uid},
+    observation::OwnerReference,
     phase::Road,
     remark::Remarks,
     slowest::Slowest,
@@ -114,6 +115,15 @@ impl Change {
         self.resource_version < resource_version
             && self.until.is_none_or(|until| until > resource_version)
     }
+
+    /// Whom it may follow from, until that is decided: the controller first.
+    pub fn owners(&self) -> &[OwnerReference] {
+        self.details.as_deref().map_or(&[], |details| &details.owners)
+    }
+
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.owners().first().filter(|owner| owner.controller)
+    }
 }
 
 /// The cause that was found, and all that follows from it.
@@ -186,6 +196,8 @@ pub struct Details {
     pub missed: i64,
     pub rewound: bool,
     pub manager: Option<Manager>,
+    /// Its object's by then: another may have it before a cause is found. Dropped when one is.
+    pub owners: Box<[OwnerReference]>,
     /// Who made the owner the controller.
     pub owner_manager: Option<Box<str>>,
     /// The annotation as it stood, and since when.

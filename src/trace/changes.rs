@@ -60,6 +60,9 @@ impl Tracer {
             known.service = Some(status.name.into());
         }
         known.generation = now.generation.or(known.generation);
+        if let Some(body) = body {
+            known.read_owners(body);
+        }
         let key = key_of(known, now, difference);
         let replicas = |spec: &SpecFacts| spec.replicas.unwrap_or(1);
         let scaled = match (difference.verb, body) {
@@ -116,6 +119,7 @@ impl Tracer {
                 missed: difference.missed,
                 rewound: difference.rewound,
                 manager,
+                owners: known.owners().cloned().collect(),
                 owner_manager: owner_manager.map(|manager| manager.name),
                 context,
                 ..Details::default()
@@ -144,6 +148,7 @@ impl Tracer {
             convergence: Convergence::over(Outcome::Deleted, at),
             details: Some(Box::new(Details {
                 disruption: known.disruption.clone(),
+                owners: known.owners().cloned().collect(),
                 context_since: known.contexts.since,
                 context,
                 ..Details::default()
@@ -201,14 +206,15 @@ impl Tracer {
             }
             Verb::Update => {
                 let manager = match difference.scope {
-                    Scope::Spec => body
-                        .map(|body| values_of(&difference.fields, &body.content))
-                        .and_then(|fields| managers.of_any(&fields)),
+                    Scope::Spec => body.and_then(|body| {
+                        let fields = values_of(&difference.fields, &body.content);
+                        managers.of_any(&fields, &body.content)
+                    }),
                     Scope::Metadata => body.and_then(|body| {
                         let moved = body.carrier.as_ref().filter(|_| self.carrier_moved(uid, body));
                         moved
                             .and_then(|carrier| managers.of_annotation(&carrier.key))
-                            .or_else(|| managers.of_any(&difference.fields))
+                            .or_else(|| managers.of_any(&difference.fields, &body.content))
                     }),
                 };
                 (manager.as_ref().and_then(|m| m.at), TimeSource::ManagedFields, manager)

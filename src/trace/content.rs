@@ -73,6 +73,15 @@ impl Content {
         let Found { leaves, values, .. } = found;
         Self { digest: truncated(whole), template, leaves, values }
     }
+
+    /// Whether what stands at `path` has these fields, as far as leaves tell.
+    pub fn has(&self, path: &str, fields: &serde_json::Map<String, Value>) -> bool {
+        let mut path = path.to_owned();
+        fields.iter().all(|(key, value)| {
+            let digest = with_segment(&mut path, key, |path| leaf_digest(path, &value.to_string()));
+            self.leaves.iter().any(|leaf| leaf.digest == digest)
+        })
+    }
 }
 
 /// Deeper than any schema: below, a value counts by its presence only.
@@ -242,7 +251,7 @@ fn depth(path: &str) -> usize {
     path.bytes().filter(|byte| *byte == b'.').count()
 }
 
-fn with_segment(path: &mut String, key: &str, then: impl FnOnce(&mut String)) {
+fn with_segment<T>(path: &mut String, key: &str, then: impl FnOnce(&mut String) -> T) -> T {
     let end = path.len();
     if key.contains(['.', '[']) {
         // Labels and the like: `nodeSelector[kubernetes.io/os]`.
@@ -255,8 +264,9 @@ fn with_segment(path: &mut String, key: &str, then: impl FnOnce(&mut String)) {
         }
         path.push_str(key);
     }
-    then(path);
+    let done = then(path);
     path.truncate(end);
+    done
 }
 
 fn leaf_digest(path: &str, value: &str) -> u32 {

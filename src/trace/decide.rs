@@ -7,7 +7,7 @@ use super::{
     change::{Change, Details, Judged, Scope},
     id::{ChangeKey, Verb},
     link,
-    observation::WatchId,
+    observation::{OwnerReference, WatchId},
     output::Note,
     time::Timestamp,
     tracer::{Connection, Tracer, Watch},
@@ -99,7 +99,7 @@ impl Tracer {
     /// What of the owner was first seen in a list has a resourceVersion that says nothing about what
     /// was first: it is decided before, but where both wait for each other.
     fn relisted_owner_waits_until(&self, known: &Tracked, change: &Change) -> Option<Timestamp> {
-        let owner = known.owner.as_ref().filter(|owner| owner.uid != known.object.uid)?;
+        let owner = change.controller().filter(|owner| owner.uid != known.object.uid)?;
         let mut of_owner = self.objects.get(&owner.uid)?.changes.iter();
         let waits = of_owner.any(|older| older.relisted && older.decided.is_none());
         let wait = WATCH_AWAY + self.rules.owner_wait(&known.object.kind);
@@ -118,7 +118,7 @@ impl Tracer {
         if self.goes_with_namespace(known, change) && self.is_behind_others(known, change) {
             return true;
         }
-        let owners = known.owners().filter_map(|owner| self.objects.get(&owner.uid));
+        let owners = change.owners().iter().filter_map(|owner| self.objects.get(&owner.uid));
         owners
             .map(Box::as_ref)
             .chain(of_namespace)
@@ -167,8 +167,9 @@ impl Tracer {
             let kind = &watch.watched.kind;
             let covers = watch.watched.namespace.is_none()
                 || watch.watched.namespace.as_deref() == namespace;
-            let of_owner =
-                known.owners().any(|owner| owner.uid != known.object.uid && owner.kind == *kind);
+            let is_of_kind =
+                |owner: &OwnerReference| owner.uid != known.object.uid && owner.kind == *kind;
+            let of_owner = change.owners().iter().any(is_of_kind);
             let of_reference = known
                 .references
                 .as_ref()
@@ -225,7 +226,7 @@ impl Tracer {
         details.context.as_ref()?;
         let value = change.value?;
         let owner =
-            known.owner.as_ref().and_then(|owner| self.objects.get(&owner.uid)).map(Box::as_ref);
+            change.controller().and_then(|owner| self.objects.get(&owner.uid)).map(Box::as_ref);
         // `rollout undo` brings an old ReplicaSet's annotations back, in the change itself.
         let on_older_sets = known.object.kind.is("apps", "Deployment")
             && details.context_is_new

@@ -59,6 +59,7 @@ impl Tracer {
         let is_autoscaler = known.references.as_ref().is_some_and(|refs| refs.scales.is_some());
         let is_lost = now.status.phase.as_deref() == Some("Failed");
         let is_news = is_lost && !std::mem::replace(&mut known.has_failed, is_lost);
+        let lost_by = known.owner.as_ref().filter(|_| is_news).map(|owner| owner.uid.clone());
         for (key, followed) in followed {
             self.tell_phases(&key);
             if followed.is_done {
@@ -71,8 +72,8 @@ impl Tracer {
         if is_autoscaler {
             self.scaled(uid);
         }
-        if is_news {
-            self.note_loss(uid, now.resource_version, now.at.whole_second(), None);
+        if let Some(owner) = lost_by {
+            self.note_loss(uid, &owner, now.resource_version, now.at.whole_second(), None);
         }
     }
 

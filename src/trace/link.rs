@@ -25,7 +25,7 @@ pub(super) fn judge(
     siblings_used: bool,
 ) -> Option<Judged> {
     let is_delete = change.key.verb == Verb::Delete;
-    if is_inherited(object, value, owner) {
+    if is_inherited(object, change, value, owner) {
         return (!is_delete).then_some(Judged::Inherited);
     }
     let used = object.contexts.is_used(value);
@@ -46,8 +46,13 @@ pub(super) fn judge(
 
 /// A value a controller copied: from a workload to its ReplicaSets and ControllerRevisions, from
 /// an owner or its templates to whatever it controls.
-fn is_inherited(object: &Tracked, value: ContextValue, owner: Option<&Tracked>) -> bool {
-    let Some(reference) = &object.owner else { return false };
+fn is_inherited(
+    object: &Tracked,
+    change: &Change,
+    value: ContextValue,
+    owner: Option<&Tracked>,
+) -> bool {
+    let Some(reference) = change.controller() else { return false };
     let kind = &object.object.kind;
     let is_revision = kind.is("apps", "ReplicaSet") || kind.is("apps", "ControllerRevision");
     let of_a_workload = &*reference.kind.group == "apps";

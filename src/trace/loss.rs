@@ -33,17 +33,18 @@ pub(super) struct Loss {
 
 impl Tracer {
     /// A Pod's delete that nothing in flight caused.
-    pub(super) fn lose(&mut self, uid: &Uid, key: &ChangeKey) {
-        let Some((_, change)) = self.change(key) else { return };
+    pub(super) fn lose(&mut self, key: &ChangeKey, owner: Option<&Uid>) {
+        let (Some((_, change)), Some(owner)) = (self.change(key), owner) else { return };
         let span = change.decided.as_ref().map(super::change::Decided::span);
         let (resource_version, at) = (change.resource_version, change.api_at);
-        self.note_loss(uid, resource_version, at, span);
+        self.note_loss(&key.uid, owner, resource_version, at, span);
     }
 
     /// A Pod is lost from `resource_version` on.
     pub(super) fn note_loss(
         &mut self,
         uid: &Uid,
+        owner: &Uid,
         resource_version: u64,
         at: Timestamp,
         span: Option<SpanRef>,
@@ -53,9 +54,10 @@ impl Tracer {
             return;
         };
         // Losses of an owner nobody knows are nobody's cause, and would never be forgotten.
-        let owner = known.owner.as_ref().filter(|owner| self.objects.contains_key(&owner.uid));
-        let Some(owner) = owner else { return };
-        let losses = self.losses.get_or_default(&owner.uid);
+        if !self.objects.contains_key(owner) {
+            return;
+        }
+        let losses = self.losses.get_or_default(owner);
         losses.retain(|loss| at.since(loss.at) <= REMEMBERED);
         if let Some(loss) = losses.iter_mut().find(|loss| loss.uid == *uid) {
             loss.span = span.or(loss.span);
@@ -71,9 +73,8 @@ impl Tracer {
     }
 
     /// Its owner let go of it: nothing is made in its place.
-    pub(super) fn not_lost(&mut self, uid: &Uid) {
-        let owner = self.objects.get(uid).and_then(|known| known.owner.as_ref());
-        let Some(losses) = owner.and_then(|owner| self.losses.get_mut(&owner.uid)) else { return };
+    pub(super) fn not_lost(&mut self, uid: &Uid, owner: Option<&Uid>) {
+        let Some(losses) = owner.and_then(|owner| self.losses.get_mut(owner)) else { return };
         losses.retain(|loss| loss.uid != *uid || loss.is_replaced);
     }
 
@@ -81,7 +82,7 @@ impl Tracer {
     pub(super) fn take_loss(&mut self, key: &ChangeKey, cause: &Cause) -> Option<Replaced> {
         let (known, change) = self.change(key)?;
         let is_settled = cause.owner.as_ref().is_some_and(|owner| owner.settled);
-        let owner = known.owner.as_ref().filter(|_| is_settled)?.uid.clone();
+        let owner = change.controller().filter(|_| is_settled)?.uid.clone();
         let kind = known.object.kind.clone();
         let (resource_version, at) = (change.resource_version, change.api_at);
         let losses = self.losses.get_mut(&owner)?;

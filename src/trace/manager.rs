@@ -4,11 +4,12 @@
 //! ([server-side apply](https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management)).
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
+    content::Content,
     object::Uid,
-    path::{Segment, segments},
+    path::{Segment, steps},
     time::Timestamp,
 };
 
@@ -63,15 +64,15 @@ impl Managers {
         Self { entries }
     }
 
-    /// Who owns the first of `paths` that anybody owns. Status entries are left out.
-    pub fn of_any(&self, paths: &[Box<str>]) -> Option<Manager> {
+    /// Who owns the first of `paths` of that content that anybody owns. Status entries are left out.
+    pub fn of_any(&self, paths: &[Box<str>], content: &Content) -> Option<Manager> {
         paths.iter().find_map(|path| {
-            let segments = segments(path);
+            let steps = steps(path);
             // Several may own a path after server-side apply: the latest has written it.
             self.entries
                 .iter()
                 .filter(|entry| entry.subresource != "status")
-                .filter(|entry| owns(&entry.fields_v1, &segments))
+                .filter(|entry| owns(&entry.fields_v1, &steps, content))
                 .max_by(|a, b| a.time.cmp(&b.time))
                 .map(Manager::from)
         })
@@ -122,38 +123,49 @@ impl Managers {
 }
 
 /// Whether a field set holds the path, or something above it that is owned as a whole.
-fn owns(fields: &Value, path: &[Segment<'_>]) -> bool {
-    let Some((first, rest)) = path.split_first() else { return true };
+fn owns(fields: &Value, path: &[(Segment<'_>, &str)], content: &Content) -> bool {
+    let Some(((first, place), rest)) = path.split_first() else { return true };
     let Some(fields) = fields.as_object() else { return false };
     let below = match first {
         Segment::Field(name) => fields.get(&format!("f:{name}")),
+        // The server may tell a list's items apart by other keys than the path does: ports by their
+        // numbers, and not by their names.
         Segment::Item(key) => fields
             .get(&format!("f:{key}"))
-            .or_else(|| fields.iter().find(|(name, _)| is_item(name, key)).map(|(_, v)| v)),
+            .or_else(|| item(fields, |keys| content.has(place, keys)))
+            .or_else(|| item(fields, |keys| keys.values().any(|value| is_key(value, key)))),
     };
     match below {
         // An empty set: the value is owned as a whole, whatever it holds.
-        Some(below) => {
-            below.as_object().is_some_and(serde_json::Map::is_empty) || owns(below, rest)
-        }
+        Some(below) => below.as_object().is_some_and(Map::is_empty) || owns(below, rest, content),
         None => false,
     }
 }
 
-fn is_item(name: &str, key: &str) -> bool {
-    let Some(keys) = name.strip_prefix("k:") else { return false };
-    serde_json::from_str::<serde_json::Map<String, Value>>(keys).is_ok_and(|keys| {
-        keys.values().any(|value| match value {
-            Value::String(text) => text == key,
-            Value::Number(number) => number.to_string() == key,
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
-        })
-    })
+/// Of a list's items the one whose keys these are.
+fn item(
+    fields: &Map<String, Value>,
+    are_its: impl Fn(&Map<String, Value>) -> bool,
+) -> Option<&Value> {
+    let has_keys = |name: &str| {
+        let keys = name.strip_prefix("k:").and_then(|keys| serde_json::from_str(keys).ok());
+        keys.is_some_and(|keys: Map<_, _>| !keys.is_empty() && are_its(&keys))
+    };
+    fields.iter().find(|(name, _)| has_keys(name)).map(|(_, below)| below)
+}
+
+fn is_key(value: &Value, key: &str) -> bool {
+    match value {
+        Value::String(text) => text == key,
+        Value::Number(number) => number.to_string() == key,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::content::Reading;
 
     const FIELDS: &str = r#"[
       {"manager":"kubectl-create","operation":"Update","time":"2026-11-24T10:00:00Z","fieldsV1":
@@ -168,7 +180,9 @@ mod tests {
     #[test]
     fn the_entry_that_owns_the_changed_path_is_the_writer() {
         let managers = Managers::parse(FIELDS);
-        let writer = |path: &str| managers.of_any(&[path.into()]).map(|m| m.name.to_string());
+        let writer = |path: &str| {
+            managers.of_any(&[path.into()], &Content::default()).map(|m| m.name.to_string())
+        };
         assert_eq!(
             writer("spec.template.spec.containers[web].image").as_deref(),
             Some("kubectl-set")
@@ -180,9 +194,36 @@ mod tests {
     }
 
     #[test]
+    fn items_are_told_apart_as_the_server_does_whatever_the_path_calls_them() {
+        let object = serde_json::json!({"spec": {"ports": [
+            {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 1},
+            {"name": "dns-udp", "port": 53, "protocol": "UDP", "targetPort": 2},
+        ]}});
+        let content = Content::read(object.as_object().unwrap(), Reading::default());
+        // All within one second, which is as much as they tell.
+        let entries: Vec<Value> = [("tcp", 53, "TCP"), ("udp", 53, "UDP"), ("other", 80, "TCP")]
+            .iter()
+            .map(|(manager, port, protocol)| {
+                let item = format!("k:{{\"port\":{port},\"protocol\":\"{protocol}\"}}");
+                serde_json::json!({"manager": manager, "time": "2026-11-24T10:00:00Z",
+                    "fieldsV1": {"f:spec": {"f:ports": {item: {"f:targetPort": {}}}}}})
+            })
+            .collect();
+        let managers = Managers::parse(&Value::from(entries).to_string());
+        let writer =
+            |path: &str| managers.of_any(&[path.into()], &content).map(|m| m.name.to_string());
+        assert_eq!(writer("spec.ports[dns-tcp].targetPort").as_deref(), Some("tcp"));
+        assert_eq!(writer("spec.ports[dns-udp].targetPort").as_deref(), Some("udp"));
+        assert_eq!(writer("spec.ports[dns-udp].nodePort"), None);
+        assert_eq!(writer("spec.ports[gone].targetPort"), None);
+    }
+
+    #[test]
     fn garbage_names_nobody() {
         for text in ["", "{}", "[[]]", "[null]", "[{\"fieldsV1\": 7}]"] {
-            assert_eq!(Managers::parse(text).of_any(&["spec.replicas".into()]), None, "{text}");
+            let of_any =
+                Managers::parse(text).of_any(&["spec.replicas".into()], &Content::default());
+            assert_eq!(of_any, None, "{text}");
         }
     }
 }

@@ -24,21 +24,27 @@ impl<'a> Segment<'a> {
 
 /// `a.b[c].d`, step by step.
 pub fn segments(path: &str) -> Vec<Segment<'_>> {
-    let mut segments = Vec::new();
+    steps(path).into_iter().map(|(segment, _)| segment).collect()
+}
+
+/// Each step, and the path that leads to it: `b` of `a.b[c].d` is at `a.b`.
+pub fn steps(path: &str) -> Vec<(Segment<'_>, &str)> {
+    let mut steps = Vec::new();
     let mut rest = path;
     while !rest.is_empty() {
-        if let Some(item) = rest.strip_prefix('[') {
+        let (segment, after) = if let Some(item) = rest.strip_prefix('[') {
             let (key, after) = item.split_once(']').unwrap_or((item, ""));
-            segments.push(Segment::Item(key));
-            rest = after.strip_prefix('.').unwrap_or(after);
+            (Segment::Item(key), after)
         } else {
             let end = rest.find(['.', '[']).unwrap_or(rest.len());
             let (field, after) = rest.split_at(end);
-            segments.push(Segment::Field(field));
-            rest = after.strip_prefix('.').unwrap_or(after);
-        }
+            (Segment::Field(field), after)
+        };
+        let end = path.len() - after.len();
+        steps.push((segment, path.get(..end).unwrap_or(path)));
+        rest = after.strip_prefix('.').unwrap_or(after);
     }
-    segments
+    steps
 }
 
 /// Whether `field` is `path` or below it. `[*]` in `path` stands for anything; `data[a]` is `data.a`.
@@ -69,6 +75,21 @@ mod tests {
         assert!(!is_within("spec", image));
         assert!(is_within("data.a", "data[a]") && is_within("data.a", "data[*]"));
         assert!(!is_within("data[tls.key]", "data.tls.key"));
+    }
+
+    #[test]
+    fn every_step_has_a_path_that_leads_to_it() {
+        let path = "spec.ports[http].labels[example.com/team].to";
+        let places: Vec<&str> = steps(path).into_iter().map(|(_, place)| place).collect();
+        let expected = [
+            "spec",
+            "spec.ports",
+            "spec.ports[http]",
+            "spec.ports[http].labels",
+            "spec.ports[http].labels[example.com/team]",
+            path,
+        ];
+        assert_eq!(places, expected);
     }
 
     #[test]

@@ -40,13 +40,13 @@ impl Tracer {
                 }));
                 if self.rules.layout == Layout::Linked {
                     self.set_apart(&mut placed, change, Place::Linked);
-                } else if self.is_too_many(known, object, parent) {
+                } else if self.is_too_many(change, object, parent) {
                     self.set_apart(&mut placed, change, Place::Cut);
                 }
                 placed
             }
             None => Decided {
-                lineage: self.lineage_of_owner(known, change, cause),
+                lineage: self.lineage_of_owner(change, cause),
                 ..self.head(known, change, judged)
             },
         }
@@ -114,14 +114,9 @@ impl Tracer {
         }
     }
 
-    fn lineage_of_owner(
-        &self,
-        known: &Tracked,
-        change: &Change,
-        cause: &Cause,
-    ) -> Option<Arc<Lineage>> {
+    fn lineage_of_owner(&self, change: &Change, cause: &Cause) -> Option<Arc<Lineage>> {
         let owner = cause.owner.as_ref()?;
-        let object = known.owner.as_ref().and_then(|reference| self.objects.get(&reference.uid));
+        let object = change.controller().and_then(|reference| self.objects.get(&reference.uid));
         let before = |older: &&Change| older.resource_version < change.resource_version;
         let above = object
             .and_then(|object| object.changes.iter().rev().find(before))
@@ -131,8 +126,8 @@ impl Tracer {
     }
 
     /// Whether a child would make its cause's trace too large (contract: causes §11).
-    fn is_too_many(&self, child: &Tracked, owner: &Tracked, parent: &Change) -> bool {
-        let is_owner = child.owner.as_ref().is_some_and(|of| of.uid == owner.object.uid);
+    fn is_too_many(&self, child: &Change, owner: &Tracked, parent: &Change) -> bool {
+        let is_owner = child.controller().is_some_and(|of| of.uid == owner.object.uid);
         match parent.children_wanted.filter(|_| is_owner) {
             Some(wanted) => wanted > self.rules.cascade_max,
             None => parent.caused >= self.rules.cascade_max,

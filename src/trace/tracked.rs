@@ -272,7 +272,7 @@ impl Tracked {
 
     /// Takes over what seldom changes.
     pub(super) fn read_body(&mut self, body: &Body) {
-        self.owner = body.owners.iter().find(|owner| owner.controller).cloned().map(Box::new);
+        self.read_owners(body);
         self.digest = body.content.digest;
         self.template = body.content.template;
         self.leaves = super::detect::leaves_of(body);
@@ -282,9 +282,6 @@ impl Tracked {
         *self.spec = body.spec.clone();
         self.is_terminating = body.deletion.is_some();
         self.is_off = body.is_off;
-        let others: Vec<_> =
-            body.owners.iter().filter(|owner| !owner.controller).cloned().collect();
-        self.other_owners = (!others.is_empty()).then(|| Box::new(others));
         let refers = !body.references.is_empty() || body.scales.is_some();
         let known = self.references.as_deref();
         let desired = known.and_then(|references| references.desired);
@@ -297,6 +294,13 @@ impl Tracked {
                 rescaled,
             })
         });
+    }
+
+    pub(super) fn read_owners(&mut self, body: &Body) {
+        self.owner = body.owners.iter().find(|owner| owner.controller).cloned().map(Box::new);
+        let others: Vec<_> =
+            body.owners.iter().filter(|owner| !owner.controller).cloned().collect();
+        self.other_owners = (!others.is_empty()).then(|| Box::new(others));
     }
 
     /// Takes over what a status says besides being current or not.

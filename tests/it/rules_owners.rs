@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
-use spanlink::trace::rules::Rules;
+use spanlink::trace::{rules::Rules, span::Value as SpanValue};
 
 use crate::written::{History, current, going, merged, object, owned};
 
@@ -54,7 +54,7 @@ fn an_owner_of_a_kind_nobody_watches_is_named() {
     let head = spans.first().unwrap();
     assert!(head.is_head() && head.links.is_empty());
     let name = head.attribute("spanlink.owner.name");
-    assert_eq!(name, Some(&spanlink::trace::span::Value::Text("u".into())));
+    assert_eq!(name, Some(&SpanValue::Text("u".into())));
     assert_eq!(head.attribute("spanlink.owner.span_id"), None);
 }
 
@@ -502,6 +502,114 @@ fn what_a_person_changes_of_an_operators_object_is_a_head() {
             ├─ create Part p g1 -> superseded
             └─ update Part p g2 -> superseded  supersedes g1  {spec.size by operator}
             update Part shop/p g3 -> unknown  [owner Widget w g1]  supersedes g2  {spec.size by kubectl-edit}
+        "#]]);
+}
+
+#[test]
+fn what_a_person_changes_of_an_operators_lists_is_a_head_whatever_tells_their_items_apart() {
+    let lists = [
+        // By name, as paths are.
+        ("env", r#"{"name":"it"}"#, json!({"name": "it", "value": 1})),
+        // Named, and told apart by something else.
+        ("volumeMounts", r#"{"mountPath":"/it"}"#, json!({"name": "it", "mountPath": "/it"})),
+        (
+            "ports",
+            r#"{"containerPort":80,"protocol":"TCP"}"#,
+            json!({"name": "http", "containerPort": 80, "protocol": "TCP"}),
+        ),
+        (
+            "ports",
+            r#"{"port":80,"protocol":"TCP"}"#,
+            json!({"name": "http", "port": 80, "protocol": "TCP"}),
+        ),
+        // Not named at all.
+        ("ports", r#"{"port":80,"protocol":"TCP"}"#, json!({"port": 80, "protocol": "TCP"})),
+        ("hostAliases", r#"{"ip":"10.0.0.1"}"#, json!({"ip": "10.0.0.1"})),
+        (
+            "topologySpreadConstraints",
+            r#"{"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule"}"#,
+            json!({"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}),
+        ),
+    ];
+    let owner = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&owner, true)]);
+    let references = format!("k:{{\"uid\":{}}}", owner["metadata"]["uid"]);
+    for (list, keys, item) in lists {
+        let by = |manager: &str, generation: i64| {
+            let fields = json!({format!("f:{list}"): {format!("k:{keys}"): {"f:edited": {}}}});
+            let item = merged(&item, &json!({"edited": generation}));
+            merged(
+                &part,
+                &json!({
+                    "metadata": {"generation": generation, "managedFields": [
+                        {"manager": "operator", "operation": "Update", "time": "2026-11-24T10:00:00Z",
+                         "fieldsV1": {"f:metadata": {"f:ownerReferences": {&references: {}}}}},
+                        {"manager": manager, "operation": "Update", "time": "2026-11-24T10:00:01Z",
+                         "fieldsV1": {"f:spec": fields}},
+                    ]},
+                    "spec": {list: [item]},
+                }),
+            )
+        };
+        let spans = History::default()
+            .added(&owner)
+            .added(&by("operator", 1))
+            .say("MODIFIED", &by("operator", 2))
+            .say("MODIFIED", &by("kubectl-edit", 3))
+            .spans(&Rules::default(), "");
+        let updates = spans.iter().filter(|span| &*span.name == "update Part");
+        let told: Vec<_> = updates
+            .map(|span| (span.attribute("spanlink.change.manager").cloned(), span.is_head()))
+            .collect();
+        let manager = |name: &str| Some(SpanValue::Text(name.into()));
+        let expected = [(manager("operator"), false), (manager("kubectl-edit"), true)];
+        assert_eq!(told, expected, "{list} by {keys}");
+    }
+}
+
+#[test]
+fn what_becomes_of_an_owner_reference_after_a_change_does_not_matter_to_it() {
+    let step = |object: &Value, generation: i64| {
+        let step = json!({"metadata": {"generation": generation}, "spec": {"size": generation}});
+        merged(object, &step)
+    };
+    let (owner, other) = (&object("Widget", "w"), &object("Widget", "other"));
+    let part = |owners: &[(&Value, bool)]| owned(&object("Part", "p"), owners);
+    let stepped = || {
+        let begun = History::default().added(owner).added(other).added(&part(&[(owner, true)]));
+        begun.later(1).say("MODIFIED", &step(&part(&[(owner, true)]), 2))
+    };
+    let becomes = |after: &[(&Value, bool)]| {
+        stepped()
+            .say("MODIFIED", &step(&part(after), 2))
+            // Only now there is news of the owner.
+            .late("MODIFIED", &step(owner, 2), 12)
+            .becomes(expect![[r#"
+                create Widget shop/w g1 -> superseded
+                └─ create Part p g1 -> superseded
+                create Widget shop/other g1 -> unknown
+                update Widget shop/w g2 -> unknown  supersedes g1  {spec.size}
+                └─ update Part p g2 -> unknown  supersedes g1  {spec.size}
+            "#]]);
+    };
+    becomes(&[(owner, true)]);
+    becomes(&[(owner, false)]);
+    becomes(&[(other, true)]);
+    becomes(&[]);
+    // Taken and changed in one: by its new owner.
+    stepped()
+        .late("MODIFIED", &step(owner, 2), 12)
+        .say("MODIFIED", &step(other, 2))
+        .say("MODIFIED", &step(&part(&[(other, true)]), 3))
+        .say("MODIFIED", &step(&part(&[]), 3))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> superseded
+            └─ create Part p g1 -> superseded
+            create Widget shop/other g1 -> superseded
+            update Widget shop/w g2 -> unknown  supersedes g1  {spec.size}
+            └─ update Part p g2 -> superseded  supersedes g1  {spec.size}
+            update Widget shop/other g2 -> unknown  supersedes g1  {spec.size}
+            └─ update Part p g3 -> unknown  supersedes g2  {spec.size}
         "#]]);
 }
 
