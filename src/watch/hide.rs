@@ -115,7 +115,8 @@ fn has_key(item: &Value, segment: &Segment<'_>) -> bool {
     item.as_object().is_some_and(|fields| fields.values().any(is_key))
 }
 
-/// Of a set of managed fields, what is below a path: it is owned as a whole then.
+/// Of a set of managed fields, what is below a path: it is owned as a whole then. Where a list's items
+/// are told apart by other fields than the path names them by, none can be told from it, and all go.
 fn forget_below(fields: &mut Value, path: &[Segment<'_>]) {
     let (first, rest) = match path.split_first() {
         Some((first, rest)) if !(first.is_any() && rest.is_empty()) => (first, rest),
@@ -125,15 +126,20 @@ fn forget_below(fields: &mut Value, path: &[Segment<'_>]) {
             return;
         }
     };
-    let Some(fields) = fields.as_object_mut() else { return };
-    for (name, below) in fields {
+    let Some(names) = fields.as_object_mut() else { return };
+    let mut is_found = false;
+    for (name, below) in names.iter_mut() {
         let is_first = first.is_any()
             || name.strip_prefix("f:") == Some(first.name())
             || name.strip_prefix("k:").is_some_and(|key| {
                 serde_json::from_str(key).is_ok_and(|key: Value| has_key(&key, first))
             });
         if is_first && name != "." {
+            is_found = true;
             forget_below(below, rest);
         }
+    }
+    if !is_found && names.keys().any(|name| name.starts_with("k:") || name.starts_with("v:")) {
+        names.clear();
     }
 }

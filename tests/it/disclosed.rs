@@ -193,7 +193,7 @@ watch:
 
 /// Where a secret may stand, and what of the object says so: told by nothing but its path.
 const REDACTED: &str = "redact: [data, spec.secret, 'spec.parts[*].env', 'spec.list[*]',
-  'metadata.annotations[example.com/secret]']
+  'spec.mounts[door]', 'metadata.annotations[example.com/secret]']
 watch:
   - {kind: Widget.example.com, values: [spec, data, metadata.annotations],
      include_annotations: [example.com/secret]}
@@ -215,6 +215,8 @@ fn with_secrets(kind: &str, at: &[String]) -> Value {
                     "f:secret": {format!("f:{secret}"): {}},
                     "f:list": {format!("v:\"{listed}\""): {}, ".": {}},
                     "f:parts": {item("door"): {"f:env": {item(name): {"f:value": {}}}}},
+                    // Told apart by another field than the path names it by.
+                    "f:mounts": {format!("k:{{\"mountPath\":\"{name}\"}}"): {".": {}}},
                 },
             },
         }]},
@@ -223,6 +225,7 @@ fn with_secrets(kind: &str, at: &[String]) -> Value {
             "secret": {secret: {"deep": [secret]}},
             "list": [listed, {"name": listed}],
             "parts": [{"name": "door", "env": [{"name": name, "value": value}]}],
+            "mounts": [{"name": "door", "mountPath": name}],
             "template": {"metadata": {"annotations": copied},
                 "spec": {"containers": [{"name": "web", "env": []}]}},
         },
