@@ -7,6 +7,7 @@ use super::{
     change::{Change, OwnerMention, Scaled, Scope},
     detect::same_template,
     id::{ChangeKey, Verb},
+    kind,
     object::Uid,
     observation::OwnerReference,
     time::Timestamp,
@@ -208,7 +209,7 @@ fn was_in_flight(owner: &Tracked, change: &Change, child: &Change) -> bool {
 }
 
 /// The newest that agrees in pod template and annotation, else in template, else in annotation,
-/// else the newest.
+/// else the newest. What a workload's Pod carries is in the template: it tells no more than that.
 fn best_match<'a>(
     object: &Tracked,
     change: &Change,
@@ -216,10 +217,13 @@ fn best_match<'a>(
     candidates: &[&'a Change],
 ) -> Option<&'a Change> {
     let in_template = |candidate: &&&Change| agrees_in_template(object, change, owner, candidate);
-    let in_value = |candidate: &&&Change| candidate.value == change.value;
+    // Only ReplicaSets are without one because their owner was.
+    let says_so = change.value.is_some() || object.object.kind.is("apps", "ReplicaSet");
+    let in_value = |candidate: &&&Change| says_so && candidate.value == change.value;
+    let by_template = is_pod_of_workload(object, owner);
     candidates
         .iter()
-        .find(|candidate| in_template(candidate) && in_value(candidate))
+        .find(|candidate| in_template(candidate) && (by_template || in_value(candidate)))
         .or_else(|| candidates.iter().find(in_template))
         .or_else(|| candidates.iter().find(in_value))
         .or_else(|| candidates.first())
@@ -237,9 +241,16 @@ fn agrees_in_template(
         of_pods(object.revision.as_ref().and_then(|r| r.controller_revision_hash.as_ref()))
     } else if owner.object.kind.is("apps", "DaemonSet") {
         of_pods(object.revision.as_ref().and_then(|r| r.pod_template_generation.as_ref()))
+    } else if owner.object.kind.is("apps", "ReplicaSet") || owner.object.kind.is("batch", "Job") {
+        // They have one and the same for life.
+        is_pod_of_workload(object, owner)
     } else {
         same_template(change.template, candidate.template)
     }
+}
+
+fn is_pod_of_workload(object: &Tracked, owner: &Tracked) -> bool {
+    object.object.kind.is("", "Pod") && kind::is_built_in(&owner.object.kind)
 }
 
 fn caused_by(owner: &Tracked, parent: &Change) -> Cause {

@@ -2,6 +2,7 @@
 
 use expect_test::expect;
 use serde_json::{Value, json};
+use spanlink::trace::{rules::Rules, span::Value as SpanValue};
 
 use crate::written::{History, annotated, merged, object, owned};
 
@@ -219,4 +220,56 @@ fn a_pod_deleted_while_its_replicaset_grows_was_not_its_doing() {
             update ReplicaSet shop/web g3 -> timed_out  no verdict before the deadline  supersedes g2  {spec.replicas}
             └─ delete Pod two g1 -> deleted  supersedes g1
         "#]]);
+}
+
+/// A context came with the scaling, and none with what there is of it: nobody copies it there.
+fn scaled_up(of: &Value) -> Value {
+    let scaled = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}});
+    annotated(&merged(of, &scaled), '2')
+}
+
+#[test]
+fn what_has_no_context_follows_from_the_newest_change_whether_that_has_one_or_not() {
+    let owner = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&owner, true)]);
+    History::default().added(&owner).say("MODIFIED", &scaled_up(&owner)).added(&part).becomes(
+        expect![[r#"
+            create Widget shop/w g1 -> superseded
+            update Widget shop/w g2 -> unknown  [context 22222222…]  supersedes g1  {spec.replicas}
+            └─ create Part p g1 -> unknown
+        "#]],
+    );
+}
+
+#[test]
+fn a_pod_that_a_workload_is_scaled_up_by_follows_from_that_whatever_its_template_carries() {
+    for kind in ["ReplicaSet", "StatefulSet", "Job"] {
+        let mut set = workload(kind, 1, "a");
+        if kind == "Job" {
+            set["apiVersion"] = json!("batch/v1");
+        }
+        let revision = json!({"controller-revision-hash": "A"});
+        let of = |name: &str| pod(name, &set, &revision);
+        let status = |generation: i64| json!({"status": {"observedGeneration": generation, "updateRevision": "A"}});
+        let told = |begun: &Value, first: &Value, next: &Value| {
+            let spans = History::default()
+                .added(begun)
+                .modified(begun, &status(1))
+                .added(first)
+                .say("MODIFIED", &scaled_up(begun))
+                .modified(&scaled_up(begun), &status(2))
+                .added(next)
+                .spans(&Rules::default(), "");
+            let generation = |name: &str| {
+                let mut made = spans.iter().filter(|span| &*span.name == "create Pod");
+                let pod = made.find(|span| *span.object.name == *name).unwrap();
+                pod.attribute("spanlink.owner.generation").cloned()
+            };
+            assert_eq!(generation("first"), Some(SpanValue::Int(1)), "{kind}");
+            assert_eq!(generation("next"), Some(SpanValue::Int(2)), "{kind}");
+        };
+        told(&set, &of("first"), &of("next"));
+        // It and its template were annotated alike, and now it alone.
+        told(&annotated(&set, '1'), &annotated(&of("first"), '1'), &annotated(&of("next"), '1'));
+    }
 }
