@@ -75,7 +75,7 @@ impl View<'_> {
     }
 
     fn of_create(&self, object: &Tracked, change: &Change, owner: &Tracked) -> Cause {
-        let candidates = self.candidates(owner, change);
+        let candidates = self.makers(owner, change);
         match best_match(object, change, owner, &candidates) {
             Some(candidate) => caused_by(owner, candidate),
             None => at_rest(owner, change),
@@ -91,7 +91,7 @@ impl View<'_> {
             return not_its_doing(owner, change, &self.candidates(owner, change));
         }
         let scaled_up = object.object.kind.is("apps", "ReplicaSet") && change.scaled == Scaled::Up;
-        let candidates = self.candidates(owner, change);
+        let candidates = self.makers(owner, change);
         let found = if scaled_up {
             best_match(object, change, owner, &candidates)
         } else {
@@ -188,6 +188,14 @@ impl View<'_> {
         only(of_spec, |change| !change.ignored)
     }
 
+    /// What may have made or changed the child. An operator is at work until it lets its object go;
+    /// a workload that goes makes nothing more.
+    fn makers<'a>(&self, owner: &'a Tracked, child: &Change) -> Vec<&'a Change> {
+        let deletion = going(owner, child)
+            .filter(|deletion| !deletion.ignored && !kind::is_built_in(&owner.object.kind));
+        deletion.into_iter().chain(self.candidates(owner, child)).collect()
+    }
+
     fn is_recent(&self, owner: &Tracked, change: &Change, at: Timestamp) -> bool {
         is_recent(change, at, (self.deadline)(owner))
     }
@@ -264,10 +272,14 @@ fn caused_by(owner: &Tracked, parent: &Change) -> Cause {
 /// Nothing that is to stay is in flight: what an operator does while its object goes, before it lets
 /// that go, follows from the deletion.
 fn at_rest(owner: &Tracked, child: &Change) -> Cause {
-    let going = owner.deletion().filter(|deletion| {
+    going(owner, child).map_or_else(|| settled(owner, child), |deletion| caused_by(owner, deletion))
+}
+
+/// The owner's deletion, where it came before.
+fn going<'a>(owner: &'a Tracked, child: &Change) -> Option<&'a Change> {
+    owner.deletion().filter(|deletion| {
         deletion.decided.is_some() && deletion.resource_version < child.resource_version
-    });
-    going.map_or_else(|| settled(owner, child), |deletion| caused_by(owner, deletion))
+    })
 }
 
 /// A head whose owner has nothing in flight: last week's rollout did not cause it.

@@ -683,6 +683,43 @@ fn what_is_done_before_a_settled_owner_can_go_follows_from_its_deletion() {
 }
 
 #[test]
+fn what_an_operator_does_before_its_object_can_go_follows_from_its_deletion_whatever_was_open() {
+    let owner = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&owner, true)]);
+    let cleanup = owned(&object("Part", "cleanup"), &[(&owner, true)]);
+    let going =
+        merged(&going(&owner, &["example.com/cleanup"]), &json!({"metadata": {"generation": 2}}));
+    History::default()
+        .added(&owner)
+        .added(&part)
+        .later(5)
+        .say("MODIFIED", &going)
+        .modified(&part, &json!({"metadata": {"generation": 2}, "spec": {"size": 0}}))
+        .added(&cleanup)
+        .deleted(&going)
+        .becomes(expect![[r#"
+            delete Widget shop/w g2 -> deleted  supersedes g1
+            ├─ create Part cleanup g1 -> unknown
+            └─ update Part p g2 -> unknown  supersedes g1  {spec.size}
+            create Widget shop/w g1 -> superseded
+            └─ create Part p g1 -> superseded
+        "#]]);
+    // A Deployment that goes makes nothing: what comes now was made before.
+    let web = deployment(1, 1);
+    let set = owned(&object("ReplicaSet", "web"), &[(&web, true)]);
+    let going = json!({"metadata": {"generation": 2, "deletionTimestamp": "2026-11-24T10:00:00Z"}});
+    History::default()
+        .added(&web)
+        .modified(&web, &going)
+        .added(&merged(&set, &json!({"apiVersion": "apps/v1"})))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            └─ create ReplicaSet web g1 -> timed_out  no verdict before the deadline
+            delete Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1
+        "#]]);
+}
+
+#[test]
 fn nothing_is_made_in_place_of_a_loss_while_the_owner_may_be_at_work() {
     let set = object("Set", "s");
     let (lost, next) = (pod("lost", &set), pod("next", &set));
