@@ -23,8 +23,7 @@ impl Tracer {
         let parent = decided.cause.clone();
         let floor = parent.as_ref().and_then(|parent| Some(self.change(parent)?.1.at));
         let is_lost = decided.place == Place::Head && key.verb == Verb::Delete;
-        let is_replacement = decided.place == Place::Head && key.verb == Verb::Create;
-        let replaced = if is_replacement { self.take_loss(key, &cause) } else { None };
+        let replaced = if key.verb == Verb::Create { self.take_loss(key, &cause) } else { None };
         let is_of_ignored = parent
             .as_ref()
             .and_then(|parent| self.change(parent))

@@ -78,19 +78,31 @@ impl Tracer {
         losses.retain(|loss| loss.uid != *uid || loss.is_replaced);
     }
 
-    /// The oldest loss nothing has replaced yet, for a Pod whose owner is settled.
+    /// The oldest loss nothing has replaced yet, or that of the same name, is made good for. Told of
+    /// a Pod whose owner is settled: another may be there for something else.
     pub(super) fn take_loss(&mut self, key: &ChangeKey, cause: &Cause) -> Option<Replaced> {
         let (known, change) = self.change(key)?;
+        if !known.object.kind.is("", "Pod") {
+            return None;
+        }
         let is_settled = cause.owner.as_ref().is_some_and(|owner| owner.settled);
-        let owner = change.controller().filter(|_| is_settled)?.uid.clone();
+        let owner = change.controller()?;
+        // Of a StatefulSet each Pod has a place of its own.
+        let by_name_alone = owner.kind.is("apps", "StatefulSet");
+        let owner = owner.uid.clone();
+        let own_name = Arc::clone(&known.object.name);
         let kind = known.object.kind.clone();
         let (resource_version, at) = (change.resource_version, change.api_at);
         let losses = self.losses.get_mut(&owner)?;
         losses.retain(|loss| at.since(loss.at) <= REMEMBERED);
-        let loss = losses
-            .iter_mut()
-            .find(|loss| !loss.is_replaced && loss.resource_version < resource_version)?;
+        let is_open = |loss: &Loss| !loss.is_replaced && loss.resource_version < resource_version;
+        let of_its_name = losses.iter().position(|loss| is_open(loss) && loss.name == own_name);
+        let oldest = || losses.iter().position(is_open).filter(|_| !by_name_alone);
+        let loss = of_its_name.or_else(oldest).and_then(|at| losses.get_mut(at))?;
         loss.is_replaced = true;
+        if !is_settled {
+            return None;
+        }
         let (name, uid, span) = (Arc::clone(&loss.name), loss.uid.clone(), loss.span);
         Some(Replaced { kind, name, uid: uid.clone(), span: span.or_else(|| self.last_told(&uid)) })
     }
