@@ -20,7 +20,7 @@ const MAX_DEPTH: u8 = 16;
 /// What is known, as causes are looked for in it.
 pub(super) struct View<'a> {
     pub(super) objects: &'a HashMap<Uid, Box<Tracked>>,
-    /// Namespaces by name.
+    /// Namespaces by name, the newest of each.
     pub(super) namespaces: &'a HashMap<Arc<str>, Uid>,
     pub(super) deadline: &'a dyn Fn(&Tracked) -> Duration,
 }
@@ -112,7 +112,7 @@ impl View<'_> {
             return caused_by(owner, deletion);
         }
         // 2: the Namespace goes.
-        if let Some(namespace) = self.namespace(object)
+        if let Some(namespace) = namespace_of(self.objects, self.namespaces, object)
             && let Some(deletion) = namespace.deletion().filter(before)
         {
             return caused_by(namespace, deletion);
@@ -164,10 +164,6 @@ impl View<'_> {
         last
     }
 
-    fn namespace(&self, object: &Tracked) -> Option<&Tracked> {
-        self.objects.get(self.namespaces.get(object.object.namespace.as_ref()?)?).map(Box::as_ref)
-    }
-
     /// The owner's changes in flight at the child's resourceVersion, the newest first;
     /// metadata-scope ones only if there is no other.
     pub(super) fn candidates<'a>(&self, owner: &'a Tracked, child: &Change) -> Vec<&'a Change> {
@@ -199,6 +195,27 @@ impl View<'_> {
     fn is_recent(&self, owner: &Tracked, change: &Change, at: Timestamp) -> bool {
         is_recent(change, at, (self.deadline)(owner))
     }
+}
+
+/// The Namespace that an object is in: what is older than the one that has the name now was in one
+/// before it.
+pub(super) fn namespace_of<'a>(
+    objects: &'a HashMap<Uid, Box<Tracked>>,
+    namespaces: &HashMap<Arc<str>, Uid>,
+    object: &Tracked,
+) -> Option<&'a Tracked> {
+    let name = object.object.namespace.as_ref()?;
+    let newest = objects.get(namespaces.get(name)?)?.as_ref();
+    if object.created >= newest.created {
+        return Some(newest);
+    }
+    let all = objects.values().map(Box::as_ref);
+    let of_this_name = |other: &&Tracked| {
+        other.object.kind.is("", "Namespace")
+            && other.object.name == *name
+            && other.created <= object.created
+    };
+    all.filter(of_this_name).max_by_key(|other| other.created).or(Some(newest))
 }
 
 /// A change stops being a cause when the deadline has passed, in API times, since it or the last

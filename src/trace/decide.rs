@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    cause::{Cause, View},
+    cause::{Cause, View, namespace_of},
     change::{Change, Details, Judged, Scope},
     id::{ChangeKey, Verb},
     link,
@@ -132,8 +132,7 @@ impl Tracer {
     }
 
     pub(super) fn namespace_of(&self, known: &Tracked) -> Option<&Tracked> {
-        let uid = self.namespaces.get(known.object.namespace.as_ref()?)?;
-        self.objects.get(uid).map(Box::as_ref)
+        namespace_of(&self.objects, &self.namespaces, known)
     }
 
     /// Where the Namespace goes, all in it goes in one order, that of resourceVersions: how many

@@ -853,3 +853,40 @@ fn a_delete_waits_for_news_of_its_namespace() {
             └─ delete Widget bare g1 -> deleted  supersedes g1
         "#]]);
 }
+
+#[test]
+fn what_went_with_a_namespace_went_with_that_also_where_the_next_has_its_name() {
+    let namespace = |uid: &str, second: u32| {
+        let mut namespace = object("Namespace", "shop");
+        namespace["apiVersion"] = json!("v1");
+        namespace["metadata"].as_object_mut().unwrap().remove("namespace");
+        let created = format!("2026-11-24T10:00:{second:02}Z");
+        merged(&namespace, &json!({"metadata": {"uid": uid, "creationTimestamp": created}}))
+    };
+    let (old, new) = (namespace("old", 0), namespace("new", 7));
+    let of = |name: &str, second: u32| {
+        let created = format!("2026-11-24T10:00:{second:02}Z");
+        merged(&object("Widget", name), &json!({"metadata": {"creationTimestamp": created}}))
+    };
+    // The watch of Widgets is behind.
+    History::default()
+        .added(&old)
+        .added(&of("old", 0))
+        .later(5)
+        .say("MODIFIED", &going(&old, &["kubernetes"]))
+        .later(1)
+        .deleted(&old)
+        .added(&new)
+        .late("DELETED", &of("old", 0), 54)
+        .added(&of("new", 7))
+        .deleted(&of("new", 7))
+        .becomes(expect![[r#"
+            delete Namespace shop -> deleted  supersedes
+            └─ delete Widget old g1 -> deleted  supersedes g1
+            create Namespace shop -> superseded
+            create Widget shop/old g1 -> superseded
+            delete Widget shop/new g1 -> deleted  supersedes g1
+            create Namespace shop -> timed_out  no verdict before the deadline
+            create Widget shop/new g1 -> superseded
+        "#]]);
+}
