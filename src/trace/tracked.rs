@@ -273,6 +273,9 @@ impl Tracked {
     /// Takes over what seldom changes.
     pub(super) fn read_body(&mut self, body: &Body) {
         self.read_owners(body);
+        if *self.api_version != *body.api_version {
+            self.api_version = Arc::from(&*body.api_version);
+        }
         self.digest = body.content.digest;
         self.template = body.content.template;
         self.leaves = super::detect::leaves_of(body);

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use spanlink::trace::{observation::Notice, rules::Rules};
+use spanlink::trace::{observation::Notice, rules::Rules, span::Value as SpanValue};
 
 use crate::written::{History, annotated, built_in, current, going, merged, object, owned, status};
 
@@ -171,4 +171,18 @@ fn who_was_in_the_first_pages_of_a_list_that_goes_on_after_an_interruption_is_th
         .say("LISTED", &one)
         .listed("Widget", &[&other]);
     assert_eq!(interrupted_after(&history, 4, false), Vec::<String>::new());
+}
+
+#[test]
+fn a_kind_that_is_served_in_another_version_is_told_in_that() {
+    let widget = object("Widget", "w");
+    let step = json!({"metadata": {"generation": 2}, "spec": {"size": 2}});
+    let spans = History::default()
+        .added(&widget)
+        .modified(&widget, &json!({"apiVersion": "example.com/v2"}))
+        .modified(&merged(&widget, &step), &json!({"apiVersion": "example.com/v2"}))
+        .spans(&Rules::default(), "");
+    let versions = spans.iter().filter_map(|span| span.attribute("k8s.object.api_version"));
+    let of = |version: &str| SpanValue::Text(format!("example.com/{version}").into());
+    assert!(versions.eq(&[of("v1"), of("v2")]));
 }
