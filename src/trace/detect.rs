@@ -98,7 +98,9 @@ pub(super) fn detect(known: &Tracked, now: &Observation) -> Seen {
             } else if annotations_differ {
                 let fields = fields();
                 Seen::Changed(Difference { scope: Scope::Metadata, fields, missed, ..update })
-            } else if kind::is_built_in(&now.object.kind) {
+            } else if kind::is_built_in(&now.object.kind)
+                && !kind::steps_with_labels(&now.object.kind)
+            {
                 // There and back again, unseen: built-in kinds step for nothing else.
                 Seen::Changed(Difference { missed, ..update })
             } else {

@@ -79,6 +79,11 @@ const BUILT_IN_GROUPS: &[&str] = &[
     "storagemigration.k8s.io",
 ];
 
+/// Whether its generation also moves with labels.
+pub fn steps_with_labels(kind: &GroupKind) -> bool {
+    kind.is("discovery.k8s.io", "EndpointSlice")
+}
+
 pub fn is_built_in(kind: &GroupKind) -> bool {
     BUILT_IN_GROUPS.contains(&&*kind.group)
 }

@@ -150,6 +150,22 @@ watch:
 }
 
 #[test]
+fn labels_alone_are_no_change_where_they_make_a_generation() {
+    let slice =
+        merged(&object("EndpointSlice", "s"), &json!({"apiVersion": "discovery.k8s.io/v1"}));
+    let labelled = json!({"metadata": {"generation": 2, "labels": {"team": "a"}}});
+    let changed = json!({"metadata": {"generation": 3}, "endpoints": [{"addresses": ["::1"]}]});
+    History::default()
+        .added(&slice)
+        .modified(&slice, &labelled)
+        .modified(&merged(&slice, &labelled), &changed)
+        .becomes(expect![[r#"
+            create EndpointSlice shop/s g1 -> converged
+            update EndpointSlice shop/s g3 -> converged  {endpoints}
+        "#]]);
+}
+
+#[test]
 fn a_generation_that_went_back_is_a_change_of_another_epoch() {
     let widget = |generation: i64, size: i64| {
         merged(
