@@ -364,3 +364,19 @@ fn a_step_with_a_problem_was_waited_for_also_after_it_caused_something() {
             reconcile Widget w g2 waited for Widget w finalize SomeFinalizersRemain
         "#]]);
 }
+
+#[test]
+fn what_fails_without_a_reason_fails_for_the_condition_that_says_so() {
+    let stalled = json!({"observedGeneration": 1, "conditions":
+        [{"type": "Stalled", "status": "True"}]});
+    let widget = object("Widget", "w");
+    let spans = History::default()
+        .added(&widget)
+        .modified(&widget, &status(&stalled))
+        .spans(&Rules::default(), "");
+    let reconcile = named(&spans, "reconcile Widget");
+    let of = |key: &str| crate::told::find(&reconcile.attributes, key);
+    assert_eq!(of("spanlink.outcome").as_deref(), Some("failed"));
+    assert_eq!(of("error.type").as_deref(), Some("Stalled"));
+    assert_eq!(of("spanlink.reason").as_deref(), Some("Stalled"));
+}
