@@ -166,6 +166,9 @@ impl Tracer {
         let reason = trouble.problem.reason.clone();
         let since = trouble.since;
         let shared = decided.cause.clone().unwrap_or_else(|| key.clone());
+        if shared != *key && self.repeats_its_own(key, &trouble.problem) {
+            return;
+        }
         let id = self.ids.span(&shared, Role::Stuck, &reason);
         if self.stuck_told.insert(id, now).is_some() {
             return;
@@ -194,6 +197,22 @@ impl Tracer {
             Some(self.teller(known, change)?.stuck(&shared, trouble, at))
         });
         self.tell(key, span);
+    }
+
+    /// Whether a condition says word for word what one of something that the change caused says:
+    /// that is told. Finalizers are everybody's own, whatever they are called.
+    fn repeats_its_own(&self, key: &ChangeKey, problem: &Problem) -> bool {
+        let is_it = |of: &Problem| {
+            (&of.reason, &of.message, &of.blocks)
+                == (&problem.reason, &problem.message, &problem.blocks)
+        };
+        let mut changes = self.objects.values().flat_map(|known| &known.changes);
+        matches!(problem.blocks, Blocks::Condition { .. })
+            && changes.any(|change| {
+                change.decided.as_ref().is_some_and(|decided| decided.cause.as_ref() == Some(key))
+                    && change.convergence.is_open()
+                    && change.convergence.trouble().is_some_and(|trouble| is_it(&trouble.problem))
+            })
     }
 }
 
