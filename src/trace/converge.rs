@@ -441,7 +441,14 @@ impl Convergence {
         };
         self.trouble.take_if(|trouble| !lasts(&trouble.problem));
         let Some(problem) = problem else { return };
-        if self.trouble.as_ref().is_some_and(|t| t.problem.reason == problem.reason) {
+        if let Some(known) = &mut self.trouble
+            && known.problem.reason == problem.reason
+        {
+            // What remains may be less than it was. How a container could not be started is said
+            // best the first time.
+            if known.problem.blocks == problem.blocks && problem.container.is_empty() {
+                known.problem.message = problem.message;
+            }
             return;
         }
         let since = refine(problem.since, seen).max(self.begun);

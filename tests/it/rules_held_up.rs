@@ -415,3 +415,16 @@ fn who_repeats_what_hit_its_own_is_not_told_wherever_it_stands() {
         .modified(&deployment, &refused);
     assert_eq!(stuck(&history.later(30)), "ReplicaSet it  FailedCreate: FailedCreate!\n");
 }
+
+#[test]
+fn what_remains_of_finalizers_is_told_as_it_is_by_then() {
+    let gone = |finalizers: &[&str]| going(&object("Widget", "w"), finalizers);
+    let history = History::default()
+        .added(&object("Widget", "w"))
+        .modified(&gone(&["a.io/x", "b.io/y"]), &json!({"metadata": {"generation": 2}}))
+        .later(5)
+        .modified(&gone(&["b.io/y"]), &json!({"metadata": {"generation": 2}}))
+        .later(20)
+        .deleted(&gone(&["b.io/y"]));
+    assert_eq!(stuck(&history), "Widget w  SomeFinalizersRemain: b.io/y\n");
+}
