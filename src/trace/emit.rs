@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     change::{Change, Judged, Scope},
-    converge::{Ended, Limits, MAX_EVENTS, Outcome},
+    converge::{Ended, Limits, MAX_EVENTS, Outcome, make_room},
     id::ChangeKey,
     kind,
     output::Note,
@@ -84,8 +84,9 @@ impl Tracer {
         let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
         let reached = road.map(|road| {
             let observed = road.end(end, failure, nothing_else);
-            if let Some(at) = observed {
-                events.truncate(MAX_EVENTS - 1);
+            if let Some(at) = observed
+                && (events.len() < MAX_EVENTS || make_room(&mut events))
+            {
                 events.push(phase::event("observed", at, []));
             }
             road.reached()
