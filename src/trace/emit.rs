@@ -6,7 +6,7 @@ use super::{
     change::{Change, Judged, Scope},
     converge::{Ended, Limits, MAX_EVENTS, Outcome, make_room},
     id::ChangeKey,
-    kind,
+    kind, link,
     output::Note,
     phase::{self, Road},
     problem::{Blocks, Problem},
@@ -119,6 +119,12 @@ impl Tracer {
         let took = span.as_ref().map_or(Duration::ZERO, |span| span.end.since(span.start));
         let note = Note::Closed { kind, outcome: ended.outcome, took };
         let is_ignored = change.ignored;
+        // Those of the change span were counted when it was decided.
+        let is_told = span.is_some() && !is_ignored && teller.decided.sampled;
+        let links = details.late_links.iter().filter(|_| is_told);
+        let links: Vec<Note> =
+            links.map(|link| Note::Link { role: link::late_role(link) }).collect();
+        self.out.notes.extend(links);
         self.tell(key, span);
         self.out.notes.extend(Some(note).filter(|_| !is_ignored));
         if let Some(known) = self.objects.get_mut(&key.uid) {
