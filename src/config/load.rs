@@ -40,7 +40,7 @@ impl Settings {
         let own: config::Map<String, String> = variables
             .iter()
             .filter(|(name, _)| name.starts_with("SPANLINK_") && name.as_str() != "SPANLINK_CONFIG")
-            .filter(|(name, _)| name.as_str() != "SPANLINK_LOG")
+            .filter(|(name, _)| name.as_str() != "SPANLINK_LOG" && !is_of_a_service(name))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let source = config::Environment::with_prefix("SPANLINK")
@@ -60,6 +60,18 @@ impl Settings {
             .map_err(|(place, problem)| ConfigError::Environment { place, problem })?;
         Ok(settings)
     }
+}
+
+/// The kubelet tells every container of the Services of its namespace, by their names: of `spanlink`
+/// as `SPANLINK_SERVICE_HOST` and `SPANLINK_PORT`, of `spanlink-metrics` as `SPANLINK_METRICS_PORT`
+/// ([service links](https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)).
+fn is_of_a_service(name: &str) -> bool {
+    let is_of_a_port = |(_, port): (&str, &str)| port.starts_with(|c: char| c.is_ascii_digit());
+    !name.contains("__")
+        && (name.ends_with("_PORT")
+            || name.ends_with("_SERVICE_HOST")
+            || name.contains("_SERVICE_PORT_")
+            || name.split_once("_PORT_").is_some_and(is_of_a_port))
 }
 
 fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {

@@ -72,6 +72,8 @@ const EVIDENCE_WAIT: Duration = Duration::from_mins(1);
 const LATE_WAIT: Duration = Duration::from_hours(24);
 /// Of one span.
 pub(super) const MAX_EVENTS: usize = 32;
+const CONDITION: &str = "condition";
+const WAITING: &str = "waiting";
 /// As many as a status is read for; more, of ever other names, are no conditions.
 const MAX_CONDITIONS: usize = 64;
 
@@ -415,13 +417,17 @@ impl Convergence {
                 None if is_full => continue,
                 None => {
                     self.conditions.push((now.0.clone(), now.1.clone(), now.2.clone()));
+                    // Without a time, all that is known of it is whether it was there before.
+                    if condition.last_transition.is_none() && !self.written_since {
+                        continue;
+                    }
                     turned
                 }
             };
             // What was so before the change is not news.
             if at >= self.begun {
                 self.push_event(
-                    "condition",
+                    CONDITION,
                     at,
                     [
                         ("type", &condition.kind),
@@ -441,12 +447,23 @@ impl Convergence {
         };
         self.trouble.take_if(|trouble| !lasts(&trouble.problem));
         let Some(problem) = problem else { return };
-        if self.trouble.as_ref().is_some_and(|t| t.problem.reason == problem.reason) {
+        if let Some(known) = &mut self.trouble
+            && known.problem.reason == problem.reason
+        {
+            // What remains may be less than it was. How a container could not be started is said
+            // best the first time.
+            if known.problem.blocks == problem.blocks && problem.container.is_empty() {
+                known.problem.message = problem.message;
+            }
             return;
         }
         let since = refine(problem.since, seen).max(self.begun);
+        // That it waited says more than one more condition that turned; that it did so again does not.
+        if self.events.len() >= MAX_EVENTS && !self.has_told(&problem.reason) {
+            make_room(&mut self.events);
+        }
         self.push_event(
-            "waiting",
+            WAITING,
             since,
             [
                 ("reason", &problem.reason),
@@ -455,6 +472,12 @@ impl Convergence {
             ],
         );
         self.trouble = Some(Trouble { problem, since, told: false });
+    }
+
+    fn has_told(&self, reason: &str) -> bool {
+        let is_it = |of: &Attribute| matches!(&of.value, Value::Text(text) if **text == *reason);
+        let mut waits = self.events.iter().filter(|event| event.name == WAITING);
+        waits.any(|event| event.attributes.iter().any(|of| of.key == "reason" && is_it(of)))
     }
 
     fn push_event<const N: usize>(
@@ -476,6 +499,12 @@ impl Convergence {
             .collect();
         self.events.push(SpanEvent { at, name: name.into(), attributes });
     }
+}
+
+/// For one event that says more than a condition that turned, by leaving out the last of those.
+pub(super) fn make_room(events: &mut Vec<SpanEvent>) -> bool {
+    let last = events.iter().rposition(|event| event.name == CONDITION);
+    last.map(|last| events.remove(last)).is_some()
 }
 
 /// API times are whole seconds: what they tell of happened within that second. If the time of

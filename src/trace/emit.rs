@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     change::{Change, Judged, Scope},
-    converge::{Ended, Limits, MAX_EVENTS, Outcome},
+    converge::{Ended, Limits, MAX_EVENTS, Outcome, make_room},
     id::ChangeKey,
-    kind,
+    kind, link,
     output::Note,
     phase::{self, Road},
     problem::{Blocks, Problem},
@@ -84,8 +84,9 @@ impl Tracer {
         let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
         let reached = road.map(|road| {
             let observed = road.end(end, failure, nothing_else);
-            if let Some(at) = observed {
-                events.truncate(MAX_EVENTS - 1);
+            if let Some(at) = observed
+                && (events.len() < MAX_EVENTS || make_room(&mut events))
+            {
                 events.push(phase::event("observed", at, []));
             }
             road.reached()
@@ -118,6 +119,12 @@ impl Tracer {
         let took = span.as_ref().map_or(Duration::ZERO, |span| span.end.since(span.start));
         let note = Note::Closed { kind, outcome: ended.outcome, took };
         let is_ignored = change.ignored;
+        // Those of the change span were counted when it was decided.
+        let is_told = span.is_some() && !is_ignored && teller.decided.sampled;
+        let links = details.late_links.iter().filter(|_| is_told);
+        let links: Vec<Note> =
+            links.map(|link| Note::Link { role: link::late_role(link) }).collect();
+        self.out.notes.extend(links);
         self.tell(key, span);
         self.out.notes.extend(Some(note).filter(|_| !is_ignored));
         if let Some(known) = self.objects.get_mut(&key.uid) {
@@ -166,6 +173,9 @@ impl Tracer {
         let reason = trouble.problem.reason.clone();
         let since = trouble.since;
         let shared = decided.cause.clone().unwrap_or_else(|| key.clone());
+        if shared != *key && self.repeats_its_own(key, &trouble.problem) {
+            return;
+        }
         let id = self.ids.span(&shared, Role::Stuck, &reason);
         if self.stuck_told.insert(id, now).is_some() {
             return;
@@ -194,6 +204,22 @@ impl Tracer {
             Some(self.teller(known, change)?.stuck(&shared, trouble, at))
         });
         self.tell(key, span);
+    }
+
+    /// Whether a condition says word for word what one of something that the change caused says:
+    /// that is told. Finalizers are everybody's own, whatever they are called.
+    fn repeats_its_own(&self, key: &ChangeKey, problem: &Problem) -> bool {
+        let is_it = |of: &Problem| {
+            (&of.reason, &of.message, &of.blocks)
+                == (&problem.reason, &problem.message, &problem.blocks)
+        };
+        let mut changes = self.objects.values().flat_map(|known| &known.changes);
+        matches!(problem.blocks, Blocks::Condition { .. })
+            && changes.any(|change| {
+                change.decided.as_ref().is_some_and(|decided| decided.cause.as_ref() == Some(key))
+                    && change.convergence.is_open()
+                    && change.convergence.trouble().is_some_and(|trouble| is_it(&trouble.problem))
+            })
     }
 }
 

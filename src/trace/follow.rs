@@ -200,6 +200,7 @@ impl StatusNews<'_> {
             return Followed { news: is_over.then_some(News::Ended), is_done: false };
         }
         let is_delete = change.key.verb == Verb::Delete;
+        change.convergence.note_status(self.now.status_fingerprint);
         let problem = self.walk(change);
         // Until it is gone, it is going.
         let verdict = if is_delete { &Status::InProgress } else { &self.verdict };

@@ -104,6 +104,13 @@ pub(super) fn is_joined(link: &Link) -> bool {
     link.attributes.contains(&flag(JOINED))
 }
 
+/// Of one that was known only after the change span had left: another change's context, or what an
+/// autoscaler became.
+pub(super) fn late_role(link: &Link) -> &'static str {
+    let is_reference = link.attributes.contains(&text("spanlink.link.role", "reference"));
+    if is_reference { "reference" } else { "context" }
+}
+
 /// To the annotated span at the beginning of the chain, from a change in another trace of it.
 pub(super) fn origin_link(context: &TraceContext) -> Link {
     let mut link = context_link(context, Judged::Fresh, false);

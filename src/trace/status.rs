@@ -307,8 +307,10 @@ fn when_done(done: bool) -> Status {
 }
 
 fn failed(condition: &Condition) -> Status {
+    // A custom resource may leave the reason out.
+    let reason = if condition.reason.is_empty() { &condition.kind } else { &condition.reason };
     Status::Failed {
-        reason: condition.reason.clone(),
+        reason: reason.clone(),
         message: condition.message.clone(),
         since: condition.last_transition,
     }

@@ -206,6 +206,27 @@ fn the_environment_comes_over_the_file() {
 }
 
 #[test]
+fn services_that_are_called_like_us_are_no_options() {
+    let set = variables(&[
+        ("SPANLINK_SERVICE_HOST", "10.0.0.1"),
+        ("SPANLINK_SERVICE_PORT", "9464"),
+        ("SPANLINK_SERVICE_PORT_ADMIN", "9464"),
+        ("SPANLINK_PORT", "tcp://10.0.0.1:9464"),
+        ("SPANLINK_PORT_9464_TCP", "tcp://10.0.0.1:9464"),
+        ("SPANLINK_PORT_9464_TCP_ADDR", "10.0.0.1"),
+        ("SPANLINK_OF_TEAM_A_SERVICE_HOST", "10.0.0.2"),
+        ("SPANLINK_OF_TEAM_A_PORT_80_TCP_PROTO", "tcp"),
+        ("SPANLINK_SETTLE", "4s"),
+        ("SPANLINK_OTLP__HEADERS__X_PORT", "1"),
+    ]);
+    let settings = Settings::load(None, set).unwrap();
+    assert_eq!(settings.trace.settle, Duration::from_secs(4));
+    assert_eq!(settings.export.headers["x_port"], "1");
+    let wrong = variables(&[("SPANLINK_SERVICE", "x")]);
+    assert!(Settings::load(None, wrong).is_err());
+}
+
+#[test]
 fn an_endpoint_for_traces_is_used_as_it_is() {
     let set = variables(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4318"),

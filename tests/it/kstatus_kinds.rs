@@ -294,7 +294,7 @@ fn a_custom_resource_is_ready_by_its_own_word() {
         InProgress <- {"conditions":[{"status":"False","type":"Ready"}]}
         InProgress <- {"conditions":[{"status":"Unknown","type":"Ready"}]}
         InProgress <- {"conditions":[{"status":"True","type":"Ready"},{"status":"True","type":"Reconciling"}]}
-        Failed:  <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"Stalled"}]}
+        Failed: Stalled <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"Stalled"}]}
         Current <- {"conditions":[{"status":"True","type":"Ready"},{"status":"False","type":"Available"}]}
         Current <- {}
         InProgress <- {"conditions":[{"status":"True","type":"Ready"}],"observedGeneration":1}
@@ -332,7 +332,7 @@ fn what_was_written_before_the_change_is_no_evidence() {
         Current <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Ready"}]}
         InProgress <- {"conditions":[{"observedGeneration":1,"status":"True","type":"Ready"}]}
         InProgress <- {"conditions":[{"observedGeneration":1,"status":"True","type":"Stalled"}]}
-        Failed:  <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Stalled"}]}
+        Failed: Stalled <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Stalled"}]}
     "#]],
     );
 }

@@ -397,3 +397,34 @@ fn what_is_refused_within_one_second_is_told_of_who_is_refused_and_not_of_who_re
         assert_eq!(stuck(&history.later(30)), "ReplicaSet it  FailedCreate: FailedCreate!\n");
     }
 }
+
+#[test]
+fn who_repeats_what_hit_its_own_is_not_told_wherever_it_stands() {
+    let widget = object("Widget", "w");
+    let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
+    let deployment = owned(&deployment, &[(&widget, true)]);
+    let set =
+        owned(&built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1})), &[(&deployment, true)]);
+    let refused = status(&json!({"observedGeneration": 1,
+        "conditions": [condition("ReplicaFailure", "True", "FailedCreate", 0)]}));
+    let history = History::default()
+        .added(&widget)
+        .added(&deployment)
+        .added(&set)
+        .modified(&set, &refused)
+        .modified(&deployment, &refused);
+    assert_eq!(stuck(&history.later(30)), "ReplicaSet it  FailedCreate: FailedCreate!\n");
+}
+
+#[test]
+fn what_remains_of_finalizers_is_told_as_it_is_by_then() {
+    let gone = |finalizers: &[&str]| going(&object("Widget", "w"), finalizers);
+    let history = History::default()
+        .added(&object("Widget", "w"))
+        .modified(&gone(&["a.io/x", "b.io/y"]), &json!({"metadata": {"generation": 2}}))
+        .later(5)
+        .modified(&gone(&["b.io/y"]), &json!({"metadata": {"generation": 2}}))
+        .later(20)
+        .deleted(&gone(&["b.io/y"]));
+    assert_eq!(stuck(&history), "Widget w  SomeFinalizersRemain: b.io/y\n");
+}

@@ -364,3 +364,68 @@ fn a_step_with_a_problem_was_waited_for_also_after_it_caused_something() {
             reconcile Widget w g2 waited for Widget w finalize SomeFinalizersRemain
         "#]]);
 }
+
+#[test]
+fn what_fails_without_a_reason_fails_for_the_condition_that_says_so() {
+    let stalled = json!({"observedGeneration": 1, "conditions":
+        [{"type": "Stalled", "status": "True"}]});
+    let widget = object("Widget", "w");
+    let spans = History::default()
+        .added(&widget)
+        .modified(&widget, &status(&stalled))
+        .spans(&Rules::default(), "");
+    let reconcile = named(&spans, "reconcile Widget");
+    let of = |key: &str| crate::told::find(&reconcile.attributes, key);
+    assert_eq!(of("spanlink.outcome").as_deref(), Some("failed"));
+    assert_eq!(of("error.type").as_deref(), Some("Stalled"));
+    assert_eq!(of("spanlink.reason").as_deref(), Some("Stalled"));
+}
+
+#[test]
+fn a_condition_without_a_time_that_was_there_before_the_change_has_not_turned() {
+    let says = |ready: &str| {
+        json!({"conditions": [
+            {"type": "Ready", "status": ready}, {"type": "Known", "status": "True"}]})
+    };
+    let widget = merged(&object("Widget", "w"), &status(&says("False")));
+    let newer = merged(&widget, &json!({"metadata": {"generation": 2}, "spec": {"size": 2}}));
+    let spans = History::default()
+        .listed("Widget", &[&widget])
+        .later(5)
+        .added(&newer)
+        .later(1)
+        .modified(&newer, &status(&says("True")))
+        .spans(&Rules::default(), "");
+    let told: Vec<String> = named(&spans, "reconcile Widget")
+        .events
+        .iter()
+        .map(|event| {
+            let of = |key: &str| crate::told::find(&event.attributes, key).unwrap_or_default();
+            format!("{} {}", of("type"), of("status"))
+        })
+        .collect();
+    assert_eq!(told, ["Ready True"]);
+}
+
+#[test]
+fn what_it_waits_for_is_told_whatever_else_has_turned() {
+    let turns = |history: History, number: u32| {
+        let value = if number.is_multiple_of(2) { "True" } else { "False" };
+        history.modified(
+            &pod(),
+            &status(&json!({"phase": "Pending", "conditions": [
+            condition("Flaps", value, "Flaps", number / 10)]})),
+        )
+    };
+    let waits = json!({"phase": "Pending", "containerStatuses": [{"name": "web",
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}]});
+    let spans = (1..40)
+        .fold(History::default().added(&pod()), turns)
+        .modified(&pod(), &status(&waits))
+        .later(30)
+        .deleted(&pod())
+        .spans(&Rules::default(), "");
+    let events = &named(&spans, "reconcile Pod").events;
+    assert_eq!(events.len(), 32);
+    assert_eq!(events.iter().filter(|event| event.name == "waiting").count(), 1);
+}

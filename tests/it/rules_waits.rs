@@ -5,7 +5,11 @@ use std::{collections::BTreeSet, fs};
 use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::{
-    trace::{rules::Rules, tracer::Tracer},
+    trace::{
+        output::{Note, Output},
+        rules::Rules,
+        tracer::Tracer,
+    },
     watch::recording::Recording,
 };
 
@@ -16,19 +20,7 @@ use crate::{
 
 /// What is open at the end of a history, by kind and what it waits for.
 fn open(history: &History) -> String {
-    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
-    fs::write(file.path(), history.text()).unwrap();
-    let recording = Recording::read(file.path()).unwrap();
-    let begin = recording.begin().unwrap();
-    let mut tracer = Tracer::new(Rules::default(), "");
-    for (_, watch) in recording.watches() {
-        tracer.open_empty(watch.id, watch.watched.clone(), begin);
-    }
-    let settings = configured("");
-    let notice = |watch, notice| {
-        tracer.notice(watch, notice);
-    };
-    recording.play(&settings, notice, |line, error| unreachable!("{line}: {error}")).unwrap();
+    let tracer = play(history, |_| ());
     let open = tracer.open_convergences();
     let rows: BTreeSet<String> = open
         .iter()
@@ -256,4 +248,38 @@ fn what_is_ignored_is_not_named_as_what_was_waited_for() {
         .later(1)
         .modified(&widget, &status(&json!({"conditions": [is_true("Ready", 4)]})))
         .has_steps(expect![[""]]);
+}
+
+#[test]
+fn links_that_are_known_late_are_counted_too() {
+    let deployment = merged(&deployment(), &json!({"metadata": {"generation": 1}}));
+    let annotated = merged(
+        &crate::written::annotated(&deployment, '1'),
+        &json!({"metadata": {"generation": 2}}),
+    );
+    let history = History::default().added(&deployment).say("MODIFIED", &annotated).later(1);
+    let history = history.deleted(&annotated);
+    let on_spans: usize =
+        history.spans(&Rules::default(), "").iter().map(|span| span.links.len()).sum();
+    let mut counted = 0;
+    play(&history, |output| {
+        let is_link = |note: &&Note| matches!(note, Note::Link { .. });
+        counted += output.notes.iter().filter(is_link).count();
+    });
+    assert_eq!(counted, on_spans);
+}
+
+fn play(history: &History, mut hear: impl FnMut(Output)) -> Tracer {
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    fs::write(file.path(), history.text()).unwrap();
+    let recording = Recording::read(file.path()).unwrap();
+    let begin = recording.begin().unwrap();
+    let mut tracer = Tracer::new(Rules::default(), "");
+    for (_, watch) in recording.watches() {
+        tracer.open_empty(watch.id, watch.watched.clone(), begin);
+    }
+    let settings = configured("");
+    let notice = |watch, notice| hear(tracer.notice(watch, notice));
+    recording.play(&settings, notice, |line, error| unreachable!("{line}: {error}")).unwrap();
+    tracer
 }
