@@ -170,12 +170,11 @@ impl Tracer {
         let Some((_, change)) = self.change(key) else { return };
         let Some(decided) = &change.decided else { return };
         let Some(trouble) = change.convergence.trouble() else { return };
-        let reason = trouble.problem.reason.clone();
-        let since = trouble.since;
-        let shared = decided.cause.clone().unwrap_or_else(|| key.clone());
-        if shared != *key && self.repeats_its_own(key, &trouble.problem) {
+        if self.repeats_its_own(key, &trouble.problem) {
             return;
         }
+        let (reason, since) = (trouble.problem.reason.clone(), trouble.since);
+        let shared = decided.cause.clone().unwrap_or_else(|| key.clone());
         let id = self.ids.span(&shared, Role::Stuck, &reason);
         if self.stuck_told.insert(id, now).is_some() {
             return;

@@ -428,3 +428,20 @@ fn what_remains_of_finalizers_is_told_as_it_is_by_then() {
         .deleted(&gone(&["b.io/y"]));
     assert_eq!(stuck(&history), "Widget w  SomeFinalizersRemain: b.io/y\n");
 }
+
+#[test]
+fn what_is_left_alone_keeps_no_problem_of_its_owner_from_being_told() {
+    let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
+    let set =
+        owned(&built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1})), &[(&deployment, true)]);
+    let left_alone = json!({"metadata": {"annotations": {"spanlink.io/ignore": "true"}}});
+    let set = merged(&set, &left_alone);
+    let refused = status(&json!({"observedGeneration": 1,
+        "conditions": [condition("ReplicaFailure", "True", "FailedCreate", 0)]}));
+    let history = History::default()
+        .added(&deployment)
+        .added(&set)
+        .modified(&set, &refused)
+        .modified(&deployment, &refused);
+    assert_eq!(stuck(&history.later(30)), "Deployment it  FailedCreate: FailedCreate!\n");
+}
