@@ -13,7 +13,7 @@ use super::{
     kind,
     manager::{Manager, Managers},
     object::Uid,
-    observation::{Body, Carrier, Deletion, Observation, SpecFacts},
+    observation::{Body, Carrier, Deletion, Observation, OwnerReference, SpecFacts},
     output::Note,
     phase::Road,
     status,
@@ -60,9 +60,11 @@ impl Tracer {
             known.service = Some(status.name.into());
         }
         known.generation = now.generation.or(known.generation);
-        if let Some(body) = body {
-            known.read_owners(body);
-        }
+        // The same write may have given it to another.
+        let owners: Box<[OwnerReference]> = match body {
+            Some(body) => body.controller_first().cloned().collect(),
+            None => known.owners().cloned().collect(),
+        };
         let key = key_of(known, now, difference);
         let replicas = |spec: &SpecFacts| spec.replicas.unwrap_or(1);
         let scaled = match (difference.verb, body) {
@@ -78,8 +80,8 @@ impl Tracer {
             Verb::Create => now.status_fingerprint,
             Verb::Update | Verb::Delete => known.status_fingerprint,
         };
-        let owner_manager =
-            known.owner.as_ref().and_then(|owner| managers.of_owner_reference(&owner.uid));
+        let controller = owners.first().filter(|owner| owner.controller);
+        let owner_manager = controller.and_then(|owner| managers.of_owner_reference(&owner.uid));
         let has_nothing = status::has_nothing_to_wait_for(&now.object.kind)
             && self.rules.words(&now.object.kind).is_none()
             && difference.verb != Verb::Delete;
@@ -119,8 +121,8 @@ impl Tracer {
                 missed: difference.missed,
                 rewound: difference.rewound,
                 manager,
-                owners: known.owners().cloned().collect(),
                 owner_manager: owner_manager.map(|manager| manager.name),
+                owners,
                 context,
                 ..Details::default()
             })),

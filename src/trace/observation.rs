@@ -131,6 +131,14 @@ pub struct Body {
     pub managed_fields: Box<str>,
 }
 
+impl Body {
+    /// Its owners: the controller, of whom there is one, before the others.
+    pub fn controller_first(&self) -> impl Iterator<Item = &OwnerReference> {
+        let controller = self.owners.iter().find(|owner| owner.controller);
+        controller.into_iter().chain(self.owners.iter().filter(|owner| !owner.controller))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deletion {
     /// `metadata.deletionTimestamp`: the request's time **plus** the grace period.
@@ -271,6 +279,13 @@ pub struct Condition {
     pub message: Box<str>,
     pub last_transition: Option<Timestamp>,
     pub observed_generation: Option<i64>,
+}
+
+impl Condition {
+    /// A custom resource may leave the reason out: then the condition itself is the reason.
+    pub fn reason_or_kind(&self) -> &str {
+        if self.reason.is_empty() { &self.kind } else { &self.reason }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -118,10 +118,8 @@ fn of_claim(status: &StatusFacts) -> Option<Problem> {
 }
 
 fn of_condition(condition: &Condition) -> Problem {
-    // A custom resource may leave the reason out.
-    let reason = if condition.reason.is_empty() { &condition.kind } else { &condition.reason };
     Problem {
-        reason: reason.clone(),
+        reason: condition.reason_or_kind().into(),
         message: condition.message.clone(),
         container: Box::default(),
         since: condition.last_transition,

@@ -307,10 +307,8 @@ fn when_done(done: bool) -> Status {
 }
 
 fn failed(condition: &Condition) -> Status {
-    // A custom resource may leave the reason out.
-    let reason = if condition.reason.is_empty() { &condition.kind } else { &condition.reason };
     Status::Failed {
-        reason: reason.clone(),
+        reason: condition.reason_or_kind().into(),
         message: condition.message.clone(),
         since: condition.last_transition,
     }

@@ -272,7 +272,11 @@ impl Tracked {
 
     /// Takes over what seldom changes.
     pub(super) fn read_body(&mut self, body: &Body) {
-        self.read_owners(body);
+        self.owner =
+            body.controller_first().next().filter(|owner| owner.controller).cloned().map(Box::new);
+        let others: Vec<_> =
+            body.controller_first().filter(|owner| !owner.controller).cloned().collect();
+        self.other_owners = (!others.is_empty()).then(|| Box::new(others));
         if *self.api_version != *body.api_version {
             self.api_version = Arc::from(&*body.api_version);
         }
@@ -297,13 +301,6 @@ impl Tracked {
                 rescaled,
             })
         });
-    }
-
-    pub(super) fn read_owners(&mut self, body: &Body) {
-        self.owner = body.owners.iter().find(|owner| owner.controller).cloned().map(Box::new);
-        let others: Vec<_> =
-            body.owners.iter().filter(|owner| !owner.controller).cloned().collect();
-        self.other_owners = (!others.is_empty()).then(|| Box::new(others));
     }
 
     /// Takes over what a status says besides being current or not.
