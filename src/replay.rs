@@ -6,7 +6,9 @@ use tracing::warn;
 
 use crate::{
     config::settings::WatchSettings,
-    trace::{object::GroupKind, observation::Notice, output::Output, rules::Rules, tracer::Tracer},
+    trace::{
+        object::GroupKind, observation::WatchEvent, output::Output, rules::Rules, tracer::Tracer,
+    },
     watch::recording::{Recording, RecordingError},
 };
 
@@ -33,8 +35,8 @@ pub fn replay(
     let wanted = |kind: &GroupKind| {
         take == Take::Everything || settings.entry(&kind.group, &kind.kind).is_some()
     };
-    let hears = |notice: &Notice| match notice {
-        Notice::Remarked(remark) => {
+    let hears = |notice: &WatchEvent| match notice {
+        WatchEvent::KubernetesEvent(remark) => {
             let kind = &remark.kind;
             take == Take::Everything || settings.hears(&kind.group, &kind.kind)
         }

@@ -17,7 +17,7 @@ use crate::{
     metrics::Metrics,
     outbox::{Commit, Entry, Outbox},
     trace::{output::Output, time::Timestamp, tracer::Tracer},
-    watch::FromWatch,
+    watch::WatchMessage,
 };
 
 /// How often the loop shows that it turns, and gauges are brought up to date.
@@ -45,7 +45,7 @@ pub(super) struct Core {
 
 /// Everything that can happen to it.
 enum Input {
-    FromWatch(FromWatch),
+    WatchMessage(WatchMessage),
     Due,
     /// The outbox takes what is in hand.
     Ready,
@@ -58,7 +58,7 @@ enum Input {
 impl Core {
     pub(super) async fn turn(
         &mut self,
-        mut inputs: mpsc::Receiver<FromWatch>,
+        mut inputs: mpsc::Receiver<WatchMessage>,
         mut stop: signal::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let mut pulse = every(PULSE);
@@ -79,13 +79,13 @@ impl Core {
                 ready = self.outbox.ready(), if !self.in_hand.is_empty() => {
                     ready.map_or(Input::Stop, |()| Input::Ready)
                 }
-                from = inputs.recv(), if has_room => from.map_or(Input::Stop, Input::FromWatch),
+                from = inputs.recv(), if has_room => from.map_or(Input::Stop, Input::WatchMessage),
                 () = until(due), if due.is_some() => Input::Due,
                 _ = keep.tick(), if keeps => Input::Keep,
                 _ = tick.tick(), if prints => Input::Tick,
             };
             match input {
-                Input::FromWatch(said) => self.hear(said)?,
+                Input::WatchMessage(said) => self.hear(said)?,
                 Input::Due => {
                     let output = self.tracer.expire(clock());
                     self.take(output)?;
@@ -105,14 +105,14 @@ impl Core {
         Ok(())
     }
 
-    fn hear(&mut self, said: FromWatch) -> anyhow::Result<()> {
+    fn hear(&mut self, said: WatchMessage) -> anyhow::Result<()> {
         match said {
-            FromWatch::Opened(id, watched) => self.tracer.open(id, watched, clock()),
-            FromWatch::Closed(id) => {
+            WatchMessage::Opened(id, watched) => self.tracer.open(id, watched, clock()),
+            WatchMessage::Closed(id) => {
                 let output = self.tracer.close(id, clock());
                 self.take(output)?;
             }
-            FromWatch::Said(id, notices) => {
+            WatchMessage::Events(id, notices) => {
                 for notice in notices {
                     let output = self.tracer.notice(id, notice);
                     self.take(output)?;
@@ -217,7 +217,7 @@ mod tests {
         let (said, inputs) = mpsc::channel(1);
         let (stop, stopped) = signal::channel(false);
         let turning = tokio::spawn(async move { core.turn(inputs, stopped).await });
-        said.send(FromWatch::Said(crate::trace::observation::WatchId(0), Vec::new()))
+        said.send(WatchMessage::Events(crate::trace::observation::WatchId(0), Vec::new()))
             .await
             .unwrap();
         for _ in 0..3 {

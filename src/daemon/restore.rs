@@ -9,7 +9,7 @@ use crate::{
     config::settings::{Settings, WatchSettings},
     outbox::Outbox,
     trace::{
-        checkpoint::{NotRestored, Restoring},
+        checkpoint::{CheckpointReader, RestoreError},
         tracer::Tracer,
     },
 };
@@ -21,17 +21,17 @@ pub(super) fn tracer(settings: &Settings, cluster: &str, outbox: &Outbox) -> Tra
         return Tracer::new(rules, cluster);
     }
     let reading = reading(&settings.watch);
-    let mut restoring = Restoring::new(rules.clone(), cluster, reading);
+    let mut restoring = CheckpointReader::new(rules.clone(), cluster, reading);
     let is_read = outbox.read_checkpoint(|key, value| restoring.entry(key, value));
     let restored = match is_read {
         Ok(()) => restoring.finish(clock()),
         Err(error) => {
             warn!(error = format!("{:#}", Error::from(error)), "Cannot read the checkpoint.");
-            Err(NotRestored::Unreadable)
+            Err(RestoreError::Unreadable)
         }
     };
     let mut tracer = restored.unwrap_or_else(|reason| {
-        if reason != NotRestored::Nothing {
+        if reason != RestoreError::Nothing {
             warn!(%reason, "Starting anew: the checkpoint is of no use. Spans that wait are sent.");
         }
         if let Err(error) = outbox.forget_checkpoint() {

@@ -9,7 +9,7 @@ use crate::{
         object::GroupKind,
         rules::{Ignore, KindRules, Layout, OptionalLinks, Rules},
         sampling::Sampling,
-        words::Words,
+        words::StatusFieldRule,
     },
 };
 
@@ -54,7 +54,7 @@ pub fn rules(settings: &Settings) -> Rules {
                 fields: boxed(&entry.ignore.fields),
                 managers: boxed(&entry.ignore.managers),
             },
-            words: entry.converges.as_ref().map(|converges| Words {
+            words: entry.converges.as_ref().map(|converges| StatusFieldRule {
                 current: boxed(&converges.current),
                 failed: boxed(&converges.failed),
             }),

@@ -2,27 +2,27 @@
 
 use super::{
     cause::Cause,
-    change::{Change, Decided, Details, Judged, Place, Scope},
+    change::{Change, ContextUse, Decision, PendingReport, Placement, Scope},
     id::{ChangeKey, Verb},
     link,
     observation::OwnerReference,
-    output::Note,
+    output::TraceMetric,
     span::Link,
     tracer::Tracer,
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 impl Tracer {
     pub(super) fn adopt(
         &mut self,
         key: &ChangeKey,
-        decided: Decided,
+        decided: Decision,
         cause: Cause,
-        judged: Option<Judged>,
+        judged: Option<ContextUse>,
     ) {
         let parent = decided.cause.clone();
         let floor = parent.as_ref().and_then(|parent| Some(self.change(parent)?.1.at));
-        let is_lost = decided.place == Place::Head && key.verb == Verb::Delete;
+        let is_lost = decided.place == Placement::Head && key.verb == Verb::Delete;
         let replaced = if key.verb == Verb::Create { self.take_loss(key, &cause) } else { None };
         let is_of_ignored = parent
             .as_ref()
@@ -37,11 +37,13 @@ impl Tracer {
         change.ignored |= is_of_ignored;
         // Counted here and not before: only now it is known whether anybody hears of it.
         if change.ignored {
-            self.out.notes.push(Note::Ignored { kind });
+            self.out.notes.push(TraceMetric::Ignored { kind });
         } else {
-            self.out.notes.extend([Note::Change { kind, verb: key.verb }, Note::Opened]);
+            self.out
+                .notes
+                .extend([TraceMetric::Change { kind, verb: key.verb }, TraceMetric::Opened]);
         }
-        let is_fresh = judged == Some(Judged::Fresh);
+        let is_fresh = judged == Some(ContextUse::Fresh);
         let mut owners = Box::default();
         if let Some(details) = change.details.as_deref_mut() {
             owners = std::mem::take(&mut details.owners);
@@ -53,7 +55,8 @@ impl Tracer {
             // A resumed rollout does what the paused changes asked for.
             let own = details.context.as_ref().filter(|_| is_fresh).map(|own| own.span_id);
             let of_others = resumed.iter().filter(|context| Some(context.span_id) != own);
-            let links = of_others.map(|context| link::context_link(context, Judged::Fresh, false));
+            let links =
+                of_others.map(|context| link::context_link(context, ContextUse::Fresh, false));
             details.late_links.extend(links);
         }
         let carries = change.value.filter(|_| is_fresh);
@@ -102,9 +105,10 @@ impl Tracer {
         };
         let links = self.links(known, change, decided, details);
         let is_unknown = owner.is_some_and(|owner| !self.objects.contains_key(&owner.uid));
-        let unknown = is_unknown.then(|| Note::OwnerUnknown { kind: known.object.kind.clone() });
+        let unknown =
+            is_unknown.then(|| TraceMetric::OwnerUnknown { kind: known.object.kind.clone() });
         let is_told = decided.sampled && !change.ignored;
-        let told = links.iter().filter(|_| is_told).map(|(role, _)| Note::Link { role });
+        let told = links.iter().filter(|_| is_told).map(|(role, _)| TraceMetric::Link { role });
         self.out.notes.extend(unknown.into_iter().chain(told));
         if let Some(details) = self.details_mut(key) {
             details.links = links.into_iter().map(|(_, link)| link).collect();
@@ -114,12 +118,12 @@ impl Tracer {
     /// In the contract's order, each with its role.
     fn links(
         &self,
-        known: &Tracked,
+        known: &TrackedObject,
         change: &Change,
-        decided: &Decided,
-        details: &Details,
+        decided: &Decision,
+        details: &PendingReport,
     ) -> Vec<(&'static str, Link)> {
-        let is_apart = matches!(decided.place, Place::Linked | Place::Cut);
+        let is_apart = matches!(decided.place, Placement::Linked | Placement::Cut);
         let joined = details.joined_origin.is_some();
         let context = details.context.as_ref().zip(details.judged).map(|(context, judged)| {
             (link::context_role(judged), link::context_link(context, judged, joined))
@@ -158,7 +162,7 @@ impl Tracer {
             return;
         };
         let is_there = decided.trace_id == context.trace_id;
-        if !self.rules.project || is_there || details.judged != Some(Judged::Fresh) {
+        if !self.rules.project || is_there || details.judged != Some(ContextUse::Fresh) {
             return;
         }
         let span = self.teller(known, change).map(|teller| teller.projection(context));
@@ -189,7 +193,7 @@ impl Tracer {
 }
 
 /// What paused changes asked for, when the change at `at` goes on with it.
-fn take_paused(known: &mut Tracked, at: usize) -> Vec<super::context::TraceContext> {
+fn take_paused(known: &mut TrackedObject, at: usize) -> Vec<super::context::TraceContext> {
     let is_update_of_spec =
         |change: &Change| change.key.verb == Verb::Update && change.scope == Scope::Spec;
     let goes_on = !known.spec.paused

@@ -4,38 +4,38 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    change::{Change, OwnerMention, Scaled, Scope},
+    change::{Change, OwnerInfo, ReplicaChange, Scope},
     detect::same_template,
     id::{ChangeKey, Verb},
     kind,
     object::Uid,
     observation::OwnerReference,
     time::Timestamp,
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 /// A chain this deep ends in a head, as an owner cycle would.
 const MAX_DEPTH: u8 = 16;
 
 /// What is known, as causes are looked for in it.
-pub(super) struct View<'a> {
-    pub(super) objects: &'a HashMap<Uid, Box<Tracked>>,
+pub(super) struct CauseFinder<'a> {
+    pub(super) objects: &'a HashMap<Uid, Box<TrackedObject>>,
     /// Namespaces by name, the newest of each.
     pub(super) namespaces: &'a HashMap<Arc<str>, Uid>,
-    pub(super) deadline: &'a dyn Fn(&Tracked) -> Duration,
+    pub(super) deadline: &'a dyn Fn(&TrackedObject) -> Duration,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Cause {
     /// `None`: a head.
     pub(super) parent: Option<ChangeKey>,
-    pub(super) owner: Option<OwnerMention>,
+    pub(super) owner: Option<OwnerInfo>,
     /// Of a disruption.
     pub(super) reason: Option<Box<str>>,
 }
 
-impl View<'_> {
-    pub(super) fn cause(&self, object: &Tracked, change: &Change) -> Cause {
+impl CauseFinder<'_> {
+    pub(super) fn cause(&self, object: &TrackedObject, change: &Change) -> Cause {
         let owner = change.controller().and_then(|reference| self.owner(object, reference));
         let cause = match change.key.verb {
             Verb::Create => owner.map(|owner| self.of_create(object, change, owner)),
@@ -54,7 +54,7 @@ impl View<'_> {
 
     /// Somebody who owns it and is not known to have made it: no controller, of a kind that nobody
     /// watches, or gone.
-    fn mere_owner(&self, object: &Tracked, change: &Change) -> Option<OwnerMention> {
+    fn mere_owner(&self, object: &TrackedObject, change: &Change) -> Option<OwnerInfo> {
         let reference = change.owners().first()?;
         let Some(owner) = self.owner(object, reference).filter(|_| !reference.controller) else {
             return Some(named(reference));
@@ -62,7 +62,7 @@ impl View<'_> {
         not_its_doing(owner, change, &self.candidates(owner, change)).owner
     }
 
-    fn owner(&self, object: &Tracked, reference: &OwnerReference) -> Option<&Tracked> {
+    fn owner(&self, object: &TrackedObject, reference: &OwnerReference) -> Option<&TrackedObject> {
         let is_another = reference.uid != object.object.uid;
         self.objects.get(&reference.uid).filter(|_| is_another).map(Box::as_ref)
     }
@@ -74,7 +74,7 @@ impl View<'_> {
             .is_none_or(|decided| decided.depth >= MAX_DEPTH)
     }
 
-    fn of_create(&self, object: &Tracked, change: &Change, owner: &Tracked) -> Cause {
+    fn of_create(&self, object: &TrackedObject, change: &Change, owner: &TrackedObject) -> Cause {
         let candidates = self.makers(owner, change);
         match best_match(object, change, owner, &candidates) {
             Some(candidate) => caused_by(owner, candidate),
@@ -82,7 +82,7 @@ impl View<'_> {
         }
     }
 
-    fn of_update(&self, object: &Tracked, change: &Change, owner: &Tracked) -> Cause {
+    fn of_update(&self, object: &TrackedObject, change: &Change, owner: &TrackedObject) -> Cause {
         let managers = change.details.as_ref().and_then(|details| {
             Some((&details.manager.as_ref()?.name, details.owner_manager.as_ref()?))
         });
@@ -90,7 +90,8 @@ impl View<'_> {
         if managers.is_some_and(|(writer, controller)| writer != controller) {
             return not_its_doing(owner, change, &self.candidates(owner, change));
         }
-        let scaled_up = object.object.kind.is("apps", "ReplicaSet") && change.scaled == Scaled::Up;
+        let scaled_up = object.object.kind.is("apps", "ReplicaSet")
+            && change.scaled == ReplicaChange::Increased;
         let candidates = self.makers(owner, change);
         let found = if scaled_up {
             best_match(object, change, owner, &candidates)
@@ -101,7 +102,12 @@ impl View<'_> {
     }
 
     /// The first that fits.
-    fn of_delete(&self, object: &Tracked, change: &Change, owner: Option<&Tracked>) -> Cause {
+    fn of_delete(
+        &self,
+        object: &TrackedObject,
+        change: &Change,
+        owner: Option<&TrackedObject>,
+    ) -> Cause {
         // When it went that was not in a list any more is unknown: no later than what went with it.
         let before = |deletion: &&Change| {
             let was_before = deletion.resource_version <= change.resource_version;
@@ -128,7 +134,8 @@ impl View<'_> {
         let Some(owner) = owner else { return Cause::default() };
         // 4: the owner wants fewer, or other, children.
         let wants_fewer = |candidate: &&&Change| {
-            !owner.object.kind.is("apps", "ReplicaSet") || candidate.scaled == Scaled::Down
+            !owner.object.kind.is("apps", "ReplicaSet")
+                || candidate.scaled == ReplicaChange::Decreased
         };
         if let Some(candidate) = candidates.iter().find(wants_fewer) {
             return caused_by(owner, candidate);
@@ -150,11 +157,11 @@ impl View<'_> {
     /// What has several owners is garbage with the last of them.
     fn last_owner_gone(
         &self,
-        object: &Tracked,
+        object: &TrackedObject,
         change: &Change,
         before: impl Fn(&&Change) -> bool,
-    ) -> Option<(&Tracked, &Change)> {
-        let mut last: Option<(&Tracked, &Change)> = None;
+    ) -> Option<(&TrackedObject, &Change)> {
+        let mut last: Option<(&TrackedObject, &Change)> = None;
         for owner in change.owners().iter().filter_map(|reference| self.owner(object, reference)) {
             let deletion = owner.deletion().filter(&before)?;
             if last.is_none_or(|(_, other)| other.resource_version <= deletion.resource_version) {
@@ -166,7 +173,11 @@ impl View<'_> {
 
     /// The owner's changes in flight at the child's resourceVersion, the newest first;
     /// metadata-scope ones only if there is no other.
-    pub(super) fn candidates<'a>(&self, owner: &'a Tracked, child: &Change) -> Vec<&'a Change> {
+    pub(super) fn candidates<'a>(
+        &self,
+        owner: &'a TrackedObject,
+        child: &Change,
+    ) -> Vec<&'a Change> {
         let all: Vec<&Change> = owner
             .changes
             .iter()
@@ -186,13 +197,13 @@ impl View<'_> {
 
     /// What may have made or changed the child. An operator is at work until it lets its object go;
     /// a workload that goes makes nothing more.
-    fn makers<'a>(&self, owner: &'a Tracked, child: &Change) -> Vec<&'a Change> {
+    fn makers<'a>(&self, owner: &'a TrackedObject, child: &Change) -> Vec<&'a Change> {
         let deletion = going(owner, child)
             .filter(|deletion| !deletion.ignored && !kind::is_built_in(&owner.object.kind));
         deletion.into_iter().chain(self.candidates(owner, child)).collect()
     }
 
-    fn is_recent(&self, owner: &Tracked, change: &Change, at: Timestamp) -> bool {
+    fn is_recent(&self, owner: &TrackedObject, change: &Change, at: Timestamp) -> bool {
         is_recent(change, at, (self.deadline)(owner))
     }
 }
@@ -200,17 +211,17 @@ impl View<'_> {
 /// The Namespace that an object is in: what is older than the one that has the name now was in one
 /// before it.
 pub(super) fn namespace_of<'a>(
-    objects: &'a HashMap<Uid, Box<Tracked>>,
+    objects: &'a HashMap<Uid, Box<TrackedObject>>,
     namespaces: &HashMap<Arc<str>, Uid>,
-    object: &Tracked,
-) -> Option<&'a Tracked> {
+    object: &TrackedObject,
+) -> Option<&'a TrackedObject> {
     let name = object.object.namespace.as_ref()?;
     let newest = objects.get(namespaces.get(name)?)?.as_ref();
     if object.created >= newest.created {
         return Some(newest);
     }
     let all = objects.values().map(Box::as_ref);
-    let of_this_name = |other: &&Tracked| {
+    let of_this_name = |other: &&TrackedObject| {
         other.object.kind.is("", "Namespace")
             && other.object.name == *name
             && other.created <= object.created
@@ -224,7 +235,7 @@ pub(super) fn is_recent(change: &Change, at: Timestamp, deadline: Duration) -> b
     at.since(change.api_at.max(change.last_caused)) <= deadline
 }
 
-fn was_in_flight(owner: &Tracked, change: &Change, child: &Change) -> bool {
+fn was_in_flight(owner: &TrackedObject, change: &Change, child: &Change) -> bool {
     if child.relisted && child.key.verb != Verb::Delete {
         // resourceVersions are those of last writes then; times are not.
         let begun = change.api_at <= child.api_at;
@@ -236,9 +247,9 @@ fn was_in_flight(owner: &Tracked, change: &Change, child: &Change) -> bool {
 /// The newest that agrees in pod template and annotation, else in template, else in annotation,
 /// else the newest. What a workload's Pod carries is in the template: it tells no more than that.
 fn best_match<'a>(
-    object: &Tracked,
+    object: &TrackedObject,
     change: &Change,
-    owner: &Tracked,
+    owner: &TrackedObject,
     candidates: &[&'a Change],
 ) -> Option<&'a Change> {
     let in_template = |candidate: &&&Change| agrees_in_template(object, change, owner, candidate);
@@ -256,9 +267,9 @@ fn best_match<'a>(
 }
 
 fn agrees_in_template(
-    object: &Tracked,
+    object: &TrackedObject,
     change: &Change,
-    owner: &Tracked,
+    owner: &TrackedObject,
     candidate: &Change,
 ) -> bool {
     let of_pods = |mark: Option<&Box<str>>| mark.is_some() && mark == candidate.revision.as_ref();
@@ -274,11 +285,11 @@ fn agrees_in_template(
     }
 }
 
-fn is_pod_of_workload(object: &Tracked, owner: &Tracked) -> bool {
+fn is_pod_of_workload(object: &TrackedObject, owner: &TrackedObject) -> bool {
     object.object.kind.is("", "Pod") && kind::is_built_in(&owner.object.kind)
 }
 
-fn caused_by(owner: &Tracked, parent: &Change) -> Cause {
+fn caused_by(owner: &TrackedObject, parent: &Change) -> Cause {
     Cause {
         parent: Some(parent.key.clone()),
         owner: Some(mention(owner, Some(parent), false)),
@@ -288,19 +299,19 @@ fn caused_by(owner: &Tracked, parent: &Change) -> Cause {
 
 /// Nothing that is to stay is in flight: what an operator does while its object goes, before it lets
 /// that go, follows from the deletion.
-fn at_rest(owner: &Tracked, child: &Change) -> Cause {
+fn at_rest(owner: &TrackedObject, child: &Change) -> Cause {
     going(owner, child).map_or_else(|| settled(owner, child), |deletion| caused_by(owner, deletion))
 }
 
 /// The owner's deletion, where it came before.
-fn going<'a>(owner: &'a Tracked, child: &Change) -> Option<&'a Change> {
+fn going<'a>(owner: &'a TrackedObject, child: &Change) -> Option<&'a Change> {
     owner.deletion().filter(|deletion| {
         deletion.decided.is_some() && deletion.resource_version < child.resource_version
     })
 }
 
 /// A head whose owner has nothing in flight: last week's rollout did not cause it.
-fn settled(owner: &Tracked, child: &Change) -> Cause {
+fn settled(owner: &TrackedObject, child: &Change) -> Cause {
     let newest = owner.newest_below(child.resource_version);
     // Known from start-up alone: settled only if it was Current there.
     let settled = newest.is_some() || owner.began_current;
@@ -308,7 +319,7 @@ fn settled(owner: &Tracked, child: &Change) -> Cause {
 }
 
 /// A head although the owner may have something in flight. What is ignored has no span to lead to.
-fn not_its_doing(owner: &Tracked, child: &Change, candidates: &[&Change]) -> Cause {
+fn not_its_doing(owner: &TrackedObject, child: &Change, candidates: &[&Change]) -> Cause {
     match candidates.iter().find(|candidate| !candidate.ignored) {
         Some(change) => {
             Cause { owner: Some(mention(owner, Some(change), false)), ..Cause::default() }
@@ -317,8 +328,8 @@ fn not_its_doing(owner: &Tracked, child: &Change, candidates: &[&Change]) -> Cau
     }
 }
 
-fn mention(owner: &Tracked, change: Option<&Change>, settled: bool) -> OwnerMention {
-    OwnerMention {
+fn mention(owner: &TrackedObject, change: Option<&Change>, settled: bool) -> OwnerInfo {
+    OwnerInfo {
         kind: owner.object.kind.clone(),
         name: Arc::clone(&owner.object.name),
         uid: owner.object.uid.clone(),
@@ -328,8 +339,8 @@ fn mention(owner: &Tracked, change: Option<&Change>, settled: bool) -> OwnerMent
     }
 }
 
-fn named(reference: &OwnerReference) -> OwnerMention {
-    OwnerMention {
+fn named(reference: &OwnerReference) -> OwnerInfo {
+    OwnerInfo {
         kind: reference.kind.clone(),
         name: Arc::clone(&reference.name),
         uid: reference.uid.clone(),

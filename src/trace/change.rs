@@ -12,8 +12,8 @@ use super::{
     manager::Manager,
     object::{GroupKind, Uid},
     observation::OwnerReference,
-    phase::Road,
-    remark::Remarks,
+    phase::PhaseTracker,
+    remark::RecordedEvents,
     slowest::Slowest,
     span::{Link, SpanId, TraceId},
     time::Timestamp,
@@ -38,11 +38,11 @@ impl Scope {
 
 /// How many there were to be before a change, and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Scaled {
-    Down,
+pub enum ReplicaChange {
+    Decreased,
     /// As before, or nobody said.
-    Not,
-    Up,
+    Unchanged,
+    Increased,
 }
 
 /// Which clock a change's time comes from.
@@ -94,7 +94,7 @@ pub struct Change {
     /// How many children the object is to have from then on, where it says so.
     pub children_wanted: Option<u32>,
     /// How `spec.replicas` moved.
-    pub scaled: Scaled,
+    pub scaled: ReplicaChange,
     /// The resourceVersion at which the object was Current again: until then it is in flight.
     pub until: Option<u64>,
     /// The API time of the last change it caused.
@@ -104,10 +104,10 @@ pub struct Change {
     /// What its Pods are marked with: a StatefulSet's first `status.updateRevision` that belongs
     /// to it, a DaemonSet's template generation.
     pub revision: Option<Box<str>>,
-    pub decided: Option<Decided>,
+    pub decided: Option<Decision>,
     pub convergence: Convergence,
     /// What only its spans need; dropped with the last of them.
-    pub details: Option<Box<Details>>,
+    pub details: Option<Box<PendingReport>>,
 }
 
 impl Change {
@@ -128,12 +128,12 @@ impl Change {
 
 /// The cause that was found, and all that follows from it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Decided {
+pub struct Decision {
     pub trace_id: TraceId,
     pub span_id: SpanId,
     /// The change span of its cause, or in layout `joined` the annotated span.
     pub parent: Option<SpanId>,
-    pub place: Place,
+    pub place: Placement,
     /// Exported, or only counted.
     pub sampled: bool,
     /// The change it was caused by, also where that is in another trace.
@@ -145,12 +145,12 @@ pub struct Decided {
     /// Steps from the head.
     pub depth: u8,
     /// The owners up to the head.
-    pub lineage: Option<Arc<Lineage>>,
+    pub owner_chain: Option<Arc<OwnerChain>>,
 }
 
 /// Where a change stands in traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Place {
+pub enum Placement {
     /// Below the change that caused it.
     Caused,
     /// Nothing in flight caused it.
@@ -161,10 +161,10 @@ pub enum Place {
     Cut,
 }
 
-impl Decided {
+impl Decision {
     /// Its change span leaves at once, its outcome follows in a reconcile span.
     pub fn is_head(&self) -> bool {
-        self.place != Place::Caused
+        self.place != Placement::Caused
     }
 
     pub fn span(&self) -> SpanRef {
@@ -182,14 +182,14 @@ pub struct SpanRef {
 
 /// An owner, and its own.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct Lineage {
+pub struct OwnerChain {
     pub kind: GroupKind,
     pub name: Arc<str>,
     pub above: Option<Arc<Self>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Details {
+pub struct PendingReport {
     pub fields: Vec<Box<str>>,
     /// `path=value` of those whose new values may be told.
     pub values: Vec<Box<str>>,
@@ -206,20 +206,20 @@ pub struct Details {
     /// It came with the change itself.
     pub context_is_new: bool,
     /// What was found out about it, and about the owner.
-    pub judged: Option<Judged>,
-    pub owner: Option<OwnerMention>,
+    pub judged: Option<ContextUse>,
+    pub owner: Option<OwnerInfo>,
     /// What disrupted it, by the condition it had when it was to go.
     pub disruption: Option<Box<str>>,
     /// Of a disruption, where that is what it was.
     pub reason: Option<Box<str>>,
     /// Where steps are known.
-    pub road: Option<Road>,
+    pub road: Option<PhaseTracker>,
     /// When it first caused something.
     pub first_caused: Option<Timestamp>,
     /// What it waited for longest by now.
     pub slowest: Option<Box<Slowest>>,
     /// What Kubernetes' Events say of it.
-    pub remarks: Remarks,
+    pub remarks: RecordedEvents,
     /// For the change span.
     pub links: Vec<Link>,
     /// For the reconcile span: known only after a head's change span has left.
@@ -235,7 +235,7 @@ pub struct Details {
 
 /// How a context relates to the change that carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Judged {
+pub enum ContextUse {
     Fresh,
     Inherited,
     Stale,
@@ -244,7 +244,7 @@ pub enum Judged {
 
 /// What is said of an owner.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct OwnerMention {
+pub struct OwnerInfo {
     pub kind: GroupKind,
     pub name: Arc<str>,
     pub uid: Uid,

@@ -3,23 +3,23 @@
 use std::cmp::Ordering;
 
 use super::{
-    change::{Change, ContextValue, Details, Scaled, Scope, TimeSource},
+    change::{Change, ContextValue, PendingReport, ReplicaChange, Scope, TimeSource},
     content::{Content, MAX_LEAVES},
     context::TraceContext,
     converge::{Convergence, Outcome, refine},
-    detect::{self, Difference},
+    detect::{self, ObjectDiff},
     disclose::disclosed,
     id::{ChangeKey, Verb},
     kind,
     manager::{Manager, Managers},
     object::Uid,
     observation::{Body, Carrier, Deletion, Observation, OwnerReference, SpecFacts},
-    output::Note,
-    phase::Road,
+    output::TraceMetric,
+    phase::PhaseTracker,
     status,
     time::Timestamp,
     tracer::{Tracer, prune},
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 impl Tracer {
@@ -32,7 +32,7 @@ impl Tracer {
         &mut self,
         uid: &Uid,
         now: &Observation,
-        difference: &Difference,
+        difference: &ObjectDiff,
         relisted: bool,
     ) {
         let body = now.body.as_deref();
@@ -49,10 +49,10 @@ impl Tracer {
         let Some(known) = self.objects.get_mut(uid) else { return };
         if difference.rewound {
             known.epoch = now.resource_version;
-            self.out.notes.push(Note::Rewound);
+            self.out.notes.push(TraceMetric::Rewound);
         }
         if difference.missed > 0 {
-            self.out.notes.push(Note::Gap { generations: difference.missed });
+            self.out.notes.push(TraceMetric::Gap { generations: difference.missed });
         }
         if kind::service(&now.object.kind).is_none()
             && let Some(status) = managers.of_status()
@@ -69,11 +69,11 @@ impl Tracer {
         let replicas = |spec: &SpecFacts| spec.replicas.unwrap_or(1);
         let scaled = match (difference.verb, body) {
             (Verb::Update, Some(body)) => match replicas(&body.spec).cmp(&replicas(&known.spec)) {
-                Ordering::Less => Scaled::Down,
-                Ordering::Equal => Scaled::Not,
-                Ordering::Greater => Scaled::Up,
+                Ordering::Less => ReplicaChange::Decreased,
+                Ordering::Equal => ReplicaChange::Unchanged,
+                Ordering::Greater => ReplicaChange::Increased,
             },
-            (Verb::Create | Verb::Delete, _) | (Verb::Update, None) => Scaled::Not,
+            (Verb::Create | Verb::Delete, _) | (Verb::Update, None) => ReplicaChange::Unchanged,
         };
         let fingerprint = match difference.verb {
             // Whatever status an object is created with was not written after.
@@ -87,7 +87,7 @@ impl Tracer {
             && difference.verb != Verb::Delete;
         // What is ignored is a cause like any other, and nobody waits for it.
         let is_over = has_nothing || (ignored && difference.scope == Scope::Spec);
-        let road = Road::begin(&now.object.kind, difference.verb, at, &now.status)
+        let road = PhaseTracker::begin(&now.object.kind, difference.verb, at, &now.status)
             .filter(|_| !is_over && difference.scope == Scope::Spec);
         let change = Change {
             at,
@@ -111,7 +111,7 @@ impl Tracer {
                 Convergence::begin(at, now.at, fingerprint)
             },
             children_wanted: body.map_or(known.spec.children_wanted, |b| b.spec.children_wanted),
-            details: Some(Box::new(Details {
+            details: Some(Box::new(PendingReport {
                 disruption: status::disruption(&now.status),
                 road,
                 context_since: known.contexts.since,
@@ -124,7 +124,7 @@ impl Tracer {
                 owner_manager: owner_manager.map(|manager| manager.name),
                 owners,
                 context,
-                ..Details::default()
+                ..PendingReport::default()
             })),
             ..new_change(known, key, now.resource_version, now.at, api_at)
         };
@@ -148,12 +148,12 @@ impl Tracer {
             ignored,
             relisted,
             convergence: Convergence::over(Outcome::Deleted, at),
-            details: Some(Box::new(Details {
+            details: Some(Box::new(PendingReport {
                 disruption: known.disruption.clone(),
                 owners: known.owners().cloned().collect(),
                 context_since: known.contexts.since,
                 context,
-                ..Details::default()
+                ..PendingReport::default()
             })),
             ..new_change(known, key, resource_version, at, at.whole_second())
         };
@@ -165,7 +165,7 @@ impl Tracer {
         &self,
         uid: &Uid,
         body: Option<&Body>,
-        difference: &Difference,
+        difference: &ObjectDiff,
         manager: Option<&Manager>,
     ) -> bool {
         let Some(known) = self.objects.get(uid) else { return false };
@@ -184,7 +184,7 @@ impl Tracer {
             })
     }
 
-    fn is_off_in_namespace(&self, known: &Tracked) -> bool {
+    fn is_off_in_namespace(&self, known: &TrackedObject) -> bool {
         self.namespace_of(known).is_some_and(|namespace| namespace.is_off)
     }
 
@@ -193,7 +193,7 @@ impl Tracer {
         &self,
         uid: &Uid,
         now: &Observation,
-        difference: &Difference,
+        difference: &ObjectDiff,
         managers: &Managers,
     ) -> (Timestamp, TimeSource, Option<Manager>) {
         let body = now.body.as_deref();
@@ -265,9 +265,10 @@ impl Tracer {
         known.contexts.written = body.carrier.as_ref().map(value_of);
         let Some(carrier) = &body.carrier else { return };
         let parsed = TraceContext::parse(carrier);
-        self.out
-            .notes
-            .push(Note::Extracted { kind: known.object.kind.clone(), valid: parsed.is_ok() });
+        self.out.notes.push(TraceMetric::Extracted {
+            kind: known.object.kind.clone(),
+            valid: parsed.is_ok(),
+        });
         if let Ok(context) = parsed {
             let value = value_of(carrier);
             known.contexts.note_seen(value);
@@ -349,7 +350,7 @@ fn values_of(fields: &[Box<str>], content: &Content) -> Vec<Box<str>> {
 }
 
 /// What makes the change itself and no other.
-fn key_of(known: &Tracked, now: &Observation, difference: &Difference) -> ChangeKey {
+fn key_of(known: &TrackedObject, now: &Observation, difference: &ObjectDiff) -> ChangeKey {
     let verb = difference.verb;
     let step = match (verb, detect::generation_of(now)) {
         (Verb::Create | Verb::Delete, _) => 0,
@@ -363,7 +364,7 @@ fn key_of(known: &Tracked, now: &Observation, difference: &Difference) -> Change
 
 /// A change as everything that is known of its object makes it.
 fn new_change(
-    known: &Tracked,
+    known: &TrackedObject,
     key: ChangeKey,
     resource_version: u64,
     received: Timestamp,
@@ -374,9 +375,9 @@ fn new_change(
         resource_version,
         scope: Scope::Spec,
         service: known.service.clone(),
-        generation: match kind::steps(&known.object.kind) {
-            kind::Steps::Generation => known.generation,
-            kind::Steps::Digest => None,
+        generation: match kind::change_detection(&known.object.kind) {
+            kind::ChangeDetection::Generation => known.generation,
+            kind::ChangeDetection::Digest => None,
         },
         at: received,
         source: TimeSource::Received,
@@ -387,7 +388,7 @@ fn new_change(
         template: known.template,
         value: known.contexts.current.as_ref().map(|(value, _)| *value),
         children_wanted: known.spec.children_wanted,
-        scaled: Scaled::Not,
+        scaled: ReplicaChange::Unchanged,
         until: None,
         last_caused: api_at,
         caused: 0,

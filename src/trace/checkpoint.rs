@@ -10,14 +10,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    loss::Loss,
+    loss::PodLoss,
     object::Uid,
-    observation::{WatchId, Watched},
+    observation::{WatchId, WatchScope},
     rules::{Layout, Rules},
     span::SpanId,
     time::Timestamp,
     tracer::{Tracer, Watch},
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 /// One more for every change of what is written: what an older version wrote is not read.
@@ -35,14 +35,14 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resumable {
     pub id: WatchId,
-    pub watched: Watched,
+    pub watched: WatchScope,
     /// Everything up to it was delivered; 0: not even a list was.
     pub resource_version: u64,
 }
 
 /// Why what was written down is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotRestored {
+pub enum RestoreError {
     #[error("there is none")]
     Nothing,
     #[error("another version of spanlink wrote it")]
@@ -59,7 +59,7 @@ pub enum NotRestored {
 
 #[derive(Debug, Deserialize, Serialize)]
 enum Key {
-    Origin,
+    CheckpointHeader,
     Watch(WatchId),
     Object(Uid),
     /// Of one owner.
@@ -69,16 +69,16 @@ enum Key {
 
 /// What must be the same for the rest to mean anything.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(super) struct Origin {
+pub(super) struct CheckpointHeader {
     format: u32,
     cluster: Box<str>,
     layout: Layout,
     reading: u64,
 }
 
-/// What was last written down of what is not a [`super::kept::Kept`].
+/// What was last written down of what is not a [`super::kept::DirtyMap`].
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct CheckpointWriter {
     reading: u64,
     has_origin: bool,
     /// Fingerprints, as far as this run wrote them: most watches have said nothing new.
@@ -94,7 +94,7 @@ impl Tracer {
         self.stuck_told.remember();
         // Those of an earlier run are written down, too: one that is closed now has to go.
         let watches = self.watches.keys().map(|id| (*id, None)).collect();
-        self.written = Some(Written { reading, has_origin: false, watches });
+        self.written = Some(CheckpointWriter { reading, has_origin: false, watches });
     }
 
     /// What was written down is lost: the next checkpoint is of everything.
@@ -108,18 +108,18 @@ impl Tracer {
         }
     }
 
-    fn origin(&self, reading: u64) -> Origin {
+    fn origin(&self, reading: u64) -> CheckpointHeader {
         let (cluster, layout) = (self.ids.cluster.clone(), self.ids.layout);
-        Origin { format: FORMAT, cluster, layout, reading }
+        CheckpointHeader { format: FORMAT, cluster, layout, reading }
     }
 
     /// Everything that has changed since the last call. With what was returned before, it is the
     /// whole state after all that was noticed: to be written together with the spans that followed.
     pub fn checkpoint(&mut self) -> Vec<Entry> {
         let Some(mut written) = self.written.take() else { return Vec::new() };
-        let mut page = Page::default();
+        let mut page = EntryBuffer::default();
         if !std::mem::replace(&mut written.has_origin, true) {
-            page.write(&Key::Origin, Some(&self.origin(written.reading)));
+            page.write(&Key::CheckpointHeader, Some(&self.origin(written.reading)));
         }
         for uid in self.objects.take_touched() {
             let known = self.objects.get(&uid).map(Box::as_ref);
@@ -161,14 +161,14 @@ impl Tracer {
 
 /// A tracer on its way back, entry by entry, in any order.
 #[derive(Debug)]
-pub struct Restoring {
+pub struct CheckpointReader {
     tracer: Tracer,
-    expected: Origin,
-    origin: Option<Origin>,
+    expected: CheckpointHeader,
+    origin: Option<CheckpointHeader>,
     is_unreadable: bool,
 }
 
-impl Restoring {
+impl CheckpointReader {
     /// `cluster` and `reading` as for [`Tracer::new`] and [`Tracer::remember`].
     pub fn new(rules: Rules, cluster: &str, reading: u64) -> Self {
         let tracer = Tracer::new(rules, cluster);
@@ -182,14 +182,14 @@ impl Restoring {
 
     fn read(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         match postcard::from_bytes(key).ok()? {
-            Key::Origin => self.origin = Some(read(value)?),
+            Key::CheckpointHeader => self.origin = Some(read(value)?),
             Key::Watch(id) => drop(self.tracer.watches.insert(id, read(value)?)),
             Key::Object(uid) => {
-                let mut known: Box<Tracked> = read(value)?;
+                let mut known: Box<TrackedObject> = read(value)?;
                 known.share_names(&mut self.tracer.names);
                 self.tracer.objects.insert(uid, known);
             }
-            Key::Losses(uid) => drop(self.tracer.losses.insert(uid, read::<Vec<Loss>>(value)?)),
+            Key::Losses(uid) => drop(self.tracer.losses.insert(uid, read::<Vec<PodLoss>>(value)?)),
             Key::Stuck(id) => drop(self.tracer.stuck_told.insert(id, read::<Timestamp>(value)?)),
         }
         Some(())
@@ -199,29 +199,29 @@ impl Restoring {
     ///
     /// # Errors
     /// When what was read is nothing to go on from.
-    pub fn finish(self, now: Timestamp) -> Result<Tracer, NotRestored> {
+    pub fn finish(self, now: Timestamp) -> Result<Tracer, RestoreError> {
         let Some(origin) = self.origin else {
             return Err(if self.is_unreadable {
-                NotRestored::Unreadable
+                RestoreError::Unreadable
             } else {
-                NotRestored::Nothing
+                RestoreError::Nothing
             });
         };
         let expected = self.expected;
         if origin.format != expected.format {
-            return Err(NotRestored::Format);
+            return Err(RestoreError::Format);
         }
         if origin.cluster != expected.cluster {
-            return Err(NotRestored::Cluster);
+            return Err(RestoreError::Cluster);
         }
         if origin.layout != expected.layout {
-            return Err(NotRestored::Layout);
+            return Err(RestoreError::Layout);
         }
         if origin.reading != expected.reading {
-            return Err(NotRestored::Reading);
+            return Err(RestoreError::Reading);
         }
         if self.is_unreadable {
-            return Err(NotRestored::Unreadable);
+            return Err(RestoreError::Unreadable);
         }
         let mut tracer = self.tracer;
         tracer.find_again();
@@ -251,13 +251,13 @@ impl Tracer {
 
 /// What is written at once stands in one piece of memory, whatever its parts.
 #[derive(Debug, Default)]
-struct Page {
+struct EntryBuffer {
     bytes: Vec<u8>,
     /// Where each key ends, and its value.
     ends: Vec<(usize, Option<usize>)>,
 }
 
-impl Page {
+impl EntryBuffer {
     /// A fingerprint of the value.
     fn write<T: Serialize>(&mut self, key: &Key, value: Option<&T>) -> u64 {
         let key_end = self.append(key);
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
     use crate::trace::{
         object::{GroupKind, ObjectRef},
-        observation::{Notice, Observation, StatusFacts},
+        observation::{Observation, StatusFacts, WatchEvent},
     };
 
     const AT: Timestamp = Timestamp::from_nanos(1);
@@ -311,8 +311,8 @@ mod tests {
         tracer
     }
 
-    fn named(name: &str) -> Notice {
-        Notice::Applied(Observation {
+    fn named(name: &str) -> WatchEvent {
+        WatchEvent::Applied(Observation {
             at: AT,
             written: None,
             object: ObjectRef {
@@ -333,11 +333,11 @@ mod tests {
     fn objects_that_were_read_back_share_their_words() {
         let mut tracer = remembering();
         let kind = GroupKind::new("apps", "Deployment");
-        let watched = Watched { kind, namespace: None, selectors: None };
+        let watched = WatchScope { kind, namespace: None, selectors: None };
         tracer.open_empty(WatchId(0), watched, AT);
         tracer.notice(WatchId(0), named("a"));
         tracer.notice(WatchId(0), named("b"));
-        let mut restoring = Restoring::new(Rules::default(), "", 0);
+        let mut restoring = CheckpointReader::new(Rules::default(), "", 0);
         for entry in tracer.checkpoint() {
             restoring.entry(&entry.key, &entry.value.unwrap());
         }

@@ -107,7 +107,7 @@ pub struct Convergence {
     best: [i64; 4],
     status_fingerprint: u64,
     written_since: bool,
-    trouble: Option<Trouble>,
+    trouble: Option<ActiveProblem>,
     /// What the conditions were, to see them turn.
     conditions: Vec<(Box<str>, Box<str>, Box<str>)>,
     events: Vec<SpanEvent>,
@@ -115,7 +115,7 @@ pub struct Convergence {
 
 /// A problem that lasts.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Trouble {
+pub struct ActiveProblem {
     pub problem: Problem,
     pub since: Timestamp,
     pub told: bool,
@@ -222,11 +222,11 @@ impl Convergence {
         Some((self.begun, DECIDING.iter().find_map(open)?))
     }
 
-    pub fn trouble_mut(&mut self) -> Option<&mut Trouble> {
+    pub fn trouble_mut(&mut self) -> Option<&mut ActiveProblem> {
         self.trouble.as_mut()
     }
 
-    pub fn trouble(&self) -> Option<&Trouble> {
+    pub fn trouble(&self) -> Option<&ActiveProblem> {
         self.trouble.as_ref()
     }
 
@@ -471,7 +471,7 @@ impl Convergence {
                 ("message", &problem.message),
             ],
         );
-        self.trouble = Some(Trouble { problem, since, told: false });
+        self.trouble = Some(ActiveProblem { problem, since, told: false });
     }
 
     fn has_told(&self, reason: &str) -> bool {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::{
-    cause::{Cause, View, namespace_of},
-    change::{Change, Details, Judged, Scope},
+    cause::{Cause, CauseFinder, namespace_of},
+    change::{Change, ContextUse, PendingReport, Scope},
     id::{ChangeKey, Verb},
     link,
     observation::{OwnerReference, WatchId},
-    output::Note,
+    output::TraceMetric,
     time::Timestamp,
-    tracer::{Connection, Tracer, Watch},
-    tracked::Tracked,
+    tracer::{Tracer, Watch, WatchState},
+    tracked::TrackedObject,
 };
 
 /// An owner's watch that stays away longer is waited for no more.
@@ -24,10 +24,10 @@ impl Tracer {
     /// Decides what can be decided, each watch in resourceVersion order.
     pub(super) fn decide(&mut self, now: Timestamp) {
         for watch in self.watches.values_mut() {
-            if let Connection::CatchingUp { heard } = watch.state
+            if let WatchState::CatchingUp { heard } = watch.state
                 && heard.plus(self.rules.owner_wait) <= now
             {
-                watch.state = Connection::Live { since: heard };
+                watch.state = WatchState::Live { since: heard };
             }
         }
         let ids: Vec<WatchId> = self
@@ -47,7 +47,7 @@ impl Tracer {
                         watch.undecided.remove(&order);
                     }
                     if late {
-                        self.out.notes.push(Note::OwnerLate);
+                        self.out.notes.push(TraceMetric::OwnerLate);
                     }
                     self.decide_one(&key);
                     went_on = true;
@@ -98,7 +98,11 @@ impl Tracer {
 
     /// What of the owner was first seen in a list has a resourceVersion that says nothing about what
     /// was first: it is decided before, but where both wait for each other.
-    fn relisted_owner_waits_until(&self, known: &Tracked, change: &Change) -> Option<Timestamp> {
+    fn relisted_owner_waits_until(
+        &self,
+        known: &TrackedObject,
+        change: &Change,
+    ) -> Option<Timestamp> {
         let owner = change.controller().filter(|owner| owner.uid != known.object.uid)?;
         let mut of_owner = self.objects.get(&owner.uid)?.changes.iter();
         let waits = of_owner.any(|older| older.relisted && older.decided.is_none());
@@ -106,13 +110,13 @@ impl Tracer {
         waits.then(|| change.received.plus(wait))
     }
 
-    pub(super) fn change(&self, key: &ChangeKey) -> Option<(&Tracked, &Change)> {
+    pub(super) fn change(&self, key: &ChangeKey) -> Option<(&TrackedObject, &Change)> {
         let known = self.objects.get(&key.uid)?;
         Some((known, known.change(key)?))
     }
 
     /// Every change with a lower resourceVersion of whom it may follow from is decided first.
-    pub(super) fn owner_has_undecided(&self, known: &Tracked, change: &Change) -> bool {
+    pub(super) fn owner_has_undecided(&self, known: &TrackedObject, change: &Change) -> bool {
         let is_delete = change.key.verb == Verb::Delete;
         let of_namespace = self.namespace_of(known).filter(|_| is_delete);
         if self.goes_with_namespace(known, change) && self.is_behind_others(known, change) {
@@ -131,19 +135,19 @@ impl Tracer {
             })
     }
 
-    pub(super) fn namespace_of(&self, known: &Tracked) -> Option<&Tracked> {
+    pub(super) fn namespace_of(&self, known: &TrackedObject) -> Option<&TrackedObject> {
         namespace_of(&self.objects, &self.namespaces, known)
     }
 
     /// Where the Namespace goes, all in it goes in one order, that of resourceVersions: how many
     /// have gone before decides about the cut.
-    fn goes_with_namespace(&self, known: &Tracked, change: &Change) -> bool {
+    fn goes_with_namespace(&self, known: &TrackedObject, change: &Change) -> bool {
         change.key.verb == Verb::Delete
             && self.namespace_of(known).is_some_and(|namespace| namespace.deletion().is_some())
     }
 
     /// Whether another watch has an older change of the same namespace to decide.
-    fn is_behind_others(&self, known: &Tracked, change: &Change) -> bool {
+    fn is_behind_others(&self, known: &TrackedObject, change: &Change) -> bool {
         self.watches.values().filter_map(|watch| watch.undecided.iter().next()).any(
             |((version, _), key)| {
                 let other = self.objects.get(&key.uid);
@@ -156,7 +160,7 @@ impl Tracer {
     /// The watches of the owners' kinds and of what is referred to; for a delete of Namespaces.
     pub(super) fn awaited<'a>(
         &'a self,
-        known: &'a Tracked,
+        known: &'a TrackedObject,
         change: &'a Change,
     ) -> impl Iterator<Item = &'a Watch> {
         let namespace = known.object.namespace.as_deref();
@@ -181,13 +185,20 @@ impl Tracer {
 
     /// While the awaited watch reconnects or reads a backlog, time starts when it has caught up. One
     /// that has been away for long is waited for no more than any other.
-    pub(super) fn wait_for(&self, watch: &Watch, known: &Tracked, change: &Change) -> Timestamp {
+    pub(super) fn wait_for(
+        &self,
+        watch: &Watch,
+        known: &TrackedObject,
+        change: &Change,
+    ) -> Timestamp {
         let wait = self.rules.owner_wait(&known.object.kind);
         match watch.state {
-            Connection::Live { since: from } | Connection::CatchingUp { heard: from } => {
+            WatchState::Live { since: from } | WatchState::CatchingUp { heard: from } => {
                 from.max(change.received).plus(wait)
             }
-            Connection::Away { since } => since.plus(WATCH_AWAY).max(change.received.plus(wait)),
+            WatchState::Disconnected { since } => {
+                since.plus(WATCH_AWAY).max(change.received.plus(wait))
+            }
         }
     }
 
@@ -206,9 +217,12 @@ impl Tracer {
             self.decide_joining(key, &open);
             return;
         }
-        let deadline = |owner: &Tracked| self.deadline(owner);
-        let view =
-            View { objects: &self.objects, namespaces: &self.namespaces, deadline: &deadline };
+        let deadline = |owner: &TrackedObject| self.deadline(owner);
+        let view = CauseFinder {
+            objects: &self.objects,
+            namespaces: &self.namespaces,
+            deadline: &deadline,
+        };
         let cause = view.cause(known, change);
         let judged = self.judge(known, change, &cause);
         let decided = self.place(known, change, &cause, judged);
@@ -216,11 +230,16 @@ impl Tracer {
     }
 
     /// How long its changes are causes without progress.
-    pub(super) fn deadline(&self, owner: &Tracked) -> Duration {
+    pub(super) fn deadline(&self, owner: &TrackedObject) -> Duration {
         self.rules.limits(&owner.object.kind, owner.spec.progress_deadline_seconds).deadline
     }
 
-    pub(super) fn judge(&self, known: &Tracked, change: &Change, cause: &Cause) -> Option<Judged> {
+    pub(super) fn judge(
+        &self,
+        known: &TrackedObject,
+        change: &Change,
+        cause: &Cause,
+    ) -> Option<ContextUse> {
         let details = change.details.as_deref()?;
         details.context.as_ref()?;
         let value = change.value?;
@@ -244,9 +263,9 @@ impl Tracer {
             && cause.owner.as_ref().is_some_and(|owner| owner.settled);
         match judged {
             // An inherited value says why only where the owner is settled.
-            Judged::Inherited => settled_create.then_some(judged),
-            Judged::Stale if !self.rules.links.stale => None,
-            Judged::Fresh | Judged::Stale | Judged::Revived => Some(judged),
+            ContextUse::Inherited => settled_create.then_some(judged),
+            ContextUse::Stale if !self.rules.links.stale => None,
+            ContextUse::Fresh | ContextUse::Stale | ContextUse::Revived => Some(judged),
         }
     }
 
@@ -259,9 +278,10 @@ impl Tracer {
         let judged = self.judge(known, change, &cause);
         let Some(decided) = self.place_joining(change, open) else { return };
         let has_context = open.details.as_ref().is_none_or(|details| {
-            details.judged == Some(Judged::Fresh) || details.late_links.iter().any(link::is_joined)
+            details.judged == Some(ContextUse::Fresh)
+                || details.late_links.iter().any(link::is_joined)
         });
-        let joins = judged == Some(Judged::Fresh)
+        let joins = judged == Some(ContextUse::Fresh)
             && !has_context
             && change.api_at.since(open.api_at) <= JOINS_WITHIN;
         let open_key = open.key.clone();
@@ -271,17 +291,17 @@ impl Tracer {
                 details.joined_origin = Some(context.trace_id);
             }
             if let Some(details) = self.details_mut(&open_key) {
-                details.late_links.push(link::context_link(&context, Judged::Fresh, true));
+                details.late_links.push(link::context_link(&context, ContextUse::Fresh, true));
             }
         }
         self.adopt(key, decided, cause, judged);
     }
 
-    pub(super) fn details_mut(&mut self, key: &ChangeKey) -> Option<&mut Details> {
+    pub(super) fn details_mut(&mut self, key: &ChangeKey) -> Option<&mut PendingReport> {
         self.objects.get_mut(&key.uid)?.change_mut(key)?.details.as_deref_mut()
     }
 }
 
-fn is_empty(set: &Tracked) -> bool {
+fn is_empty(set: &TrackedObject) -> bool {
     set.spec.replicas == Some(0)
 }

@@ -4,15 +4,15 @@ use super::{
     change::Scope,
     content::Digest,
     id::Verb,
-    kind::{self, Steps},
+    kind::{self, ChangeDetection},
     observation::{Body, Observation},
     path::is_within,
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 /// A difference that means something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(super) struct ObjectDiff {
     pub(super) verb: Verb,
     pub(super) scope: Scope,
     /// Paths that changed, at most [`MAX_FIELDS`].
@@ -24,7 +24,7 @@ pub(super) struct Difference {
     pub(super) by_version: bool,
 }
 
-impl Difference {
+impl ObjectDiff {
     pub(super) fn of(verb: Verb) -> Self {
         Self {
             verb,
@@ -38,35 +38,35 @@ impl Difference {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum Detected {
     /// Status, labels, managedFields: it feeds the open convergence.
     Nothing,
     /// Other content without a step: a Pod's binding, an upgraded API server's new defaults.
     Baseline,
-    Changed(Difference),
+    Changed(ObjectDiff),
 }
 
 const MAX_FIELDS: usize = 32;
 
 /// Compares a known object with what was observed of it now.
-pub(super) fn detect(known: &Tracked, now: &Observation) -> Seen {
+pub(super) fn detect(known: &TrackedObject, now: &Observation) -> Detected {
     let body = now.body.as_deref();
     if known.is_terminating {
         // Later steps belong to the deletion; nothing updates what is going. Nor does anything
         // bring it back, but a store that has gone back itself.
         let is_back = body.is_some_and(|body| body.deletion.is_none());
-        let rewound = Difference { rewound: true, ..Difference::of(Verb::Update) };
-        return if is_back { Seen::Changed(rewound) } else { Seen::Nothing };
+        let rewound = ObjectDiff { rewound: true, ..ObjectDiff::of(Verb::Update) };
+        return if is_back { Detected::Changed(rewound) } else { Detected::Nothing };
     }
     let step = generation_step(known, now);
     if body.is_some_and(|body| body.deletion.is_some()) {
         if known.deletion().is_some() {
             // It was gone already: an event that comes after.
-            return Seen::Nothing;
+            return Detected::Nothing;
         }
         // The deletion is itself one step.
         let missed = step.map_or(0, |step| step - 1).max(0);
-        return Seen::Changed(Difference { missed, ..Difference::of(Verb::Delete) });
+        return Detected::Changed(ObjectDiff { missed, ..ObjectDiff::of(Verb::Delete) });
     }
     let content_differs = body.is_some_and(|body| body.content.digest != known.digest);
     let annotations_differ =
@@ -74,38 +74,38 @@ pub(super) fn detect(known: &Tracked, now: &Observation) -> Seen {
     let marks_differ =
         body.is_some_and(|body| body.marks.iter().any(|mark| !known.leaves.contains(&mark.digest)));
     let fields = || body.map_or_else(Vec::new, |body| changed_fields(&known.leaves, body));
-    let update = Difference::of(Verb::Update);
+    let update = ObjectDiff::of(Verb::Update);
     match step {
         None if content_differs => match fields() {
-            fields if is_binding(now, &fields) => Seen::Baseline,
-            fields => Seen::Changed(Difference { fields, ..update }),
+            fields if is_binding(now, &fields) => Detected::Baseline,
+            fields => Detected::Changed(ObjectDiff { fields, ..update }),
         },
-        Some(0) if content_differs => Seen::Baseline,
-        None | Some(0) if marks_differ => Seen::Changed(Difference {
+        Some(0) if content_differs => Detected::Baseline,
+        None | Some(0) if marks_differ => Detected::Changed(ObjectDiff {
             scope: Scope::Metadata,
             fields: fields(),
             by_version: true,
             ..update
         }),
-        None | Some(0) => Seen::Nothing,
+        None | Some(0) => Detected::Nothing,
         Some(step) if step < 0 => {
-            Seen::Changed(Difference { rewound: true, fields: fields(), ..update })
+            Detected::Changed(ObjectDiff { rewound: true, fields: fields(), ..update })
         }
         Some(step) => {
             let missed = step - 1;
             if content_differs {
-                Seen::Changed(Difference { fields: fields(), missed, ..update })
+                Detected::Changed(ObjectDiff { fields: fields(), missed, ..update })
             } else if annotations_differ {
                 let fields = fields();
-                Seen::Changed(Difference { scope: Scope::Metadata, fields, missed, ..update })
+                Detected::Changed(ObjectDiff { scope: Scope::Metadata, fields, missed, ..update })
             } else if kind::is_built_in(&now.object.kind)
-                && !kind::steps_with_labels(&now.object.kind)
+                && !kind::generation_counts_labels(&now.object.kind)
             {
                 // There and back again, unseen: built-in kinds step for nothing else.
-                Seen::Changed(Difference { missed, ..update })
+                Detected::Changed(ObjectDiff { missed, ..update })
             } else {
                 // A custom resource without a status subresource: its status moves the generation.
-                Seen::Nothing
+                Detected::Nothing
             }
         }
     }
@@ -123,18 +123,18 @@ fn is_binding(now: &Observation, fields: &[Box<str>]) -> bool {
 }
 
 /// By how much the generation moved; `None` where the kind, or its server, has none.
-fn generation_step(known: &Tracked, now: &Observation) -> Option<i64> {
-    match kind::steps(&now.object.kind) {
-        Steps::Generation => Some(now.generation?.saturating_sub(known.generation?)),
-        Steps::Digest => None,
+fn generation_step(known: &TrackedObject, now: &Observation) -> Option<i64> {
+    match kind::change_detection(&now.object.kind) {
+        ChangeDetection::Generation => Some(now.generation?.saturating_sub(known.generation?)),
+        ChangeDetection::Digest => None,
     }
 }
 
 /// The step of a change: its generation, or the resourceVersion where the kind has none.
 pub(super) fn generation_of(now: &Observation) -> Option<i64> {
-    match kind::steps(&now.object.kind) {
-        Steps::Generation => now.generation,
-        Steps::Digest => None,
+    match kind::change_detection(&now.object.kind) {
+        ChangeDetection::Generation => now.generation,
+        ChangeDetection::Digest => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Decides what of a change's fields may be said: names, values where they are allowed, and of what
 //! is redacted nothing but that it changed.
 
-use super::{detect::Difference, id::Verb, observation::Body, path::covering};
+use super::{detect::ObjectDiff, id::Verb, observation::Body, path::covering};
 
 /// Values of one change.
 const MAX_VALUES: usize = 32;
@@ -9,7 +9,7 @@ const MAX_VALUES: usize = 32;
 /// Paths as they may be told, and `path=value` of those whose new value may be: on an update those
 /// that changed, on a create all there are. `redacted`: paths that stand for all below them.
 pub(super) fn disclosed<'r, R: Iterator<Item = &'r str>>(
-    difference: &Difference,
+    difference: &ObjectDiff,
     body: Option<&Body>,
     redacted: impl Fn() -> R,
 ) -> (Vec<Box<str>>, Vec<Box<str>>) {

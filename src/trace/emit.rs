@@ -3,25 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    change::{Change, Judged, Scope},
+    change::{Change, ContextUse, Scope},
     converge::{Ended, Limits, MAX_EVENTS, Outcome, make_room},
     id::ChangeKey,
     kind, link,
-    output::Note,
-    phase::{self, Road},
-    problem::{Blocks, Problem},
+    output::TraceMetric,
+    phase::{self, PhaseTracker},
+    problem::{Blocker, Problem},
     span::{Role, Span},
-    tell::Teller,
+    tell::SpanBuilder,
     time::Timestamp,
     tracer::Tracer,
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 /// Problems told once are remembered this long.
 const STUCK_MEMORY: Duration = Duration::from_hours(24);
 
 impl Tracer {
-    pub(super) fn service(&self, known: &Tracked, change: &Change) -> Arc<str> {
+    pub(super) fn service(&self, known: &TrackedObject, change: &Change) -> Arc<str> {
         let kind = &known.object.kind;
         let by_rule = self.rules.service(kind);
         let built_in = || kind::service(kind).map(Arc::from);
@@ -34,10 +34,10 @@ impl Tracer {
 
     pub(super) fn teller<'a>(
         &'a self,
-        known: &'a Tracked,
+        known: &'a TrackedObject,
         change: &'a Change,
-    ) -> Option<Teller<'a>> {
-        Some(Teller {
+    ) -> Option<SpanBuilder<'a>> {
+        Some(SpanBuilder {
             ids: &self.ids,
             object: known,
             change,
@@ -112,18 +112,19 @@ impl Tracer {
         };
         // A step that took no time has lasted a moment all the same.
         let span = span.map(|span| Span { end: span.end.max(reached.unwrap_or(span.end)), ..span });
-        let paused = (ended.outcome == Outcome::Paused && details.judged == Some(Judged::Fresh))
-            .then(|| details.context.clone())
-            .flatten();
+        let paused = (ended.outcome == Outcome::Paused
+            && details.judged == Some(ContextUse::Fresh))
+        .then(|| details.context.clone())
+        .flatten();
         // What is counted is what is told.
         let took = span.as_ref().map_or(Duration::ZERO, |span| span.end.since(span.start));
-        let note = Note::Closed { kind, outcome: ended.outcome, took };
+        let note = TraceMetric::Closed { kind, outcome: ended.outcome, took };
         let is_ignored = change.ignored;
         // Those of the change span were counted when it was decided.
         let is_told = span.is_some() && !is_ignored && teller.decided.sampled;
         let links = details.late_links.iter().filter(|_| is_told);
-        let links: Vec<Note> =
-            links.map(|link| Note::Link { role: link::late_role(link) }).collect();
+        let links: Vec<TraceMetric> =
+            links.map(|link| TraceMetric::Link { role: link::late_role(link) }).collect();
         self.out.notes.extend(links);
         self.tell(key, span);
         self.out.notes.extend(Some(note).filter(|_| !is_ignored));
@@ -144,7 +145,9 @@ impl Tracer {
             return;
         };
         let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
-        let Some(phases) = road.map(Road::take).filter(|phases| !phases.is_empty()) else { return };
+        let Some(phases) = road.map(PhaseTracker::take).filter(|phases| !phases.is_empty()) else {
+            return;
+        };
         let Some((known, change)) = self.change(key) else { return };
         let Some(teller) = self.teller(known, change) else { return };
         let spans: Vec<Span> = phases.iter().map(|phase| teller.phase(phase)).collect();
@@ -213,7 +216,7 @@ impl Tracer {
                 == (&problem.reason, &problem.message, &problem.blocks)
         };
         let mut changes = self.objects.values().flat_map(|known| &known.changes);
-        matches!(problem.blocks, Blocks::Condition { .. })
+        matches!(problem.blocks, Blocker::Condition { .. })
             && changes.any(|change| {
                 change.decided.as_ref().is_some_and(|decided| decided.cause.as_ref() == Some(key))
                     && change.convergence.is_open()
@@ -234,7 +237,7 @@ fn failure(ended: &Ended) -> Option<Problem> {
         message: ended.message.clone(),
         container: Box::default(),
         since: None,
-        blocks: Blocks::Step,
+        blocks: Blocker::Phase,
     })
 }
 

@@ -9,13 +9,13 @@ use super::{
     kind,
     object::Uid,
     observation::{Observation, SpecFacts, StatusFacts},
-    phase::Look,
+    phase::PhaseInput,
     problem::{self, Problem},
     rules::Rules,
     status::{self, Evidence, Status},
     time::Timestamp,
     tracer::{Tracer, kept_until, prune},
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 /// A deleted object stays a cause this long.
@@ -218,7 +218,7 @@ impl StatusNews<'_> {
         let problem = self.problem.clone().filter(|_| !is_of_others);
         let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
         let Some(road) = road else { return problem };
-        let happened = road.observe(&Look {
+        let happened = road.observe(&PhaseInput {
             status: &self.now.status,
             spec: self.spec,
             body: self.now.body.as_deref(),
@@ -238,7 +238,7 @@ fn is_observed(change: &Change, status: &StatusFacts) -> bool {
 }
 
 /// By kstatus, against the newest change of the spec.
-fn judge(known: &mut Tracked, now: &Observation, rules: &Rules) -> Status {
+fn judge(known: &mut TrackedObject, now: &Observation, rules: &Rules) -> Status {
     let of_a_job = known.owner.as_ref().is_some_and(|owner| owner.kind.is("batch", "Job"));
     let mut of_spec = known
         .changes
@@ -253,9 +253,9 @@ fn judge(known: &mut Tracked, now: &Observation, rules: &Rules) -> Status {
         kind: &now.object.kind,
         spec: &known.spec,
         status: &now.status,
-        generation: known
-            .target
-            .filter(|_| kind::steps(&now.object.kind) == kind::Steps::Generation),
+        generation: known.target.filter(|_| {
+            kind::change_detection(&now.object.kind) == kind::ChangeDetection::Generation
+        }),
         written_since,
         of_a_job,
         words: rules.words(&now.object.kind),

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::{
     change::Change,
     converge::Outcome,
-    detect::{self, Difference, Seen},
+    detect::{self, Detected, ObjectDiff},
     id::{ChangeKey, Verb},
     kind,
     object::Uid,
     observation::{Body, Observation, WatchId},
-    output::Note,
+    output::TraceMetric,
     time::Timestamp,
-    tracer::{Connection, Tracer},
-    tracked::Tracked,
+    tracer::{Tracer, WatchState},
+    tracked::TrackedObject,
 };
 
 /// Last seen in an event; lists are numbered from 1.
@@ -24,7 +24,7 @@ impl Tracer {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.delivered = watch.delivered.max(resource_version);
             watch.heard = at;
-            if let Connection::CatchingUp { heard } = &mut watch.state {
+            if let WatchState::CatchingUp { heard } = &mut watch.state {
                 *heard = at;
             }
         }
@@ -36,17 +36,17 @@ impl Tracer {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.list += 1;
         }
-        self.connection(id, Connection::Away { since: at });
+        self.connection(id, WatchState::Disconnected { since: at });
     }
 
     /// Until its list is complete, a watch has nothing to say about what is newer.
     pub(super) fn reads_list(&mut self, id: WatchId, at: Timestamp) {
         if self.watches.get(&id).is_some_and(|watch| !watch.is_away()) {
-            self.connection(id, Connection::Away { since: at });
+            self.connection(id, WatchState::Disconnected { since: at });
         }
     }
 
-    pub(super) fn connection(&mut self, id: WatchId, state: Connection) {
+    pub(super) fn connection(&mut self, id: WatchId, state: WatchState) {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.state = state;
             self.listens(state.since());
@@ -73,17 +73,17 @@ impl Tracer {
         known.watch = id;
         known.gone = None;
         let seen = detect::detect(known, now);
-        if let Seen::Changed(Difference { rewound: true, .. }) = seen
+        if let Detected::Changed(ObjectDiff { rewound: true, .. }) = seen
             && let Some(watch) = self.watches.get_mut(&id)
         {
             // What it delivered before is to come again.
             watch.delivered = now.resource_version;
         }
         match seen {
-            Seen::Changed(difference) => self.changed(&uid, now, &difference, in_list),
-            Seen::Baseline | Seen::Nothing => {
-                if seen == Seen::Baseline {
-                    self.out.notes.push(Note::Baseline);
+            Detected::Changed(difference) => self.changed(&uid, now, &difference, in_list),
+            Detected::Baseline | Detected::Nothing => {
+                if seen == Detected::Baseline {
+                    self.out.notes.push(TraceMetric::Baseline);
                 }
                 if let Some(body) = now.body.as_deref() {
                     self.note_context(&uid, now, body);
@@ -113,7 +113,7 @@ impl Tracer {
         // Without a body there is nothing to know it by; the next event has one.
         let Some(body) = now.body.as_deref() else { return };
         let uid = now.object.uid.clone();
-        let mut tracked = Box::new(Tracked::new(id, list, now, body));
+        let mut tracked = Box::new(TrackedObject::new(id, list, now, body));
         tracked.share_names(&mut self.names);
         self.objects.insert(uid.clone(), tracked);
         if now.object.kind.is("", "Namespace") {
@@ -122,17 +122,17 @@ impl Tracer {
         if is_first_list && in_list && !self.rules.report_existing {
             self.was_there_before(&uid, now, body);
         } else {
-            let missed = match kind::steps(&now.object.kind) {
+            let missed = match kind::change_detection(&now.object.kind) {
                 // Created and changed before it was seen.
-                kind::Steps::Generation if body.deletion.is_none() => {
+                kind::ChangeDetection::Generation if body.deletion.is_none() => {
                     now.generation.map_or(0, |generation| generation - 1).max(0)
                 }
-                kind::Steps::Generation | kind::Steps::Digest => 0,
+                kind::ChangeDetection::Generation | kind::ChangeDetection::Digest => 0,
             };
-            let created = Difference { missed, ..Difference::of(Verb::Create) };
+            let created = ObjectDiff { missed, ..ObjectDiff::of(Verb::Create) };
             self.changed(&uid, now, &created, in_list && !is_first_list);
             if body.deletion.is_some() {
-                self.changed(&uid, now, &Difference::of(Verb::Delete), false);
+                self.changed(&uid, now, &ObjectDiff::of(Verb::Delete), false);
             }
             self.observe_status(&uid, now);
         }
@@ -157,11 +157,33 @@ impl Tracer {
             let Some(body) = now.body.as_deref().filter(|_| self.watches.contains_key(&id)) else {
                 return;
             };
-            let mut tracked = Box::new(Tracked::new(id, IN_NO_LIST, now, body));
+            let mut tracked = Box::new(TrackedObject::new(id, IN_NO_LIST, now, body));
             tracked.read_status(now);
             self.objects.insert(uid.clone(), tracked);
         }
         self.gone(&uid, now.at, now.resource_version, false);
+    }
+
+    /// The object lives on outside the watch's selectors: its later states are unknown, and so is how
+    /// its open changes end.
+    pub(super) fn left_selector(&mut self, id: WatchId, uid: &Uid, at: Timestamp) {
+        let Some(known) = self.objects.get_mut(uid).filter(|known| known.watch == id) else {
+            return;
+        };
+        let open: Vec<ChangeKey> = known
+            .changes
+            .iter_mut()
+            .filter(|change| change.convergence.is_open())
+            .map(|change| {
+                change.convergence.end(Outcome::Unknown, at);
+                change.key.clone()
+            })
+            .collect();
+        for key in open {
+            self.decide_one(&key);
+            self.ended(&key);
+        }
+        self.forget(uid);
     }
 
     /// The end of a list: what was known before and was not in it is gone.
@@ -170,7 +192,7 @@ impl Tracer {
         // Less than was delivered before, where the store has gone back.
         watch.delivered = resource_version;
         watch.has_listed = true;
-        watch.state = Connection::Live { since: at };
+        watch.state = WatchState::Live { since: at };
         let list = watch.list;
         watch.list += 1;
         self.listens(at);

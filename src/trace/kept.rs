@@ -8,19 +8,19 @@ use std::{
 
 /// Read like a [`HashMap`]; whatever is reached for to be changed counts as changed.
 #[derive(Debug)]
-pub(super) struct Kept<K, V> {
+pub(super) struct DirtyMap<K, V> {
     map: HashMap<K, V>,
     /// `None`: nobody writes anything down.
     touched: Option<HashSet<K>>,
 }
 
-impl<K, V> Default for Kept<K, V> {
+impl<K, V> Default for DirtyMap<K, V> {
     fn default() -> Self {
         Self { map: HashMap::new(), touched: None }
     }
 }
 
-impl<K, V> Deref for Kept<K, V> {
+impl<K, V> Deref for DirtyMap<K, V> {
     type Target = HashMap<K, V>;
 
     fn deref(&self) -> &HashMap<K, V> {
@@ -28,7 +28,7 @@ impl<K, V> Deref for Kept<K, V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V> Kept<K, V> {
+impl<K: Clone + Eq + Hash, V> DirtyMap<K, V> {
     /// From now on it remembers.
     pub(super) fn remember(&mut self) {
         self.touched.get_or_insert_default();
@@ -74,7 +74,7 @@ impl<K: Clone + Eq + Hash, V> Kept<K, V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V: Default> Kept<K, V> {
+impl<K: Clone + Eq + Hash, V: Default> DirtyMap<K, V> {
     pub(super) fn get_or_default(&mut self, key: &K) -> &mut V {
         touch(&mut self.touched, key);
         self.map.entry(key.clone()).or_default()
@@ -93,15 +93,15 @@ fn touch<K: Clone + Eq + Hash>(touched: &mut Option<HashSet<K>>, key: &K) {
 mod tests {
     use super::*;
 
-    fn kept() -> Kept<u8, u8> {
-        let mut kept = Kept::default();
+    fn kept() -> DirtyMap<u8, u8> {
+        let mut kept = DirtyMap::default();
         kept.insert(1, 10);
         kept.insert(2, 20);
         kept.remember();
         kept
     }
 
-    fn touched(kept: &mut Kept<u8, u8>) -> Vec<u8> {
+    fn touched(kept: &mut DirtyMap<u8, u8>) -> Vec<u8> {
         let mut touched: Vec<u8> = kept.take_touched().into_iter().collect();
         touched.sort_unstable();
         touched
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(kept.get_mut(&9), None);
         assert_eq!(kept.remove(&9), None);
         assert!(touched(&mut kept).is_empty());
-        let mut unasked = Kept::<u8, u8>::default();
+        let mut unasked = DirtyMap::<u8, u8>::default();
         unasked.insert(1, 10);
         unasked.touch_all();
         assert!(touched(&mut unasked).is_empty());

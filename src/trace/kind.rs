@@ -4,7 +4,7 @@ use super::object::GroupKind;
 
 /// How a step from one state of an object to the next is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Steps {
+pub enum ChangeDetection {
     /// By `metadata.generation`.
     Generation,
     /// By a digest of the content: the kind has no generation, whatever an object carries.
@@ -80,7 +80,7 @@ const BUILT_IN_GROUPS: &[&str] = &[
 ];
 
 /// Whether its generation also moves with labels.
-pub fn steps_with_labels(kind: &GroupKind) -> bool {
+pub fn generation_counts_labels(kind: &GroupKind) -> bool {
     kind.is("discovery.k8s.io", "EndpointSlice")
 }
 
@@ -93,11 +93,11 @@ pub fn is_event(kind: &GroupKind) -> bool {
     kind.is("events.k8s.io", "Event") || kind.is("", "Event")
 }
 
-pub fn steps(kind: &GroupKind) -> Steps {
+pub fn change_detection(kind: &GroupKind) -> ChangeDetection {
     if !is_built_in(kind) || WITH_GENERATION.contains(&(&*kind.group, &*kind.kind)) {
-        Steps::Generation
+        ChangeDetection::Generation
     } else {
-        Steps::Digest
+        ChangeDetection::Digest
     }
 }
 

@@ -3,12 +3,12 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
-    change::{Change, ContextValue, Judged, OwnerMention, Replaced, SpanRef},
+    change::{Change, ContextUse, ContextValue, OwnerInfo, Replaced, SpanRef},
     context::TraceContext,
     id::Verb,
     object::{GroupKind, ObjectRef, Uid},
     span::{Attribute, Link, Value},
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 /// A context written this long before a change was still written for it.
@@ -18,39 +18,39 @@ const JOINED: &str = "spanlink.link.joined";
 
 /// The first rule that fits (contract: causes §7). `None` on a `delete`: only a fresh one counts.
 pub(super) fn judge(
-    object: &Tracked,
+    object: &TrackedObject,
     change: &Change,
     value: ContextValue,
-    owner: Option<&Tracked>,
+    owner: Option<&TrackedObject>,
     siblings_used: bool,
-) -> Option<Judged> {
+) -> Option<ContextUse> {
     let is_delete = change.key.verb == Verb::Delete;
     if is_inherited(object, change, value, owner) {
-        return (!is_delete).then_some(Judged::Inherited);
+        return (!is_delete).then_some(ContextUse::Inherited);
     }
     let used = object.contexts.is_used(value);
     if is_delete {
-        return (!used).then_some(Judged::Fresh);
+        return (!used).then_some(ContextUse::Fresh);
     }
     if object.contexts.last == Some(value) && change.key.verb == Verb::Update {
-        return Some(Judged::Stale);
+        return Some(ContextUse::Stale);
     }
     if used || siblings_used {
-        return Some(Judged::Revived);
+        return Some(ContextUse::Revived);
     }
     let since = change.details.as_ref().and_then(|details| details.context_since);
     let appeared = since.unwrap_or(change.api_at);
     let recent = change.api_at.since(appeared) <= APPEARED_BEFORE;
-    Some(if recent { Judged::Fresh } else { Judged::Stale })
+    Some(if recent { ContextUse::Fresh } else { ContextUse::Stale })
 }
 
 /// A value a controller copied: from a workload to its ReplicaSets and ControllerRevisions, from
 /// an owner or its templates to whatever it controls.
 fn is_inherited(
-    object: &Tracked,
+    object: &TrackedObject,
     change: &Change,
     value: ContextValue,
-    owner: Option<&Tracked>,
+    owner: Option<&TrackedObject>,
 ) -> bool {
     let Some(reference) = change.controller() else { return false };
     let kind = &object.object.kind;
@@ -71,20 +71,20 @@ pub(super) fn int(key: &'static str, value: i64) -> Attribute {
     Attribute { key: key.into(), value: Value::Int(value) }
 }
 
-pub(super) const fn context_role(judged: Judged) -> &'static str {
+pub(super) const fn context_role(judged: ContextUse) -> &'static str {
     match judged {
-        Judged::Inherited => "inherited",
-        Judged::Fresh | Judged::Stale | Judged::Revived => "context",
+        ContextUse::Inherited => "inherited",
+        ContextUse::Fresh | ContextUse::Stale | ContextUse::Revived => "context",
     }
 }
 
 /// To an annotated span.
-pub(super) fn context_link(context: &TraceContext, judged: Judged, joined: bool) -> Link {
+pub(super) fn context_link(context: &TraceContext, judged: ContextUse, joined: bool) -> Link {
     let mut attributes = vec![text("spanlink.link.role", context_role(judged))];
     match judged {
-        Judged::Stale => attributes.push(flag("spanlink.link.stale")),
-        Judged::Revived => attributes.push(flag("spanlink.link.revived")),
-        Judged::Fresh | Judged::Inherited => {}
+        ContextUse::Stale => attributes.push(flag("spanlink.link.stale")),
+        ContextUse::Revived => attributes.push(flag("spanlink.link.revived")),
+        ContextUse::Fresh | ContextUse::Inherited => {}
     }
     if joined {
         attributes.push(flag(JOINED));
@@ -113,13 +113,13 @@ pub(super) fn late_role(link: &Link) -> &'static str {
 
 /// To the annotated span at the beginning of the chain, from a change in another trace of it.
 pub(super) fn origin_link(context: &TraceContext) -> Link {
-    let mut link = context_link(context, Judged::Fresh, false);
+    let mut link = context_link(context, ContextUse::Fresh, false);
     link.attributes = vec![text("spanlink.link.role", "origin")];
     link
 }
 
 /// To an owner's change that is not the parent.
-pub(super) fn owner_link(owner: &OwnerMention) -> Option<Link> {
+pub(super) fn owner_link(owner: &OwnerInfo) -> Option<Link> {
     let peer = Peer { kind: &owner.kind, name: &owner.name, uid: &owner.uid };
     Some(peer.link("owner", owner.span?, owner.generation))
 }

@@ -21,7 +21,7 @@ const MAX_LOSSES: usize = 256;
 
 /// One replacement a loss.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct Loss {
+pub(super) struct PodLoss {
     name: Arc<str>,
     uid: Uid,
     /// Of its delete, or of its first observation as failed if that is earlier.
@@ -35,7 +35,7 @@ impl Tracer {
     /// A Pod's delete that nothing in flight caused.
     pub(super) fn lose(&mut self, key: &ChangeKey, owner: Option<&Uid>) {
         let (Some((_, change)), Some(owner)) = (self.change(key), owner) else { return };
-        let span = change.decided.as_ref().map(super::change::Decided::span);
+        let span = change.decided.as_ref().map(super::change::Decision::span);
         let (resource_version, at) = (change.resource_version, change.api_at);
         self.note_loss(&key.uid, owner, resource_version, at, span);
     }
@@ -68,7 +68,7 @@ impl Tracer {
         }
         let name = Arc::clone(&known.object.name);
         let uid = uid.clone();
-        losses.push(Loss { name, uid, resource_version, at, span, is_replaced: false });
+        losses.push(PodLoss { name, uid, resource_version, at, span, is_replaced: false });
         losses.sort_by_key(|loss| loss.resource_version);
     }
 
@@ -95,7 +95,8 @@ impl Tracer {
         let (resource_version, at) = (change.resource_version, change.api_at);
         let losses = self.losses.get_mut(&owner)?;
         losses.retain(|loss| at.since(loss.at) <= REMEMBERED);
-        let is_open = |loss: &Loss| !loss.is_replaced && loss.resource_version < resource_version;
+        let is_open =
+            |loss: &PodLoss| !loss.is_replaced && loss.resource_version < resource_version;
         let of_its_name = losses.iter().position(|loss| is_open(loss) && loss.name == own_name);
         let oldest = || losses.iter().position(is_open).filter(|_| !by_name_alone);
         let loss = of_its_name.or_else(oldest).and_then(|at| losses.get_mut(at))?;

@@ -5,12 +5,12 @@ use std::{collections::HashSet, sync::Arc};
 use super::{object::GroupKind, observation::OwnerReference};
 
 #[derive(Debug, Default)]
-pub(super) struct Names(HashSet<Arc<str>>);
+pub(super) struct Interner(HashSet<Arc<str>>);
 
 /// Words of objects that are long gone are let go of from time to time.
 const SWEEP_AT: usize = 4096;
 
-impl Names {
+impl Interner {
     pub(super) fn share(&mut self, name: &mut Arc<str>) {
         if let Some(known) = self.0.get(name) {
             *name = Arc::clone(known);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     content::{Content, Leaf},
     object::{GroupKind, ObjectRef, Uid},
-    remark::Remark,
+    remark::KubernetesEvent,
     time::Timestamp,
 };
 
@@ -17,7 +17,7 @@ pub struct WatchId(pub u32);
 
 /// What a watch covers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Watched {
+pub struct WatchScope {
     pub kind: GroupKind,
     /// `None`: every namespace, or a cluster-scoped kind.
     pub namespace: Option<Arc<str>>,
@@ -27,21 +27,27 @@ pub struct Watched {
 
 /// What a watch said at one instant.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Notice {
+pub enum WatchEvent {
     /// `ADDED` and `MODIFIED`: the difference is not the watch's to tell.
     Applied(Observation),
     Deleted(Observation),
     /// A list begins, and whatever was read of an earlier one counts no more. Its items follow, and
     /// nothing newer before its end.
-    Lists {
+    ListStarted {
         at: Timestamp,
     },
-    /// An item of a list; the list is over with [`Notice::Reset`].
-    Listed(Observation),
+    /// An item of a list; the list is over with [`WatchEvent::ListCompleted`].
+    ListItem(Observation),
+    /// The object no longer matches the selectors of the watch, but still exists: it is forgotten.
+    LeftSelector {
+        at: Timestamp,
+        uid: Uid,
+        resource_version: u64,
+    },
     /// One of Kubernetes' Events, in a list or as it comes. Never an object of its own.
-    Remarked(Remark),
+    KubernetesEvent(KubernetesEvent),
     /// The end of a list: what was known before and was not in it is gone.
-    Reset {
+    ListCompleted {
         at: Timestamp,
         resource_version: u64,
     },
@@ -50,7 +56,7 @@ pub enum Notice {
         at: Timestamp,
         resource_version: u64,
     },
-    /// The connection ended or has become useless; nothing can arrive until [`Notice::Resumed`], or
+    /// The connection ended or has become useless; nothing can arrive until [`WatchEvent::Resumed`], or
     /// of a list.
     Interrupted {
         at: Timestamp,
@@ -61,13 +67,14 @@ pub enum Notice {
     },
 }
 
-impl Notice {
+impl WatchEvent {
     pub fn at(&self) -> Timestamp {
         match self {
-            Self::Applied(now) | Self::Deleted(now) | Self::Listed(now) => now.at,
-            Self::Remarked(remark) => remark.at,
-            Self::Lists { at }
-            | Self::Reset { at, .. }
+            Self::Applied(now) | Self::Deleted(now) | Self::ListItem(now) => now.at,
+            Self::KubernetesEvent(remark) => remark.at,
+            Self::LeftSelector { at, .. }
+            | Self::ListStarted { at }
+            | Self::ListCompleted { at, .. }
             | Self::Bookmark { at, .. }
             | Self::Interrupted { at }
             | Self::Resumed { at } => *at,

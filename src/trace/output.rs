@@ -7,12 +7,12 @@ use super::{converge::Outcome, id::Verb, object::GroupKind, span::Span};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
     pub spans: Vec<Span>,
-    pub notes: Vec<Note>,
+    pub notes: Vec<TraceMetric>,
 }
 
 /// Something that happened and is worth a metric.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Note {
+pub enum TraceMetric {
     Change {
         kind: GroupKind,
         verb: Verb,

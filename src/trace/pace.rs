@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     observation::{Observation, WatchId},
     time::Timestamp,
-    tracer::{Connection, Tracer, Watch},
+    tracer::{Tracer, Watch, WatchState},
 };
 
 /// Once something is heard again, the last of the watches is waited for this long.
@@ -20,10 +20,10 @@ const REMEMBERS: Duration = Duration::from_mins(5);
 const SECOND: Duration = Duration::from_nanos(999_999_999);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    Runs,
+pub(super) enum DeadlineClock {
+    Running,
     /// Until then at most, or until every watch has caught up.
-    Stands {
+    Paused {
         until: Timestamp,
         /// A watch is connected again.
         hears: bool,
@@ -34,12 +34,12 @@ pub(super) enum Pace {
 ///
 /// Of a write that tells no time (a deletion has no manager) the ones before it tell the earliest.
 #[derive(Debug, Default)]
-pub(super) struct Dates(BTreeMap<u64, Timestamp>);
+pub(super) struct WriteTimes(BTreeMap<u64, Timestamp>);
 
 /// The oldest are forgotten first.
 const MAX_DATES: usize = 4096;
 
-impl Dates {
+impl WriteTimes {
     fn note(&mut self, version: u64, at: Timestamp) {
         if self.of(version).is_some_and(|known| known >= at) {
             return;
@@ -61,24 +61,24 @@ impl Dates {
     }
 }
 
-impl Connection {
+impl WatchState {
     /// Since when it is as it is.
     pub(super) fn since(self) -> Timestamp {
         match self {
-            Self::Away { since } | Self::Live { since } | Self::CatchingUp { heard: since } => {
-                since
-            }
+            Self::Disconnected { since }
+            | Self::Live { since }
+            | Self::CatchingUp { heard: since } => since,
         }
     }
 }
 
 impl Watch {
     fn is_live(&self) -> bool {
-        matches!(self.state, Connection::Live { .. })
+        matches!(self.state, WatchState::Live { .. })
     }
 
     pub(super) fn is_away(&self) -> bool {
-        matches!(self.state, Connection::Away { .. })
+        matches!(self.state, WatchState::Disconnected { .. })
     }
 }
 
@@ -86,7 +86,7 @@ impl Tracer {
     /// Nothing is heard from any of its watches.
     pub(super) fn lose_all(&mut self, at: Timestamp) {
         for watch in self.watches.values_mut() {
-            watch.state = Connection::Away { since: at };
+            watch.state = WatchState::Disconnected { since: at };
         }
         self.listens(at);
     }
@@ -95,50 +95,50 @@ impl Tracer {
     pub(super) fn listens(&mut self, at: Timestamp) {
         let hears = !self.watches.values().all(Watch::is_away);
         match self.pace {
-            Pace::Runs if !hears => {
-                self.pace = Pace::Stands { until: at.plus(REMEMBERS), hears };
+            DeadlineClock::Running if !hears => {
+                self.pace = DeadlineClock::Paused { until: at.plus(REMEMBERS), hears };
                 for watch in self.watches.values() {
                     self.dates.note(watch.delivered, watch.heard);
                 }
             }
-            Pace::Stands { hears: false, .. } if hears => {
-                self.pace = Pace::Stands { until: at.plus(CATCHES_UP), hears };
+            DeadlineClock::Paused { hears: false, .. } if hears => {
+                self.pace = DeadlineClock::Paused { until: at.plus(CATCHES_UP), hears };
             }
             // Lost again before it had caught up.
-            Pace::Stands { hears: true, .. } if !hears => {
-                self.pace = Pace::Stands { until: at.plus(REMEMBERS), hears };
+            DeadlineClock::Paused { hears: true, .. } if !hears => {
+                self.pace = DeadlineClock::Paused { until: at.plus(REMEMBERS), hears };
             }
-            Pace::Runs | Pace::Stands { .. } => {}
+            DeadlineClock::Running | DeadlineClock::Paused { .. } => {}
         }
     }
 
     /// What it says now is news.
     pub(super) fn caught_up(&mut self, id: WatchId, at: Timestamp) {
         if let Some(watch) = self.watches.get_mut(&id)
-            && matches!(watch.state, Connection::CatchingUp { .. })
+            && matches!(watch.state, WatchState::CatchingUp { .. })
         {
-            watch.state = Connection::Live { since: at };
+            watch.state = WatchState::Live { since: at };
         }
     }
 
     /// Whether nothing is over yet, however late it is.
     pub(super) fn stands_still(&mut self, now: Timestamp) -> bool {
-        let Pace::Stands { until, .. } = self.pace else { return false };
+        let DeadlineClock::Paused { until, .. } = self.pace else { return false };
         let goes_on = now >= until || self.watches.values().all(Watch::is_live);
         if goes_on {
-            self.pace = Pace::Runs;
-            self.dates = Dates::default();
+            self.pace = DeadlineClock::Running;
+            self.dates = WriteTimes::default();
         }
         !goes_on
     }
 
     /// When what is due at `at` can be over.
     pub(super) fn not_before(&self, at: Timestamp) -> Timestamp {
-        let Pace::Stands { until, .. } = self.pace else { return at };
+        let DeadlineClock::Paused { until, .. } = self.pace else { return at };
         let caught_up = self.watches.values().map(|watch| match watch.state {
-            Connection::Away { .. } => until,
-            Connection::CatchingUp { heard } => heard.plus(self.rules.owner_wait).min(until),
-            Connection::Live { since } => since,
+            WatchState::Disconnected { .. } => until,
+            WatchState::CatchingUp { heard } => heard.plus(self.rules.owner_wait).min(until),
+            WatchState::Live { since } => since,
         });
         caught_up.fold(at, Timestamp::max)
     }
@@ -146,7 +146,7 @@ impl Tracer {
     /// What comes as a backlog counts as received when it was written, as far as that is known; what
     /// was due for its object by then has happened before.
     pub(super) fn date(&mut self, id: WatchId, now: &mut Observation) {
-        if self.pace == Pace::Runs || self.watches.get(&id).is_none_or(Watch::is_live) {
+        if self.pace == DeadlineClock::Running || self.watches.get(&id).is_none_or(Watch::is_live) {
             return;
         }
         let Some(written) = now.written else { return };
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_tells_no_time_was_no_earlier_than_what_was_written_before() {
-        let mut dates = Dates::default();
+        let mut dates = WriteTimes::default();
         assert_eq!(dates.of(5), None);
         for (version, at) in [(10, 1), (30, 3), (20, 2), (40, 3)] {
             dates.note(version, second(at));
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_later_time_of_an_earlier_write_holds_for_all_that_came_after() {
-        let mut dates = Dates::default();
+        let mut dates = WriteTimes::default();
         for (version, at) in [(10, 1), (20, 2), (30, 4), (15, 3)] {
             dates.note(version, second(at));
         }
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn dates_are_bounded() {
-        let mut dates = Dates::default();
+        let mut dates = WriteTimes::default();
         (0..10_000).for_each(|version| {
             dates.note(version, second(i64::try_from(version).unwrap_or(0)));
         });

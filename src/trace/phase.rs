@@ -14,9 +14,9 @@ use super::{
     object::GroupKind,
     observation::{Body, SpecFacts, StatusFacts},
     problem::Problem,
-    remark::Remark,
+    remark::KubernetesEvent,
     span::{Attribute, SpanEvent},
-    steps::{self, Learnt, Step, Table},
+    steps::{self, PhaseFacts, PhaseRule, PhaseTable},
     time::Timestamp,
 };
 
@@ -48,7 +48,7 @@ pub enum Actor {
 
 /// What one observation has to say to steps.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
+pub struct PhaseInput<'a> {
     pub status: &'a StatusFacts,
     pub spec: &'a SpecFacts,
     /// Where it is news.
@@ -68,14 +68,14 @@ const SHORTEST: Duration = Duration::from_micros(2);
 const SOON_OBSERVED: Duration = Duration::from_secs(1);
 /// How far a change has come.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Road {
-    table: Table,
+pub struct PhaseTracker {
+    table: PhaseTable,
     /// The step that is not over.
     at: usize,
     begin: Timestamp,
     problem: Option<Problem>,
     events: Vec<SpanEvent>,
-    learnt: Learnt,
+    learnt: PhaseFacts,
     /// Soon observed: a step of its own only if nothing else comes of the change.
     observed: Option<Phase>,
     /// Ended, and not told yet: nothing is before the cause is decided.
@@ -90,7 +90,7 @@ pub struct Open<'a> {
     pub problem: Option<&'a Problem>,
 }
 
-impl Road {
+impl PhaseTracker {
     /// `None`: nothing is known of how such a change is dealt with.
     /// `status`: as it was when the change was made.
     pub fn begin(
@@ -100,19 +100,19 @@ impl Road {
         status: &StatusFacts,
     ) -> Option<Self> {
         Some(Self {
-            table: Table::of(kind, verb)?,
+            table: PhaseTable::of(kind, verb)?,
             at: 0,
             begin: at,
             problem: None,
             events: Vec::new(),
-            learnt: Learnt::before(kind, status),
+            learnt: PhaseFacts::before(kind, status),
             observed: None,
             untold: Vec::new(),
         })
     }
 
     /// Whether something happened within the step.
-    pub fn observe(&mut self, look: &Look<'_>) -> bool {
+    pub fn observe(&mut self, look: &PhaseInput<'_>) -> bool {
         let room = MAX_EVENTS - self.events.len().min(MAX_EVENTS);
         let happened = self.learnt.learn(look);
         let is_news = !happened.is_empty();
@@ -138,11 +138,11 @@ impl Road {
     }
 
     /// What Kubernetes' Events say that no status does.
-    pub fn hear(&mut self, remark: &Remark) {
+    pub fn hear(&mut self, remark: &KubernetesEvent) {
         self.learnt.hear(remark);
     }
 
-    fn ends(&mut self, at: usize, step: &Step, end: Timestamp) {
+    fn ends(&mut self, at: usize, step: &PhaseRule, end: Timestamp) {
         let end = end.max(self.begin.plus(SHORTEST));
         let phase = Phase {
             name: step.name.into(),
@@ -164,7 +164,7 @@ impl Road {
 
     /// One after the other, within the step that has just ended; the API's seconds may be the same
     /// for several of them.
-    fn init_containers(&mut self, look: &Look<'_>, begin: Timestamp) {
+    fn init_containers(&mut self, look: &PhaseInput<'_>, begin: Timestamp) {
         let Some(within) = self.untold.last().map(|phase| phase.end) else { return };
         let mut begin = begin;
         let containers = steps::init_containers(look);
@@ -211,7 +211,7 @@ impl Road {
         failure: Option<Problem>,
         nothing_else: bool,
     ) -> Option<Timestamp> {
-        let is_worth_it = |(_, step): &(usize, &Step)| {
+        let is_worth_it = |(_, step): &(usize, &PhaseRule)| {
             step.name != steps::OBSERVE || at.since(self.begin) > SOON_OBSERVED
         };
         if let Some((index, step)) = self.open_step().filter(is_worth_it) {
@@ -232,7 +232,7 @@ impl Road {
         Some(end)
     }
 
-    fn open_step(&self) -> Option<(usize, &'static Step)> {
+    fn open_step(&self) -> Option<(usize, &'static PhaseRule)> {
         let rest = self.table.steps().iter().enumerate().skip(self.at);
         rest.into_iter().find(|(_, step)| (step.is_there)(&self.learnt))
     }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{
     cause::Cause,
-    change::{Change, Decided, Judged, Lineage, Place},
+    change::{Change, ContextUse, Decision, OwnerChain, Placement},
     context::TraceContext,
     detect,
     id::Verb,
     rules::Layout,
     span::Role,
     tracer::Tracer,
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 impl Tracer {
@@ -19,11 +19,11 @@ impl Tracer {
     /// carries on what it superseded.
     pub(super) fn place(
         &self,
-        known: &Tracked,
+        known: &TrackedObject,
         change: &Change,
         cause: &Cause,
-        judged: Option<Judged>,
-    ) -> Decided {
+        judged: Option<ContextUse>,
+    ) -> Decision {
         let by = cause.parent.as_ref().and_then(|key| {
             let (object, parent) = self.change(key)?;
             Some((object, parent, parent.decided.as_ref()?))
@@ -33,20 +33,20 @@ impl Tracer {
                 let mut placed = self.below(change, decided);
                 placed.cause = Some(parent.key.clone());
                 placed.depth = decided.depth + 1;
-                placed.lineage = Some(Arc::new(Lineage {
+                placed.owner_chain = Some(Arc::new(OwnerChain {
                     kind: object.object.kind.clone(),
                     name: Arc::clone(&object.object.name),
-                    above: decided.lineage.clone(),
+                    above: decided.owner_chain.clone(),
                 }));
                 if self.rules.layout == Layout::Linked {
-                    self.set_apart(&mut placed, change, Place::Linked);
+                    self.set_apart(&mut placed, change, Placement::Linked);
                 } else if self.is_too_many(change, object, parent) {
-                    self.set_apart(&mut placed, change, Place::Cut);
+                    self.set_apart(&mut placed, change, Placement::Cut);
                 }
                 placed
             }
-            None => Decided {
-                lineage: self.lineage_of_owner(change, cause),
+            None => Decision {
+                owner_chain: self.lineage_of_owner(change, cause),
                 ..self.head(known, change, judged)
             },
         }
@@ -54,50 +54,50 @@ impl Tracer {
 
     /// A metadata change that joins is told below the change it joins, in every layout: the two are
     /// one step to whoever acts on them.
-    pub(super) fn place_joining(&self, change: &Change, open: &Change) -> Option<Decided> {
+    pub(super) fn place_joining(&self, change: &Change, open: &Change) -> Option<Decision> {
         let decided = open.decided.as_ref()?;
         let mut placed = self.below(change, decided);
         placed.cause = Some(open.key.clone());
         placed.depth = decided.depth;
-        placed.lineage.clone_from(&decided.lineage);
+        placed.owner_chain.clone_from(&decided.owner_chain);
         Some(placed)
     }
 
-    fn below(&self, change: &Change, above: &Decided) -> Decided {
-        Decided {
+    fn below(&self, change: &Change, above: &Decision) -> Decision {
+        Decision {
             trace_id: above.trace_id,
             span_id: self.ids.span(&change.key, Role::Change, ""),
             parent: Some(above.span_id),
-            place: Place::Caused,
+            place: Placement::Caused,
             sampled: above.sampled,
             cause: None,
             head: above.head,
             origin: above.origin.clone(),
             depth: 0,
-            lineage: None,
+            owner_chain: None,
         }
     }
 
-    fn set_apart(&self, placed: &mut Decided, change: &Change, place: Place) {
+    fn set_apart(&self, placed: &mut Decision, change: &Change, place: Placement) {
         placed.place = place;
         placed.trace_id = self.ids.trace(&change.key);
         placed.parent = None;
         placed.head = placed.span_id;
     }
 
-    fn head(&self, known: &Tracked, change: &Change, judged: Option<Judged>) -> Decided {
+    fn head(&self, known: &TrackedObject, change: &Change, judged: Option<ContextUse>) -> Decision {
         let context = change.details.as_ref().and_then(|details| details.context.as_ref());
-        let fresh = context.filter(|_| judged == Some(Judged::Fresh));
+        let fresh = context.filter(|_| judged == Some(ContextUse::Fresh));
         let span_id = self.ids.span(&change.key, Role::Change, "");
         let own_trace = self.ids.trace(&change.key);
         // What continues an annotated trace is there if that is.
         let continues = fresh.filter(|_| self.rules.layout == Layout::Joined);
         let carried = if fresh.is_none() { carried_on(known, change) } else { None };
-        Decided {
+        Decision {
             trace_id: continues.map_or(own_trace, |context| context.trace_id),
             span_id,
             parent: continues.map(|context| context.span_id),
-            place: Place::Head,
+            place: Placement::Head,
             sampled: match (continues, carried) {
                 (Some(context), _) => context.is_sampled(),
                 (None, Some(older)) => older.sampled,
@@ -110,23 +110,23 @@ impl Tracer {
                 (None, older) => older.and_then(|older| older.origin.clone()),
             },
             depth: 0,
-            lineage: None,
+            owner_chain: None,
         }
     }
 
-    fn lineage_of_owner(&self, change: &Change, cause: &Cause) -> Option<Arc<Lineage>> {
+    fn lineage_of_owner(&self, change: &Change, cause: &Cause) -> Option<Arc<OwnerChain>> {
         let owner = cause.owner.as_ref()?;
         let object = change.controller().and_then(|reference| self.objects.get(&reference.uid));
         let before = |older: &&Change| older.resource_version < change.resource_version;
         let above = object
             .and_then(|object| object.changes.iter().rev().find(before))
-            .and_then(|older| older.decided.as_ref()?.lineage.clone());
+            .and_then(|older| older.decided.as_ref()?.owner_chain.clone());
         let (kind, name) = (owner.kind.clone(), Arc::clone(&owner.name));
-        Some(Arc::new(Lineage { kind, name, above }))
+        Some(Arc::new(OwnerChain { kind, name, above }))
     }
 
     /// Whether a child would make its cause's trace too large (contract: causes §11).
-    fn is_too_many(&self, child: &Change, owner: &Tracked, parent: &Change) -> bool {
+    fn is_too_many(&self, child: &Change, owner: &TrackedObject, parent: &Change) -> bool {
         let is_owner = child.controller().is_some_and(|of| of.uid == owner.object.uid);
         match parent.children_wanted.filter(|_| is_owner) {
             Some(wanted) => wanted > self.rules.cascade_max,
@@ -137,7 +137,7 @@ impl Tracer {
 
 /// A change that overtakes one with the same pod template, without a fresh context of its own,
 /// carries that one's origin and sampling on: an HPA scaling during a rollout.
-fn carried_on<'a>(known: &'a Tracked, change: &Change) -> Option<&'a Decided> {
+fn carried_on<'a>(known: &'a TrackedObject, change: &Change) -> Option<&'a Decision> {
     let older = known.change(change.details.as_ref()?.supersedes.as_ref()?)?;
     let goes_on =
         change.key.verb == Verb::Update && detect::same_template(older.template, change.template);

@@ -19,12 +19,12 @@ pub struct Problem {
     /// The container it is about; empty for the object as a whole.
     pub container: Box<str>,
     pub since: Option<Timestamp>,
-    pub blocks: Blocks,
+    pub blocks: Blocker,
 }
 
 /// What a problem blocks: when that comes true it is over.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Blocks {
+pub enum Blocker {
     /// That the condition has another status.
     Condition { kind: Box<str>, bad: Box<str> },
     /// That the container runs.
@@ -32,7 +32,7 @@ pub enum Blocks {
     /// That it goes on running: a restart alone does not end it.
     Running,
     /// The step it is in: it is over when that says so no more.
-    Step,
+    Phase,
     /// That a claim has its volume.
     Binding,
 }
@@ -113,7 +113,7 @@ fn of_claim(status: &StatusFacts) -> Option<Problem> {
         message: Box::default(),
         container: Box::default(),
         since: None,
-        blocks: Blocks::Binding,
+        blocks: Blocker::Binding,
     })
 }
 
@@ -123,7 +123,7 @@ fn of_condition(condition: &Condition) -> Problem {
         message: condition.message.clone(),
         container: Box::default(),
         since: condition.last_transition,
-        blocks: Blocks::Condition { kind: condition.kind.clone(), bad: condition.status.clone() },
+        blocks: Blocker::Condition { kind: condition.kind.clone(), bad: condition.status.clone() },
     }
 }
 
@@ -144,7 +144,7 @@ fn of_container(container: &Container) -> Option<Problem> {
         message: last.map_or_else(|| message.clone(), |last| with_exit(last, message)),
         container: container.name.clone(),
         since: None,
-        blocks: if crashes { Blocks::Running } else { Blocks::Start },
+        blocks: if crashes { Blocker::Running } else { Blocker::Start },
     })
 }
 
@@ -163,20 +163,20 @@ impl Problem {
     /// CrashLoopBackOff.
     pub fn is_over(&self, status: &StatusFacts) -> bool {
         match &self.blocks {
-            Blocks::Condition { kind, bad } => {
+            Blocker::Condition { kind, bad } => {
                 let mut conditions = status.conditions.iter().chain(&status.of_parents);
                 conditions.all(|condition| condition.kind != *kind || condition.status != *bad)
             }
-            Blocks::Start => self.container(status).is_some_and(|container| {
+            Blocker::Start => self.container(status).is_some_and(|container| {
                 container.running_since.is_some() || container.terminated.is_some()
             }),
-            Blocks::Running => self.container(status).is_some_and(|container| {
+            Blocker::Running => self.container(status).is_some_and(|container| {
                 let ended_well =
                     container.terminated.as_ref().is_some_and(|run| run.exit_code == 0);
                 container.ready || (container.init && ended_well)
             }),
-            Blocks::Step => true,
-            Blocks::Binding => status.phase.as_deref() == Some("Bound"),
+            Blocker::Phase => true,
+            Blocker::Binding => status.phase.as_deref() == Some("Bound"),
         }
     }
 

@@ -10,22 +10,22 @@ use super::{
     observation::Reference,
     span::Link,
     tracer::Tracer,
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 impl Tracer {
     /// What the object's configured fields name, as far as it is known.
     pub(super) fn referenced_by<'a>(
         &'a self,
-        known: &'a Tracked,
-    ) -> impl Iterator<Item = &'a Tracked> {
+        known: &'a TrackedObject,
+    ) -> impl Iterator<Item = &'a TrackedObject> {
         let references = known.references.iter().flat_map(|references| &references.to);
         references.filter_map(|reference| self.named(known, reference))
     }
 
     /// Objects are known by UID: references are few, and looked up by name only when something that
     /// has them changed.
-    fn named(&self, by: &Tracked, reference: &Reference) -> Option<&Tracked> {
+    fn named(&self, by: &TrackedObject, reference: &Reference) -> Option<&TrackedObject> {
         let namespace = reference.namespace.as_ref().or(by.object.namespace.as_ref());
         self.objects.values().map(Box::as_ref).find(|other| {
             let object = &other.object;
@@ -37,8 +37,8 @@ impl Tracer {
     }
 
     /// To the change in flight of each object it names.
-    pub(super) fn reference_links(&self, known: &Tracked, change: &Change) -> Vec<Link> {
-        let in_flight = |other: &Tracked| {
+    pub(super) fn reference_links(&self, known: &TrackedObject, change: &Change) -> Vec<Link> {
+        let in_flight = |other: &TrackedObject| {
             let mut newest_first = other.changes.iter().rev();
             let deadline = self.deadline(other);
             let change = newest_first.find(|other| {
@@ -72,7 +72,7 @@ impl Tracer {
         if !is_by_scale(change) {
             return;
         }
-        let scales_it = |other: &Tracked| {
+        let scales_it = |other: &TrackedObject| {
             let target = other.references.as_ref().and_then(|refs| refs.scales.as_ref());
             target
                 .and_then(|target| self.named(other, target))

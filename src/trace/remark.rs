@@ -16,12 +16,12 @@ use super::{
     span::SpanEvent,
     time::Timestamp,
     tracer::Tracer,
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 /// What one of Kubernetes' Events says of an object, as often as it has been said by then.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct Remark {
+pub struct KubernetesEvent {
     /// When it was received.
     pub at: Timestamp,
     /// The Event's own: the same however often it is counted up.
@@ -48,19 +48,19 @@ pub struct Remark {
 
 /// What was said of one change.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Remarks(Vec<Said>);
+pub struct RecordedEvents(Vec<RecordedEvent>);
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Said {
-    remark: Remark,
+struct RecordedEvent {
+    remark: KubernetesEvent,
     at: Timestamp,
     /// How often it had been said before the change.
     before: i64,
 }
 
-impl Remarks {
+impl RecordedEvents {
     /// `begun`: the change's second, by the API's clock.
-    fn note(&mut self, remark: Remark, begun: Timestamp) {
+    fn note(&mut self, remark: KubernetesEvent, begun: Timestamp) {
         if let Some(known) = self.0.iter_mut().find(|known| known.remark.uid == remark.uid) {
             if known.remark.resource_version < remark.resource_version {
                 known.remark = remark;
@@ -68,7 +68,7 @@ impl Remarks {
         } else if self.0.len() < MAX_EVENTS {
             let is_new = remark.first.whole_second() >= begun;
             let said = if is_new { remark.first } else { remark.last };
-            self.0.push(Said {
+            self.0.push(RecordedEvent {
                 at: refine(Some(said), remark.at),
                 before: if is_new { 0 } else { remark.count - 1 },
                 remark,
@@ -79,14 +79,15 @@ impl Remarks {
     /// Adds them to a span's events, as far as there is room, in the order of time.
     pub(super) fn tell(self, events: &mut Vec<SpanEvent>) {
         let room = MAX_EVENTS.saturating_sub(events.len());
-        events.extend(self.0.into_iter().map(Said::tell).take(room));
+        events.extend(self.0.into_iter().map(RecordedEvent::tell).take(room));
         events.sort_by_key(|event| event.at);
     }
 }
 
-impl Said {
+impl RecordedEvent {
     fn tell(self) -> SpanEvent {
-        let Remark { severity, reason, message, component, container, count, .. } = self.remark;
+        let KubernetesEvent { severity, reason, message, component, container, count, .. } =
+            self.remark;
         let texts = [
             ("type", severity),
             ("reason", reason),
@@ -103,23 +104,23 @@ impl Said {
 
 /// What was said of nothing that is open: the news of its change may come by another watch, later.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Unclaimed(VecDeque<Remark>);
+pub(super) struct UnclaimedEvents(VecDeque<KubernetesEvent>);
 
 const MAX_UNCLAIMED: usize = 256;
 /// No watch is as late, but for one that was cut off.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 
-impl Unclaimed {
-    fn keep(&mut self, remark: Remark) {
+impl UnclaimedEvents {
+    fn keep(&mut self, remark: KubernetesEvent) {
         let now = remark.at;
-        let is_old = |kept: &Remark| kept.at.plus(KEPT_FOR) < now;
+        let is_old = |kept: &KubernetesEvent| kept.at.plus(KEPT_FOR) < now;
         while self.0.len() >= MAX_UNCLAIMED || self.0.front().is_some_and(is_old) {
             self.0.pop_front();
         }
         self.0.push_back(remark);
     }
 
-    fn claim(&mut self, change: &Change) -> Vec<Remark> {
+    fn claim(&mut self, change: &Change) -> Vec<KubernetesEvent> {
         let mut claimed = Vec::new();
         self.0.retain(|remark| {
             let is_its = is_of(change, remark);
@@ -134,13 +135,13 @@ impl Unclaimed {
 
 /// Said after it, as far as can be known: times are whole seconds, and the resourceVersions of what
 /// a relist shows, or of Events that are stored elsewhere, tell nothing.
-fn is_of(change: &Change, remark: &Remark) -> bool {
+fn is_of(change: &Change, remark: &KubernetesEvent) -> bool {
     remark.about == change.key.uid
         && takes(change, remark)
         && (change.relisted || remark.resource_version > change.resource_version)
 }
 
-fn takes(change: &Change, remark: &Remark) -> bool {
+fn takes(change: &Change, remark: &KubernetesEvent) -> bool {
     change.scope == Scope::Spec
         && change.convergence.is_open()
         && remark.last.whole_second() >= change.api_at
@@ -148,7 +149,7 @@ fn takes(change: &Change, remark: &Remark) -> bool {
 
 impl Tracer {
     /// Of the newest change that is open, or perhaps of one that is not seen yet.
-    pub(super) fn remarked(&mut self, remark: Remark) {
+    pub(super) fn remarked(&mut self, remark: KubernetesEvent) {
         let known = self.objects.get_mut(&remark.about);
         match known.and_then(|known| open_change(known, &remark)) {
             Some(change) => heed(change, remark),
@@ -166,11 +167,14 @@ impl Tracer {
     }
 }
 
-fn open_change<'a>(known: &'a mut Tracked, remark: &Remark) -> Option<&'a mut Change> {
+fn open_change<'a>(
+    known: &'a mut TrackedObject,
+    remark: &KubernetesEvent,
+) -> Option<&'a mut Change> {
     known.changes.iter_mut().rev().find(|change| takes(change, remark))
 }
 
-fn heed(change: &mut Change, remark: Remark) {
+fn heed(change: &mut Change, remark: KubernetesEvent) {
     let begun = change.api_at;
     if let Some(details) = change.details.as_deref_mut() {
         details.road.iter_mut().for_each(|road| road.hear(&remark));
@@ -182,9 +186,9 @@ fn heed(change: &mut Change, remark: Remark) {
 mod tests {
     use super::*;
 
-    fn remark(number: u32, second: i64) -> Remark {
+    fn remark(number: u32, second: i64) -> KubernetesEvent {
         let at = Timestamp::from_nanos(second * 1_000_000_000);
-        Remark {
+        KubernetesEvent {
             at,
             uid: Uid::new(&number.to_string()),
             resource_version: u64::from(number),
@@ -192,7 +196,7 @@ mod tests {
             about: Uid::new("nobody"),
             container: "".into(),
             severity: "Normal".into(),
-            reason: "Said".into(),
+            reason: "RecordedEvent".into(),
             message: "".into(),
             component: "somebody".into(),
             count: 1,
@@ -203,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_nobody_is_kept_for_seconds_and_never_without_end() {
-        let mut unclaimed = Unclaimed::default();
+        let mut unclaimed = UnclaimedEvents::default();
         (0..1000).for_each(|number| unclaimed.keep(remark(number, 10)));
         assert_eq!(unclaimed.0.len(), MAX_UNCLAIMED);
         assert_eq!(unclaimed.0.back().map(|last| last.resource_version), Some(999));
@@ -215,8 +219,9 @@ mod tests {
 
     #[test]
     fn what_comes_twice_or_in_the_wrong_order_is_not_counted_down() {
-        let mut remarks = Remarks::default();
-        let counted = |version, count| Remark { resource_version: version, count, ..remark(1, 10) };
+        let mut remarks = RecordedEvents::default();
+        let counted =
+            |version, count| KubernetesEvent { resource_version: version, count, ..remark(1, 10) };
         for (version, count) in [(5, 3), (7, 6), (7, 6), (6, 5)] {
             remarks.note(counted(version, count), Timestamp::from_nanos(0));
         }

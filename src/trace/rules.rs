@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     converge::Limits, manager::Manager, object::GroupKind, path::is_within, sampling::Sampling,
-    words::Words,
+    words::StatusFieldRule,
 };
 
 /// Jobs may run for long: a day without progress.
@@ -81,7 +81,7 @@ pub struct KindRules {
     pub stuck_after: Option<Duration>,
     pub ignore: Ignore,
     /// By the words of a field; `None`: by kstatus' rules and conventions.
-    pub words: Option<Words>,
+    pub words: Option<StatusFieldRule>,
     /// Of the kind, those of every kind among them.
     pub redact: Vec<Box<str>>,
 }
@@ -160,7 +160,7 @@ impl Rules {
         self.of(kind).map_or(&self.redact, |rules| &rules.redact).iter().map(AsRef::as_ref)
     }
 
-    pub(super) fn words(&self, kind: &GroupKind) -> Option<&Words> {
+    pub(super) fn words(&self, kind: &GroupKind) -> Option<&StatusFieldRule> {
         self.of(kind)?.words.as_ref()
     }
 

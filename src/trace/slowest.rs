@@ -12,7 +12,7 @@ use super::{
     phase::{Open, Phase},
     time::Timestamp,
     tracer::Tracer,
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 /// Causes above a change; a chain is no deeper.
@@ -121,7 +121,7 @@ impl Tracer {
         }
     }
 
-    fn open_changes(&self) -> impl Iterator<Item = (&Tracked, &Change)> {
+    fn open_changes(&self) -> impl Iterator<Item = (&TrackedObject, &Change)> {
         self.objects
             .values()
             .flat_map(|known| known.changes.iter().map(move |change| (&**known, change)))

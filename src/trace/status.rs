@@ -9,7 +9,7 @@ use super::{
     object::GroupKind,
     observation::{Condition, SpecFacts, StatusFacts},
     time::Timestamp,
-    words::Words,
+    words::StatusFieldRule,
 };
 
 /// What kstatus says of an object, seen against one of its changes.
@@ -44,7 +44,7 @@ pub struct Evidence<'a> {
     /// Kind of the controller owner is Job.
     pub of_a_job: bool,
     /// Where configuration says by what the kind converges.
-    pub words: Option<&'a Words>,
+    pub words: Option<&'a StatusFieldRule>,
 }
 
 /// Kinds nobody reconciles, or whose controllers leave no trace of having done so: over when seen.

@@ -3,20 +3,20 @@
 //! From status, conditions and finalizers alone, but for what only Events tell: images that are pulled
 //! ([Pod lifecycle](https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions),
 //! [finalizers](https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/)).
-//! A kind's steps are a row in [`Table::of`] and a table.
+//! A kind's steps are a row in [`PhaseTable::of`] and a table.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     converge::refine,
     id::Verb,
-    kind::{self, Steps},
+    kind::{self, ChangeDetection},
     link::{int, text},
     object::GroupKind,
     observation::{Container, StatusFacts},
-    phase::{Actor, Look, event},
-    problem::{Blocks, Problem},
-    remark::Remark,
+    phase::{Actor, PhaseInput, event},
+    problem::{Blocker, Problem},
+    remark::KubernetesEvent,
     span::SpanEvent,
     status::{condition, is_observed, observed},
     time::Timestamp,
@@ -30,22 +30,22 @@ pub(super) const FINALIZE: &str = "finalize";
 const MAX_CONTAINERS: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct PhaseRule {
     pub(super) name: &'static str,
-    pub(super) actor: fn(&Learnt) -> Actor,
+    pub(super) actor: fn(&PhaseFacts) -> Actor,
     /// Whether there is such a step, as far as is known by now.
-    pub(super) is_there: fn(&Learnt) -> bool,
+    pub(super) is_there: fn(&PhaseFacts) -> bool,
     /// When it began, where that is not when the one before ended.
-    pub(super) begin: fn(&Look<'_>) -> Option<Timestamp>,
-    pub(super) end: fn(&Look<'_>, &Learnt) -> Option<Timestamp>,
+    pub(super) begin: fn(&PhaseInput<'_>) -> Option<Timestamp>,
+    pub(super) end: fn(&PhaseInput<'_>, &PhaseFacts) -> Option<Timestamp>,
     /// What holds it up that no status says.
-    pub(super) problem: fn(&Learnt) -> Option<Problem>,
+    pub(super) problem: fn(&PhaseFacts) -> Option<Problem>,
     /// Init containers are steps within it.
     pub(super) has_containers: bool,
 }
 
 /// A step like most: of the object's own controller, from the end of the one before.
-const STEP: Step = Step {
+const STEP: PhaseRule = PhaseRule {
     name: "",
     actor: |_| Actor::Controller,
     is_there: |_| true,
@@ -57,7 +57,7 @@ const STEP: Step = Step {
 
 /// The steps of one way to deal with a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(super) enum Table {
+pub(super) enum PhaseTable {
     Pod,
     Termination,
     Finalization,
@@ -67,7 +67,7 @@ pub(super) enum Table {
     Observation,
 }
 
-impl Table {
+impl PhaseTable {
     /// `None`: nothing is known of how such a change is dealt with.
     pub(super) fn of(kind: &GroupKind, verb: Verb) -> Option<Self> {
         match (verb, &*kind.group, &*kind.kind) {
@@ -77,12 +77,14 @@ impl Table {
             (_, "batch", "Job") => Some(Self::Job),
             (_, "apps", "StatefulSet" | "DaemonSet") => Some(Self::Roll),
             (Verb::Create, "", "PersistentVolumeClaim") => Some(Self::Claim),
-            _ if kind::steps(kind) == Steps::Generation => Some(Self::Observation),
+            _ if kind::change_detection(kind) == ChangeDetection::Generation => {
+                Some(Self::Observation)
+            }
             _ => None,
         }
     }
 
-    pub(super) fn steps(self) -> &'static [Step] {
+    pub(super) fn steps(self) -> &'static [PhaseRule] {
         match self {
             Self::Pod => &POD,
             Self::Termination => &TERMINATION,
@@ -95,21 +97,21 @@ impl Table {
     }
 }
 
-static POD: [Step; 6] = [
-    Step {
+static POD: [PhaseRule; 6] = [
+    PhaseRule {
         name: "schedule",
         actor: |_| Actor::Scheduler,
         end: |look, _| is_true(look, "PodScheduled"),
         ..STEP
     },
-    Step {
+    PhaseRule {
         name: "sandbox",
         actor: |_| Actor::Kubelet,
         end: |look, _| is_true(look, "PodReadyToStartContainers"),
         ..STEP
     },
     // Only of Pods that have init containers: of others the condition says nothing.
-    Step {
+    PhaseRule {
         name: INIT,
         actor: |_| Actor::Kubelet,
         is_there: |learnt| !learnt.init_containers.is_empty(),
@@ -118,15 +120,15 @@ static POD: [Step; 6] = [
         ..STEP
     },
     // Containers are started one by one, each once its image is there: it ends with the last of them.
-    Step {
+    PhaseRule {
         name: "pull",
         actor: |_| Actor::Kubelet,
         is_there: |learnt| learnt.is_pulling,
         end: |look, learnt| started(look).and_then(|by| Some(learnt.pulled?.min(by))),
         ..STEP
     },
-    Step { name: "start", actor: |_| Actor::Kubelet, end: |look, _| started(look), ..STEP },
-    Step {
+    PhaseRule { name: "start", actor: |_| Actor::Kubelet, end: |look, _| started(look), ..STEP },
+    PhaseRule {
         name: "ready",
         actor: |_| Actor::Kubelet,
         end: |look, _| is_true(look, "Ready"),
@@ -134,8 +136,8 @@ static POD: [Step; 6] = [
     },
 ];
 
-static TERMINATION: [Step; 2] = [
-    Step {
+static TERMINATION: [PhaseRule; 2] = [
+    PhaseRule {
         name: "terminate",
         actor: |_| Actor::Kubelet,
         is_there: |learnt| learnt.is_bound,
@@ -145,10 +147,10 @@ static TERMINATION: [Step; 2] = [
     FINALIZING,
 ];
 
-static FINALIZATION: [Step; 1] = [FINALIZING];
+static FINALIZATION: [PhaseRule; 1] = [FINALIZING];
 
 /// Most objects are gone with their last finalizer: then it ends with the outcome.
-const FINALIZING: Step = Step {
+const FINALIZING: PhaseRule = PhaseRule {
     name: FINALIZE,
     actor: |learnt| finalizer(&learnt.held_by),
     is_there: |learnt| !learnt.held_by.is_empty(),
@@ -157,7 +159,7 @@ const FINALIZING: Step = Step {
     ..STEP
 };
 
-static JOB: [Step; 1] = [Step {
+static JOB: [PhaseRule; 1] = [PhaseRule {
     name: "run",
     is_there: |learnt| learnt.has_begun,
     begin: |look| Some(refine(Some(look.status.start_time?), look.seen)),
@@ -167,9 +169,9 @@ static JOB: [Step; 1] = [Step {
 }];
 
 /// A new revision gets its Pods one by one.
-static ROLL: [Step; 2] = [
+static ROLL: [PhaseRule; 2] = [
     OBSERVING,
-    Step {
+    PhaseRule {
         name: "roll",
         is_there: |learnt| learnt.is_observed && learnt.rolls,
         end: |look, learnt| (learnt.counted >= wanted(look)).then_some(look.seen),
@@ -177,8 +179,8 @@ static ROLL: [Step; 2] = [
     },
 ];
 
-static CLAIM: [Step; 2] = [
-    Step {
+static CLAIM: [PhaseRule; 2] = [
+    PhaseRule {
         name: "provision",
         actor: |learnt| learnt.provisioner.clone().map_or(Actor::Controller, Actor::Named),
         is_there: |learnt| learnt.provisioner.is_some(),
@@ -186,16 +188,16 @@ static CLAIM: [Step; 2] = [
         problem: waits_for_a_volume,
         ..STEP
     },
-    Step {
+    PhaseRule {
         name: "bind",
         end: |look, _| (look.status.phase.as_deref() == Some("Bound")).then_some(look.seen),
         ..STEP
     },
 ];
 
-static OBSERVATION: [Step; 1] = [OBSERVING];
+static OBSERVATION: [PhaseRule; 1] = [OBSERVING];
 
-const OBSERVING: Step = Step {
+const OBSERVING: PhaseRule = PhaseRule {
     name: OBSERVE,
     is_there: |learnt| learnt.observes,
     end: |look, learnt| learnt.is_observed.then_some(look.seen),
@@ -205,7 +207,7 @@ const OBSERVING: Step = Step {
 /// What is learnt on the way, for steps that need to know.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "facts, each on its own")]
-pub(super) struct Learnt {
+pub(super) struct PhaseFacts {
     init_containers: Vec<Box<str>>,
     /// An image that was not there; and when the last of such came.
     is_pulling: bool,
@@ -234,7 +236,7 @@ pub(super) struct Learnt {
     counted: i64,
 }
 
-impl Learnt {
+impl PhaseFacts {
     pub(super) fn before(kind: &GroupKind, status: &StatusFacts) -> Self {
         let has = |end: &str| condition(status, end).is_some_and(|it| &*it.status == "True");
         Self {
@@ -247,7 +249,7 @@ impl Learnt {
     }
 
     /// Takes in what an observation says. Returns what happened.
-    pub(super) fn learn(&mut self, look: &Look<'_>) -> Vec<SpanEvent> {
+    pub(super) fn learn(&mut self, look: &PhaseInput<'_>) -> Vec<SpanEvent> {
         let mut events = Vec::new();
         for container in look.status.containers.iter().filter(|container| container.init) {
             let is_new = !self.init_containers.contains(&container.name);
@@ -285,7 +287,7 @@ impl Learnt {
     }
 
     /// The first status of its generation says whether there is anything to roll.
-    fn learn_of_roll(&mut self, look: &Look<'_>, is_first: bool) -> Option<SpanEvent> {
+    fn learn_of_roll(&mut self, look: &PhaseInput<'_>, is_first: bool) -> Option<SpanEvent> {
         let status = look.status;
         let updated = status.updated_number_scheduled.or(status.updated_replicas);
         let is_done = updated.unwrap_or(0) >= wanted(look);
@@ -299,7 +301,7 @@ impl Learnt {
     }
 
     /// Only of what the kubelet has to fetch it says `Pulling`; init containers' are part of `init`.
-    pub(super) fn hear(&mut self, remark: &Remark) {
+    pub(super) fn hear(&mut self, remark: &KubernetesEvent) {
         if self.init_containers.contains(&remark.container) {
             return;
         }
@@ -332,14 +334,14 @@ fn removal(finalizer: &str, at: Timestamp) -> SpanEvent {
     event("finalizer removed", at, [text("finalizer", finalizer)])
 }
 
-fn is_true(look: &Look<'_>, kind: &str) -> Option<Timestamp> {
+fn is_true(look: &PhaseInput<'_>, kind: &str) -> Option<Timestamp> {
     let condition =
         condition(look.status, kind).filter(|condition| &*condition.status == "True")?;
     Some(refine(condition.last_transition, look.seen))
 }
 
 /// All containers have run, whatever became of them.
-fn started(look: &Look<'_>) -> Option<Timestamp> {
+fn started(look: &PhaseInput<'_>) -> Option<Timestamp> {
     let mut containers =
         look.status.containers.iter().filter(|container| !container.init).peekable();
     containers.peek()?;
@@ -363,7 +365,7 @@ fn is_bound(status: &StatusFacts) -> bool {
 }
 
 /// No container runs any more.
-fn terminated(look: &Look<'_>) -> Option<Timestamp> {
+fn terminated(look: &PhaseInput<'_>) -> Option<Timestamp> {
     let containers = &look.status.containers;
     if containers.is_empty() || containers.iter().any(|it| it.running_since.is_some()) {
         return None;
@@ -373,7 +375,7 @@ fn terminated(look: &Look<'_>) -> Option<Timestamp> {
 }
 
 /// Init containers that are over, in their order, each with its end.
-pub(super) fn init_containers(look: &Look<'_>) -> Vec<(Box<str>, Timestamp)> {
+pub(super) fn init_containers(look: &PhaseInput<'_>) -> Vec<(Box<str>, Timestamp)> {
     let over = |container: &Container| {
         let terminated = container.terminated.as_ref()?;
         Some((container.name.clone(), refine(terminated.finished, look.seen)))
@@ -382,7 +384,7 @@ pub(super) fn init_containers(look: &Look<'_>) -> Vec<(Box<str>, Timestamp)> {
 }
 
 /// How many Pods are to be of the new revision.
-fn wanted(look: &Look<'_>) -> i64 {
+fn wanted(look: &PhaseInput<'_>) -> i64 {
     let of_set = || look.spec.replicas.unwrap_or(1) - look.spec.partition.unwrap_or(0);
     look.status.desired_number_scheduled.unwrap_or_else(of_set).max(0)
 }
@@ -400,7 +402,7 @@ fn finalizer(name: &str) -> Actor {
 }
 
 /// Not those of the garbage collector: where it waits, it waits for what is told below.
-fn waits_for_finalizers(learnt: &Learnt) -> Option<Problem> {
+fn waits_for_finalizers(learnt: &PhaseFacts) -> Option<Problem> {
     let others: Vec<&str> = learnt
         .finalizers
         .iter()
@@ -410,7 +412,7 @@ fn waits_for_finalizers(learnt: &Learnt) -> Option<Problem> {
     (!others.is_empty()).then(|| waiting("SomeFinalizersRemain", others.join(", ")))
 }
 
-fn waits_for_a_volume(learnt: &Learnt) -> Option<Problem> {
+fn waits_for_a_volume(learnt: &PhaseFacts) -> Option<Problem> {
     let provisioner = learnt.provisioner.as_ref()?;
     Some(waiting("Pending", format!("{provisioner} has made no volume yet")))
 }
@@ -421,6 +423,6 @@ fn waiting(reason: &str, message: String) -> Problem {
         message: message.into(),
         container: Box::default(),
         since: None,
-        blocks: Blocks::Step,
+        blocks: Blocker::Phase,
     }
 }

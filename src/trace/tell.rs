@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    change::{Change, Decided, Details, Judged, Lineage, Place},
+    change::{Change, ContextUse, Decision, OwnerChain, PendingReport, Placement},
     context::TraceContext,
-    converge::{Ended, Outcome, Trouble},
+    converge::{ActiveProblem, Ended, Outcome},
     id::{ChangeKey, Ids},
     kind,
     link::{self, flag, int, text},
@@ -14,7 +14,7 @@ use super::{
     slowest::Slowest,
     span::{Attribute, Link, Role, Span, SpanEvent, SpanStatus, TraceId, Value},
     time::Timestamp,
-    tracked::Tracked,
+    tracked::TrackedObject,
 };
 
 /// A head's change span: there is nothing in it but that it happened.
@@ -24,20 +24,20 @@ const SHORTEST: Duration = Duration::from_micros(2);
 const MAX_LINKS: usize = 16;
 
 /// Everything a span is told from.
-pub(super) struct Teller<'a> {
+pub(super) struct SpanBuilder<'a> {
     pub(super) ids: &'a Ids,
-    pub(super) object: &'a Tracked,
+    pub(super) object: &'a TrackedObject,
     pub(super) change: &'a Change,
-    pub(super) decided: &'a Decided,
+    pub(super) decided: &'a Decision,
     pub(super) service: Arc<str>,
 }
 
-impl Teller<'_> {
+impl SpanBuilder<'_> {
     /// The change span: of a head at once (`ended` where it is over when seen), of a caused change
     /// at its outcome.
     pub(super) fn change(
         &self,
-        details: &Details,
+        details: &PendingReport,
         ended: Option<&Ended>,
         events: Vec<SpanEvent>,
     ) -> Span {
@@ -47,10 +47,10 @@ impl Teller<'_> {
         attributes.push(text("k8s.object.api_version", &self.object.api_version));
         attributes
             .push(text("k8s.object.resource_version", &self.change.resource_version.to_string()));
-        attributes.extend(owner_names(&object.kind, self.decided.lineage.as_ref()));
+        attributes.extend(owner_names(&object.kind, self.decided.owner_chain.as_ref()));
         attributes.extend(self.step_attributes());
         attributes.extend(detail_attributes(self.change, details));
-        if self.decided.place == Place::Cut {
+        if self.decided.place == Placement::Cut {
             attributes.push(text("spanlink.cascade", "cut"));
         }
         let is_head = self.decided.is_head();
@@ -81,7 +81,7 @@ impl Teller<'_> {
     /// A head's road to its outcome.
     pub(super) fn reconcile(
         &self,
-        details: &Details,
+        details: &PendingReport,
         ended: &Ended,
         events: Vec<SpanEvent>,
     ) -> Span {
@@ -110,7 +110,7 @@ impl Teller<'_> {
     }
 
     /// A problem that has held: under its trace's head, one for all that the same change caused.
-    pub(super) fn stuck(&self, shared: &ChangeKey, trouble: &Trouble, at: Timestamp) -> Span {
+    pub(super) fn stuck(&self, shared: &ChangeKey, trouble: &ActiveProblem, at: Timestamp) -> Span {
         let reason = &trouble.problem.reason;
         let mut attributes = self.object_attributes();
         attributes.push(text("error.type", reason));
@@ -249,8 +249,8 @@ impl Span {
     }
 
     /// Under the entries' own keys, as OpenTelemetry's baggage processors do; ours come first.
-    fn baggage(&mut self, details: &Details) {
-        let fresh = details.context.as_ref().filter(|_| details.judged == Some(Judged::Fresh));
+    fn baggage(&mut self, details: &PendingReport) {
+        let fresh = details.context.as_ref().filter(|_| details.judged == Some(ContextUse::Fresh));
         for (key, value) in fresh.into_iter().flat_map(|context| &context.baggage) {
             if self.attribute(key).is_none() {
                 self.attributes.push(text(key.clone().into_string(), value));
@@ -304,10 +304,10 @@ impl Span {
 
 /// The names of the owners up to the head, by their semantic convention: `k8s.deployment.name=web`
 /// finds its Pods too. The nearest of a kind counts, the object itself before all.
-fn owner_names(own: &GroupKind, lineage: Option<&Arc<Lineage>>) -> Vec<Attribute> {
+fn owner_names(own: &GroupKind, owner_chain: Option<&Arc<OwnerChain>>) -> Vec<Attribute> {
     let mut names: Vec<Attribute> = Vec::new();
     let own = kind::name_attribute(own);
-    let mut at = lineage;
+    let mut at = owner_chain;
     while let Some(owner) = at {
         if let Some(key) = kind::name_attribute(&owner.kind)
             && !names.iter().any(|name| name.key == key)
@@ -321,7 +321,7 @@ fn owner_names(own: &GroupKind, lineage: Option<&Arc<Lineage>>) -> Vec<Attribute
     names
 }
 
-fn detail_attributes(change: &Change, details: &Details) -> Vec<Attribute> {
+fn detail_attributes(change: &Change, details: &PendingReport) -> Vec<Attribute> {
     let mut attributes = vec![text("spanlink.change.scope", change.scope.name())];
     if !details.fields.is_empty() {
         let fields = Value::Texts(details.fields.clone());
@@ -355,7 +355,7 @@ fn detail_attributes(change: &Change, details: &Details) -> Vec<Attribute> {
 }
 
 /// Link attributes are invisible in most UIs: the first context is mirrored.
-fn context_attributes(details: &Details) -> Vec<Attribute> {
+fn context_attributes(details: &PendingReport) -> Vec<Attribute> {
     let (Some(context), Some(judged)) = (&details.context, details.judged) else {
         return Vec::new();
     };
@@ -364,19 +364,19 @@ fn context_attributes(details: &Details) -> Vec<Attribute> {
         text("spanlink.context.span_id", &context.span_id.to_string()),
     ];
     match judged {
-        Judged::Stale => attributes.push(flag("spanlink.context.stale")),
-        Judged::Revived => attributes.push(flag("spanlink.context.revived")),
-        Judged::Fresh => {
+        ContextUse::Stale => attributes.push(flag("spanlink.context.stale")),
+        ContextUse::Revived => attributes.push(flag("spanlink.context.revived")),
+        ContextUse::Fresh => {
             if details.joined_origin.is_some() {
                 attributes.push(flag("spanlink.context.joined"));
             }
         }
-        Judged::Inherited => {}
+        ContextUse::Inherited => {}
     }
     attributes
 }
 
-fn owner_attributes(details: &Details) -> Vec<Attribute> {
+fn owner_attributes(details: &PendingReport) -> Vec<Attribute> {
     let Some(owner) = &details.owner else { return Vec::new() };
     let mut attributes = vec![
         text("spanlink.owner.kind", &owner.kind.kind),

@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     change::{Change, Scope},
-    checkpoint::Written,
+    checkpoint::CheckpointWriter,
     id::{ChangeKey, Ids, Verb},
-    kept::Kept,
+    kept::DirtyMap,
     kind,
-    loss::Loss,
-    names::Names,
+    loss::PodLoss,
+    names::Interner,
     object::{GroupKind, Uid},
-    observation::{Notice, WatchId, Watched},
+    observation::{WatchEvent, WatchId, WatchScope},
     output::Output,
-    pace::{Dates, Pace},
-    remark::Unclaimed,
+    pace::{DeadlineClock, WriteTimes},
+    remark::UnclaimedEvents,
     rules::Rules,
     span::SpanId,
     time::Timestamp,
-    tracked::{MAX_CHANGES, Tracked},
+    tracked::{MAX_CHANGES, TrackedObject},
 };
 
 /// Children of a change that is no longer in flight can arrive this much later.
@@ -37,24 +37,24 @@ pub struct Tracer {
     pub(super) rules: Rules,
     pub(super) ids: Ids,
     pub(super) watches: BTreeMap<WatchId, Watch>,
-    pub(super) objects: Kept<Uid, Box<Tracked>>,
+    pub(super) objects: DirtyMap<Uid, Box<TrackedObject>>,
     pub(super) namespaces: HashMap<Arc<str>, Uid>,
-    pub(super) names: Names,
+    pub(super) names: Interner,
     pub(super) timers: BTreeSet<(Timestamp, Uid)>,
-    pub(super) stuck_told: Kept<SpanId, Timestamp>,
+    pub(super) stuck_told: DirtyMap<SpanId, Timestamp>,
     /// By their owner.
-    pub(super) losses: Kept<Uid, Vec<Loss>>,
-    pub(super) unclaimed: Unclaimed,
-    pub(super) pace: Pace,
-    pub(super) dates: Dates,
+    pub(super) losses: DirtyMap<Uid, Vec<PodLoss>>,
+    pub(super) unclaimed: UnclaimedEvents,
+    pub(super) pace: DeadlineClock,
+    pub(super) dates: WriteTimes,
     /// `None`: nothing is written down.
-    pub(super) written: Option<Written>,
+    pub(super) written: Option<CheckpointWriter>,
     pub(super) out: Output,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Watch {
-    pub(super) watched: Watched,
+    pub(super) watched: WatchScope,
     /// Everything up to this resourceVersion has been delivered.
     pub(super) delivered: u64,
     /// When what it last said was so.
@@ -64,8 +64,8 @@ pub(super) struct Watch {
     /// A list was complete.
     pub(super) has_listed: bool,
     /// As long as this run lasts.
-    #[serde(skip, default = "Connection::unknown")]
-    pub(super) state: Connection,
+    #[serde(skip, default = "WatchState::unknown")]
+    pub(super) state: WatchState,
     /// Changes whose cause is not decided, in resourceVersion order.
     pub(super) undecided: BTreeMap<(u64, u64), ChangeKey>,
     pub(super) sequence: u64,
@@ -73,9 +73,9 @@ pub(super) struct Watch {
 
 /// Whether the absence of news from a watch means anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Connection {
+pub(super) enum WatchState {
     /// Listing, or cut off, since then.
-    Away {
+    Disconnected {
         since: Timestamp,
     },
     /// Connected again; a backlog may be coming, last heard then.
@@ -87,9 +87,9 @@ pub(super) enum Connection {
     },
 }
 
-impl Connection {
+impl WatchState {
     fn unknown() -> Self {
-        Self::Away { since: Timestamp::default() }
+        Self::Disconnected { since: Timestamp::default() }
     }
 }
 
@@ -100,15 +100,15 @@ impl Tracer {
             ids: Ids { cluster: cluster.into(), layout: rules.layout },
             rules,
             watches: BTreeMap::new(),
-            objects: Kept::default(),
+            objects: DirtyMap::default(),
             namespaces: HashMap::new(),
-            names: Names::default(),
+            names: Interner::default(),
             timers: BTreeSet::new(),
-            stuck_told: Kept::default(),
-            losses: Kept::default(),
-            unclaimed: Unclaimed::default(),
-            pace: Pace::Runs,
-            dates: Dates::default(),
+            stuck_told: DirtyMap::default(),
+            losses: DirtyMap::default(),
+            unclaimed: UnclaimedEvents::default(),
+            pace: DeadlineClock::Running,
+            dates: WriteTimes::default(),
             written: None,
             out: Output::default(),
         }
@@ -116,12 +116,12 @@ impl Tracer {
 
     /// A watch begins; its objects are unknown until its first list is complete, but for one that
     /// goes on where it was before a restart. One of Events has no objects, and nobody waits for it.
-    pub fn open(&mut self, id: WatchId, watched: Watched, at: Timestamp) {
+    pub fn open(&mut self, id: WatchId, watched: WatchScope, at: Timestamp) {
         if kind::is_event(&watched.kind) {
             return;
         }
         if self.watches.get(&id).is_some_and(|known| known.watched == watched) {
-            return self.connection(id, Connection::Away { since: at });
+            return self.connection(id, WatchState::Disconnected { since: at });
         }
         let watch = Watch {
             watched,
@@ -129,7 +129,7 @@ impl Tracer {
             heard: at,
             list: 1,
             has_listed: false,
-            state: Connection::Away { since: at },
+            state: WatchState::Disconnected { since: at },
             undecided: BTreeMap::new(),
             sequence: 0,
         };
@@ -138,9 +138,9 @@ impl Tracer {
     }
 
     /// A recording without any list starts empty: what comes is new.
-    pub fn open_empty(&mut self, id: WatchId, watched: Watched, at: Timestamp) {
+    pub fn open_empty(&mut self, id: WatchId, watched: WatchScope, at: Timestamp) {
         self.open(id, watched, at);
-        self.connection(id, Connection::Live { since: at });
+        self.connection(id, WatchState::Live { since: at });
     }
 
     /// The kind is served no more: its objects are forgotten, their deletions were told before.
@@ -161,51 +161,55 @@ impl Tracer {
     }
 
     /// A watch said something: what was due before has happened before.
-    pub fn notice(&mut self, id: WatchId, notice: Notice) -> Output {
+    pub fn notice(&mut self, id: WatchId, notice: WatchEvent) -> Output {
         self.run_out(notice.at());
         let at = match notice {
-            Notice::Applied(mut now) => {
+            WatchEvent::Applied(mut now) => {
                 let at = self.heard(id, now.at, now.resource_version);
                 self.date(id, &mut now);
                 self.apply(id, &now, false);
                 at
             }
-            Notice::Lists { at } => {
+            WatchEvent::ListStarted { at } => {
                 self.lists(id, at);
                 at
             }
-            Notice::Listed(mut now) => {
+            WatchEvent::ListItem(mut now) => {
                 let at = now.at;
                 self.reads_list(id, at);
                 self.date(id, &mut now);
                 self.apply(id, &now, true);
                 at
             }
-            Notice::Deleted(mut now) => {
+            WatchEvent::Deleted(mut now) => {
                 let at = self.heard(id, now.at, now.resource_version);
                 self.date(id, &mut now);
                 self.delete(id, &now);
                 at
             }
-            Notice::Remarked(remark) => {
+            WatchEvent::LeftSelector { at, uid, resource_version } => {
+                self.left_selector(id, &uid, at);
+                self.heard(id, at, resource_version)
+            }
+            WatchEvent::KubernetesEvent(remark) => {
                 let at = remark.at;
                 self.remarked(remark);
                 at
             }
-            Notice::Reset { at, resource_version } => {
+            WatchEvent::ListCompleted { at, resource_version } => {
                 self.reset(id, at, resource_version);
                 self.heard(id, at, resource_version)
             }
-            Notice::Bookmark { at, resource_version } => {
+            WatchEvent::Bookmark { at, resource_version } => {
                 self.caught_up(id, at);
                 self.heard(id, at, resource_version)
             }
-            Notice::Interrupted { at } => {
-                self.connection(id, Connection::Away { since: at });
+            WatchEvent::Interrupted { at } => {
+                self.connection(id, WatchState::Disconnected { since: at });
                 at
             }
-            Notice::Resumed { at } => {
-                self.connection(id, Connection::CatchingUp { heard: at });
+            WatchEvent::Resumed { at } => {
+                self.connection(id, WatchState::CatchingUp { heard: at });
                 at
             }
         };
@@ -267,7 +271,7 @@ impl Tracer {
 }
 
 /// Forgets changes that can be nobody's cause any more and have nothing left to tell.
-pub(super) fn prune(known: &mut Tracked, now: Timestamp) {
+pub(super) fn prune(known: &mut TrackedObject, now: Timestamp) {
     let over: Vec<bool> = (0..known.changes.len())
         .map(|at| kept_until(known, at).is_some_and(|t| t <= now))
         .collect();
@@ -285,7 +289,7 @@ pub(super) fn prune(known: &mut Tracked, now: Timestamp) {
 
 /// `None`: for as long as nothing happens to it. The newest change of a spec is what settled owners
 /// are known by; it goes a while after the next has come, for children whose causes are decided late.
-pub(super) fn kept_until(known: &Tracked, at: usize) -> Option<Timestamp> {
+pub(super) fn kept_until(known: &TrackedObject, at: usize) -> Option<Timestamp> {
     let change = known.changes.get(at)?;
     // With details, there is something left to tell of it, or even to decide.
     let must_stay =

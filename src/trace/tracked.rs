@@ -8,12 +8,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    change::{Change, ContextValue, Judged, Scope},
+    change::{Change, ContextUse, ContextValue, Scope},
     content::Digest,
     context::TraceContext,
     id::ChangeKey,
     link::context_link,
-    names::Names,
+    names::Interner,
     object::ObjectRef,
     observation::{
         Body, Observation, OwnerReference, Reference, Revision, SpecFacts, StatusFacts, WatchId,
@@ -30,7 +30,7 @@ pub(super) const MAX_CHANGES: usize = 16;
 
 #[derive(Debug, Deserialize, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "facts of an object, each on its own")]
-pub(super) struct Tracked {
+pub(super) struct TrackedObject {
     pub(super) object: ObjectRef,
     pub(super) watch: WatchId,
     /// The list it was last seen in; 0: it was seen in an event since.
@@ -220,7 +220,7 @@ fn remember(values: &mut Vec<ContextValue>, value: ContextValue) {
     values.push(value);
 }
 
-impl Tracked {
+impl TrackedObject {
     /// From a first observation, which must have a body.
     pub(super) fn new(watch: WatchId, list: u32, now: &Observation, body: &Body) -> Self {
         let mut tracked = Self {
@@ -263,7 +263,7 @@ impl Tracked {
     }
 
     /// Gives up its own copies of words that other objects have too.
-    pub(super) fn share_names(&mut self, names: &mut Names) {
+    pub(super) fn share_names(&mut self, names: &mut Interner) {
         names.share_kind(&mut self.object.kind);
         self.object.namespace.iter_mut().for_each(|namespace| names.share(namespace));
         names.share(&mut self.api_version);
@@ -345,7 +345,7 @@ impl Tracked {
         if let Some(details) = newest.details.as_deref_mut() {
             // The change span of a caused change has its own context already.
             let others = observed.iter().filter(|(of, _)| !is_caused || Some(*of) != own);
-            let links = others.map(|(_, context)| context_link(context, Judged::Fresh, false));
+            let links = others.map(|(_, context)| context_link(context, ContextUse::Fresh, false));
             details.late_links.extend(links);
         }
     }

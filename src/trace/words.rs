@@ -7,12 +7,12 @@ use super::{
 
 /// What the words of a field mean, in upper or lower case; every other is in progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words {
+pub struct StatusFieldRule {
     pub current: Vec<Box<str>>,
     pub failed: Vec<Box<str>>,
 }
 
-impl Words {
+impl StatusFieldRule {
     /// An end counts only if the status was written for the change: words linger as conditions do.
     pub(super) fn judge(&self, e: &Evidence<'_>) -> Status {
         let Some(word) = &e.status.word else { return Status::Unknown };

@@ -24,7 +24,7 @@ use crate::{
         object::{GroupKind, ObjectRef, Uid},
         observation::{Body, Deletion, Observation, StatusFacts},
         path::segments,
-        remark::Remark,
+        remark::KubernetesEvent,
         time::Timestamp,
     },
 };
@@ -40,7 +40,7 @@ pub enum Line {
     /// One of Kubernetes' Events; `None` where it is about nobody.
     Remarked {
         resource_version: u64,
-        remark: Option<Remark>,
+        remark: Option<KubernetesEvent>,
     },
     /// An Event is kept no longer, which says nothing.
     Expired {

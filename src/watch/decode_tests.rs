@@ -14,7 +14,7 @@ use crate::{
     trace::{
         object::{GroupKind, Uid},
         observation::{Observation, Terminated},
-        remark::Remark,
+        remark::KubernetesEvent,
         time::Timestamp,
     },
 };
@@ -105,7 +105,7 @@ fn the_word_at_a_configured_field_is_read_and_nothing_else_there() {
     assert_eq!(at("status.long", &status).unwrap().len(), 256);
 }
 
-fn remarked(event: &Value) -> Option<Remark> {
+fn remarked(event: &Value) -> Option<KubernetesEvent> {
     let line = json!({"type": "ADDED", "object": event}).to_string();
     match decoder().line(line.as_bytes(), AT).unwrap() {
         Line::Remarked { resource_version: 9, remark } => remark,

@@ -4,15 +4,15 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{request::ANSWER_TIMEOUT, resolve::percent_encoded, stream::Reader};
-use crate::trace::observation::{Notice, Observation};
+use crate::trace::observation::{Observation, WatchEvent};
 
 impl Reader {
     /// Under a selector, leaving looks like being deleted. One GET by name decides: 404 or another
     /// UID is a deletion, and so is no answer.
-    pub(super) async fn drop_those_that_only_left(&mut self, said: &mut Vec<Notice>) {
+    pub(super) async fn drop_those_that_only_left(&mut self, said: &mut Vec<WatchEvent>) {
         let mut kept = Vec::with_capacity(said.len());
         for notice in said.drain(..) {
-            if let Notice::Deleted(now) = &notice {
+            if let WatchEvent::Deleted(now) = &notice {
                 if self.is_still_there(now).await {
                     continue;
                 }

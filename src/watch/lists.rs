@@ -13,7 +13,7 @@ use super::{
     state::Fault,
     stream::{End, Reader, in_stream},
 };
-use crate::trace::{observation::Notice, time::Timestamp};
+use crate::trace::{observation::WatchEvent, time::Timestamp};
 
 /// Items of a page: a list goes on from there when a request fails.
 const PAGE: u32 = 250;
@@ -24,7 +24,7 @@ impl Reader {
         &mut self,
         line: &[u8],
         at: Timestamp,
-        said: &mut Vec<Notice>,
+        said: &mut Vec<WatchEvent>,
     ) -> Option<Result<(), Fault>> {
         let read = self.decoder.line(line, at);
         if let Some(tap) = self.tap.as_ref().filter(|_| self.is_wanted(&read)) {
@@ -49,11 +49,11 @@ impl Reader {
     }
 
     /// Says an item of a list. Gives back what is none.
-    fn item(&mut self, line: Line, said: &mut Vec<Notice>) -> Option<Line> {
+    fn item(&mut self, line: Line, said: &mut Vec<WatchEvent>) -> Option<Line> {
         match line {
             Line::Applied(now) => {
                 self.listing.read_object();
-                said.push(Notice::Listed(now));
+                said.push(WatchEvent::ListItem(now));
             }
             Line::Remarked { remark, .. } => said.extend(self.heard(remark)),
             other => return Some(other),
@@ -62,14 +62,14 @@ impl Reader {
         None
     }
 
-    fn list_ended(&mut self, resource_version: u64, at: Timestamp, said: &mut Vec<Notice>) {
+    fn list_ended(&mut self, resource_version: u64, at: Timestamp, said: &mut Vec<WatchEvent>) {
         if let Some(tap) = &self.tap {
             tap(&self.name(), at, Recorded::ListEnd { resource_version });
         }
         self.decoder.list_ended();
         self.listing.ended();
         self.state.listed(resource_version);
-        said.push(Notice::Reset { at, resource_version });
+        said.push(WatchEvent::ListCompleted { at, resource_version });
     }
 
     /// Reads one page of a list, item by item.

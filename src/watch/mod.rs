@@ -31,4 +31,4 @@ mod supervise;
 
 pub use client::{ClientError, client, runtime};
 pub use resolve::{Resolved, UnknownKind};
-pub use supervise::{FromWatch, Resume, Synced, WatchError, Watches};
+pub use supervise::{Resume, Synced, WatchError, WatchMessage, Watches};

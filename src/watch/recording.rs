@@ -24,7 +24,7 @@ use crate::{
     config::settings::WatchSettings,
     trace::{
         object::GroupKind,
-        observation::{Notice, WatchId, Watched},
+        observation::{WatchEvent, WatchId, WatchScope},
         time::Timestamp,
     },
 };
@@ -42,7 +42,7 @@ pub struct Recording {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedWatch {
     pub id: WatchId,
-    pub watched: Watched,
+    pub watched: WatchScope,
     /// It has no list at all: it starts empty, what comes is new.
     pub starts_empty: bool,
 }
@@ -131,7 +131,7 @@ impl Recording {
         Ok((0_u32..)
             .zip(known)
             .map(|(id, (name, kind, has_list))| {
-                let watched = Watched { kind, namespace: None, selectors: None };
+                let watched = WatchScope { kind, namespace: None, selectors: None };
                 (name, RecordedWatch { id: WatchId(id), watched, starts_empty: !has_list })
             })
             .collect())
@@ -153,7 +153,7 @@ impl Recording {
     pub fn play(
         &self,
         settings: &Arc<WatchSettings>,
-        mut each: impl FnMut(WatchId, Notice),
+        mut each: impl FnMut(WatchId, WatchEvent),
         mut skipped: impl FnMut(usize, DecodeError),
     ) -> Result<(), RecordingError> {
         let mut players: BTreeMap<&str, Player> =
@@ -197,15 +197,15 @@ impl Player {
         entry: &Entry<'_>,
         text: &str,
         at: Timestamp,
-    ) -> Result<Option<Notice>, DecodeError> {
+    ) -> Result<Option<WatchEvent>, DecodeError> {
         // Whether it was a backlog, a recording does not say.
         self.decoder.dates();
         Ok(match entry.kind.as_str() {
             "LISTED" => {
                 let object = entry.object.ok_or(DecodeError::Without("object"))?;
                 match self.decoder.item(object.get().as_bytes(), "", "", at)? {
-                    Line::Remarked { remark, .. } => remark.map(Notice::Remarked),
-                    Line::Applied(now) => Some(Notice::Listed(now)),
+                    Line::Remarked { remark, .. } => remark.map(WatchEvent::KubernetesEvent),
+                    Line::Applied(now) => Some(WatchEvent::ListItem(now)),
                     Line::Deleted(_)
                     | Line::Expired { .. }
                     | Line::Bookmark { .. }
@@ -221,16 +221,16 @@ impl Player {
                         other => other.as_u64(),
                     })
                     .ok_or(DecodeError::Without("a resourceVersion that is a number"))?;
-                Some(Notice::Reset { at, resource_version })
+                Some(WatchEvent::ListCompleted { at, resource_version })
             }
             "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" => {
                 match self.decoder.line(text.as_bytes(), at)? {
-                    Line::Applied(now) => Some(Notice::Applied(now)),
-                    Line::Deleted(now) => Some(Notice::Deleted(now)),
+                    Line::Applied(now) => Some(WatchEvent::Applied(now)),
+                    Line::Deleted(now) => Some(WatchEvent::Deleted(now)),
                     Line::Bookmark { resource_version, .. } => {
-                        Some(Notice::Bookmark { at, resource_version })
+                        Some(WatchEvent::Bookmark { at, resource_version })
                     }
-                    Line::Remarked { remark, .. } => remark.map(Notice::Remarked),
+                    Line::Remarked { remark, .. } => remark.map(WatchEvent::KubernetesEvent),
                     Line::Expired { .. } | Line::Error(_) => None,
                 }
             }

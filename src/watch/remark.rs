@@ -13,7 +13,7 @@ use super::{
 };
 use crate::trace::{
     object::{GroupKind, Uid},
-    remark::Remark,
+    remark::KubernetesEvent,
     time::Timestamp,
 };
 
@@ -21,7 +21,7 @@ const MAX_MESSAGE: usize = 256;
 const MAX_WORD: usize = 128;
 
 /// `None`: it does not say whom it is about.
-pub(super) fn read(wire: &Wire<'_>, at: Timestamp) -> Option<Remark> {
+pub(super) fn read(wire: &Wire<'_>, at: Timestamp) -> Option<KubernetesEvent> {
     let of = |keys: &[&str]| keys.iter().find_map(|key| wire.content(key));
     let regarding = pairs(of(&["regarding", "involvedObject"])?);
     let api_version = find_text(&regarding, "apiVersion").unwrap_or_default();
@@ -36,7 +36,7 @@ pub(super) fn read(wire: &Wire<'_>, at: Timestamp) -> Option<Remark> {
         .max(first)
         .max(created);
     let count = find(&series, "count").or_else(|| of(&["deprecatedCount", "count"])).and_then(int);
-    Some(Remark {
+    Some(KubernetesEvent {
         at,
         uid: Uid::new(&wire.meta.uid.and_then(text)?),
         resource_version: wire.meta.version(),

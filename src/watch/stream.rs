@@ -10,7 +10,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    FromWatch,
+    WatchMessage,
     chance::chance,
     counters::Counters,
     decode::{ApiError, DecodeError, Decoder, Line},
@@ -22,8 +22,8 @@ use super::{
     state::{Ask, Fault, State, Step},
 };
 use crate::trace::{
-    observation::{Notice, WatchId},
-    remark::Remark,
+    observation::{WatchEvent, WatchId},
+    remark::KubernetesEvent,
     time::Timestamp,
 };
 
@@ -51,7 +51,7 @@ pub(super) struct Reader {
     pub(super) counters: Counters,
     pub(super) clock: fn() -> Timestamp,
     pub(super) tap: Option<Tap>,
-    pub(super) out: mpsc::Sender<FromWatch>,
+    pub(super) out: mpsc::Sender<WatchMessage>,
     pub(super) stop: signal::Receiver<bool>,
     /// Told once, when the first list is complete or has turned out not to be needed.
     pub(super) synced: Box<dyn Fn() + Send + Sync>,
@@ -181,7 +181,7 @@ impl Reader {
 
     async fn tell_interrupted(&mut self, at: Timestamp) -> Result<(), Unheard> {
         self.contact = Contact::Lost;
-        self.say(vec![Notice::Interrupted { at }]).await
+        self.say(vec![WatchEvent::Interrupted { at }]).await
     }
 
     pub(super) async fn has_contact(&mut self) -> Result<(), Unheard> {
@@ -195,10 +195,10 @@ impl Reader {
         let at = (self.clock)();
         match self.state.ask() {
             Ask::StreamList | Ask::Page { continue_token: None } => {
-                self.say(vec![Notice::Lists { at }]).await
+                self.say(vec![WatchEvent::ListStarted { at }]).await
             }
             Ask::Watch { .. } if was == Contact::Lost => {
-                self.say(vec![Notice::Resumed { at }]).await
+                self.say(vec![WatchEvent::Resumed { at }]).await
             }
             // Going on with a list is no news: until its end nothing newer is heard.
             Ask::Watch { .. } | Ask::Page { .. } => Ok(()),
@@ -291,7 +291,7 @@ impl Reader {
         &mut self,
         line: &[u8],
         at: Timestamp,
-        said: &mut Vec<Notice>,
+        said: &mut Vec<WatchEvent>,
         heard: &mut bool,
     ) -> Option<Result<(), Fault>> {
         let read = self.decoder.line(line, at);
@@ -311,7 +311,7 @@ impl Reader {
             Ok(Line::Applied(now)) => {
                 self.counters.applied.inc();
                 self.state.reached(now.resource_version);
-                said.push(Notice::Applied(now));
+                said.push(WatchEvent::Applied(now));
             }
             Ok(Line::Deleted(now)) => {
                 self.counters.deleted.inc();
@@ -319,14 +319,14 @@ impl Reader {
                 if self.selectors.is_none() {
                     self.decoder.forget(&now.object.uid);
                 }
-                said.push(Notice::Deleted(now));
+                said.push(WatchEvent::Deleted(now));
             }
             Ok(Line::Bookmark { resource_version, .. }) => {
                 self.counters.bookmarks.inc();
                 self.state.reached(resource_version);
                 self.state.heard_bookmark();
                 if resource_version != 0 {
-                    said.push(Notice::Bookmark { at, resource_version });
+                    said.push(WatchEvent::Bookmark { at, resource_version });
                 }
             }
             Ok(Line::Error(error)) => return Some(Err(in_stream(*error))),
@@ -337,8 +337,8 @@ impl Reader {
     }
 
     /// What an Event says of a kind for which that is wanted.
-    pub(super) fn heard(&self, remark: Option<Remark>) -> Option<Notice> {
-        remark.filter(|remark| self.decoder.hears(&remark.kind)).map(Notice::Remarked)
+    pub(super) fn heard(&self, remark: Option<KubernetesEvent>) -> Option<WatchEvent> {
+        remark.filter(|remark| self.decoder.hears(&remark.kind)).map(WatchEvent::KubernetesEvent)
     }
 
     /// Recorded is everything but Events about kinds for which they are not wanted.
@@ -367,11 +367,11 @@ impl Reader {
     }
 
     /// Waits while the loop has no room.
-    pub(super) async fn say(&self, mut notices: Vec<Notice>) -> Result<(), Unheard> {
+    pub(super) async fn say(&self, mut notices: Vec<WatchEvent>) -> Result<(), Unheard> {
         while !notices.is_empty() {
             let rest = notices.split_off(notices.len().min(NOTICES_MAX));
             let now = std::mem::replace(&mut notices, rest);
-            self.out.send(FromWatch::Said(self.id, now)).await.map_err(|_closed| Unheard)?;
+            self.out.send(WatchMessage::Events(self.id, now)).await.map_err(|_closed| Unheard)?;
         }
         Ok(())
     }

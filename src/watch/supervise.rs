@@ -28,7 +28,7 @@ use crate::{
     config::settings::{KindSettings, WatchSettings},
     metrics::Metrics,
     trace::{
-        observation::{Notice, WatchId, Watched},
+        observation::{WatchEvent, WatchId, WatchScope},
         time::Timestamp,
     },
 };
@@ -38,9 +38,9 @@ const REDISCOVER: Duration = Duration::from_secs(3);
 
 /// What comes from the watches.
 #[derive(Debug)]
-pub enum FromWatch {
-    Opened(WatchId, Watched),
-    Said(WatchId, Vec<Notice>),
+pub enum WatchMessage {
+    Opened(WatchId, WatchScope),
+    Events(WatchId, Vec<WatchEvent>),
     /// The kind is served no more, or was watched by an earlier run and is not any more.
     Closed(WatchId),
 }
@@ -50,7 +50,7 @@ pub enum FromWatch {
 pub struct Resume {
     /// Kept by the watch that covers the same now; those of new watches are above all of these.
     pub id: WatchId,
-    pub watched: Watched,
+    pub watched: WatchScope,
     /// Up to which everything was delivered; 0: nothing was.
     pub resource_version: u64,
 }
@@ -74,10 +74,10 @@ pub struct Watches {
     pub settings: Arc<WatchSettings>,
     pub metrics: Metrics,
     pub clock: fn() -> Timestamp,
-    pub out: mpsc::Sender<FromWatch>,
+    pub out: mpsc::Sender<WatchMessage>,
     pub stop: signal::Receiver<bool>,
     pub synced: Synced,
-    /// Those that cover nothing that is watched now are told as [`FromWatch::Closed`], before
+    /// Those that cover nothing that is watched now are told as [`WatchMessage::Closed`], before
     /// anything is said: a kind that is only awaited by then, or one with other selectors.
     pub resume: Vec<Resume>,
     /// Sees raw lines; for recordings.
@@ -195,8 +195,8 @@ impl Watches {
     async fn close_untaken(&self, running: &mut Running) -> Result<(), Unheard> {
         for Resume { id, watched, .. } in running.resume.drain(..) {
             let (kind, namespace) = (watched.kind, watched.namespace.as_deref());
-            info!(%kind, namespace, "Watched by an earlier run, and no more.");
-            self.out.send(FromWatch::Closed(id)).await.map_err(|_closed| Unheard)?;
+            info!(%kind, namespace, "WatchScope by an earlier run, and no more.");
+            self.out.send(WatchMessage::Closed(id)).await.map_err(|_closed| Unheard)?;
         }
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Watches {
         let Some(now) = found.into_iter().find(|now| now.kind == cover.resolved.kind) else {
             info!(kind = %cover.resolved.kind, "Served no more.");
             running.covers.remove(&id);
-            return self.out.send(FromWatch::Closed(id)).await.map_err(|_closed| Unheard);
+            return self.out.send(WatchMessage::Closed(id)).await.map_err(|_closed| Unheard);
         };
         if now != cover.resolved {
             info!(kind = %now.kind, version = now.version, "Served in another version.");
@@ -260,7 +260,7 @@ impl Watches {
         cover: Cover,
         selectors: Option<String>,
     ) -> Result<(), Unheard> {
-        let watched = Watched {
+        let watched = WatchScope {
             kind: cover.resolved.kind.clone(),
             namespace: cover.namespace.as_deref().map(Into::into),
             selectors: selectors.as_deref().map(Into::into),
@@ -298,7 +298,7 @@ impl Watches {
             is_synced: false,
             warned: None,
         };
-        self.out.send(FromWatch::Opened(id, watched)).await.map_err(|_closed| Unheard)?;
+        self.out.send(WatchMessage::Opened(id, watched)).await.map_err(|_closed| Unheard)?;
         running.opened.push(reader);
         Ok(())
     }
@@ -328,7 +328,7 @@ impl Running {
 
     /// The id of a new watch and what it begins with. A resourceVersion is of use only for the very
     /// same selection: of what another has left out, nothing is known.
-    fn begin(&mut self, watched: &Watched) -> (WatchId, State) {
+    fn begin(&mut self, watched: &WatchScope) -> (WatchId, State) {
         let known = self.resume.iter().position(|entry| entry.watched == *watched);
         match known.map(|at| self.resume.remove(at)) {
             Some(Resume { id, resource_version: 0, .. }) => (id, State::new()),

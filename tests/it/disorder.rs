@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use spanlink::{
     trace::{
-        observation::{Notice, WatchId, Watched},
-        output::Note,
+        observation::{WatchEvent, WatchId, WatchScope},
+        output::TraceMetric,
         rules::{Layout, Rules},
         span::{Span, SpanId},
         time::Timestamp,
@@ -19,8 +19,8 @@ use crate::scenarios::{configured, scenarios};
 /// What a watch said, in its order.
 pub(crate) struct History {
     pub(crate) begin: Timestamp,
-    pub(crate) watches: Vec<(WatchId, Watched, bool)>,
-    pub(crate) said: Vec<(WatchId, Notice)>,
+    pub(crate) watches: Vec<(WatchId, WatchScope, bool)>,
+    pub(crate) said: Vec<(WatchId, WatchEvent)>,
 }
 
 pub(crate) fn read(scenario: &Path) -> History {
@@ -51,15 +51,18 @@ impl Dice {
     }
 }
 
-pub(crate) fn received_at(notice: &mut Notice) -> &mut Timestamp {
+pub(crate) fn received_at(notice: &mut WatchEvent) -> &mut Timestamp {
     match notice {
-        Notice::Applied(now) | Notice::Deleted(now) | Notice::Listed(now) => &mut now.at,
-        Notice::Remarked(remark) => &mut remark.at,
-        Notice::Lists { at }
-        | Notice::Reset { at, .. }
-        | Notice::Bookmark { at, .. }
-        | Notice::Interrupted { at }
-        | Notice::Resumed { at } => at,
+        WatchEvent::Applied(now) | WatchEvent::Deleted(now) | WatchEvent::ListItem(now) => {
+            &mut now.at
+        }
+        WatchEvent::KubernetesEvent(remark) => &mut remark.at,
+        WatchEvent::ListStarted { at }
+        | WatchEvent::LeftSelector { at, .. }
+        | WatchEvent::ListCompleted { at, .. }
+        | WatchEvent::Bookmark { at, .. }
+        | WatchEvent::Interrupted { at }
+        | WatchEvent::Resumed { at } => at,
     }
 }
 
@@ -70,11 +73,11 @@ impl History {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let max = u64::try_from(late.as_micros()).unwrap() + 1;
         let mut last: BTreeMap<WatchId, Timestamp> = BTreeMap::new();
-        let mut said: Vec<(WatchId, Notice)> = self.said.clone();
+        let mut said: Vec<(WatchId, WatchEvent)> = self.said.clone();
         let mut listed: BTreeMap<WatchId, bool> = BTreeMap::new();
         for (id, notice) in &mut said {
             let in_list = !listed.get(id).copied().unwrap_or(false);
-            listed.insert(*id, !in_list || matches!(notice, Notice::Reset { .. }));
+            listed.insert(*id, !in_list || matches!(notice, WatchEvent::ListCompleted { .. }));
             let delay = if in_list { 0 } else { dice.below(max) };
             let at = received_at(notice);
             let not_before = last.get(id).copied().unwrap_or(*at);
@@ -96,7 +99,7 @@ impl History {
         }
         let (mut spans, mut late) = (Vec::new(), 0);
         let mut take = |out: spanlink::trace::output::Output| {
-            late += out.notes.iter().filter(|note| **note == Note::OwnerLate).count();
+            late += out.notes.iter().filter(|note| **note == TraceMetric::OwnerLate).count();
             spans.extend(out.spans);
         };
         for (id, notice) in &self.said {

@@ -9,7 +9,7 @@ use spanlink::{
     config::settings::Settings,
     trace::{
         object::GroupKind,
-        observation::{Notice, WatchId, Watched},
+        observation::{WatchEvent, WatchId, WatchScope},
         rules::Rules,
         span::Span,
         time::Timestamp,
@@ -27,15 +27,15 @@ fn told(lines: &[String]) -> Vec<Span> {
     let mut decoder = Decoder::new(&Arc::new(Settings::load(None, []).unwrap().watch));
     let mut tracer = Tracer::new(Rules::default(), "");
     let watched =
-        Watched { kind: GroupKind::new("apps", "Deployment"), namespace: None, selectors: None };
+        WatchScope { kind: GroupKind::new("apps", "Deployment"), namespace: None, selectors: None };
     tracer.open_empty(WatchId(0), watched, at);
     let mut spans = Vec::new();
     for line in lines {
         let notice = match decoder.line(line.as_bytes(), at) {
-            Ok(Line::Applied(now)) => Notice::Applied(now),
-            Ok(Line::Deleted(now)) => Notice::Deleted(now),
+            Ok(Line::Applied(now)) => WatchEvent::Applied(now),
+            Ok(Line::Deleted(now)) => WatchEvent::Deleted(now),
             Ok(Line::Bookmark { resource_version, .. }) => {
-                Notice::Bookmark { at, resource_version }
+                WatchEvent::Bookmark { at, resource_version }
             }
             Ok(Line::Remarked { .. } | Line::Expired { .. } | Line::Error(_)) | Err(_) => continue,
         };

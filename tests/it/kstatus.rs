@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use spanlink::{
     config::settings::Settings,
     trace::{
-        kind::{self, Steps},
+        kind::{self, ChangeDetection},
         object::GroupKind,
         observation::Body,
         status::{Evidence, Status, judge},
@@ -307,7 +307,9 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
         kind: &now.object.kind,
         spec: &body.spec,
         status: &now.status,
-        generation: now.generation.filter(|_| kind::steps(&now.object.kind) == Steps::Generation),
+        generation: now
+            .generation
+            .filter(|_| kind::change_detection(&now.object.kind) == ChangeDetection::Generation),
         written_since: case.written_since,
         of_a_job: owner.is_some_and(|owner| owner.kind == job),
         words: None,

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, time::Duration};
 use expect_test::Expect;
 use serde_json::{Value, json};
 use spanlink::trace::{
-    observation::{Notice, WatchId, Watched},
+    observation::{WatchEvent, WatchId, WatchScope},
     rules::Rules,
     span::Span,
     time::Timestamp,
@@ -60,18 +60,18 @@ impl Daemon {
     }
 
     /// The watch of that kind.
-    pub(crate) fn watch(&self, kind: &str) -> (WatchId, Watched) {
+    pub(crate) fn watch(&self, kind: &str) -> (WatchId, WatchScope) {
         let mut all = self.history.watches.iter();
         let (id, watched, _) = all.find(|(_, of, _)| *of.kind.kind == *kind).unwrap();
         (*id, watched.clone())
     }
 
-    pub(crate) fn hear(&mut self, id: WatchId, notice: Notice) {
+    pub(crate) fn hear(&mut self, id: WatchId, notice: WatchEvent) {
         self.run.hear(id, notice);
         self.run.commit();
     }
 
-    pub(crate) fn next(&mut self, count: usize) -> Vec<(WatchId, Notice)> {
+    pub(crate) fn next(&mut self, count: usize) -> Vec<(WatchId, WatchEvent)> {
         self.said += count;
         self.history.said[self.said - count..self.said].to_vec()
     }
@@ -100,29 +100,29 @@ impl Daemon {
     }
 
     pub(crate) fn loses(&mut self, kind: &str, second: f64) {
-        self.hear(self.watch(kind).0, Notice::Interrupted { at: at(second) });
+        self.hear(self.watch(kind).0, WatchEvent::Interrupted { at: at(second) });
     }
 
     pub(crate) fn resumes(&mut self, kind: &str, second: f64) {
-        self.hear(self.watch(kind).0, Notice::Resumed { at: at(second) });
+        self.hear(self.watch(kind).0, WatchEvent::Resumed { at: at(second) });
     }
 
     pub(crate) fn lists(&mut self, kind: &str, second: f64) {
-        self.hear(self.watch(kind).0, Notice::Lists { at: at(second) });
+        self.hear(self.watch(kind).0, WatchEvent::ListStarted { at: at(second) });
     }
 
     /// Everything up to what the history holds next.
     pub(crate) fn bookmark(&mut self, kind: &str, second: f64) {
         let said = self.history.said[..self.said].iter().rev();
         let versions = said.filter_map(|(_, notice)| match notice {
-            Notice::Applied(now) | Notice::Deleted(now) | Notice::Listed(now) => {
+            WatchEvent::Applied(now) | WatchEvent::Deleted(now) | WatchEvent::ListItem(now) => {
                 Some(now.resource_version)
             }
-            Notice::Reset { resource_version, .. } => Some(*resource_version),
+            WatchEvent::ListCompleted { resource_version, .. } => Some(*resource_version),
             _ => None,
         });
         let resource_version = versions.max().unwrap();
-        self.hear(self.watch(kind).0, Notice::Bookmark { at: at(second), resource_version });
+        self.hear(self.watch(kind).0, WatchEvent::Bookmark { at: at(second), resource_version });
     }
 
     /// As much time has gone by, and nothing was said.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use expect_test::expect_file;
 use serde_json::json;
 use spanlink::trace::{
-    checkpoint::{NotRestored, Restoring},
-    observation::{Notice, Watched},
+    checkpoint::{CheckpointReader, RestoreError},
+    observation::{WatchEvent, WatchScope},
     rules::{Layout, Rules},
     tracer::Tracer,
 };
@@ -128,11 +128,11 @@ fn a_watch_goes_on_after_the_last_that_it_said_and_never_before() {
         resumable.first().map(|it| it.resource_version)
     };
     assert_eq!(version(&daemon), Some(12));
-    daemon.hear(id, Notice::Bookmark { at: at(2.0), resource_version: 5 });
+    daemon.hear(id, WatchEvent::Bookmark { at: at(2.0), resource_version: 5 });
     daemon.is_not_there(2.0, 3.0);
     assert_eq!(version(&daemon), Some(12));
     // Another selection of the same id has seen nothing yet.
-    let of_shop = Watched { namespace: Some("shop".into()), ..watched.clone() };
+    let of_shop = WatchScope { namespace: Some("shop".into()), ..watched.clone() };
     daemon.run.tracer.open(id, of_shop, at(3.0));
     let resumable: Vec<_> = daemon.run.tracer.resumable().collect();
     assert_eq!(resumable.iter().map(|it| it.resource_version).collect::<Vec<_>>(), [0]);
@@ -145,9 +145,9 @@ fn restored(
     layout: Layout,
     cluster: &str,
     reading: u64,
-) -> Result<Tracer, NotRestored> {
+) -> Result<Tracer, RestoreError> {
     let rules = Rules { layout, ..Rules::default() };
-    let mut restoring = Restoring::new(rules, cluster, reading);
+    let mut restoring = CheckpointReader::new(rules, cluster, reading);
     for (key, value) in disk {
         restoring.entry(key, value);
     }
@@ -162,26 +162,26 @@ fn a_checkpoint_of_something_else_is_not_restored_and_says_of_what() {
     let reason =
         |disk: &_, layout, cluster, reading| restored(disk, layout, cluster, reading).err();
     assert_eq!(reason(disk, Layout::Cascade, "", 0), None);
-    assert_eq!(reason(disk, Layout::Cascade, "other", 0), Some(NotRestored::Cluster));
-    assert_eq!(reason(disk, Layout::Linked, "", 0), Some(NotRestored::Layout));
-    assert_eq!(reason(disk, Layout::Cascade, "", 1), Some(NotRestored::Reading));
-    assert_eq!(reason(&BTreeMap::new(), Layout::Cascade, "", 0), Some(NotRestored::Nothing));
+    assert_eq!(reason(disk, Layout::Cascade, "other", 0), Some(RestoreError::Cluster));
+    assert_eq!(reason(disk, Layout::Linked, "", 0), Some(RestoreError::Layout));
+    assert_eq!(reason(disk, Layout::Cascade, "", 1), Some(RestoreError::Reading));
+    assert_eq!(reason(&BTreeMap::new(), Layout::Cascade, "", 0), Some(RestoreError::Nothing));
     let whole = disk.clone();
     for cut in whole.keys() {
         // What comes after it can be read.
         disk.clone_from(&whole);
         disk.insert(cut.clone(), Bytes::new());
-        assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(NotRestored::Unreadable));
+        assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(RestoreError::Unreadable));
     }
     disk.clone_from(&whole);
     disk.insert(Bytes::from_static(&[99]), Bytes::new());
-    assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(NotRestored::Unreadable));
+    assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(RestoreError::Unreadable));
     // What cannot be read is what another version wrote, where that says so.
     let origin = disk.get_mut(&[0][..]).unwrap();
     let mut another = origin.to_vec();
     another[0] += 1;
     *origin = another.into();
-    assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(NotRestored::Format));
+    assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(RestoreError::Format));
 }
 
 #[test]

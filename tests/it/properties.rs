@@ -12,8 +12,8 @@ use spanlink::{
     config::settings::{Settings, WatchSettings},
     trace::{
         object::GroupKind,
-        observation::{Notice, WatchId, Watched},
-        output::{Note, Output},
+        observation::{WatchEvent, WatchId, WatchScope},
+        output::{Output, TraceMetric},
         rules::Rules,
         span::{Role, Span},
         time::Timestamp,
@@ -235,7 +235,7 @@ impl Played {
         let settings = Arc::new(Settings::load(None, []).unwrap().watch);
         let mut tracer = Tracer::new(Rules::default(), "");
         for (id, (api_version, kind)) in KINDS.iter().enumerate() {
-            let watched = Watched {
+            let watched = WatchScope {
                 kind: GroupKind::of(api_version, kind),
                 namespace: None,
                 selectors: None,
@@ -259,8 +259,8 @@ impl Played {
     fn take(&mut self, output: Output) {
         self.spans.extend(output.spans);
         for note in output.notes {
-            self.opened += usize::from(note == Note::Opened);
-            self.closed += usize::from(matches!(note, Note::Closed { .. }));
+            self.opened += usize::from(note == TraceMetric::Opened);
+            self.closed += usize::from(matches!(note, TraceMetric::Closed { .. }));
         }
     }
 
@@ -300,19 +300,19 @@ impl Played {
         let notices = match step.verb {
             Verb::Applied | Verb::Going | Verb::Deleted => {
                 match decoder.line(event.as_bytes(), now).unwrap() {
-                    Line::Applied(seen) => vec![Notice::Applied(seen)],
-                    Line::Deleted(seen) => vec![Notice::Deleted(seen)],
+                    Line::Applied(seen) => vec![WatchEvent::Applied(seen)],
+                    Line::Deleted(seen) => vec![WatchEvent::Deleted(seen)],
                     other => unreachable!("{other:?}"),
                 }
             }
             // A list with nothing in it: all of the kind is gone.
             Verb::Relisted => {
                 *decoder = Decoder::new(&self.settings);
-                let end = Notice::Reset { at: now, resource_version: self.version };
-                vec![Notice::Lists { at: now }, end]
+                let end = WatchEvent::ListCompleted { at: now, resource_version: self.version };
+                vec![WatchEvent::ListStarted { at: now }, end]
             }
             Verb::Interrupted => {
-                vec![Notice::Interrupted { at: now }, Notice::Resumed { at: now }]
+                vec![WatchEvent::Interrupted { at: now }, WatchEvent::Resumed { at: now }]
             }
         };
         for notice in notices {

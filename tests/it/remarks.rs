@@ -15,7 +15,7 @@ use spanlink::{
     daemon::rules,
     replay::{Take, replay},
     trace::{
-        output::{Note, Output},
+        output::{Output, TraceMetric},
         rules::Rules,
         span::Span,
     },
@@ -396,7 +396,7 @@ proptest! {
 }
 
 /// What is counted when a recording is played.
-fn notes(text: &str) -> Vec<Note> {
+fn notes(text: &str) -> Vec<TraceMetric> {
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), text).unwrap();
     let mut notes = Vec::new();

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use spanlink::trace::{
-    checkpoint::Restoring,
-    observation::{Notice, WatchId},
+    checkpoint::CheckpointReader,
+    observation::{WatchEvent, WatchId},
     output::Output,
     rules::{Layout, Rules},
     span::{Span, SpanId},
@@ -47,7 +47,7 @@ impl Run {
         self.told.extend(output.spans);
     }
 
-    pub(crate) fn hear(&mut self, id: WatchId, notice: Notice) {
+    pub(crate) fn hear(&mut self, id: WatchId, notice: WatchEvent) {
         while let Some(due) = self.tracer.next().filter(|due| *due < notice.at()) {
             let output = self.tracer.expire(due);
             self.take(output);
@@ -67,7 +67,7 @@ impl Run {
 
     /// Killed; what comes back knows what was on the disk and nothing else.
     pub(crate) fn restart(&mut self, at: Timestamp) {
-        let mut restoring = Restoring::new(self.rules.clone(), "", 0);
+        let mut restoring = CheckpointReader::new(self.rules.clone(), "", 0);
         for (key, value) in &self.disk {
             restoring.entry(key, value);
         }
@@ -90,9 +90,10 @@ impl Run {
 fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec<Span> {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut run = Run::begin(rules, history);
-    let mut left: std::collections::VecDeque<(WatchId, Notice)> = history.said.clone().into();
+    let mut left: std::collections::VecDeque<(WatchId, WatchEvent)> = history.said.clone().into();
     // What a list that is only now asked for shows, no watch says again.
-    let is_end_of_list = |(_, notice): &(WatchId, Notice)| matches!(notice, Notice::Reset { .. });
+    let is_end_of_list =
+        |(_, notice): &(WatchId, WatchEvent)| matches!(notice, WatchEvent::ListCompleted { .. });
     let first = if down.is_zero() { 0 } else { left.iter().rposition(is_end_of_list).unwrap_or(0) };
     let count = u64::try_from(left.len() - first).unwrap();
     let first = u64::try_from(first).unwrap() + 1;
@@ -114,13 +115,16 @@ fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec
             let is_listed =
                 *starts_empty || heard.iter().any(|it| it.0 == *id && is_end_of_list(it));
             let resumes = items.is_empty() && is_listed;
-            let begins =
-                if resumes { Notice::Resumed { at: now } } else { Notice::Lists { at: now } };
+            let begins = if resumes {
+                WatchEvent::Resumed { at: now }
+            } else {
+                WatchEvent::ListStarted { at: now }
+            };
             run.hear(*id, begins);
             items.into_iter().rev().for_each(|item| left.push_front(item));
         }
         // What was missed comes at once, and says nothing of where it ends.
-        left.retain(|(_, notice)| !matches!(notice, Notice::Bookmark { at, .. } if *at < now));
+        left.retain(|(_, notice)| !matches!(notice, WatchEvent::Bookmark { at, .. } if *at < now));
         for (_, notice) in &mut left {
             let at = received_at(notice);
             *at = now.max(*at);
@@ -131,9 +135,9 @@ fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec
 }
 
 /// The items of the list that a watch was reading.
-fn broken_off(heard: &[(WatchId, Notice)], id: WatchId) -> Vec<(WatchId, Notice)> {
+fn broken_off(heard: &[(WatchId, WatchEvent)], id: WatchId) -> Vec<(WatchId, WatchEvent)> {
     let newest_first = heard.iter().rev().filter(|(of, _)| *of == id);
-    let items = newest_first.take_while(|(_, notice)| matches!(notice, Notice::Listed(_)));
+    let items = newest_first.take_while(|(_, notice)| matches!(notice, WatchEvent::ListItem(_)));
     let mut items: Vec<_> = items.cloned().collect();
     items.reverse();
     items

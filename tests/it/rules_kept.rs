@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use spanlink::trace::{observation::Notice, rules::Rules, span::Value as SpanValue};
+use spanlink::trace::{observation::WatchEvent, rules::Rules, span::Value as SpanValue};
 
 use crate::written::{History, annotated, built_in, current, going, merged, object, owned, status};
 
@@ -144,8 +144,8 @@ fn interrupted_after(history: &History, notices: usize, lists_anew: bool) -> Vec
     let mut history = crate::disorder::read(folder.path());
     let (id, before) = history.said[notices - 1].clone();
     let at = before.at();
-    let lists = lists_anew.then_some(Notice::Lists { at });
-    let between = std::iter::once(Notice::Interrupted { at }).chain(lists);
+    let lists = lists_anew.then_some(WatchEvent::ListStarted { at });
+    let between = std::iter::once(WatchEvent::Interrupted { at }).chain(lists);
     history.said.splice(notices..notices, between.map(|notice| (id, notice)));
     let (spans, _) = history.told(&Rules::default());
     spans.iter().map(|span| format!("{} {}", span.name, span.object.name)).collect()

@@ -6,7 +6,7 @@ use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::{
     trace::{
-        output::{Note, Output},
+        output::{Output, TraceMetric},
         rules::Rules,
         tracer::Tracer,
     },
@@ -263,7 +263,7 @@ fn links_that_are_known_late_are_counted_too() {
         history.spans(&Rules::default(), "").iter().map(|span| span.links.len()).sum();
     let mut counted = 0;
     play(&history, |output| {
-        let is_link = |note: &&Note| matches!(note, Note::Link { .. });
+        let is_link = |note: &&TraceMetric| matches!(note, TraceMetric::Link { .. });
         counted += output.notes.iter().filter(is_link).count();
     });
     assert_eq!(counted, on_spans);

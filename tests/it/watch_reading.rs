@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use spanlink::{
     config::settings::Settings,
-    trace::observation::Notice,
+    trace::observation::WatchEvent,
     watch::recording::{Recording, RecordingWriter, Tap},
 };
 
@@ -177,12 +177,18 @@ async fn recording_read_back_says_the_same() {
     recording
         .play(&settings, |_, notice| played.push(notice), |line, error| panic!("{line}: {error}"))
         .unwrap();
-    let [Notice::Listed(_), Notice::Reset { resource_version: 7, .. }, rest @ ..] = &played[..]
+    let [WatchEvent::ListItem(_), WatchEvent::ListCompleted { resource_version: 7, .. }, rest @ ..] =
+        &played[..]
     else {
         panic!("{played:?}")
     };
-    let [Notice::Applied(b), Notice::Applied(c), rest @ ..] = rest else { panic!("{rest:?}") };
+    let [WatchEvent::Applied(b), WatchEvent::Applied(c), rest @ ..] = rest else {
+        panic!("{rest:?}")
+    };
     assert!(b.body.is_some() && c.body.is_none());
     assert_eq!(c.status.phase.as_deref(), Some("Succeeded"));
-    assert!(matches!(rest, [Notice::Bookmark { resource_version: 10, .. }, Notice::Deleted(_)]));
+    assert!(matches!(
+        rest,
+        [WatchEvent::Bookmark { resource_version: 10, .. }, WatchEvent::Deleted(_)]
+    ));
 }

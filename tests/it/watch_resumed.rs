@@ -6,7 +6,7 @@ use spanlink::{
     config::settings::KindSettings,
     trace::{
         object::GroupKind,
-        observation::{WatchId, Watched},
+        observation::{WatchId, WatchScope},
     },
     watch::Resume,
 };
@@ -21,7 +21,7 @@ const WIDGETS: &str = "/apis/example.com/v1/widgets";
 
 fn resume(id: u32, api_version: &str, kind: &str, resource_version: u64) -> Resume {
     let kind = GroupKind::of(api_version, kind);
-    let watched = Watched { kind, namespace: None, selectors: None };
+    let watched = WatchScope { kind, namespace: None, selectors: None };
     Resume { id: WatchId(id), watched, resource_version }
 }
 

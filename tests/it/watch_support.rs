@@ -10,10 +10,10 @@ use spanlink::{
     config::settings::{KindSelector, KindSettings, Settings, WatchSettings},
     metrics::Metrics,
     trace::{
-        observation::{Notice, Observation, WatchId},
+        observation::{Observation, WatchEvent, WatchId},
         time::Timestamp,
     },
-    watch::{FromWatch, Resume, WatchError, Watches, recording::Tap},
+    watch::{Resume, WatchError, WatchMessage, Watches, recording::Tap},
 };
 use tokio::{
     sync::{mpsc, watch as signal},
@@ -24,8 +24,8 @@ use tokio::{
 use crate::scripted_api_server::{PATIENCE, ScriptedApiServer};
 
 pub(crate) struct Watching {
-    said: mpsc::Receiver<FromWatch>,
-    waiting: VecDeque<(WatchId, Notice)>,
+    said: mpsc::Receiver<WatchMessage>,
+    waiting: VecDeque<(WatchId, WatchEvent)>,
     stop: signal::Sender<bool>,
     synced: signal::Receiver<BTreeMap<String, bool>>,
     pub(crate) metrics: Metrics,
@@ -126,13 +126,13 @@ impl Watching {
             assert!(said.is_ok(), "nothing was said any more");
             let said = said.unwrap();
             match said? {
-                FromWatch::Opened(id, watched) => {
+                WatchMessage::Opened(id, watched) => {
                     let namespace = watched.namespace.map(|of| format!(" of {of}"));
                     let namespace = namespace.unwrap_or_default();
                     return Some(format!("{} opened {}{namespace}", id.0, watched.kind));
                 }
-                FromWatch::Closed(id) => return Some(format!("{} closed", id.0)),
-                FromWatch::Said(id, notices) => {
+                WatchMessage::Closed(id) => return Some(format!("{} closed", id.0)),
+                WatchMessage::Events(id, notices) => {
                     self.waiting.extend(notices.into_iter().map(|notice| (id, notice)));
                 }
             }
@@ -167,23 +167,30 @@ impl Watching {
     }
 }
 
-fn text(id: WatchId, notice: &Notice) -> String {
+fn text(id: WatchId, notice: &WatchEvent) -> String {
     let named = |what: &str, of: &Observation| {
         let body = if of.body.is_some() { "" } else { " (status)" };
         let dated = if of.written.is_some() { " (dated)" } else { "" };
         format!("{} {what} {}@{}{body}{dated}", id.0, of.object.name, of.resource_version)
     };
     match notice {
-        Notice::Applied(of) => named("applied", of),
-        Notice::Deleted(of) => named("deleted", of),
-        Notice::Listed(of) => named("listed", of),
-        Notice::Remarked(of) => format!("{} {} of {} x{}", id.0, of.reason, of.about, of.count),
-        Notice::Lists { .. } => format!("{} lists", id.0),
-        Notice::Reset { resource_version, .. } => format!("{} reset {resource_version}", id.0),
-        Notice::Bookmark { resource_version, .. } => {
+        WatchEvent::Applied(of) => named("applied", of),
+        WatchEvent::Deleted(of) => named("deleted", of),
+        WatchEvent::ListItem(of) => named("listed", of),
+        WatchEvent::KubernetesEvent(of) => {
+            format!("{} {} of {} x{}", id.0, of.reason, of.about, of.count)
+        }
+        WatchEvent::LeftSelector { uid, resource_version, .. } => {
+            format!("{} left selector {uid}@{resource_version}", id.0)
+        }
+        WatchEvent::ListStarted { .. } => format!("{} lists", id.0),
+        WatchEvent::ListCompleted { resource_version, .. } => {
+            format!("{} reset {resource_version}", id.0)
+        }
+        WatchEvent::Bookmark { resource_version, .. } => {
             format!("{} bookmark {resource_version}", id.0)
         }
-        Notice::Interrupted { .. } => format!("{} interrupted", id.0),
-        Notice::Resumed { .. } => format!("{} resumed", id.0),
+        WatchEvent::Interrupted { .. } => format!("{} interrupted", id.0),
+        WatchEvent::Resumed { .. } => format!("{} resumed", id.0),
     }
 }
