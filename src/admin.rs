@@ -17,7 +17,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use crate::{metrics::Metrics, trace::time::Timestamp};
+use crate::{metrics::Metrics, trace::model::time::Timestamp};
 
 /// The loop turns at least this often, or it does not live.
 const BEAT_MAX: Duration = Duration::from_secs(30);

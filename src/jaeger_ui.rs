@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     config::settings::Settings,
-    trace::{kind, object::GroupKind},
+    trace::model::{kind, object::GroupKind},
 };
 
 /// Begins a minute before the annotated trace does, for clocks that differ: µs.

@@ -39,7 +39,6 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
-mod count;
 pub mod daemon;
 pub mod export;
 pub mod jaeger_ui;
@@ -48,4 +47,5 @@ pub mod metrics;
 pub mod outbox;
 pub mod replay;
 pub mod trace;
+mod trace_metrics;
 pub mod watch;

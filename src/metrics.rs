@@ -1,4 +1,8 @@
 //! Counts what happens, for `/metrics`: one struct, every name and label in one place.
+//!
+//! Names follow [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/): the unit
+//! last, `_total` for counters, `_timestamp_seconds` for points in time. `docs/metrics.md` lists
+//! them all.
 
 use std::time::Duration;
 
@@ -7,45 +11,68 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-/// Cheap to clone: every metric is shared.
+/// Every metric of the daemon. Cheap to clone: clones share the same values.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
     pub watch_events: IntCounterVec,
     pub watch_bytes: IntCounterVec,
-    pub undecodable: IntCounterVec,
+    pub undecodable_objects: IntCounterVec,
     pub relists: IntCounterVec,
+    pub watch_probes: IntCounterVec,
     pub watch_failures: IntCounterVec,
-    pub watch_last_event: IntGaugeVec,
+    pub watch_last_event_timestamp: IntGaugeVec,
     pub watch_synced: IntGaugeVec,
-    pub objects: IntGaugeVec,
+    pub tracked_objects: IntGaugeVec,
     pub changes: IntCounterVec,
-    pub changes_ignored: IntCounterVec,
-    pub owners_unknown: IntCounterVec,
+    pub ignored_changes: IntCounterVec,
+    pub unknown_owners: IntCounterVec,
     pub links: IntCounterVec,
     pub contexts_extracted: IntCounterVec,
     pub convergences_opened: IntCounter,
     pub convergences_closed: IntCounterVec,
-    pub convergences_open: IntGaugeVec,
-    pub convergence_seconds: HistogramVec,
-    pub owners_late: IntCounter,
-    pub baselines: IntCounter,
-    pub rewinds: IntCounter,
-    pub gaps: IntCounter,
+    pub open_convergences: IntGaugeVec,
+    pub convergence_duration: HistogramVec,
+    pub owner_wait_timeouts: IntCounter,
+    pub content_changes_without_generation: IntCounter,
+    pub generation_rollbacks: IntCounter,
+    pub missed_generations: IntCounter,
+    /// Entries that a bounded table of the trace dropped, by the name of the bound.
+    pub trace_drops: IntCounterVec,
     pub spans_exported: IntCounter,
-    pub spans_rejected: IntCounter,
-    /// Spans of requests the receiver refused for good.
-    pub spans_refused: IntCounter,
+    /// By reason: see [`SpanDrop`].
+    pub spans_dropped: IntCounterVec,
     pub export_failures: IntCounterVec,
-    pub export_seconds: Histogram,
+    pub export_duration: Histogram,
     pub outbox_spans: IntGauge,
     pub outbox_bytes: IntGauge,
     pub outbox_write_failures: IntCounter,
     pub outbox_read_failures: IntCounter,
-    pub outbox_damaged: IntCounter,
+    pub outbox_corruptions: IntCounter,
 }
 
-/// Seconds from a Pod's blink to a day's Job.
+/// Why spans were dropped; the label `reason` of `spanlink_spans_dropped_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanDrop {
+    /// The receiver accepted the request but rejected some of its spans (partial success).
+    Rejected,
+    /// The receiver answered the whole request with a status that must not be retried.
+    Refused,
+    /// A single span is larger than the largest request.
+    Oversized,
+}
+
+impl SpanDrop {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Refused => "refused",
+            Self::Oversized => "oversized",
+        }
+    }
+}
+
+/// In seconds: from a Pod that starts at once to a Job that runs for a day.
 const CONVERGENCE_BUCKETS: &[f64] =
     &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 86400.0];
 
@@ -71,51 +98,57 @@ impl Metrics {
                 "Bytes read from lists and watches.",
                 &["kind"],
             )?,
-            undecodable: counters(
+            undecodable_objects: counters(
                 r,
                 "spanlink_undecodable_objects_total",
-                "Watch events and list items that could not be read and were skipped.",
+                "Watch events and list items that could not be decoded and were skipped.",
                 &["kind"],
             )?,
             relists: counters(
                 r,
                 "spanlink_relists_total",
-                "Lists after the first, by what made them necessary.",
+                "Lists after the first, by the reason for listing again.",
                 &["kind", "reason"],
+            )?,
+            watch_probes: counters(
+                r,
+                "spanlink_watch_probes_total",
+                "Reads of one object that check whether a silent watch still follows the API server.",
+                &["kind", "result"],
             )?,
             watch_failures: counters(
                 r,
                 "spanlink_watch_failures_total",
-                "Lists and watches that failed, by HTTP status or what happened.",
+                "Lists and watches that failed, by HTTP status or kind of failure.",
                 &["kind", "reason"],
             )?,
-            watch_last_event: gauges(
+            watch_last_event_timestamp: gauges(
                 r,
-                "spanlink_watch_last_event_seconds",
+                "spanlink_watch_last_event_timestamp_seconds",
                 "Unix time of the last event or bookmark.",
                 &["kind"],
             )?,
             watch_synced: gauges(
                 r,
                 "spanlink_watch_synced",
-                "1 once the kind's first list is complete, or not needed.",
+                "1 once every watch of the kind has listed or resumed, else 0.",
                 &["kind"],
             )?,
-            objects: gauges(r, "spanlink_objects", "Objects known.", &["kind"])?,
-            changes: counters(r, "spanlink_changes_total", "Changes seen.", &["kind", "verb"])?,
-            changes_ignored: counters(
+            tracked_objects: gauges(r, "spanlink_tracked_objects", "Objects tracked.", &["kind"])?,
+            changes: counters(r, "spanlink_changes_total", "Changes detected.", &["kind", "verb"])?,
+            ignored_changes: counters(
                 r,
-                "spanlink_changes_ignored_total",
-                "Changes that configuration or an annotation says nobody wants to hear of.",
+                "spanlink_ignored_changes_total",
+                "Changes without spans, because the configuration or an annotation ignores them.",
                 &["kind"],
             )?,
-            owners_unknown: counters(
+            unknown_owners: counters(
                 r,
-                "spanlink_owners_unknown_total",
-                "Changes whose owner is of a kind that is not watched, or long gone.",
+                "spanlink_unknown_owners_total",
+                "Changes whose owner is not tracked: its kind is not watched, or it was deleted.",
                 &["kind"],
             )?,
-            links: counters(r, "spanlink_links_total", "Span links made, by role.", &["role"])?,
+            links: counters(r, "spanlink_links_total", "Span links created, by role.", &["role"])?,
             contexts_extracted: counters(
                 r,
                 "trace_context_annotations_extracted_total",
@@ -125,23 +158,23 @@ impl Metrics {
             convergences_opened: counter(
                 r,
                 "spanlink_convergences_opened_total",
-                "Convergences begun.",
+                "Convergences started.",
             )?,
             convergences_closed: counters(
                 r,
                 "spanlink_convergences_closed_total",
-                "Convergences ended.",
+                "Convergences that reached an outcome.",
                 &["outcome"],
             )?,
-            convergences_open: gauges(
+            open_convergences: gauges(
                 r,
-                "spanlink_convergences_open",
-                "Convergences that have not ended, by what they wait for.",
+                "spanlink_open_convergences",
+                "Convergences without an outcome yet, by what they wait for.",
                 &["kind", "waiting_for"],
             )?,
-            convergence_seconds: {
+            convergence_duration: {
                 let opts = HistogramOpts::new(
-                    "spanlink_convergence_seconds",
+                    "spanlink_convergence_duration_seconds",
                     "From a change to its outcome `converged`.",
                 )
                 .buckets(CONVERGENCE_BUCKETS.to_vec());
@@ -149,50 +182,52 @@ impl Metrics {
                 r.register(Box::new(metric.clone()))?;
                 metric
             },
-            owners_late: counter(
+            owner_wait_timeouts: counter(
                 r,
-                "spanlink_owners_late_total",
-                "Changes decided without their owner's watch, which was later than owner_wait.",
+                "spanlink_owner_wait_timeouts_total",
+                "Changes whose cause was decided after owner_wait, without news of their owner.",
             )?,
-            baselines: counter(
+            content_changes_without_generation: counter(
                 r,
-                "spanlink_baselines_total",
-                "Objects whose content moved without a generation (bindings, new defaults).",
+                "spanlink_content_changes_without_generation_total",
+                "Content that changed in the same generation (bindings, new defaults): no change.",
             )?,
-            rewinds: counter(
+            generation_rollbacks: counter(
                 r,
-                "spanlink_rewinds_total",
-                "Objects whose generation went back (etcd restored).",
+                "spanlink_generation_rollbacks_total",
+                "Objects whose generation went back, as after etcd was restored.",
             )?,
-            gaps: counter(
+            missed_generations: counter(
                 r,
-                "spanlink_gaps_total",
-                "Generations that were overwritten before they could be seen.",
+                "spanlink_missed_generations_total",
+                "Generations that were overwritten before they were observed.",
+            )?,
+            trace_drops: counters(
+                r,
+                "spanlink_trace_drops_total",
+                "Entries dropped from a full table of the trace, by the table's bound.",
+                &["bound"],
             )?,
             spans_exported: counter(
                 r,
                 "spanlink_spans_exported_total",
-                "Spans a receiver has accepted.",
+                "Spans that the receiver accepted.",
             )?,
-            spans_rejected: counter(
+            spans_dropped: counters(
                 r,
-                "spanlink_spans_rejected_total",
-                "Spans a receiver rejected in a partial success.",
-            )?,
-            spans_refused: counter(
-                r,
-                "spanlink_spans_refused_total",
-                "Spans of requests a receiver refused for good.",
+                "spanlink_spans_dropped_total",
+                "Spans that were not delivered, by reason: rejected, refused, oversized.",
+                &["reason"],
             )?,
             export_failures: counters(
                 r,
                 "spanlink_export_failures_total",
-                "Export requests that failed, by code; retried where OTLP lets them be.",
+                "Export requests that failed, by code; retried where OTLP allows it.",
                 &["code"],
             )?,
-            export_seconds: {
+            export_duration: {
                 let metric = Histogram::with_opts(HistogramOpts::new(
-                    "spanlink_export_seconds",
+                    "spanlink_export_duration_seconds",
                     "Duration of export requests.",
                 ))?;
                 r.register(Box::new(metric.clone()))?;
@@ -203,17 +238,17 @@ impl Metrics {
             outbox_write_failures: counter(
                 r,
                 "spanlink_outbox_write_failures_total",
-                "Writes of the outbox's file that failed; tried again until they succeed.",
+                "Writes of the outbox file that failed; each is retried until it succeeds.",
             )?,
             outbox_read_failures: counter(
                 r,
                 "spanlink_outbox_read_failures_total",
-                "Reads of the outbox's file that failed; it is opened anew then.",
+                "Reads of the outbox file that failed; it is reopened after each.",
             )?,
-            outbox_damaged: counter(
+            outbox_corruptions: counter(
                 r,
-                "spanlink_outbox_damaged_total",
-                "Damaged files set aside; records that were whole are kept.",
+                "spanlink_outbox_corruptions_total",
+                "Corrupt outbox files that were set aside; their intact records are kept.",
             )?,
             registry,
         })
@@ -230,7 +265,11 @@ impl Metrics {
     }
 
     pub fn observe_export(&self, took: Duration) {
-        self.export_seconds.observe(took.as_secs_f64());
+        self.export_duration.observe(took.as_secs_f64());
+    }
+
+    pub fn drop_spans(&self, reason: SpanDrop, spans: u64) {
+        self.spans_dropped.with_label_values(&[reason.name()]).inc_by(spans);
     }
 }
 

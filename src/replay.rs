@@ -7,7 +7,10 @@ use tracing::warn;
 use crate::{
     config::settings::WatchSettings,
     trace::{
-        object::GroupKind, observation::WatchEvent, output::Output, rules::Rules, tracer::Tracer,
+        model::{object::GroupKind, observation::WatchEvent},
+        rules::Rules,
+        spans::output::Output,
+        tracer::Tracer,
     },
     watch::recording::{Recording, RecordingError},
 };

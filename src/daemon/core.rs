@@ -12,11 +12,11 @@ use tracing::warn;
 use super::clock;
 use crate::{
     admin::Health,
-    count,
     export::sink::Sink,
     metrics::Metrics,
     outbox::{Commit, Entry, Outbox},
-    trace::{output::Output, time::Timestamp, tracer::Tracer},
+    trace::{model::time::Timestamp, spans::output::Output, tracer::Tracer},
+    trace_metrics,
     watch::WatchMessage,
 };
 
@@ -124,7 +124,7 @@ impl Core {
 
     fn take(&mut self, output: Output) -> anyhow::Result<()> {
         for note in &output.notes {
-            count::note(&self.metrics, note);
+            trace_metrics::count(&self.metrics, note);
         }
         self.in_hand.extend(self.sink.accept(output.spans, clock())?);
         Ok(())
@@ -167,14 +167,14 @@ impl Core {
 
     fn pulse(&mut self) {
         self.health.beat(clock());
-        self.metrics.convergences_open.reset();
+        self.metrics.open_convergences.reset();
         for ((kind, waiting_for), count) in self.tracer.open_convergences() {
             let labels = [&*kind.to_string(), waiting_for];
-            self.metrics.convergences_open.with_label_values(&labels).set(count);
+            self.metrics.open_convergences.with_label_values(&labels).set(count);
         }
-        self.metrics.objects.reset();
+        self.metrics.tracked_objects.reset();
         for (kind, count) in self.tracer.known_objects() {
-            self.metrics.objects.with_label_values(&[&kind.to_string()]).set(count);
+            self.metrics.tracked_objects.with_label_values(&[&kind.to_string()]).set(count);
         }
     }
 }
@@ -217,11 +217,11 @@ mod tests {
         let (said, inputs) = mpsc::channel(1);
         let (stop, stopped) = signal::channel(false);
         let turning = tokio::spawn(async move { core.turn(inputs, stopped).await });
-        said.send(WatchMessage::Events(crate::trace::observation::WatchId(0), Vec::new()))
+        said.send(WatchMessage::Events(crate::trace::model::observation::WatchId(0), Vec::new()))
             .await
             .unwrap();
         for _ in 0..3 {
-            let objects = metrics.objects.with_label_values(&["left over"]);
+            let objects = metrics.tracked_objects.with_label_values(&["left over"]);
             objects.set(1);
             sleep(PULSE).await;
             let text = String::from_utf8(metrics.text().unwrap()).unwrap();

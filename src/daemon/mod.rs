@@ -40,7 +40,7 @@ use crate::{
     metrics::Metrics,
     outbox::{Commit, Limits, Outbox},
     replay::{self, Take},
-    trace::time::Timestamp,
+    trace::model::time::Timestamp,
     watch::{self, Resume, Synced, Watches, recording::RecordingWriter},
 };
 

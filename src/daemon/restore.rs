@@ -8,9 +8,9 @@ use super::{clock, rules};
 use crate::{
     config::settings::{Settings, WatchSettings},
     outbox::Outbox,
-    trace::{
+    trace::tracer::{
+        Tracer,
         checkpoint::{CheckpointReader, RestoreError},
-        tracer::Tracer,
     },
 };
 

@@ -5,11 +5,10 @@ use crate::{
         ContextSampling, Layout as LayoutSetting, MetadataChanges, Settings, Stale, Startup,
     },
     trace::{
-        converge::Limits as ConvergenceLimits,
-        object::GroupKind,
-        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules},
-        sampling::Sampling,
-        words::StatusFieldRule,
+        model::object::GroupKind,
+        progress::convergence::Limits as ConvergenceLimits,
+        readiness::status_field::StatusFieldRule,
+        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules, sampling::Sampling},
     },
 };
 

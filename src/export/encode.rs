@@ -16,7 +16,7 @@ use prost::{
 
 use crate::{
     config::settings::{ClusterSettings, ExportSettings},
-    trace::{
+    trace::model::{
         span::{Attribute, Link, Span, SpanEvent, SpanId, SpanStatus, TraceId, Value},
         time::Timestamp,
     },

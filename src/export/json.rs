@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::encode::Encoder;
-use crate::trace::span::Span;
+use crate::trace::model::span::Span;
 
 /// An `ExportTraceServiceRequest` as one line, without the line feed.
 pub fn line(spans: &[Span], encoder: &Encoder) -> String {

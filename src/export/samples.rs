@@ -8,7 +8,7 @@ use std::{
 use super::encode::Encoder;
 use crate::{
     config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
-    trace::{
+    trace::model::{
         object::{GroupKind, ObjectRef, Uid},
         span::{Attribute, Link, Role, Span, SpanEvent, SpanId, SpanStatus, TraceId, Value},
         time::Timestamp,

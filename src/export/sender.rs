@@ -17,7 +17,7 @@ use super::{
     health::{Health, Line, Loss},
     retry::{Backoff, Code, Verdict},
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SpanDrop};
 
 /// Where records wait: whoever joins this edge with the outbox implements it.
 pub trait Queue: Send {
@@ -105,7 +105,7 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
             let batch = Batch::cut(&records, &self.encoder, self.limits);
             drop(records);
             if batch.oversized > 0 {
-                self.count_refused(batch.oversized);
+                self.count_dropped(batch.oversized, SpanDrop::Oversized);
                 let line = self.health.lose(batch.oversized, Loss::Oversized);
                 self.log(line);
             }
@@ -169,7 +169,7 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         let spans = u64::try_from(batch.spans).unwrap_or(u64::MAX);
         let rejected = rejected.min(spans);
         self.metrics.spans_exported.inc_by(spans - rejected);
-        self.metrics.spans_rejected.inc_by(rejected);
+        self.metrics.drop_spans(SpanDrop::Rejected, rejected);
         self.backoff.reset();
         let line = self.health.recover();
         self.log(line);
@@ -182,7 +182,7 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
 
     /// It answers, so it is well; it does not want these spans, nor will it later.
     fn refuse(&mut self, batch: &Batch, code: Code) {
-        self.count_refused(batch.spans);
+        self.count_dropped(batch.spans, SpanDrop::Refused);
         self.backoff.reset();
         let line = self.health.recover();
         self.log(line);
@@ -196,8 +196,8 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         }
     }
 
-    fn count_refused(&self, spans: usize) {
-        self.metrics.spans_refused.inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
+    fn count_dropped(&self, spans: usize, reason: SpanDrop) {
+        self.metrics.drop_spans(reason, u64::try_from(spans).unwrap_or(u64::MAX));
     }
 
     /// Before the next attempt; false when there is no time for one.
@@ -403,8 +403,8 @@ mod tests {
         run.until_empty().await;
         assert_eq!(run.requests.lock().unwrap().len(), 2);
         let metrics = &run.metrics;
-        assert_eq!(metrics.spans_refused.get(), 2);
-        assert_eq!(metrics.spans_rejected.get(), 1);
+        assert_eq!(metrics.spans_dropped.with_label_values(&["refused"]).get(), 2);
+        assert_eq!(metrics.spans_dropped.with_label_values(&["rejected"]).get(), 1);
         assert_eq!(metrics.spans_exported.get(), 2);
         assert_eq!(metrics.export_failures.with_label_values(&["400"]).get(), 1);
     }

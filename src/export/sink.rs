@@ -9,7 +9,7 @@ use super::{
     json,
     tree::{Live, Style},
 };
-use crate::trace::{span::Span, time::Timestamp};
+use crate::trace::model::{span::Span, time::Timestamp};
 
 /// One of the ways out, chosen at the start (`--to`).
 pub enum Sink {

@@ -431,7 +431,7 @@ impl Shared {
     }
 
     pub(super) fn tell_damaged(&self, disk: &Disk, found: &Found, damaged: &Damaged) {
-        self.metrics.outbox_damaged.inc();
+        self.metrics.outbox_corruptions.inc();
         error!(
             outbox = %disk,
             error = chain(&damaged.error),

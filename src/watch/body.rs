@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::settings::WatchSettings,
-    trace::{
+    trace::model::{
         content::{Content, Digest, FieldValue, Leaf, Reading},
         object::{GroupKind, Uid},
         observation::{Body, Claim, OwnerReference, Revision, SpecFacts},

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::settings::{CarrierFormat, WatchSettings},
-    trace::observation::Carrier,
+    trace::model::observation::Carrier,
 };
 
 /// A traceparent has 55 characters; longer ones are cut and stay recognisably wrong.

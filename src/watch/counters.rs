@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge};
 
-use crate::{metrics::Metrics, trace::time::Timestamp};
+use crate::{metrics::Metrics, trace::model::time::Timestamp};
 
 pub(super) struct Counters {
     pub(super) kind: String,
@@ -25,8 +25,8 @@ impl Counters {
             listed: events("listed"),
             bookmarks: events("bookmark"),
             bytes: metrics.watch_bytes.with_label_values(&[kind]),
-            undecodable: metrics.undecodable.with_label_values(&[kind]),
-            last_event: metrics.watch_last_event.with_label_values(&[kind]),
+            undecodable: metrics.undecodable_objects.with_label_values(&[kind]),
+            last_event: metrics.watch_last_event_timestamp.with_label_values(&[kind]),
             kind: kind.to_owned(),
             metrics: metrics.clone(),
         }

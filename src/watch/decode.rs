@@ -20,12 +20,14 @@ use super::{
 use crate::{
     config::settings::WatchSettings,
     trace::{
-        kind::is_event,
-        object::{GroupKind, ObjectRef, Uid},
-        observation::{Body, Deletion, Observation, StatusFacts},
-        path::segments,
-        remark::KubernetesEvent,
-        time::Timestamp,
+        model::{
+            kind::is_event,
+            object::{GroupKind, ObjectRef, Uid},
+            observation::{Body, Deletion, Observation, StatusFacts},
+            path::segments,
+            time::Timestamp,
+        },
+        tracer::kubernetes_event::KubernetesEvent,
     },
 };
 

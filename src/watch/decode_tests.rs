@@ -12,10 +12,12 @@ use super::{
 use crate::{
     config::settings::{CarrierKey, ConvergesSettings, Settings, WatchSettings},
     trace::{
-        object::{GroupKind, Uid},
-        observation::{Observation, Terminated},
-        remark::KubernetesEvent,
-        time::Timestamp,
+        model::{
+            object::{GroupKind, Uid},
+            observation::{Observation, Terminated},
+            time::Timestamp,
+        },
+        tracer::kubernetes_event::KubernetesEvent,
     },
 };
 

@@ -8,7 +8,7 @@ use super::{
     body::{find, items},
     lenient::{cut, pairs, text},
 };
-use crate::trace::path::Segment;
+use crate::trace::model::path::Segment;
 
 /// Items of a list that are looked through.
 const MAX_ITEMS: usize = 256;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::decode::group_of;
 use crate::{
     config::settings::WatchSettings,
-    trace::path::{Segment, segments},
+    trace::model::path::{Segment, segments},
 };
 
 /// Repeats the whole object, secrets included.

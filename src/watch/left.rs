@@ -4,7 +4,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{request::ANSWER_TIMEOUT, resolve::percent_encoded, stream::Reader};
-use crate::trace::observation::{Observation, WatchEvent};
+use crate::trace::model::observation::{Observation, WatchEvent};
 
 impl Reader {
     /// Under a selector, leaving looks like being deleted. One GET by name decides: 404 or another

@@ -7,7 +7,7 @@ use serde::de::{
 };
 use serde_json::value::RawValue;
 
-use crate::trace::time::Timestamp;
+use crate::trace::model::time::Timestamp;
 
 /// Something filled field by field from a JSON object.
 pub(super) trait Fields<'de> {

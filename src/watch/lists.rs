@@ -13,7 +13,7 @@ use super::{
     state::Fault,
     stream::{End, Reader, in_stream},
 };
-use crate::trace::{observation::WatchEvent, time::Timestamp};
+use crate::trace::model::{observation::WatchEvent, time::Timestamp};
 
 /// Items of a page: a list goes on from there when a request fails.
 const PAGE: u32 = 250;

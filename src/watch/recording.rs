@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::settings::WatchSettings,
-    trace::{
+    trace::model::{
         object::GroupKind,
         observation::{WatchEvent, WatchId, WatchScope},
         time::Timestamp,

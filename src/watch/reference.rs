@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::settings::{KindSelector, WatchSettings},
-    trace::{object::GroupKind, observation::Reference},
+    trace::model::{object::GroupKind, observation::Reference},
 };
 
 /// References read of one field.

@@ -8,7 +8,7 @@ use tracing::{field::Empty, info_span};
 
 use crate::{
     config::settings::{KindSelector, KindSettings},
-    trace::{kind::is_built_in, object::GroupKind},
+    trace::model::{kind::is_built_in, object::GroupKind},
 };
 
 /// A kind as the server serves it.

@@ -4,7 +4,7 @@ use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 
 use super::lenient::{Fields, Fill, FillItems, boxed, cut, fill, int, is_true, text, time};
-use crate::trace::observation::{Condition, Container, StatusFacts, Terminated};
+use crate::trace::model::observation::{Condition, Container, StatusFacts, Terminated};
 
 const MAX_CONDITIONS: usize = 64;
 const MAX_CONTAINERS: usize = 64;
@@ -250,7 +250,7 @@ impl<'de> Fields<'de> for Waiting {
 
 #[derive(Default)]
 struct Running {
-    started: Option<crate::trace::time::Timestamp>,
+    started: Option<crate::trace::model::time::Timestamp>,
 }
 
 impl<'de> Fields<'de> for Running {

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     config::settings::{KindSettings, WatchSettings},
     metrics::Metrics,
-    trace::{
+    trace::model::{
         observation::{WatchEvent, WatchId, WatchScope},
         time::Timestamp,
     },

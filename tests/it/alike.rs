@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use spanlink::trace::{
+use spanlink::trace::model::{
     span::{Role, Span, SpanEvent, SpanId},
     time::Timestamp,
 };

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use spanlink::trace::span::{Role, Span};
+use spanlink::trace::model::span::{Role, Span};
 
 use crate::{
     control_plane::shared,

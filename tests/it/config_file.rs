@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use expect_test::{Expect, expect};
 use spanlink::{
     config::settings::{Protocol, Settings},
-    trace::object::GroupKind,
+    trace::model::object::GroupKind,
 };
 
 use crate::scenarios::{configured, settings};

@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 use spanlink::{
     config::settings::WatchSettings,
     daemon::rules,
-    trace::{rules::Rules, span::Span, time::Timestamp, tracer::Tracer},
+    trace::{
+        model::{span::Span, time::Timestamp},
+        rules::Rules,
+        tracer::Tracer,
+    },
     watch::recording::{Recorded, Recording, RecordingWriter},
 };
 

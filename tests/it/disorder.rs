@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use spanlink::{
     trace::{
-        observation::{WatchEvent, WatchId, WatchScope},
-        output::TraceMetric,
+        model::{
+            observation::{WatchEvent, WatchId, WatchScope},
+            span::{Span, SpanId},
+            time::Timestamp,
+        },
         rules::{Layout, Rules},
-        span::{Span, SpanId},
-        time::Timestamp,
+        spans::output::TraceMetric,
         tracer::Tracer,
     },
     watch::recording::Recording,
@@ -98,7 +100,7 @@ impl History {
             }
         }
         let (mut spans, mut late) = (Vec::new(), 0);
-        let mut take = |out: spanlink::trace::output::Output| {
+        let mut take = |out: spanlink::trace::spans::output::Output| {
             late += out.notes.iter().filter(|note| **note == TraceMetric::OwnerLate).count();
             spans.extend(out.spans);
         };
@@ -138,7 +140,8 @@ pub(crate) fn by_id(spans: Vec<Span>, late: Duration) -> BTreeMap<SpanId, Span> 
 fn is_about_a_second_of_observing(span: &Span, late: Duration) -> bool {
     let second = Duration::from_secs(1);
     let about = second.saturating_sub(late)..second + 2 * late;
-    let is_observing = span.role == spanlink::trace::span::Role::Phase && &*span.name == "observe";
+    let is_observing =
+        span.role == spanlink::trace::model::span::Role::Phase && &*span.name == "observe";
     is_observing && about.contains(&span.end.since(span.start))
 }
 
@@ -225,7 +228,7 @@ fn what_arrives_after_the_wait_is_counted_and_everything_else_stays() {
             let changes = |spans: &BTreeMap<SpanId, Span>| {
                 let mut names: Vec<String> = spans
                     .values()
-                    .filter(|span| span.role == spanlink::trace::span::Role::Change)
+                    .filter(|span| span.role == spanlink::trace::model::span::Role::Change)
                     .map(|span| format!("{} {}", span.name, span.object))
                     .collect();
                 names.sort();

@@ -72,8 +72,8 @@ async fn a_final_refusal_makes_room_for_the_next_spans() {
     receiver.got(2).await;
     let metrics = export.metrics.clone();
     assert_eq!(export.stop(Drain::default()).await, 0);
-    assert_eq!(metrics.spans_refused.get(), 1);
-    assert_eq!(metrics.spans_rejected.get(), 1);
+    assert_eq!(metrics.spans_dropped.with_label_values(&["refused"]).get(), 1);
+    assert_eq!(metrics.spans_dropped.with_label_values(&["rejected"]).get(), 1);
     assert_eq!(metrics.spans_exported.get(), 1);
 }
 

@@ -13,7 +13,7 @@ use spanlink::{
     },
     metrics::Metrics,
     outbox::{Commit, Limits, Outbox},
-    trace::{
+    trace::model::{
         object::{GroupKind, ObjectRef, Uid},
         span::{Role, Span, SpanId, SpanStatus, TraceId},
         time::Timestamp,

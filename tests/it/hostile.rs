@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 use spanlink::{
     config::settings::Settings,
     trace::{
-        object::GroupKind,
-        observation::{WatchEvent, WatchId, WatchScope},
+        model::{
+            object::GroupKind,
+            observation::{WatchEvent, WatchId, WatchScope},
+            span::Span,
+            time::Timestamp,
+        },
         rules::Rules,
-        span::Span,
-        time::Timestamp,
         tracer::Tracer,
     },
     watch::decode::{Decoder, Line},

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use spanlink::trace::span::{Role, Span};
+use spanlink::trace::model::span::{Role, Span};
 
 use crate::{
     control_plane::{Jaeger, until},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use spanlink::trace::span::Span;
+use spanlink::trace::model::span::Span;
 
 use crate::{
     alike,

@@ -13,11 +13,13 @@ use serde_json::{Value, json};
 use spanlink::{
     config::settings::Settings,
     trace::{
-        kind::{self, ChangeDetection},
-        object::GroupKind,
-        observation::Body,
-        status::{Evidence, Status, judge},
-        time::Timestamp,
+        model::{
+            kind::{self, ChangeDetection},
+            object::GroupKind,
+            observation::Body,
+            time::Timestamp,
+        },
+        readiness::status::{Evidence, Status, judge},
     },
     watch::decode::{Decoder, Line},
 };

@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
-use spanlink::trace::status::Status;
+use spanlink::trace::readiness::status::Status;
 
 use crate::kstatus::{Case, ours};
 

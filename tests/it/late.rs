@@ -5,10 +5,12 @@ use std::{fmt::Write as _, fs, time::Duration};
 use expect_test::Expect;
 use serde_json::{Value, json};
 use spanlink::trace::{
-    observation::{WatchEvent, WatchId, WatchScope},
+    model::{
+        observation::{WatchEvent, WatchId, WatchScope},
+        span::Span,
+        time::Timestamp,
+    },
     rules::Rules,
-    span::Span,
-    time::Timestamp,
 };
 
 use crate::{

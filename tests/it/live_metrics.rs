@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
-use spanlink::trace::span::{Role, Span};
+use spanlink::trace::model::span::{Role, Span};
 
 use crate::{
     control_plane::shared,
@@ -38,7 +38,7 @@ async fn convergence_seconds_are_the_durations_of_converged_spans() -> Result<()
         let lasted: Vec<Duration> =
             spans.iter().filter(converged).map(|span| span.end.since(span.start)).collect();
         let metric = async |part: &str| {
-            let name = format!("spanlink_convergence_seconds_{part}{{kind=\"{kind}\"}}");
+            let name = format!("spanlink_convergence_duration_seconds_{part}{{kind=\"{kind}\"}}");
             daemon.metric(&name).await
         };
         assert!(lasted.len() > 1, "{kind}: {lasted:?}");

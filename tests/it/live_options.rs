@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use expect_test::expect;
 use serde_json::{Value, json};
-use spanlink::trace::span::{Role, Span};
+use spanlink::trace::model::span::{Role, Span};
 
 use crate::{
     control_plane::{shared, until},

@@ -10,7 +10,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use spanlink::trace::span::{Role, Span, SpanStatus};
+use spanlink::trace::model::span::{Role, Span, SpanStatus};
 
 use crate::{
     control_plane::{ControlPlane, shared, until},

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value as Json, json};
-use spanlink::trace::{
+use spanlink::trace::model::{
     span::{Role, Span, Value},
     time::Timestamp,
 };

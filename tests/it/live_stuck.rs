@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Result, ensure};
 use expect_test::expect;
 use serde_json::{Value, json};
-use spanlink::trace::span::{Role, Span, SpanStatus};
+use spanlink::trace::model::span::{Role, Span, SpanStatus};
 
 use crate::{
     control_plane::{ControlPlane, shared, until},

@@ -11,7 +11,7 @@ use kube::{
     runtime::watcher::{self, Event},
 };
 use serde_json::Value;
-use spanlink::trace::time::Timestamp;
+use spanlink::trace::model::time::Timestamp;
 
 use crate::control_plane::ControlPlane;
 

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use expect_test::expect_file;
 use serde_json::json;
 use spanlink::trace::{
-    checkpoint::{CheckpointReader, RestoreError},
-    observation::{WatchEvent, WatchScope},
+    model::observation::{WatchEvent, WatchScope},
     rules::{Layout, Rules},
-    tracer::Tracer,
+    tracer::{
+        Tracer,
+        checkpoint::{CheckpointReader, RestoreError},
+    },
 };
 
 use crate::{

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use anyhow::{Context, Result};
 use serde_json::Value as Json;
-use spanlink::trace::{
+use spanlink::trace::model::{
     object::{GroupKind, ObjectRef, Uid},
     span::{Attribute, Link, Role, Span, SpanEvent, SpanId, SpanStatus, TraceId, Value},
     time::Timestamp,

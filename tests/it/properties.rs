@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 use spanlink::{
     config::settings::{Settings, WatchSettings},
     trace::{
-        object::GroupKind,
-        observation::{WatchEvent, WatchId, WatchScope},
-        output::{Output, TraceMetric},
+        model::{
+            object::GroupKind,
+            observation::{WatchEvent, WatchId, WatchScope},
+            span::{Role, Span},
+            time::Timestamp,
+        },
         rules::Rules,
-        span::{Role, Span},
-        time::Timestamp,
+        spans::output::{Output, TraceMetric},
         tracer::Tracer,
     },
     watch::decode::{Decoder, Line},

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use spanlink::trace::{rules::Rules, span::Span};
+use spanlink::trace::{model::span::Span, rules::Rules};
 
 use crate::{
     control_plane::{Account, ControlPlane, until},

@@ -15,9 +15,9 @@ use spanlink::{
     daemon::rules,
     replay::{Take, replay},
     trace::{
-        output::{Output, TraceMetric},
+        model::span::Span,
         rules::Rules,
-        span::Span,
+        spans::output::{Output, TraceMetric},
     },
     watch::recording::{RecordingWriter, Tap},
 };
@@ -385,7 +385,7 @@ proptest! {
             let inside = span.events.iter().all(|e| span.start <= e.at && e.at <= span.end);
             prop_assert!(inside, "{:?}", span);
             let said: Vec<_> = span.events.iter().filter(|event| event.name == "event").collect();
-            let of = |event: &&spanlink::trace::span::SpanEvent| {
+            let of = |event: &&spanlink::trace::model::span::SpanEvent| {
                 told::find(&event.attributes, "reason")
             };
             let distinct: BTreeSet<_> = said.iter().map(of).collect();

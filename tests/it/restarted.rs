@@ -7,13 +7,14 @@ use std::{
 
 use bytes::Bytes;
 use spanlink::trace::{
-    checkpoint::CheckpointReader,
-    observation::{WatchEvent, WatchId},
-    output::Output,
+    model::{
+        observation::{WatchEvent, WatchId},
+        span::{Span, SpanId},
+        time::Timestamp,
+    },
     rules::{Layout, Rules},
-    span::{Span, SpanId},
-    time::Timestamp,
-    tracer::Tracer,
+    spans::output::Output,
+    tracer::{Tracer, checkpoint::CheckpointReader},
 };
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use spanlink::trace::{rules::Rules, span::Value as SpanValue};
+use spanlink::trace::{model::span::Value as SpanValue, rules::Rules};
 
 use crate::written::{History, annotated, merged, object, owned};
 

@@ -5,9 +5,11 @@ use std::{collections::HashSet, fmt::Write as _};
 use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::trace::{
-    object::GroupKind,
+    model::{
+        object::GroupKind,
+        span::{Role, Value as SpanValue},
+    },
     rules::{Ignore, KindRules, Rules},
-    span::{Role, Value as SpanValue},
 };
 
 use crate::written::{History, annotated, built_in, current, merged, object, owned, traceparent};

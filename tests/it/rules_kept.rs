@@ -2,7 +2,10 @@
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use spanlink::trace::{observation::WatchEvent, rules::Rules, span::Value as SpanValue};
+use spanlink::trace::{
+    model::{observation::WatchEvent, span::Value as SpanValue},
+    rules::Rules,
+};
 
 use crate::written::{History, annotated, built_in, current, going, merged, object, owned, status};
 
@@ -48,7 +51,8 @@ fn of_very_many_changes_the_oldest_are_forgotten() {
         .say("MODIFIED", &stamped(103, '3'))
         .added(&part)
         .spans(&Rules::default(), "");
-    let of = |span: &spanlink::trace::span::Span, key: &str| crate::told::attribute(span, key);
+    let of =
+        |span: &spanlink::trace::model::span::Span, key: &str| crate::told::attribute(span, key);
     let part = spans.iter().find(|span| &*span.name == "create Part").unwrap();
     assert_eq!(of(part, "spanlink.owner.generation").as_deref(), Some("100"));
 }

@@ -4,7 +4,7 @@ use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::{
     export::tree::{Style, render},
-    trace::{rules::Rules, span::Span},
+    trace::{model::span::Span, rules::Rules},
 };
 
 use crate::written::{

@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
-use spanlink::trace::{rules::Rules, span::Value as SpanValue};
+use spanlink::trace::{model::span::Value as SpanValue, rules::Rules};
 
 use crate::written::{History, current, going, merged, object, owned};
 
@@ -84,7 +84,8 @@ fn an_owner_cycle_ends_in_heads() {
     let spans = history.spans(&Rules::default(), "");
     let heads = spans.iter().filter(|span| span.is_head()).count();
     assert!(heads > 2, "no chain is deeper than sixteen: {heads}");
-    let changes = spans.iter().filter(|span| span.role == spanlink::trace::span::Role::Change);
+    let changes =
+        spans.iter().filter(|span| span.role == spanlink::trace::model::span::Role::Change);
     assert_eq!(changes.count(), 48);
 }
 

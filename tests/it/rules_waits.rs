@@ -6,8 +6,8 @@ use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::{
     trace::{
-        output::{Output, TraceMetric},
         rules::Rules,
+        spans::output::{Output, TraceMetric},
         tracer::Tracer,
     },
     watch::recording::Recording,

@@ -16,8 +16,8 @@ use spanlink::{
     export::tree::{Style, render},
     replay::{Take, replay},
     trace::{
+        model::span::{Role, Span},
         rules::Rules,
-        span::{Role, Span},
     },
 };
 

@@ -11,7 +11,7 @@ use kube::{
     discovery::Discovery,
 };
 use serde_json::{Value, json};
-use spanlink::trace::{kind, object::GroupKind};
+use spanlink::trace::model::{kind, object::GroupKind};
 
 use crate::{
     control_plane::{ControlPlane, shared, until},

@@ -4,9 +4,11 @@ use std::{collections::HashMap, path::Path};
 
 use expect_test::expect_file;
 use spanlink::trace::{
+    model::{
+        span::{Role, Span, SpanEvent, SpanStatus, Value},
+        time::Timestamp,
+    },
     rules::Rules,
-    span::{Role, Span, SpanEvent, SpanStatus, Value},
-    time::Timestamp,
 };
 
 use crate::scenarios::{scenarios, spans_of};

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use spanlink::trace::span::{Attribute, Link, Role, Span, SpanId, Value};
+use spanlink::trace::model::span::{Attribute, Link, Role, Span, SpanId, Value};
 
 /// Names that a controller made up, and what they begin with.
 pub(crate) type Generated = BTreeMap<String, String>;

@@ -10,10 +10,11 @@ use expect_test::expect_file;
 use spanlink::{
     export::tree::{Style, render},
     trace::{
-        object::GroupKind,
-        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules},
-        sampling::Sampling,
-        span::{Role, Span, Value},
+        model::{
+            object::GroupKind,
+            span::{Role, Span, Value},
+        },
+        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules, sampling::Sampling},
     },
 };
 

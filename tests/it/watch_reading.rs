@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use spanlink::{
     config::settings::Settings,
-    trace::observation::WatchEvent,
+    trace::model::observation::WatchEvent,
     watch::recording::{Recording, RecordingWriter, Tap},
 };
 
@@ -29,7 +29,7 @@ async fn strange_lines_are_counted_and_the_next_is_read() {
     lines.bytes(b"\n").await;
     lines.say("ADDED", &object("a", 8)).await;
     watching.says(&["0 opened Pod", "0 lists", "0 reset 7", "0 applied a@8"]).await;
-    assert_eq!(watching.metrics.undecodable.with_label_values(&["Pod"]).get(), 3);
+    assert_eq!(watching.metrics.undecodable_objects.with_label_values(&["Pod"]).get(), 3);
     watching.stop().await;
 }
 
@@ -72,7 +72,7 @@ async fn hostile_objects_harm_only_themselves() {
     }
     watching.says(&["0 applied deep@50", "0 applied broken@51"]).await;
     watching.says(&["0 applied h0@3", "0 applied healthy@60"]).await;
-    assert_eq!(watching.metrics.undecodable.with_label_values(&["Pod"]).get(), 0);
+    assert_eq!(watching.metrics.undecodable_objects.with_label_values(&["Pod"]).get(), 0);
     watching.stop().await;
 }
 

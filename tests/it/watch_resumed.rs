@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spanlink::{
     config::settings::KindSettings,
-    trace::{
+    trace::model::{
         object::GroupKind,
         observation::{WatchId, WatchScope},
     },

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use spanlink::{
     config::settings::{KindSelector, KindSettings, Settings, WatchSettings},
     metrics::Metrics,
-    trace::{
+    trace::model::{
         observation::{Observation, WatchEvent, WatchId},
         time::Timestamp,
     },

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use spanlink::{
     daemon::rules,
     export::tree::{Style, render},
-    trace::{rules::Rules, span::Span},
+    trace::{model::span::Span, rules::Rules},
 };
 
 use crate::{

@@ -11,7 +11,7 @@ use super::{
     row::{self, Place},
     style::{Colour, Style},
 };
-use crate::trace::{
+use crate::trace::model::{
     span::{Role, Span, SpanId, TraceId},
     time::Timestamp,
 };

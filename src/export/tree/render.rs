@@ -6,7 +6,7 @@ use super::{
     row::{self, Place},
     style::Style,
 };
-use crate::trace::{
+use crate::trace::model::{
     span::{Role, Span, SpanId, TraceId},
     time::Timestamp,
 };

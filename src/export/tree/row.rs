@@ -1,7 +1,7 @@
 //! One row of a tree: what a change was, what came of it, and why it was.
 
 use super::style::{Colour, Style};
-use crate::trace::span::{Attribute, Link, Span, SpanStatus, Value};
+use crate::trace::model::span::{Attribute, Link, Span, SpanStatus, Value};
 
 /// Paths shown of a change; the span has them all.
 const FIELDS_SHOWN: usize = 4;

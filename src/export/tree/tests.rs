@@ -7,7 +7,7 @@ use expect_test::expect;
 use super::{Live, Style, render};
 use crate::{
     export::samples::{START, int, span as sample, text, texts, yes},
-    trace::{
+    trace::model::{
         object::GroupKind,
         span::{Link, Role, Span, SpanId, SpanStatus, TraceId},
         time::Timestamp,
@@ -41,7 +41,7 @@ trait With: Sized {
     fn generation(self, generation: i64) -> Self;
     fn outcome(self, outcome: &str) -> Self;
     fn fields(self, fields: &[&str], manager: &str) -> Self;
-    fn link(self, role: &str, more: &[crate::trace::span::Attribute]) -> Self;
+    fn link(self, role: &str, more: &[crate::trace::model::span::Attribute]) -> Self;
     fn error(self, reason: &str, message: &str) -> Self;
 }
 
@@ -62,7 +62,7 @@ impl With for Span {
         self
     }
 
-    fn link(mut self, role: &str, more: &[crate::trace::span::Attribute]) -> Self {
+    fn link(mut self, role: &str, more: &[crate::trace::model::span::Attribute]) -> Self {
         let mut attributes = vec![text("spanlink.link.role", role)];
         attributes.extend_from_slice(more);
         self.links.push(Link {

@@ -60,7 +60,7 @@ impl Case {
         }
         let order: Vec<_> = kept.iter().filter_map(|kept| self.number(kept)).collect();
         assert!(order.is_sorted(), "{what}: {order:?}");
-        assert_eq!(metrics.outbox_damaged.get(), u64::from(damaged.is_some()), "{what}");
+        assert_eq!(metrics.outbox_corruptions.get(), u64::from(damaged.is_some()), "{what}");
         if damaged.is_some() {
             assert_eq!(checkpoint(&outbox), [], "{what}");
             outbox.acknowledge(kept.len());
@@ -137,7 +137,7 @@ fn check_open(damage: impl FnOnce(&mut Vec<u8>)) {
     }
     disk.damage(damage);
     let mut taken = 0;
-    while metrics.outbox_damaged.get() == 0 {
+    while metrics.outbox_corruptions.get() == 0 {
         wait(outbox.filled());
         let records = outbox.take(100, usize::MAX).len();
         outbox.acknowledge(records);
@@ -188,11 +188,11 @@ fn a_file_of_another_kind_is_set_aside_and_an_empty_one_is_filled() {
     let metrics = Metrics::new().unwrap();
     let open = || Outbox::on_disk(folder.path(), Limits::records(10), metrics.clone()).unwrap();
     drop(open());
-    assert_eq!(metrics.outbox_damaged.get(), 1);
+    assert_eq!(metrics.outbox_corruptions.get(), 1);
     assert_eq!(fs::read_to_string(path("spanlink.redb.damaged")).unwrap(), "# a text\n");
     fs::write(path("spanlink.redb"), "").unwrap();
     drop(open());
-    assert_eq!(metrics.outbox_damaged.get(), 1);
+    assert_eq!(metrics.outbox_corruptions.get(), 1);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_file_cut_in_a_folder_keeps_what_was_before() {
     bytes[..4096].fill(0xff);
     fs::write(&path, bytes).unwrap();
     assert_eq!(open().take(9, 9), ["a", "b"]);
-    assert_eq!(metrics.outbox_damaged.get(), 1);
+    assert_eq!(metrics.outbox_corruptions.get(), 1);
 }
 
 #[test]

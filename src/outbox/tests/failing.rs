@@ -26,7 +26,7 @@ fn a_write_that_fails_is_tried_until_it_succeeds() {
         assert_eq!(disk.faults_left().writes, 0);
     }
     assert!(metrics.outbox_write_failures.get() > 9, "{}", metrics.outbox_write_failures.get());
-    assert_eq!(metrics.outbox_damaged.get(), 0);
+    assert_eq!(metrics.outbox_corruptions.get(), 0);
     drop(outbox);
     let outbox = on(&disk);
     assert_eq!(outbox.take(10, 100), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
@@ -87,7 +87,7 @@ fn a_read_that_fails_takes_nothing_and_the_file_is_opened_again() {
     }
     wait(outbox.written());
     assert!(metrics.outbox_read_failures.get() > 0);
-    assert_eq!((outbox.len(), metrics.outbox_damaged.get()), (0, 0));
+    assert_eq!((outbox.len(), metrics.outbox_corruptions.get()), (0, 0));
 }
 
 #[test]
@@ -113,6 +113,6 @@ fn on_a_full_disk_what_is_exported_makes_room_for_what_is_not() {
         taken += records;
     }
     wait(outbox.written());
-    assert_eq!((outbox.len(), metrics.outbox_damaged.get()), (0, 0));
+    assert_eq!((outbox.len(), metrics.outbox_corruptions.get()), (0, 0));
     assert!(outbox.is_ready());
 }

@@ -1,0 +1,229 @@
+//! Who wrote what, and when, by `metadata.managedFields`: evidence, never required.
+//!
+//! The newest entry is not the writer; the entry that owns a changed path is
+//! ([server-side apply](https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management)).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::trace::model::{
+    content::Content,
+    object::Uid,
+    path::{Segment, steps},
+    time::Timestamp,
+};
+
+/// The entries of one object, parsed when a change was seen and dropped after.
+#[derive(Debug, Default)]
+pub struct Managers {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    #[serde(default)]
+    manager: String,
+    #[serde(default)]
+    operation: String,
+    #[serde(default)]
+    subresource: String,
+    #[serde(default)]
+    time: String,
+    #[serde(default)]
+    fields_v1: Value,
+}
+
+/// The field manager that made a change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Manager {
+    pub name: Box<str>,
+    pub operation: Box<str>,
+    pub subresource: Box<str>,
+    /// Whole seconds; entries of `/scale` have none.
+    pub at: Option<Timestamp>,
+}
+
+impl From<&Entry> for Manager {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            name: entry.manager.as_str().into(),
+            operation: entry.operation.as_str().into(),
+            subresource: entry.subresource.as_str().into(),
+            at: Timestamp::parse(&entry.time),
+        }
+    }
+}
+
+impl Managers {
+    /// Leniently: entries that cannot be read are passed over.
+    pub fn parse(text: &str) -> Self {
+        let entries = serde_json::from_str::<Vec<Value>>(text).unwrap_or_default();
+        let entries =
+            entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect();
+        Self { entries }
+    }
+
+    /// Who owns the first of `paths` of that content that anybody owns. Status entries are left out.
+    pub fn of_any(&self, paths: &[Box<str>], content: &Content) -> Option<Manager> {
+        paths.iter().find_map(|path| {
+            let steps = steps(path);
+            // Several may own a path after server-side apply: the latest has written it.
+            self.entries
+                .iter()
+                .filter(|entry| entry.subresource != "status")
+                .filter(|entry| owns(&entry.fields_v1, &steps, content))
+                .max_by(|a, b| a.time.cmp(&b.time))
+                .map(Manager::from)
+        })
+    }
+
+    /// Who created the object: the earliest entry that owns anything of its content.
+    pub fn of_creation(&self) -> Option<Manager> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.subresource.is_empty() && !entry.time.is_empty())
+            .min_by(|a, b| a.time.cmp(&b.time))
+            .map(Manager::from)
+    }
+
+    /// Who wrote an annotation.
+    pub fn of_annotation(&self, key: &str) -> Option<Manager> {
+        self.owner_of_steps(&[
+            "f:metadata".to_owned(),
+            "f:annotations".to_owned(),
+            format!("f:{key}"),
+        ])
+    }
+
+    /// Who made `owner` the controller.
+    pub fn of_owner_reference(&self, owner: &Uid) -> Option<Manager> {
+        self.owner_of_steps(&[
+            "f:metadata".to_owned(),
+            "f:ownerReferences".to_owned(),
+            format!("k:{{\"uid\":\"{owner}\"}}"),
+        ])
+    }
+
+    /// Who writes the status.
+    pub fn of_status(&self) -> Option<Manager> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.fields_v1.get("f:status").is_some())
+            .max_by(|a, b| a.time.cmp(&b.time))
+            .map(Manager::from)
+    }
+
+    fn owner_of_steps(&self, steps: &[String]) -> Option<Manager> {
+        let owns = |entry: &&Entry| {
+            steps.iter().try_fold(&entry.fields_v1, |at, step| at.get(step)).is_some()
+        };
+        self.entries.iter().filter(owns).max_by(|a, b| a.time.cmp(&b.time)).map(Manager::from)
+    }
+}
+
+/// Whether a field set holds the path, or something above it that is owned as a whole.
+fn owns(fields: &Value, path: &[(Segment<'_>, &str)], content: &Content) -> bool {
+    let Some(((first, place), rest)) = path.split_first() else { return true };
+    let Some(fields) = fields.as_object() else { return false };
+    let below = match first {
+        Segment::Field(name) => fields.get(&format!("f:{name}")),
+        // The server may tell a list's items apart by other keys than the path does: ports by their
+        // numbers, and not by their names.
+        Segment::Item(key) => fields
+            .get(&format!("f:{key}"))
+            .or_else(|| item(fields, |keys| content.has(place, keys)))
+            .or_else(|| item(fields, |keys| keys.values().any(|value| is_key(value, key)))),
+    };
+    match below {
+        // An empty set: the value is owned as a whole, whatever it holds.
+        Some(below) => below.as_object().is_some_and(Map::is_empty) || owns(below, rest, content),
+        None => false,
+    }
+}
+
+/// Of a list's items the one whose keys these are.
+fn item(
+    fields: &Map<String, Value>,
+    are_its: impl Fn(&Map<String, Value>) -> bool,
+) -> Option<&Value> {
+    let has_keys = |name: &str| {
+        let keys = name.strip_prefix("k:").and_then(|keys| serde_json::from_str(keys).ok());
+        keys.is_some_and(|keys: Map<_, _>| !keys.is_empty() && are_its(&keys))
+    };
+    fields.iter().find(|(name, _)| has_keys(name)).map(|(_, below)| below)
+}
+
+fn is_key(value: &Value, key: &str) -> bool {
+    match value {
+        Value::String(text) => text == key,
+        Value::Number(number) => number.to_string() == key,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::model::content::Reading;
+
+    const FIELDS: &str = r#"[
+      {"manager":"kubectl-create","operation":"Update","time":"2026-11-24T10:00:00Z","fieldsV1":
+        {"f:spec":{"f:replicas":{},"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"web\"}":{".":{},"f:name":{}}}}}}}},
+      {"manager":"kubectl-set","operation":"Update","time":"2026-11-24T10:00:05Z","fieldsV1":
+        {"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"web\"}":{"f:image":{}}}}}}}},
+      {"manager":"kube-controller-manager","operation":"Update","subresource":"status","time":"2026-11-24T10:00:09Z",
+        "fieldsV1":{"f:status":{"f:replicas":{}}}},
+      "nonsense", {"manager": 5}
+    ]"#;
+
+    #[test]
+    fn the_entry_that_owns_the_changed_path_is_the_writer() {
+        let managers = Managers::parse(FIELDS);
+        let writer = |path: &str| {
+            managers.of_any(&[path.into()], &Content::default()).map(|m| m.name.to_string())
+        };
+        assert_eq!(
+            writer("spec.template.spec.containers[web].image").as_deref(),
+            Some("kubectl-set")
+        );
+        assert_eq!(writer("spec.replicas").as_deref(), Some("kubectl-create"));
+        assert_eq!(writer("spec.paused"), None);
+        assert_eq!(managers.of_status().unwrap().name.as_ref(), "kube-controller-manager");
+        assert_eq!(managers.of_creation().unwrap().name.as_ref(), "kubectl-create");
+    }
+
+    #[test]
+    fn items_are_told_apart_as_the_server_does_whatever_the_path_calls_them() {
+        let object = serde_json::json!({"spec": {"ports": [
+            {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 1},
+            {"name": "dns-udp", "port": 53, "protocol": "UDP", "targetPort": 2},
+        ]}});
+        let content = Content::read(object.as_object().unwrap(), Reading::default());
+        // All within one second, which is as much as they tell.
+        let entries: Vec<Value> = [("tcp", 53, "TCP"), ("udp", 53, "UDP"), ("other", 80, "TCP")]
+            .iter()
+            .map(|(manager, port, protocol)| {
+                let item = format!("k:{{\"port\":{port},\"protocol\":\"{protocol}\"}}");
+                serde_json::json!({"manager": manager, "time": "2026-11-24T10:00:00Z",
+                    "fieldsV1": {"f:spec": {"f:ports": {item: {"f:targetPort": {}}}}}})
+            })
+            .collect();
+        let managers = Managers::parse(&Value::from(entries).to_string());
+        let writer =
+            |path: &str| managers.of_any(&[path.into()], &content).map(|m| m.name.to_string());
+        assert_eq!(writer("spec.ports[dns-tcp].targetPort").as_deref(), Some("tcp"));
+        assert_eq!(writer("spec.ports[dns-udp].targetPort").as_deref(), Some("udp"));
+        assert_eq!(writer("spec.ports[dns-udp].nodePort"), None);
+        assert_eq!(writer("spec.ports[gone].targetPort"), None);
+    }
+
+    #[test]
+    fn garbage_names_nobody() {
+        for text in ["", "{}", "[[]]", "[null]", "[{\"fieldsV1\": 7}]"] {
+            let of_any =
+                Managers::parse(text).of_any(&["spec.replicas".into()], &Content::default());
+            assert_eq!(of_any, None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What is known of kinds before any object of them is seen.
+
+use crate::trace::model::object::GroupKind;
+
+/// How a step from one state of an object to the next is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeDetection {
+    /// By `metadata.generation`.
+    Generation,
+    /// By a digest of the content: the kind has no generation, whatever an object carries.
+    Digest,
+}
+
+/// Built-in kinds whose generation the API server keeps
+/// ([each kind's strategy](https://github.com/kubernetes/kubernetes/tree/v1.37.2/pkg/registry)).
+const WITH_GENERATION: &[(&str, &str)] = &[
+    ("", "Pod"),
+    ("", "PodTemplate"),
+    ("", "ReplicationController"),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("apps", "DaemonSet"),
+    ("apps", "Deployment"),
+    ("apps", "ReplicaSet"),
+    ("apps", "StatefulSet"),
+    ("autoscaling", "HorizontalPodAutoscaler"),
+    ("batch", "CronJob"),
+    ("batch", "Job"),
+    ("discovery.k8s.io", "EndpointSlice"),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+    ("networking.k8s.io", "Ingress"),
+    ("networking.k8s.io", "NetworkPolicy"),
+    ("policy", "PodDisruptionBudget"),
+    ("resource.k8s.io", "DeviceClass"),
+    ("scheduling.k8s.io", "PriorityClass"),
+    ("storage.k8s.io", "CSIDriver"),
+];
+
+/// Of those, the ones whose controllers say which generation they have observed.
+const OBSERVES: &[(&str, &str)] = &[
+    ("", "Pod"),
+    ("", "ReplicationController"),
+    ("apps", "DaemonSet"),
+    ("apps", "Deployment"),
+    ("apps", "ReplicaSet"),
+    ("apps", "StatefulSet"),
+    ("autoscaling", "HorizontalPodAutoscaler"),
+    ("policy", "PodDisruptionBudget"),
+];
+
+/// Groups that are part of Kubernetes itself. `*.k8s.io` alone does not tell: Gateway API and
+/// Cluster API are custom resources under names of that form.
+const BUILT_IN_GROUPS: &[&str] = &[
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "internal.apiserver.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+    "storagemigration.k8s.io",
+];
+
+/// Whether its generation also moves with labels.
+pub fn generation_counts_labels(kind: &GroupKind) -> bool {
+    kind.is("discovery.k8s.io", "EndpointSlice")
+}
+
+pub fn is_built_in(kind: &GroupKind) -> bool {
+    BUILT_IN_GROUPS.contains(&&*kind.group)
+}
+
+/// What Events say is about other objects; nobody changes them. Both groups are one storage.
+pub fn is_event(kind: &GroupKind) -> bool {
+    kind.is("events.k8s.io", "Event") || kind.is("", "Event")
+}
+
+pub fn change_detection(kind: &GroupKind) -> ChangeDetection {
+    if !is_built_in(kind) || WITH_GENERATION.contains(&(&*kind.group, &*kind.kind)) {
+        ChangeDetection::Generation
+    } else {
+        ChangeDetection::Digest
+    }
+}
+
+/// Whether a built-in kind's controller writes `status.observedGeneration`. Of custom resources
+/// nobody knows before one was seen.
+pub fn observes(kind: &GroupKind) -> bool {
+    OBSERVES.contains(&(&*kind.group, &*kind.kind))
+}
+
+/// The controller that does the work, by the name it reports in Events (`tests/it/services.rs` makes
+/// each report). `None`: a custom resource, whose controller nobody knows beforehand.
+pub fn service(kind: &GroupKind) -> Option<&'static str> {
+    if !is_built_in(kind) {
+        return None;
+    }
+    Some(match (&*kind.group, &*kind.kind) {
+        ("apps", "Deployment") => "deployment-controller",
+        ("apps", "ReplicaSet") => "replicaset-controller",
+        ("apps", "StatefulSet") => "statefulset-controller",
+        ("apps", "DaemonSet") => "daemonset-controller",
+        ("batch", "Job") => "job-controller",
+        ("batch", "CronJob") => "cronjob-controller",
+        ("autoscaling", "HorizontalPodAutoscaler") => "horizontal-pod-autoscaler",
+        ("policy", "PodDisruptionBudget") => "controllermanager",
+        ("", "Pod") => "pod-lifecycle",
+        ("", "ReplicationController") => "replication-controller",
+        ("", "Namespace") => "namespace-controller",
+        ("", "Node") => "node-controller",
+        ("", "PersistentVolume" | "PersistentVolumeClaim") => "persistentvolume-controller",
+        ("", "Service") => "service-controller",
+        _ => "spanlink",
+    })
+}
+
+/// The attribute that semantic conventions have for the kind's name
+/// ([k8s resource](https://opentelemetry.io/docs/specs/semconv/resource/k8s/)).
+pub fn name_attribute(kind: &GroupKind) -> Option<&'static str> {
+    Some(match (&*kind.group, &*kind.kind) {
+        ("apps", "Deployment") => "k8s.deployment.name",
+        ("apps", "ReplicaSet") => "k8s.replicaset.name",
+        ("apps", "StatefulSet") => "k8s.statefulset.name",
+        ("apps", "DaemonSet") => "k8s.daemonset.name",
+        ("batch", "Job") => "k8s.job.name",
+        ("batch", "CronJob") => "k8s.cronjob.name",
+        ("autoscaling", "HorizontalPodAutoscaler") => "k8s.hpa.name",
+        ("", "Pod") => "k8s.pod.name",
+        ("", "Namespace") => "k8s.namespace.name",
+        ("", "Node") => "k8s.node.name",
+        ("", "ReplicationController") => "k8s.replicationcontroller.name",
+        ("", "ResourceQuota") => "k8s.resourcequota.name",
+        _ => return None,
+    })
+}

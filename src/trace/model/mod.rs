@@ -1,0 +1,13 @@
+//! Plain data: what the trace speaks about. It decides nothing.
+
+pub mod content;
+pub mod context;
+pub mod field_manager;
+pub mod id;
+pub mod interner;
+pub mod kind;
+pub mod object;
+pub mod observation;
+pub mod path;
+pub mod span;
+pub mod time;

@@ -1,0 +1,122 @@
+//! Spans as the trace makes them: complete, final, in nobody's wire format.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::trace::model::{object::ObjectRef, time::Timestamp};
+
+/// 16 bytes, never zero. Written as 32 lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+pub struct TraceId(pub u128);
+
+/// 8 bytes, never zero. Written as 16 lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+pub struct SpanId(pub u64);
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a span is in its trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// A change: a head's root of 1 µs, or a caused change from its beginning to its outcome.
+    Change,
+    /// A head's road from its change to the outcome.
+    Reconcile,
+    /// A known problem that has held for a while.
+    Stuck,
+    /// A convergence that came after its verdict.
+    Late,
+    /// A step of a Pod on its way.
+    Phase,
+    /// In the annotated trace, a link to the change it led to.
+    Projection,
+}
+
+/// A finished span. Never changed once made, never made twice with other content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    pub parent: Option<SpanId>,
+    /// The parent is not one of our own spans.
+    pub parent_is_remote: bool,
+    pub role: Role,
+    /// Verb and kind: `update Deployment`.
+    pub name: Box<str>,
+    /// `service.name`: the controller that does the work.
+    pub service: Arc<str>,
+    /// The object it tells of; for sinks that print, not exported as such.
+    pub object: ObjectRef,
+    pub start: Timestamp,
+    pub end: Timestamp,
+    pub attributes: Vec<Attribute>,
+    pub links: Vec<Link>,
+    /// Links there was no room for.
+    pub dropped_links: u32,
+    pub events: Vec<SpanEvent>,
+    pub status: SpanStatus,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Attribute {
+    pub key: Cow<'static, str>,
+    pub value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub enum Value {
+    Text(Arc<str>),
+    Int(i64),
+    Bool(bool),
+    Texts(Vec<Box<str>>),
+}
+
+/// An OpenTelemetry span link.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Link {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    pub trace_state: Option<Box<str>>,
+    /// W3C trace flags of the span linked to.
+    pub flags: u8,
+    /// Not one of our own spans (for the `is_remote` bits of OTLP's flags).
+    pub remote: bool,
+    pub attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct SpanEvent {
+    pub at: Timestamp,
+    pub name: Cow<'static, str>,
+    pub attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SpanStatus {
+    #[default]
+    Unset,
+    /// With a message for people.
+    Error(Box<str>),
+}
+
+impl Span {
+    /// The change span of a head: nothing of ours is above it.
+    pub fn is_head(&self) -> bool {
+        self.role == Role::Change && (self.parent.is_none() || self.parent_is_remote)
+    }
+
+    pub fn attribute(&self, key: &str) -> Option<&Value> {
+        self.attributes.iter().find(|a| a.key == key).map(|a| &a.value)
+    }
+}

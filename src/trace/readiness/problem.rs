@@ -1,0 +1,188 @@
+//! Tells why an object does not go on: what is known of it from its status.
+//!
+//! A new one is a row in a table here, and a case below.
+
+use serde::{Deserialize, Serialize};
+
+use crate::trace::{
+    model::{
+        object::GroupKind,
+        observation::{Condition, Container, StatusFacts, Terminated},
+        time::Timestamp,
+    },
+    readiness::status::condition,
+};
+
+/// A known reason why things do not go on.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Problem {
+    pub reason: Box<str>,
+    pub message: Box<str>,
+    /// The container it is about; empty for the object as a whole.
+    pub container: Box<str>,
+    pub since: Option<Timestamp>,
+    pub blocks: Blocker,
+}
+
+/// What a problem blocks: when that comes true it is over.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Blocker {
+    /// That the condition has another status.
+    Condition { kind: Box<str>, bad: Box<str> },
+    /// That the container runs.
+    Start,
+    /// That it goes on running: a restart alone does not end it.
+    Running,
+    /// The step it is in: it is over when that says so no more.
+    Phase,
+    /// That a claim has its volume.
+    Binding,
+}
+
+/// Conditions that refuse: the kind (empty group and kind: of any), the condition, and the status it
+/// has then.
+const REFUSALS: &[(&str, &str, &str, &str)] = &[
+    // Quota and admission; of Deployments, ReplicaSets and ReplicationControllers.
+    ("", "", "ReplicaFailure", "True"),
+    ("", "Namespace", "NamespaceDeletionDiscoveryFailure", "True"),
+    ("", "Namespace", "NamespaceDeletionGroupVersionParsingFailure", "True"),
+    ("", "Namespace", "NamespaceDeletionContentFailure", "True"),
+    ("", "Namespace", "NamespaceFinalizersRemaining", "True"),
+    ("autoscaling", "HorizontalPodAutoscaler", "AbleToScale", "False"),
+    ("apiregistration.k8s.io", "APIService", "Available", "False"),
+    // Gateway API.
+    ("", "", "Accepted", "False"),
+    ("", "", "ResolvedRefs", "False"),
+    // Crossplane.
+    ("", "", "Synced", "False"),
+];
+
+/// Reasons of `PodScheduled=False` that do not pass by themselves.
+const NOT_SCHEDULED: &[&str] = &["SchedulingGated", "Unschedulable"];
+
+/// Waiting reasons of containers that do not pass by themselves.
+const WAITING: &[&str] = &[
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+];
+
+/// What a status says of why it does not go on.
+pub fn problem(kind: &GroupKind, status: &StatusFacts) -> Option<Problem> {
+    match (&*kind.group, &*kind.kind) {
+        ("", "Pod") => of_pod(status),
+        ("", "PersistentVolumeClaim") => of_claim(status),
+        _ => REFUSALS.iter().find_map(|(group, name, refusal, bad)| {
+            let is_of = name.is_empty() || kind.is(group, name);
+            let conditions = status.conditions.iter().chain(&status.of_parents);
+            let mut found = conditions.filter(|c| &*c.kind == *refusal && &*c.status == *bad);
+            let found = found.next().filter(|condition| is_of && !passes(condition));
+            found.map(of_condition)
+        }),
+    }
+}
+
+/// A Namespace calls it a failure that its Pods take their time to go.
+fn passes(condition: &Condition) -> bool {
+    &*condition.kind == "NamespaceDeletionContentFailure"
+        && condition.message.contains("unexpected items still remain")
+}
+
+fn of_pod(status: &StatusFacts) -> Option<Problem> {
+    let not_scheduled = condition(status, "PodScheduled")
+        .filter(|c| &*c.status == "False" && NOT_SCHEDULED.contains(&&*c.reason));
+    if let Some(condition) = not_scheduled {
+        return Some(of_condition(condition));
+    }
+    // Its containers are ready, and somebody else has not said so.
+    let gated = || {
+        let ready = condition(status, "Ready")?;
+        (&*ready.status == "False" && &*ready.reason == "ReadinessGatesNotReady")
+            .then(|| of_condition(ready))
+    };
+    status.containers.iter().find_map(of_container).or_else(gated)
+}
+
+/// Its volume is gone for good. That it is pending says nothing yet: it may wait for its first Pod.
+fn of_claim(status: &StatusFacts) -> Option<Problem> {
+    status.phase.as_deref().filter(|phase| *phase == "Lost").map(|lost| Problem {
+        reason: lost.into(),
+        message: Box::default(),
+        container: Box::default(),
+        since: None,
+        blocks: Blocker::Binding,
+    })
+}
+
+fn of_condition(condition: &Condition) -> Problem {
+    Problem {
+        reason: condition.reason_or_kind().into(),
+        message: condition.message.clone(),
+        container: Box::default(),
+        since: condition.last_transition,
+        blocks: Blocker::Condition { kind: condition.kind.clone(), bad: condition.status.clone() },
+    }
+}
+
+fn of_container(container: &Container) -> Option<Problem> {
+    let (reason, message) = container.waiting.as_ref()?;
+    if !WAITING.contains(&&**reason) {
+        return None;
+    }
+    let crashes = &**reason == "CrashLoopBackOff";
+    let last = container.last_terminated.as_ref().filter(|_| crashes);
+    Some(Problem {
+        // The kubelet goes to and fro between the two; the problem is one.
+        reason: if &**reason == "ErrImagePull" {
+            "ImagePullBackOff".into()
+        } else {
+            reason.clone()
+        },
+        message: last.map_or_else(|| message.clone(), |last| with_exit(last, message)),
+        container: container.name.clone(),
+        since: None,
+        blocks: if crashes { Blocker::Running } else { Blocker::Start },
+    })
+}
+
+/// `exit code 137 (OOMKilled): back-off 10s restarting failed container=web …`
+fn with_exit(last: &Terminated, message: &str) -> Box<str> {
+    let code = last.exit_code;
+    let ended = match &*last.reason {
+        "" => format!("exit code {code}"),
+        reason => format!("exit code {code} ({reason})"),
+    };
+    if message.is_empty() { ended.into() } else { format!("{ended}: {message}").into() }
+}
+
+impl Problem {
+    /// Whether what it blocks has come true. Until then it lasts: a restart does not end a
+    /// CrashLoopBackOff.
+    pub fn is_over(&self, status: &StatusFacts) -> bool {
+        match &self.blocks {
+            Blocker::Condition { kind, bad } => {
+                let mut conditions = status.conditions.iter().chain(&status.of_parents);
+                conditions.all(|condition| condition.kind != *kind || condition.status != *bad)
+            }
+            Blocker::Start => self.container(status).is_some_and(|container| {
+                container.running_since.is_some() || container.terminated.is_some()
+            }),
+            Blocker::Running => self.container(status).is_some_and(|container| {
+                let ended_well =
+                    container.terminated.as_ref().is_some_and(|run| run.exit_code == 0);
+                container.ready || (container.init && ended_well)
+            }),
+            Blocker::Phase => true,
+            Blocker::Binding => status.phase.as_deref() == Some("Bound"),
+        }
+    }
+
+    fn container<'a>(&self, status: &'a StatusFacts) -> Option<&'a Container> {
+        status.containers.iter().find(|container| container.name == self.container)
+    }
+}

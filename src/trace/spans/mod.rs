@@ -1,0 +1,5 @@
+//! Reports a change as spans: names, extents, attributes, links.
+
+pub mod builder;
+pub mod links;
+pub mod output;

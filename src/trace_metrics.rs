@@ -1,0 +1,47 @@
+//! Counts what the trace notes.
+
+use crate::{
+    metrics::Metrics,
+    trace::{progress::convergence::Outcome, spans::output::TraceMetric},
+};
+
+/// KEP-5915's labels for who reads annotations.
+const COMPONENT: &str = "spanlink";
+
+pub(crate) fn count(metrics: &Metrics, note: &TraceMetric) {
+    match note {
+        TraceMetric::Change { kind, verb } => {
+            metrics.changes.with_label_values(&[&*kind.to_string(), verb.name()]).inc();
+        }
+        TraceMetric::Ignored { kind } => {
+            metrics.ignored_changes.with_label_values(&[&*kind.to_string()]).inc();
+        }
+        TraceMetric::OwnerUnknown { kind } => {
+            metrics.unknown_owners.with_label_values(&[&*kind.to_string()]).inc();
+        }
+        TraceMetric::Extracted { kind, valid } => {
+            let result = if *valid { "success" } else { "invalid" };
+            metrics
+                .contexts_extracted
+                .with_label_values(&[COMPONENT, COMPONENT, &*kind.kind, result])
+                .inc();
+        }
+        TraceMetric::Link { role } => metrics.links.with_label_values(&[*role]).inc(),
+        TraceMetric::Opened => metrics.convergences_opened.inc(),
+        TraceMetric::Closed { kind, outcome, took } => {
+            metrics.convergences_closed.with_label_values(&[outcome.name()]).inc();
+            if *outcome == Outcome::Converged {
+                metrics
+                    .convergence_duration
+                    .with_label_values(&[&*kind.to_string()])
+                    .observe(took.as_secs_f64());
+            }
+        }
+        TraceMetric::OwnerLate => metrics.owner_wait_timeouts.inc(),
+        TraceMetric::Baseline => metrics.content_changes_without_generation.inc(),
+        TraceMetric::Rewound => metrics.generation_rollbacks.inc(),
+        TraceMetric::Gap { generations } => {
+            metrics.missed_generations.inc_by(u64::try_from(*generations).unwrap_or(0));
+        }
+    }
+}
