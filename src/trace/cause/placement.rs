@@ -128,7 +128,7 @@ impl Tracer {
     /// Whether a child would make its cause's trace too large (contract: causes §11).
     fn is_too_many(&self, child: &Change, owner: &TrackedObject, parent: &Change) -> bool {
         let is_owner = child.controller().is_some_and(|of| of.uid == owner.object.uid);
-        match parent.children_wanted.filter(|_| is_owner) {
+        match parent.desired_children.filter(|_| is_owner) {
             Some(wanted) => wanted > self.rules.cascade_max,
             None => parent.caused >= self.rules.cascade_max,
         }

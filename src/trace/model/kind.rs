@@ -79,6 +79,11 @@ const BUILT_IN_GROUPS: &[&str] = &[
     "storagemigration.k8s.io",
 ];
 
+/// The kind Namespace.
+pub fn namespace() -> GroupKind {
+    GroupKind::new("", "Namespace")
+}
+
 /// Whether its generation also moves with labels.
 pub fn generation_counts_labels(kind: &GroupKind) -> bool {
     kind.is("discovery.k8s.io", "EndpointSlice")

@@ -148,6 +148,13 @@ impl Body {
     }
 }
 
+impl Body {
+    /// The digests of its content's leaves and of the configured labels and annotations.
+    pub fn leaf_digests(&self) -> Box<[u32]> {
+        self.content.leaves.iter().chain(&self.marks).map(|leaf| leaf.digest).collect()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deletion {
     /// `metadata.deletionTimestamp`: the request's time **plus** the grace period.
@@ -182,7 +189,7 @@ pub struct OwnerReference {
 }
 
 /// An object named by another, that does not own it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Reference {
     pub kind: GroupKind,
     /// `None`: the namespace of whoever refers to it, if the kind has any.
@@ -219,7 +226,7 @@ pub struct SpecFacts {
     /// How many children it is to have, once all that was asked for is done: a ReplicaSet's
     /// `spec.replicas` or its annotation `deployment.kubernetes.io/desired-replicas`, the larger; a
     /// StatefulSet's `spec.replicas`; a Job's `spec.parallelism`.
-    pub children_wanted: Option<u32>,
+    pub desired_children: Option<u32>,
     pub paused: bool,
     pub progress_deadline_seconds: Option<i64>,
     /// Pods: `restartPolicy`.

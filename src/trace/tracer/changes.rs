@@ -116,7 +116,7 @@ impl Tracer {
             } else {
                 Convergence::begin(at, now.at, fingerprint)
             },
-            children_wanted: body.map_or(known.spec.children_wanted, |b| b.spec.children_wanted),
+            desired_children: body.map_or(known.spec.desired_children, |b| b.spec.desired_children),
             details: Some(Box::new(PendingReport {
                 disruption: status::disruption(&now.status),
                 road,
@@ -393,7 +393,7 @@ fn new_change(
         ignored: false,
         template: known.template,
         value: known.contexts.current.as_ref().map(|(value, _)| *value),
-        children_wanted: known.spec.children_wanted,
+        desired_children: known.spec.desired_children,
         scaled: ReplicaChange::Unchanged,
         until: None,
         last_caused: api_at,

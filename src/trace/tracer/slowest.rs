@@ -17,18 +17,6 @@ use crate::trace::{
 /// Causes above a change; a chain is no deeper.
 const MAX_STEPS: usize = 16;
 
-/// Something that was waited for.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Slowest {
-    pub took: Duration,
-    pub kind: Arc<str>,
-    pub name: Arc<str>,
-    /// Empty where it was the object as a whole.
-    pub phase: Cow<'static, str>,
-    /// What held it up; empty where nothing is known to have.
-    pub reason: Box<str>,
-}
-
 /// What an open convergence waits for: a problem's reason before the name of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wait<'a> {
