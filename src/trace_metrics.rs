@@ -37,10 +37,13 @@ pub(crate) fn count(metrics: &Metrics, note: &TraceMetric) {
                     .observe(took.as_secs_f64());
             }
         }
-        TraceMetric::OwnerLate => metrics.owner_wait_timeouts.inc(),
-        TraceMetric::Baseline => metrics.content_changes_without_generation.inc(),
-        TraceMetric::Rewound => metrics.generation_rollbacks.inc(),
-        TraceMetric::Gap { generations } => {
+        TraceMetric::OwnerWaitTimeout => metrics.owner_wait_timeouts.inc(),
+        TraceMetric::ContentWithoutGeneration => metrics.content_changes_without_generation.inc(),
+        TraceMetric::GenerationRollback => metrics.generation_rollbacks.inc(),
+        TraceMetric::BoundReached { bound } => {
+            metrics.trace_bounds_reached.with_label_values(&[*bound]).inc();
+        }
+        TraceMetric::MissedGenerations { generations } => {
             metrics.missed_generations.inc_by(u64::try_from(*generations).unwrap_or(0));
         }
     }

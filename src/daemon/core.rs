@@ -71,7 +71,7 @@ impl Core {
         }
         loop {
             let has_room = self.in_hand.len() < IN_HAND_MAX;
-            let due = self.tracer.next().filter(|_| has_room);
+            let due = self.tracer.next_deadline().filter(|_| has_room);
             let input = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => Input::Stop,
@@ -114,7 +114,7 @@ impl Core {
             }
             WatchMessage::Events(id, notices) => {
                 for notice in notices {
-                    let output = self.tracer.notice(id, notice);
+                    let output = self.tracer.process(id, notice);
                     self.take(output)?;
                 }
             }
@@ -123,7 +123,7 @@ impl Core {
     }
 
     fn take(&mut self, output: Output) -> anyhow::Result<()> {
-        for note in &output.notes {
+        for note in &output.metrics {
             trace_metrics::count(&self.metrics, note);
         }
         self.in_hand.extend(self.sink.accept(output.spans, clock())?);
@@ -148,7 +148,7 @@ impl Core {
         }
         if self.outbox.has_lost_checkpoint() {
             match self.outbox.forget_checkpoint() {
-                Ok(()) => self.tracer.remember_all(),
+                Ok(()) => self.tracer.rewrite_checkpoint(),
                 Err(error) => {
                     let error = format!("{:#}", anyhow::Error::from(error));
                     return warn!(error, "Cannot begin another checkpoint.");
@@ -173,8 +173,8 @@ impl Core {
             self.metrics.open_convergences.with_label_values(&labels).set(count);
         }
         self.metrics.tracked_objects.reset();
-        for (kind, count) in self.tracer.known_objects() {
-            self.metrics.tracked_objects.with_label_values(&[&kind.to_string()]).set(count);
+        for (kind, count) in self.tracer.tracked_objects() {
+            self.metrics.tracked_objects.with_label_values(&[&kind.to_string()]).set(*count);
         }
     }
 }

@@ -373,9 +373,9 @@ async fn watch_and_trace(
     let synced: Synced = Arc::new(move |kind, synced| health.synced(kind, synced));
     let stopped = stop.clone();
     let settings = Arc::new(settings);
-    let resume = core.tracer.resumable().map(|it| Resume {
+    let resume = core.tracer.resume_points().map(|it| Resume {
         id: it.id,
-        watched: it.watched,
+        watched: it.scope,
         resource_version: it.resource_version,
     });
     let resume = resume.collect();

@@ -39,12 +39,12 @@ pub(super) fn tracer(settings: &Settings, cluster: &str, outbox: &Outbox) -> Tra
         }
         Tracer::new(rules, cluster)
     });
-    let objects: i64 = tracer.known_objects().values().sum();
+    let objects: i64 = tracer.tracked_objects().values().sum();
     if objects > 0 {
         let open: i64 = tracer.open_convergences().values().sum();
         info!(objects, open, "Going on from the checkpoint.");
     }
-    tracer.remember(reading);
+    tracer.start_checkpoints(reading);
     tracer
 }
 

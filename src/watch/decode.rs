@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::settings::WatchSettings,
     trace::{
+        model::kubernetes_event::KubernetesEvent,
         model::{
             kind::is_event,
             object::{GroupKind, ObjectRef, Uid},
@@ -27,7 +28,6 @@ use crate::{
             path::segments,
             time::Timestamp,
         },
-        tracer::kubernetes_event::KubernetesEvent,
     },
 };
 

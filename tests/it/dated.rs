@@ -26,7 +26,7 @@ fn a_settle_window_that_ended_while_it_was_down_ended_then_though_the_object_fel
     daemon.tells(expect![[r#"
         reconcile Widget w converged: 0.1 to 1.2
     "#]]);
-    assert_eq!(daemon.run.tracer.next(), None);
+    assert_eq!(daemon.run.tracer.next_deadline(), None);
 }
 
 #[test]

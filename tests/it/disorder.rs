@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use spanlink::{
     trace::{
         model::{
+            id::Layout,
             observation::{WatchEvent, WatchId, WatchScope},
             span::{Span, SpanId},
             time::Timestamp,
         },
-        rules::{Layout, Rules},
+        rules::Rules,
         spans::output::TraceMetric,
         tracer::Tracer,
     },
@@ -101,17 +102,18 @@ impl History {
         }
         let (mut spans, mut late) = (Vec::new(), 0);
         let mut take = |out: spanlink::trace::spans::output::Output| {
-            late += out.notes.iter().filter(|note| **note == TraceMetric::OwnerLate).count();
+            late +=
+                out.metrics.iter().filter(|note| **note == TraceMetric::OwnerWaitTimeout).count();
             spans.extend(out.spans);
         };
         for (id, notice) in &self.said {
-            while let Some(due) = tracer.next().filter(|due| *due < notice.at()) {
+            while let Some(due) = tracer.next_deadline().filter(|due| *due < notice.at()) {
                 take(tracer.expire(due));
             }
-            take(tracer.notice(*id, notice.clone()));
+            take(tracer.process(*id, notice.clone()));
         }
         while !tracer.is_settled()
-            && let Some(due) = tracer.next()
+            && let Some(due) = tracer.next_deadline()
         {
             take(tracer.expire(due));
         }

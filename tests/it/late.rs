@@ -129,7 +129,7 @@ impl Daemon {
 
     /// As much time has gone by, and nothing was said.
     pub(crate) fn is_at(&mut self, second: f64) {
-        while let Some(due) = self.run.tracer.next().filter(|due| *due <= at(second)) {
+        while let Some(due) = self.run.tracer.next_deadline().filter(|due| *due <= at(second)) {
             let output = self.run.tracer.expire(due);
             self.run.take(output);
         }
@@ -138,7 +138,7 @@ impl Daemon {
 
     /// When it has something to do next.
     pub(crate) fn is_due_at(&self, second: f64) {
-        let due = self.run.tracer.next().map(seconds);
+        let due = self.run.tracer.next_deadline().map(seconds);
         assert!(due.is_some_and(|due| (due - second).abs() < 1e-6), "{due:?}, not {second}");
     }
 

@@ -6,8 +6,11 @@ use bytes::Bytes;
 use expect_test::expect_file;
 use serde_json::json;
 use spanlink::trace::{
-    model::observation::{WatchEvent, WatchScope},
-    rules::{Layout, Rules},
+    model::{
+        id::Layout,
+        observation::{WatchEvent, WatchScope},
+    },
+    rules::Rules,
     tracer::{
         Tracer,
         checkpoint::{CheckpointReader, RestoreError},
@@ -114,7 +117,7 @@ fn a_disk_that_is_lost_is_written_anew_as_it_was() {
     daemon.is_at(40.0);
     assert_eq!(kept(&daemon), "origin watch watch watch object object object object losses stuck");
     let before = std::mem::take(&mut daemon.run.disk);
-    daemon.run.tracer.remember_all();
+    daemon.run.tracer.rewrite_checkpoint();
     daemon.run.commit();
     assert_eq!(daemon.run.disk, before);
 }
@@ -125,8 +128,8 @@ fn a_watch_goes_on_after_the_last_that_it_said_and_never_before() {
     daemon.hears(2);
     let (id, watched) = daemon.watch("Widget");
     let version = |daemon: &Daemon| {
-        let resumable: Vec<_> = daemon.run.tracer.resumable().collect();
-        assert!(resumable.iter().all(|it| it.id == id && it.watched == watched));
+        let resumable: Vec<_> = daemon.run.tracer.resume_points().collect();
+        assert!(resumable.iter().all(|it| it.id == id && it.scope == watched));
         resumable.first().map(|it| it.resource_version)
     };
     assert_eq!(version(&daemon), Some(12));
@@ -136,7 +139,7 @@ fn a_watch_goes_on_after_the_last_that_it_said_and_never_before() {
     // Another selection of the same id has seen nothing yet.
     let of_shop = WatchScope { namespace: Some("shop".into()), ..watched.clone() };
     daemon.run.tracer.open(id, of_shop, at(3.0));
-    let resumable: Vec<_> = daemon.run.tracer.resumable().collect();
+    let resumable: Vec<_> = daemon.run.tracer.resume_points().collect();
     assert_eq!(resumable.iter().map(|it| it.resource_version).collect::<Vec<_>>(), [0]);
     assert!(!daemon.run.tracer.has_listed());
 }
@@ -201,7 +204,7 @@ fn what_was_read_back_is_written_again_with_the_same_bytes() {
             run.commit();
             let before = run.disk.clone();
             run.restart(now);
-            run.tracer.remember_all();
+            run.tracer.rewrite_checkpoint();
             run.disk.clear();
             run.commit();
             assert!(run.disk == before, "{}, after {said}", scenario.display());

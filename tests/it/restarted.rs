@@ -8,11 +8,12 @@ use std::{
 use bytes::Bytes;
 use spanlink::trace::{
     model::{
+        id::Layout,
         observation::{WatchEvent, WatchId},
         span::{Span, SpanId},
         time::Timestamp,
     },
-    rules::{Layout, Rules},
+    rules::Rules,
     spans::output::Output,
     tracer::{Tracer, checkpoint::CheckpointReader},
 };
@@ -33,7 +34,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn begin(rules: &Rules, history: &History) -> Self {
         let mut tracer = Tracer::new(rules.clone(), "");
-        tracer.remember(0);
+        tracer.start_checkpoints(0);
         for (id, watched, starts_empty) in &history.watches {
             if *starts_empty {
                 tracer.open_empty(*id, watched.clone(), history.begin);
@@ -49,11 +50,11 @@ impl Run {
     }
 
     pub(crate) fn hear(&mut self, id: WatchId, notice: WatchEvent) {
-        while let Some(due) = self.tracer.next().filter(|due| *due < notice.at()) {
+        while let Some(due) = self.tracer.next_deadline().filter(|due| *due < notice.at()) {
             let output = self.tracer.expire(due);
             self.take(output);
         }
-        let output = self.tracer.notice(id, notice);
+        let output = self.tracer.process(id, notice);
         self.take(output);
     }
 
@@ -73,12 +74,12 @@ impl Run {
             restoring.entry(key, value);
         }
         self.tracer = restoring.finish(at).unwrap();
-        self.tracer.remember(0);
+        self.tracer.start_checkpoints(0);
     }
 
     pub(crate) fn end(mut self) -> Vec<Span> {
         while !self.tracer.is_settled()
-            && let Some(due) = self.tracer.next()
+            && let Some(due) = self.tracer.next_deadline()
         {
             let output = self.tracer.expire(due);
             self.take(output);

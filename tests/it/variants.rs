@@ -11,10 +11,11 @@ use spanlink::{
     export::tree::{Style, render},
     trace::{
         model::{
+            id::Layout,
             object::GroupKind,
             span::{Role, Span, Value},
         },
-        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules, sampling::Sampling},
+        rules::{Ignore, KindRules, OptionalLinks, Rules, sampling::Sampling},
     },
 };
 

@@ -4,12 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::trace::{
-    model::{
-        object::Uid,
-        span::{Role, SpanId, TraceId},
-    },
-    rules::Layout,
+use crate::trace::model::{
+    object::Uid,
+    span::{Role, SpanId, TraceId},
 };
 
 /// Part of every id, so that a change of the rules cannot collide with what is stored.

@@ -136,23 +136,3 @@ pub fn service(kind: &GroupKind) -> Option<&'static str> {
         _ => "spanlink",
     })
 }
-
-/// The attribute that semantic conventions have for the kind's name
-/// ([k8s resource](https://opentelemetry.io/docs/specs/semconv/resource/k8s/)).
-pub fn name_attribute(kind: &GroupKind) -> Option<&'static str> {
-    Some(match (&*kind.group, &*kind.kind) {
-        ("apps", "Deployment") => "k8s.deployment.name",
-        ("apps", "ReplicaSet") => "k8s.replicaset.name",
-        ("apps", "StatefulSet") => "k8s.statefulset.name",
-        ("apps", "DaemonSet") => "k8s.daemonset.name",
-        ("batch", "Job") => "k8s.job.name",
-        ("batch", "CronJob") => "k8s.cronjob.name",
-        ("autoscaling", "HorizontalPodAutoscaler") => "k8s.hpa.name",
-        ("", "Pod") => "k8s.pod.name",
-        ("", "Namespace") => "k8s.namespace.name",
-        ("", "Node") => "k8s.node.name",
-        ("", "ReplicationController") => "k8s.replicationcontroller.name",
-        ("", "ResourceQuota") => "k8s.resourcequota.name",
-        _ => return None,
-    })
-}

@@ -4,13 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::trace::{
-    model::{
-        content::{Content, Leaf},
-        object::{GroupKind, ObjectRef, Uid},
-        time::Timestamp,
-    },
-    tracer::kubernetes_event::KubernetesEvent,
+use crate::trace::model::{
+    content::{Content, Leaf},
+    kubernetes_event::KubernetesEvent,
+    object::{GroupKind, ObjectRef, Uid},
+    time::Timestamp,
 };
 
 /// Names one watch for as long as the daemon runs.
@@ -26,6 +24,19 @@ pub struct WatchScope {
     /// Label and field selectors as they are asked for; `None`: everything.
     pub selectors: Option<Arc<str>>,
 }
+
+impl WatchScope {
+    /// The scope of a watch in a recording, which does not name its selectors.
+    pub fn of_recording(kind: GroupKind, namespace: Option<Arc<str>>) -> Self {
+        Self { kind, namespace, selectors: Some(UNKNOWN_SELECTORS.into()) }
+    }
+
+    pub(crate) fn has_known_selectors(&self) -> bool {
+        self.selectors.as_deref().is_some_and(|selectors| selectors != UNKNOWN_SELECTORS)
+    }
+}
+
+const UNKNOWN_SELECTORS: &str = "unknown";
 
 /// What a watch said at one instant.
 #[derive(Clone, Debug, PartialEq)]

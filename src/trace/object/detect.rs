@@ -72,8 +72,8 @@ pub(crate) fn detect(object: &TrackedObject, observation: &Observation) -> Detec
     let content_differs = body.is_some_and(|body| body.content.digest != object.digest);
     let annotations_differ =
         body.is_some_and(|body| body.annotations_fingerprint != object.annotations_fingerprint);
-    let marks_differ =
-        body.is_some_and(|body| body.marks.iter().any(|mark| !object.leaves.contains(&mark.digest)));
+    let marks_differ = body
+        .is_some_and(|body| body.marks.iter().any(|mark| !object.leaves.contains(&mark.digest)));
     let fields = || body.map_or_else(Vec::new, |body| changed_fields(&object.leaves, body));
     let update = ObjectDiff::new(Verb::Update);
     match step {
@@ -127,7 +127,9 @@ fn is_binding(observation: &Observation, fields: &[Box<str>]) -> bool {
 /// By how much the generation moved; `None` where the kind has none.
 fn generation_step(object: &TrackedObject, observation: &Observation) -> Option<i64> {
     match kind::change_detection(&observation.object.kind) {
-        ChangeDetection::Generation => Some(observation.generation?.saturating_sub(object.generation?)),
+        ChangeDetection::Generation => {
+            Some(observation.generation?.saturating_sub(object.generation?))
+        }
         ChangeDetection::Digest => None,
     }
 }
@@ -148,7 +150,7 @@ fn changed_fields(leaves: &[u32], body: &Body) -> Vec<Box<str>> {
         .leaves
         .iter()
         .chain(&body.marks)
-        .filter(|leaf| !object.contains(&leaf.digest))
+        .filter(|leaf| !leaves.contains(&leaf.digest))
         .map(|leaf| &*leaf.path)
         .collect();
     new.iter()
@@ -161,10 +163,10 @@ fn changed_fields(leaves: &[u32], body: &Body) -> Vec<Box<str>> {
 /// Whether something changed, and only covered paths did.
 pub(crate) fn changes_only(before: &[u32], body: &Body, is_covered: impl Fn(&str) -> bool) -> bool {
     let leaves = || body.content.leaves.iter().chain(&body.marks);
-    let new: Vec<_> = leaves().filter(|leaf| !object.contains(&leaf.digest)).collect();
+    let new: Vec<_> = leaves().filter(|leaf| !before.contains(&leaf.digest)).collect();
     let is_gone = |digest: &&u32| !leaves().any(|leaf| leaf.digest == **digest);
     // As many leaves went as came: other keys then mean that items were removed.
-    let has_lost = object.iter().filter(is_gone).count() >= new.len();
+    let has_lost = before.iter().filter(is_gone).count() >= new.len();
     let is_added = |path: &str| !has_lost && new.iter().any(|leaf| is_below(&leaf.path, path));
     !new.is_empty()
         && new.iter().all(|leaf| is_covered(&leaf.path) || (leaf.is_keys && is_added(&leaf.path)))

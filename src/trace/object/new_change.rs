@@ -46,17 +46,16 @@ pub(crate) fn new_change(
 ) -> Change {
     let convergence = Convergence::begin(received, received, object.status_fingerprint);
     let change = PendingChange { key, resource_version, received, api_at, convergence };
-    Change {
-        service: object.service.clone(),
-        generation: match kind::change_detection(object.kind()) {
-            ChangeDetection::Generation => object.generation,
-            ChangeDetection::Digest => None,
-        },
-        template: object.template,
-        value: object.context_value(),
-        desired_children: object.spec.desired_children,
-        ..Change::pending(change, report)
-    }
+    let mut change = Change::pending(change, report);
+    change.service.clone_from(&object.service);
+    change.generation = match kind::change_detection(object.kind()) {
+        ChangeDetection::Generation => object.generation,
+        ChangeDetection::Digest => None,
+    };
+    change.template = object.template;
+    change.value = object.context_value();
+    change.desired_children = object.spec.desired_children;
+    change
 }
 
 /// When a change was made, which clock says so, and which field manager made it.

@@ -47,12 +47,9 @@ impl Rescaled {
                 newest: resource_version,
             },
             Some(known) if at <= known.at => Self { at, newest: resource_version, ..known },
-            Some(known) => Self {
-                at,
-                after: known.newest,
-                before: resource_version,
-                newest: resource_version,
-            },
+            Some(known) => {
+                Self { at, after: known.newest, before: resource_version, newest: resource_version }
+            }
         }
     }
 

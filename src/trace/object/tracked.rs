@@ -290,9 +290,4 @@ impl TrackedObject {
             .iter()
             .find(|change| change.key.is_deletion() && change.key.epoch == self.epoch)
     }
-
-    /// Its deletion, where the cause of that is decided.
-    pub(crate) fn decided_deletion(&self) -> Option<&Change> {
-        self.deletion().filter(|deletion| deletion.is_decided())
-    }
 }

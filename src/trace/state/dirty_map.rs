@@ -24,10 +24,6 @@ impl<K, V> DirtyMap<K, V> {
         self.map.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.map.iter()
-    }
-
     pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
         self.map.values()
     }

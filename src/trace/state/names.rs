@@ -1,9 +1,6 @@
 //! Finds objects by kind, namespace and name, for the kinds that references name.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::trace::{
     model::{
@@ -80,12 +77,6 @@ impl NameIndex {
         for uids in self.kinds.values_mut().flat_map(HashMap::values_mut) {
             uids.sort_by_key(|uid| table.get(uid).map(|object| object.resource_version));
         }
-    }
-
-    /// For tests: the indexed objects.
-    #[cfg(test)]
-    pub(crate) fn uids(&self) -> HashSet<&Uid> {
-        self.kinds.values().flat_map(HashMap::values).flatten().collect()
     }
 }
 
