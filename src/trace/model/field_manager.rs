@@ -3,8 +3,6 @@
 //! The newest entry is not the writer; the entry that owns a changed path is
 //! ([server-side apply](https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management)).
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -78,22 +76,6 @@ impl Managers {
                 .max_by(|a, b| a.time.cmp(&b.time))
                 .map(Manager::from)
         })
-    }
-
-    /// The writer of an update that left no entry, as removals do: the only entry, status aside, that
-    /// was written in the second of the receipt or the one before. `None` where several were, since
-    /// the writer is never guessed.
-    pub fn of_removal(&self, received: Timestamp) -> Option<Manager> {
-        const SECOND: Duration = Duration::from_secs(1);
-        let latest = received.whole_second();
-        let is_recent = |at: Timestamp| at.plus(SECOND) >= latest && at <= latest;
-        let mut recent = self
-            .entries
-            .iter()
-            .filter(|entry| entry.subresource != "status")
-            .filter(|entry| Timestamp::parse(&entry.time).is_some_and(is_recent));
-        let only = recent.next()?;
-        recent.next().is_none().then(|| Manager::from(only))
     }
 
     /// The last time that anything but the status was written, as far as the entries say.

@@ -76,9 +76,8 @@ pub(crate) fn time_and_manager(
             (requested, TimeSource::DeletionTimestamp, None)
         }
         Verb::Update => {
-            let manager = body
-                .and_then(|body| manager_of_update(body, difference, managers, carrier_moved))
-                .or_else(|| managers.of_removal(observation.at));
+            let manager =
+                body.and_then(|body| manager_of_update(body, difference, managers, carrier_moved));
             (manager.as_ref().and_then(|m| m.at), TimeSource::ManagedFields, manager)
         }
     };
