@@ -196,15 +196,16 @@ impl std::fmt::Display for Disk {
 /// Runs what touches the database. redb panics on some pages that are not as it wrote them; that
 /// is a file to be set aside, and no reason to stop. Whatever panicked is opened anew.
 pub(super) fn caught<R>(work: impl FnOnce() -> Result<R, DiskError>) -> Result<R, DiskError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(DiskError::Panicked(panic_text(&*panic))))
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> DiskError {
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied());
-    DiskError::Panicked(text.unwrap_or("no text").to_owned())
+    text.unwrap_or("no text").to_owned()
 }
 
 pub(super) fn builder() -> Builder {

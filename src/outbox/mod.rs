@@ -24,5 +24,5 @@ mod writer;
 mod tests;
 
 pub use disk::DiskError;
-pub use queue::{Closed, Commit, Entry, ForgetError, Limits, Outbox, ReadError};
+pub use queue::{Closed, Commit, Entry, ForgetError, Limits, Outbox, ReadError, WriterPanicked};
 pub use storage::OpenError;

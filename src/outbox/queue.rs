@@ -1,6 +1,8 @@
 //! What producer and consumer see of the outbox, wherever its records are.
 
 use std::{
+    future::pending,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     pin::pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -13,7 +15,7 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use super::{
-    disk::{Damaged, Disk, DiskError, chain},
+    disk::{Damaged, Disk, DiskError, chain, panic_text},
     memory::Memory,
     storage::{Folder, OpenError, Storage},
     waiting::{Found, Taken, Waiting},
@@ -60,6 +62,13 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the outbox is closed")]
 pub struct Closed;
+
+/// The writer thread ended although the outbox was not closed: nothing more becomes durable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the outbox writer thread panicked: {reason}")]
+pub struct WriterPanicked {
+    reason: String,
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the checkpoint")]
@@ -158,7 +167,7 @@ impl Outbox {
                 let shared = Arc::clone(&shared);
                 move || {
                     if let Store::Disk(disk) = &shared.store {
-                        writer::run(&shared, disk, patience);
+                        run_writer(&shared, disk, patience);
                     }
                 }
             })
@@ -277,6 +286,29 @@ impl Outbox {
         }
     }
 
+    /// Waits until the writer thread has ended although the outbox was not closed, and returns why.
+    /// Never returns while the thread works, after [`Outbox::close`], or in memory. The outbox
+    /// closes itself then, so a producer that waits in [`Outbox::ready`] is not stuck.
+    pub async fn ended(&self) -> WriterPanicked {
+        let shared = self.shared();
+        loop {
+            let mut ended = pin!(shared.written.notified());
+            // An end after this point is not missed.
+            ended.as_mut().enable();
+            {
+                let desk = &shared.lock().desk;
+                if let Some(failure) = &desk.failure {
+                    return failure.clone();
+                }
+                if desk.ended || !self.is_on_disk() {
+                    break;
+                }
+            }
+            ended.await;
+        }
+        pending().await
+    }
+
     /// Waits until there is something to take.
     pub async fn filled(&self) {
         let shared = self.shared();
@@ -364,12 +396,27 @@ impl Outbox {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.close();
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            error!("The thread that writes the outbox panicked.");
+        if let Some(writer) = self.writer.take() {
+            // A panic of the thread was logged and recorded when it happened.
+            writer.join().ok();
         }
     }
+}
+
+/// Runs the writer until the outbox is closed, or it panics.
+fn run_writer(shared: &Shared, disk: &Disk, patience: Patience) {
+    let result = catch_unwind(AssertUnwindSafe(|| writer::run(shared, disk, patience)));
+    let mut state = shared.lock();
+    state.desk.ended = true;
+    if let Err(panic) = result {
+        let failure = WriterPanicked { reason: panic_text(&*panic) };
+        error!(reason = failure.reason, "The outbox writer thread panicked.");
+        state.desk.failure = Some(failure);
+        state.closed = true;
+    }
+    drop(state);
+    shared.ready.notify_one();
+    shared.written.notify_waiters();
 }
 
 impl State {

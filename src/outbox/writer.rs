@@ -6,7 +6,7 @@ use tracing::{error, info, warn};
 
 use super::{
     disk::{Changes, Damaged, Disk, DiskError, chain},
-    queue::{Commit, Shared, State},
+    queue::{Commit, Shared, State, WriterPanicked},
     waiting::{Found, Waiting},
 };
 
@@ -40,6 +40,8 @@ pub(super) struct Desk {
     pub(super) checkpoint_lost: bool,
     /// The thread has ended.
     pub(super) ended: bool,
+    /// Why the thread has ended, where the outbox was not closed.
+    pub(super) failure: Option<WriterPanicked>,
 }
 
 /// Whether records can be read.
@@ -100,8 +102,6 @@ pub(super) fn run(shared: &Shared, disk: &Disk, patience: Patience) {
             Job::OpenAnew(reading) => writer.open_anew(&reading),
         }
     }
-    shared.lock().desk.ended = true;
-    shared.written.notify_waiters();
 }
 
 impl Writer<'_> {

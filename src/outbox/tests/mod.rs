@@ -3,6 +3,7 @@
 mod damage;
 mod failing;
 mod model;
+mod panicking;
 mod power_loss;
 mod simulated;
 
