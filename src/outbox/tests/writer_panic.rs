@@ -1,4 +1,4 @@
-//! A panic of the writer thread is reported, and stops nothing from ending.
+//! A panic of the writer thread is reported, and blocks neither producer nor shutdown.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -22,15 +22,15 @@ use super::{
     *,
 };
 
-/// A disk whose database, once `armed`, cannot be opened without a panic.
+/// A disk whose `open` panics once `armed` is set.
 #[derive(Debug)]
 struct PanickingStorage {
     disk: SimulatedDisk,
     armed: Arc<AtomicBool>,
 }
 
-/// The outbox survives a panic of the database, but not a second one, when the payload of the
-/// first is dropped.
+/// A panic payload that panics again when it is dropped. The outbox turns the first panic of a
+/// database operation into an error, so only the second one ends the thread.
 struct SecondPanic;
 
 impl Drop for SecondPanic {
@@ -47,16 +47,16 @@ impl Storage for PanickingStorage {
         self.disk.open(builder)
     }
 
-    fn bytes(&self) -> io::Result<Box<dyn Contents>> {
-        Storage::bytes(&self.disk)
+    fn contents(&self) -> io::Result<Box<dyn Contents>> {
+        self.disk.contents()
     }
 
-    fn begin(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        self.disk.begin(builder)
+    fn create_replacement(&self, builder: &Builder) -> Result<Database, DatabaseError> {
+        self.disk.create_replacement(builder)
     }
 
-    fn replace(&self) -> io::Result<()> {
-        self.disk.replace()
+    fn install_replacement(&self) -> io::Result<()> {
+        self.disk.install_replacement()
     }
 }
 
@@ -67,12 +67,12 @@ impl Display for PanickingStorage {
 }
 
 #[test]
-fn a_panic_of_the_writer_thread_closes_the_outbox_and_gives_its_reason() {
+fn a_panic_of_the_writer_thread_closes_the_outbox_and_reports_the_reason() {
     let disk = SimulatedDisk::default();
     let armed = Arc::new(AtomicBool::new(false));
     let storage = PanickingStorage { disk: disk.clone(), armed: Arc::clone(&armed) };
     let limits = Limits::records(1000);
-    let outbox = Outbox::stored(Box::new(storage), limits, metrics(), PATIENCE).unwrap();
+    let outbox = Outbox::with_storage(Box::new(storage), limits, metrics(), BACKOFF).unwrap();
     outbox.commit(commit(&["durable"]));
     wait(outbox.written());
     assert!(outbox.ended().now_or_never().is_none());
@@ -85,12 +85,12 @@ fn a_panic_of_the_writer_thread_closes_the_outbox_and_gives_its_reason() {
     assert_eq!(wait(outbox.ready()), Err(Closed));
     wait(outbox.written());
     drop(outbox);
-    assert_eq!(on(&disk).take(9, 9), ["durable"]);
+    assert_eq!(open_on(&disk).take(9, 9), ["durable"]);
 }
 
 #[test]
-fn closing_the_outbox_is_not_reported_as_an_end_of_the_writer_thread() {
-    let outbox = on(&SimulatedDisk::default());
+fn closing_the_outbox_is_not_reported_as_a_panic() {
+    let outbox = open_on(&SimulatedDisk::default());
     outbox.close();
     wait(outbox.written());
     assert!(outbox.ended().now_or_never().is_none());
