@@ -147,7 +147,7 @@ impl Core {
             return;
         }
         if self.outbox.has_lost_checkpoint() {
-            match self.outbox.forget_checkpoint() {
+            match self.outbox.delete_checkpoint() {
                 Ok(()) => self.tracer.rewrite_checkpoint(),
                 Err(error) => {
                     let error = format!("{:#}", anyhow::Error::from(error));

@@ -34,7 +34,7 @@ pub(super) fn tracer(settings: &Settings, cluster: &str, outbox: &Outbox) -> Tra
         if reason != RestoreError::Nothing {
             warn!(%reason, "Starting anew: the checkpoint is of no use. Spans that wait are sent.");
         }
-        if let Err(error) = outbox.forget_checkpoint() {
+        if let Err(error) = outbox.delete_checkpoint() {
             warn!(error = format!("{:#}", Error::from(error)), "Cannot forget the checkpoint.");
         }
         Tracer::new(rules, cluster)

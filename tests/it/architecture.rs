@@ -12,7 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("watch", &["watch", "trace", "config::settings", "metrics"]),
     ("export", &["export", "trace", "config::settings", "metrics"]),
     ("outbox", &["outbox", "config::settings", "metrics"]),
-    ("admin.rs", &["config::settings", "metrics", "trace::time"]),
+    ("admin.rs", &["config::settings", "metrics", "trace::model::time"]),
     ("metrics.rs", &[]),
     ("logging.rs", &[]),
 ];
