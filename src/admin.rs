@@ -142,8 +142,8 @@ fn readiness(missing: &[String]) -> (StatusCode, String) {
     if missing.is_empty() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
-    let lines = missing.iter().map(|name| format!("not synced: {name}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines)
+    let names = missing.join("\nnot synced: ");
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not synced: {names}\n"))
 }
 
 fn exposition(metrics: &Metrics) -> Response {

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::now;
+use super::clock::now;
 use crate::{
     admin::Health,
     error_chain::ErrorChain,

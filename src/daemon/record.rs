@@ -10,7 +10,12 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::{Notify, mpsc, watch as signal};
 
-use super::{WATCH_BATCHES_MAX, block_on, now, shutdown::ShutdownSignal, tasks::join_failure};
+use super::{
+    clock::now,
+    runtime::{WATCH_BATCHES_MAX, block_on},
+    shutdown::ShutdownSignal,
+    tasks::join_failure,
+};
 use crate::{
     config::settings::Settings,
     logging,

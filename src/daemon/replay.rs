@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{Destination, block_on, now, queue::OutboxQueue, rules};
+use super::{
+    clock::now, destination::Destination, queue::OutboxQueue, rules::rules, runtime::block_on,
+};
 use crate::{
     config::settings::Settings,
     export::{

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::{now, reading, rules};
+use super::{clock::now, reading, rules::rules};
 use crate::{
     config::settings::Settings,
     error_chain::ErrorChain,

@@ -1,11 +1,6 @@
 //! `spanlink run`: the order of starting and of stopping.
 
-use std::{
-    path::{Path, PathBuf},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
@@ -19,11 +14,12 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Destination, WATCH_BATCHES_MAX, block_on,
+    clock::now,
     core::Core,
-    now,
+    destination::Destination,
     queue::OutboxQueue,
     restore::restore_tracer,
+    runtime::{WATCH_BATCHES_MAX, block_on},
     shutdown::ShutdownSignal,
     tasks::{TaskFailure, Tasks, join_failure, spawn_thread},
 };
@@ -210,7 +206,8 @@ fn start(
     let (stop, stopped) = signal::channel(false);
     let settings = settings.watch.clone();
     let kubeconfig = kubeconfig.map(Path::to_owned);
-    let work = move || watch_on_this_thread(settings, kubeconfig, metrics, core, stopped);
+    let work =
+        move || watch_on_this_thread(settings, kubeconfig.as_deref(), metrics, core, stopped);
     let watching = Box::pin(spawn_thread(WATCH, work)?);
     Ok(Started { tasks, watching, sending, stop, drain, outbox, health })
 }
@@ -303,14 +300,14 @@ fn watch_failure(ended: anyhow::Result<usize>) -> TaskFailure {
 /// Returns the number of convergences that are open at the end.
 fn watch_on_this_thread(
     settings: WatchSettings,
-    kubeconfig: Option<PathBuf>,
+    kubeconfig: Option<&Path>,
     metrics: Metrics,
     core: Core,
     stop: signal::Receiver<bool>,
 ) -> anyhow::Result<usize> {
     let runtime = watch::runtime(settings.batch).context("cannot start the watch runtime")?;
     let result = runtime.block_on(async {
-        let client = watch::client(kubeconfig.as_deref()).await?;
+        let client = watch::client(kubeconfig).await?;
         watch_and_trace(client, settings, metrics, core, stop).await
     });
     // A watch of a silent server must not delay the end.

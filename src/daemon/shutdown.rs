@@ -75,7 +75,7 @@ impl ShutdownSignal {
     pub(super) async fn requested(&mut self) {
         // The sender lives on the thread of the signals, which ends with the process only.
         if self.requested.wait_for(|requested| *requested).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
