@@ -285,7 +285,9 @@ fn uses(sources: &Sources) -> BTreeMap<String, BTreeSet<Vec<String>>> {
     for (file, code) in &codes {
         let module = module_of(file);
         let module = if *file == "src/main.rs" { Vec::new() } else { module };
-        test_only.extend(code.test_modules.iter().map(|name| [&*module, &[name.clone()]].concat()));
+        test_only.extend(
+            code.test_modules.iter().map(|name| [&*module, std::slice::from_ref(name)].concat()),
+        );
     }
     let mut uses = BTreeMap::new();
     for (file, code) in &codes {
