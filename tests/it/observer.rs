@@ -50,7 +50,7 @@ impl Observer {
             tasks.push(tokio::spawn(async move {
                 let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
                 while let Some(event) = events.next().await {
-                    let at = spanlink::daemon::clock();
+                    let at = spanlink::daemon::now();
                     let (object, is_gone) = match event {
                         Ok(Event::Apply(object) | Event::InitApply(object)) => (object, false),
                         Ok(Event::Delete(object)) => (object, true),
