@@ -212,7 +212,7 @@ fn message(span: &Span) -> otlp::Span {
     otlp::Span {
         trace_id: trace_id(span.trace_id),
         span_id: span_id(span.span_id),
-        trace_state: String::new(),
+        trace_state: span.trace_state.as_deref().unwrap_or_default().to_owned(),
         parent_span_id: span.parent.map(span_id).unwrap_or_default(),
         flags: flags::SAMPLED | flags::HAS_IS_REMOTE | remote(span.parent_is_remote),
         name: (*span.name).to_owned(),

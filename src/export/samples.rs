@@ -59,6 +59,7 @@ pub(super) fn span(service: &str, name: &str) -> Span {
         span_id: SpanId(0x12),
         parent: None,
         parent_is_remote: false,
+        trace_state: None,
         role: Role::Change,
         name: name.into(),
         service: service.into(),
@@ -82,6 +83,7 @@ pub(super) fn span(service: &str, name: &str) -> Span {
 pub(super) fn full_span() -> Span {
     let mut span = span("deployment-controller", "update Deployment");
     span.parent = Some(SpanId(0x11));
+    span.trace_state = Some("vendor=1".into());
     span.attributes.extend([
         yes("spanlink.change.rewound"),
         texts("spanlink.change.fields", &["spec.replicas", "spec.paused"]),

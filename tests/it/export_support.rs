@@ -56,6 +56,7 @@ pub(crate) fn span(service: &str, name: &str) -> Span {
         span_id: SpanId(2),
         parent: None,
         parent_is_remote: false,
+        trace_state: None,
         role: Role::Change,
         name: name.into(),
         service: service.into(),

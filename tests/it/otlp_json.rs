@@ -33,6 +33,7 @@ fn read(span: &Json, service: &Arc<str>) -> Result<Span> {
         span_id: span_id(&span["spanId"])?,
         parent: parent.map(|_| span_id(&span["parentSpanId"])).transpose()?,
         parent_is_remote: false,
+        trace_state: trace_state(span),
         role: match name.split_once(' ') {
             None => Role::Phase,
             Some(("reconcile", _)) => Role::Reconcile,
@@ -68,7 +69,7 @@ fn link(link: &Json) -> Result<Link> {
     Ok(Link {
         trace_id: trace_id(link)?,
         span_id: span_id(&link["spanId"])?,
-        trace_state: link["traceState"].as_str().filter(|it| !it.is_empty()).map(Into::into),
+        trace_state: trace_state(link),
         flags: u8::try_from(flags & 0xff)?,
         remote: flags & 0x200 != 0,
         attributes: attributes(link),
@@ -113,6 +114,10 @@ fn text(attributes: &[Attribute], key: &str) -> Option<Arc<str>> {
         Value::Text(text) => Some(Arc::clone(text)),
         _ => None,
     }
+}
+
+fn trace_state(of: &Json) -> Option<Box<str>> {
+    of["traceState"].as_str().filter(|text| !text.is_empty()).map(Into::into)
 }
 
 fn trace_id(of: &Json) -> Result<TraceId> {

@@ -76,6 +76,37 @@ fn layout_joined_continues_the_trace_of_a_fresh_context_in_its_head() {
     }
 }
 
+/// Samplers of the annotated trace keep their state in it:
+/// <https://opentelemetry.io/docs/specs/otel/trace/tracestate-handling/>.
+#[test]
+fn spans_in_the_annotated_trace_have_its_tracestate_and_no_others_do() {
+    let with_state = |text: String| {
+        let traceparent = r#""tracing.k8s.io/traceparent":"#;
+        let tracestate = r#""tracing.k8s.io/tracestate":"vendor=1","#;
+        text.replace(traceparent, &format!("{tracestate}{traceparent}"))
+    };
+    let scenario = scenario("rolling-update");
+    let annotated: HashSet<_> = spans_of(&scenario, &layout(Layout::Joined))
+        .iter()
+        .filter(|span| span.parent_is_remote)
+        .map(|span| span.trace_id)
+        .collect();
+    let check = |rules: &Rules, expected: &[Role]| {
+        let mut found = HashSet::new();
+        for span in played(&scenario, rules, with_state) {
+            let expected = annotated.contains(&span.trace_id).then_some("vendor=1");
+            assert_eq!(span.trace_state.as_deref(), expected, "{span:?}");
+            if expected.is_some() {
+                found.insert(span.role);
+            }
+        }
+        assert_eq!(found, expected.iter().copied().collect());
+    };
+    check(&layout(Layout::Joined), &[Role::Change, Role::Reconcile, Role::Phase]);
+    check(&layout(Layout::Linked), &[]);
+    check(&Rules { project: true, ..layout(Layout::Cascade) }, &[Role::Projection]);
+}
+
 #[test]
 fn children_of_an_owner_over_the_cascade_limit_are_roots() {
     check("rolling-update", "cut", &Rules { cascade_max: 1, ..Rules::default() });

@@ -54,6 +54,8 @@ pub struct Span {
     pub parent: Option<SpanId>,
     /// The parent is not one of our own spans.
     pub parent_is_remote: bool,
+    /// The W3C `tracestate` of the annotated trace, if the span is in that trace.
+    pub trace_state: Option<Box<str>>,
     pub role: Role,
     /// Verb and kind: `update Deployment`.
     pub name: Box<str>,

@@ -147,6 +147,7 @@ impl SpanBuilder<'_> {
         span.trace_id = context.trace_id;
         span.parent = Some(context.span_id);
         span.parent_is_remote = true;
+        span.trace_state.clone_from(&context.trace_state);
         span.service = "spanlink".into();
         span.links.extend(links::change_link("change", &self.object.reference, self.change));
         span
@@ -204,6 +205,15 @@ impl SpanBuilder<'_> {
         self.decision.origin.as_ref().map(|origin| origin.trace_id)
     }
 
+    /// A span that continues the annotated trace inherits its `tracestate`, in which samplers keep their
+    /// state: <https://opentelemetry.io/docs/specs/otel/trace/tracestate-handling/>. A trace of ours
+    /// starts without one.
+    fn trace_state(&self) -> Option<Box<str>> {
+        let origin = self.decision.origin.as_ref()?;
+        let is_in_its_trace = origin.trace_id == self.decision.trace_id;
+        origin.trace_state.clone().filter(|_| is_in_its_trace)
+    }
+
     fn span(&self, role: Role, verb: &str, extent: Duration, attributes: Vec<Attribute>) -> Span {
         let object = &self.object.reference;
         Span {
@@ -211,6 +221,7 @@ impl SpanBuilder<'_> {
             span_id: self.ids.span(&self.change.key, role, ""),
             parent: None,
             parent_is_remote: false,
+            trace_state: self.trace_state(),
             role,
             name: self.name(verb),
             service: Arc::clone(&self.service),
