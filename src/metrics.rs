@@ -60,6 +60,8 @@ pub enum SpanDrop {
     Refused,
     /// A single span is larger than the largest request.
     Oversized,
+    /// A record of the outbox cannot be decoded, as after a corruption of its file.
+    Undecodable,
 }
 
 impl SpanDrop {
@@ -68,6 +70,7 @@ impl SpanDrop {
             Self::Rejected => "rejected",
             Self::Refused => "refused",
             Self::Oversized => "oversized",
+            Self::Undecodable => "undecodable",
         }
     }
 }
@@ -216,7 +219,7 @@ impl Metrics {
             spans_dropped: counters(
                 r,
                 "spanlink_spans_dropped_total",
-                "Spans that were not delivered, by reason: rejected, refused, oversized.",
+                "Spans that were not delivered, by reason: rejected, refused, oversized, undecodable.",
                 &["reason"],
             )?,
             export_failures: counters(

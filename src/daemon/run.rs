@@ -388,7 +388,7 @@ mod tests {
     use super::*;
     use crate::{
         admin::Liveness,
-        export::{client::Transport, retry::Answer, sender::Queue},
+        export::{client::Transport, response::Response, sender::Queue},
     };
 
     /// A queue with one record that panics when it is read.
@@ -411,11 +411,11 @@ mod tests {
     struct Accepting;
 
     impl Transport for Accepting {
-        async fn send(&mut self, _: Bytes) -> Answer {
-            Answer::Accepted { rejected: 0 }
+        async fn send(&mut self, _: Bytes) -> Response {
+            Response::Accepted { rejected: 0 }
         }
 
-        fn peer(&self) -> &'static str {
+        fn endpoint(&self) -> &'static str {
             "http://localhost:4317"
         }
     }

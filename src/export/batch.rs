@@ -1,10 +1,10 @@
-//! Cuts waiting records into requests a receiver takes.
+//! Joins records of the outbox into requests that a receiver accepts.
 
 use bytes::Bytes;
 
-use super::encode::{Encoder, parts};
+use super::encode::{Encoder, split_record};
 
-/// What a request may hold.
+/// The largest request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub spans_max: usize,
@@ -12,54 +12,56 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// gRPC servers take messages of 4 MiB unless told otherwise; what a proxy or a header adds
-    /// must not decide.
+    /// By default a gRPC server accepts messages of up to 4 MiB. The margin is for what proxies and
+    /// the protocol add.
     fn default() -> Self {
         Self { spans_max: 2048, bytes_max: 3_500 << 10 }
     }
 }
 
-/// A request and the records that are done with when it is.
+/// A request, and the records to acknowledge after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// An encoded `ExportTraceServiceRequest`.
     pub request: Bytes,
-    /// Spans in it.
+    /// Spans in the request.
     pub spans: usize,
-    /// Records it covers, in order from the first.
+    /// Records that the batch covers, from the first on: those in the request, and those left out.
     pub records: usize,
-    /// Of these, how many are not in it because no request may be so large.
+    /// Records left out because they alone exceed [`Limits::bytes_max`].
     pub oversized: usize,
+    /// Records left out because they cannot be decoded, as after a corruption of the outbox.
+    pub undecodable: usize,
 }
 
 impl Batch {
-    /// The largest batch of records from the first on. Spans of one service, in their order, stand
-    /// together; services in the order they come.
-    pub fn cut(records: &[Bytes], encoder: &Encoder, limits: Limits) -> Self {
+    /// Joins as many records as the limits allow, from the first on. A request groups its spans by
+    /// service; services and the spans of each keep the order of the records.
+    pub fn from_records(records: &[Bytes], encoder: &Encoder, limits: Limits) -> Self {
         let mut batch = Self::default();
         let mut services: Vec<(&str, Vec<&[u8]>)> = Vec::new();
         let mut bytes = 0;
         for record in records {
-            let Some((service, span)) = parts(record) else {
+            let Some((service, span)) = split_record(record) else {
                 batch.records += 1;
-                batch.oversized += 1;
+                batch.undecodable += 1;
                 continue;
             };
-            let at = services.iter().position(|(known, _)| *known == service);
-            let alone = encoder.service_len(service) + Encoder::span_len(span);
-            if alone > limits.bytes_max {
+            let index = services.iter().position(|(existing, _)| *existing == service);
+            let len_alone = encoder.service_len(service) + Encoder::span_len(span);
+            if len_alone > limits.bytes_max {
                 batch.records += 1;
                 batch.oversized += 1;
                 continue;
             }
-            let more = if at.is_some() { Encoder::span_len(span) } else { alone };
-            if batch.spans == limits.spans_max.max(1) || bytes + more > limits.bytes_max {
+            let added_len = if index.is_some() { Encoder::span_len(span) } else { len_alone };
+            if batch.spans == limits.spans_max.max(1) || bytes + added_len > limits.bytes_max {
                 break;
             }
-            bytes += more;
+            bytes += added_len;
             batch.records += 1;
             batch.spans += 1;
-            match at.and_then(|at| services.get_mut(at)) {
+            match index.and_then(|index| services.get_mut(index)) {
                 Some((_, spans)) => spans.push(span),
                 None => services.push((service, vec![span])),
             }
@@ -100,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_a_service_stand_together_in_their_order() {
+    fn request_groups_spans_by_service_in_the_order_of_the_records() {
         let encoder = encoder();
         let records: Vec<Bytes> = [("a", "1"), ("b", "2"), ("a", "3"), ("b", "4")]
             .into_iter()
             .map(|(service, name)| encoder.record(&span(service, name)))
             .collect();
-        let batch = Batch::cut(&records, &encoder, Limits::default());
+        let batch = Batch::from_records(&records, &encoder, Limits::default());
         assert_eq!((batch.spans, batch.records, batch.oversized), (4, 4, 0));
         let expected = [("a", ["1", "3"]), ("b", ["2", "4"])];
         let expected = expected
@@ -115,27 +117,37 @@ mod tests {
     }
 
     #[test]
-    fn a_span_no_request_may_hold_is_passed_over_and_counted() {
+    fn record_that_cannot_be_decoded_is_left_out_and_counted() {
+        let encoder = encoder();
+        let records = [encoder.record(&span("a", "1")), Bytes::from_static(&[9, 0, 1])];
+        let batch = Batch::from_records(&records, &encoder, Limits::default());
+        assert_eq!((batch.spans, batch.records), (1, 2));
+        assert_eq!((batch.oversized, batch.undecodable), (0, 1));
+    }
+
+    #[test]
+    fn span_larger_than_the_largest_request_is_left_out_and_counted() {
         let encoder = encoder();
         let limits = Limits { spans_max: 10, bytes_max: 2_000 };
         let records = [span("a", "1"), span("a", &"x".repeat(2_000)), span("a", "3")]
             .map(|s| encoder.record(&s));
-        let batch = Batch::cut(&records, &encoder, limits);
-        assert_eq!((batch.spans, batch.records, batch.oversized), (2, 3, 1));
+        let batch = Batch::from_records(&records, &encoder, limits);
+        assert_eq!((batch.spans, batch.records), (2, 3));
+        assert_eq!((batch.oversized, batch.undecodable), (1, 0));
     }
 
     #[test]
-    fn a_request_of_records_is_the_request_of_their_spans() {
+    fn request_from_records_equals_request_from_spans() {
         let encoder = encoder();
         let spans = [span("a", "1"), span("b", "2"), span("a", "3")];
         let records: Vec<Bytes> = spans.iter().map(|span| encoder.record(span)).collect();
-        let batch = Batch::cut(&records, &encoder, Limits::default());
+        let batch = Batch::from_records(&records, &encoder, Limits::default());
         assert_eq!(batch.request, encoder.message(&spans).encode_to_vec());
     }
 
     proptest! {
         #[test]
-        fn batches_never_exceed_the_limits_and_cover_every_record_in_order(
+        fn batches_respect_the_limits_and_cover_every_record_in_order(
             sizes in prop::collection::vec((0_usize..5, 0_usize..3_000), 1..60),
             spans_max in 1_usize..10,
             bytes_max in 500_usize..8_000,
@@ -151,7 +163,7 @@ mod tests {
             let mut rest = records.as_slice();
             let (mut spans, mut oversized) = (0, 0);
             while !rest.is_empty() {
-                let batch = Batch::cut(rest, &encoder, limits);
+                let batch = Batch::from_records(rest, &encoder, limits);
                 prop_assert!(batch.request.len() <= bytes_max);
                 prop_assert!(batch.spans <= spans_max);
                 prop_assert!(batch.records > 0);

@@ -1,4 +1,6 @@
-//! Turns spans into OTLP: the only file that knows OTLP's types, and the same bytes every time.
+//! Encodes spans as OTLP, deterministically: equal spans become equal bytes.
+//!
+//! OTLP's types are used in this file only, so that they do not spread through the crate.
 
 use std::collections::BTreeMap;
 
@@ -22,36 +24,38 @@ use crate::{
     },
 };
 
-/// The semantic conventions our attribute names follow.
+/// The version of the semantic conventions that our attribute names follow:
+/// <https://opentelemetry.io/docs/specs/otel/schemas/>.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";
 
-/// Name of our instrumentation scope.
+/// The name of our instrumentation scope.
 pub const SCOPE: &str = "spanlink";
 
-/// The path of OTLP's one method for traces.
+/// The gRPC path of OTLP's method for traces.
 ///
 /// <https://opentelemetry.io/docs/specs/otlp/#otlpgrpc>
 pub(super) const GRPC_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// Encodes for one cluster, so it knows everything a resource says but `service.name`.
+/// Encodes the spans of one cluster: it has every resource attribute except `service.name`, which
+/// differs by span.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    /// Ordered by key, so that equal resources have equal bytes.
+    /// Resource attributes by key: the order makes the encoding deterministic.
     resource: BTreeMap<String, String>,
 }
 
 impl Encoder {
-    /// `cluster_uid`: the UID of the Namespace `kube-system`, where it could be read.
+    /// `cluster_uid` is the UID of the Namespace `kube-system`, `None` if it could not be read.
     pub fn new(
         settings: &ExportSettings,
         cluster: &ClusterSettings,
         cluster_uid: Option<&str>,
     ) -> Self {
         let mut resource = settings.resource.clone();
-        resource.retain(|key, _| !is_of_this_process(key));
-        let known =
+        resource.retain(|key, _| !describes_this_process(key));
+        let cluster_attributes =
             [("k8s.cluster.name", cluster.name.as_deref()), ("k8s.cluster.uid", cluster_uid)];
-        for (key, value) in known {
+        for (key, value) in cluster_attributes {
             if let Some(value) = value {
                 resource.insert(key.to_owned(), value.to_owned());
             }
@@ -59,31 +63,31 @@ impl Encoder {
         Self { resource }
     }
 
-    /// One span as it waits for export: its service's name, after two bytes of length, and the
-    /// encoded span. Requests group spans by service, so the resource is not repeated here.
+    /// Encodes a span as a record of the outbox: the length of its service's name in two bytes, the
+    /// name, and the span. The resource is left out: a request has it once for all spans of a service.
     pub fn record(&self, span: &Span) -> Bytes {
         let message = message(span);
         let service = shortened(&span.service);
         let mut record = BytesMut::with_capacity(2 + service.len() + message.encoded_len());
         record.extend_from_slice(&u16::try_from(service.len()).unwrap_or(u16::MAX).to_le_bytes());
         record.extend_from_slice(service.as_bytes());
-        message.encode(&mut record).expect("a buffer that grows takes every message");
+        message.encode(&mut record).expect("a BytesMut grows as needed");
         record.freeze()
     }
 
-    /// Bytes a request needs for a service whatever spans it has, at most.
+    /// The most bytes that a service adds to a request, without its spans.
     pub(super) fn service_len(&self, service: &str) -> usize {
         let around = 3 * LENGTH_MAX + self.resource(service).encoded_len() + scope().encoded_len();
         around + 4 * LENGTH_MAX + 2 * SCHEMA_URL.len()
     }
 
-    /// Bytes a request needs for a record's span, at most.
+    /// The most bytes that the span of a record adds to a request.
     pub(super) fn span_len(record: &[u8]) -> usize {
         record.len() + LENGTH_MAX
     }
 
-    /// An encoded `ExportTraceServiceRequest`: a `ResourceSpans` each service, with spans as the
-    /// records hold them, not encoded anew.
+    /// Encodes an `ExportTraceServiceRequest` with one `ResourceSpans` per service. The bytes of the
+    /// spans are copied from their records and not encoded again.
     pub(super) fn request<'a>(
         &self,
         services: impl IntoIterator<Item = (&'a str, Vec<&'a [u8]>)>,
@@ -101,15 +105,15 @@ impl Encoder {
 
             put_field(&mut request, 1, resource_spans_len); // resource_spans
             put_field(&mut request, 1, resource.encoded_len()); // resource
-            resource.encode(&mut request).expect("a buffer that grows takes every message");
+            resource.encode(&mut request).expect("a BytesMut grows as needed");
             put_field(&mut request, 2, scope_spans_len); // scope_spans
             put_field(&mut request, 1, scope.encoded_len()); // scope
-            scope.encode(&mut request).expect("a buffer that grows takes every message");
+            scope.encode(&mut request).expect("a BytesMut grows as needed");
             for span in spans {
                 put_field(&mut request, 2, span.len()); // spans
                 request.extend_from_slice(span);
             }
-            for _of in ["scope spans", "resource spans"] {
+            for _message in ["scope_spans", "resource_spans"] {
                 put_field(&mut request, 3, SCHEMA_URL.len()); // schema_url
                 request.extend_from_slice(SCHEMA_URL.as_bytes());
             }
@@ -117,12 +121,12 @@ impl Encoder {
         request.freeze()
     }
 
-    /// The same request as a message, for whom its bytes are not enough.
+    /// The same request as a message, for JSON.
     pub(super) fn message(&self, spans: &[Span]) -> ExportTraceServiceRequest {
         let mut services: Vec<(&str, Vec<otlp::Span>)> = Vec::new();
         for span in spans {
             let service = shortened(&span.service);
-            match services.iter_mut().find(|(known, _)| *known == service) {
+            match services.iter_mut().find(|(existing, _)| *existing == service) {
                 Some((_, spans)) => spans.push(message(span)),
                 None => services.push((service, vec![message(span)])),
             }
@@ -150,31 +154,32 @@ impl Encoder {
     }
 }
 
-/// A record's service name and its encoded span; `None` for what is no record.
-pub(super) fn parts(record: &[u8]) -> Option<(&str, &[u8])> {
+/// Splits a record into the name of its service and the encoded span; `None` if it is not a record.
+pub(super) fn split_record(record: &[u8]) -> Option<(&str, &[u8])> {
     let (len, rest) = record.split_at_checked(2)?;
     let len = u16::from_le_bytes(len.try_into().ok()?);
     let (service, span) = rest.split_at_checked(usize::from(len))?;
     Some((std::str::from_utf8(service).ok()?, span))
 }
 
-/// Spans a receiver says it rejected of a request it took, by the body of its answer.
+/// The number of spans that a receiver rejected from a request it accepted.
 ///
 /// <https://opentelemetry.io/docs/specs/otlp/#partial-success>
-pub(super) fn rejected(answer: &[u8]) -> u64 {
-    // Some receivers answer with something else, or nothing: they took the request all the same.
-    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
-    answer.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
+pub(super) fn rejected_spans(body: &[u8]) -> u64 {
+    // Some receivers send another body, or none; their status still accepts the request.
+    let response = ExportTraceServiceResponse::decode(body).unwrap_or_default();
+    response.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
 }
 
-/// What `OTEL_RESOURCE_ATTRIBUTES` often says of the process: our spans tell of other Pods than
-/// ours, and must not look different after a restart.
-fn is_of_this_process(key: &str) -> bool {
+/// Whether a resource attribute describes the process of the daemon, as `OTEL_RESOURCE_ATTRIBUTES`
+/// often does. It would be wrong on our spans, which describe other Pods, and would differ after a
+/// restart.
+fn describes_this_process(key: &str) -> bool {
     matches!(key, "service.instance.id" | "container.id" | "k8s.node.name" | "k8s.container.name")
-        || ["k8s.pod.", "process.", "host."].iter().any(|of| key.starts_with(of))
+        || ["k8s.pod.", "process.", "host."].iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// The most a field's key and length take: tags below 16, lengths below 4 GiB.
+/// The most bytes of a field's key and length: one for a tag below 16, five for a length below 4 GiB.
 const LENGTH_MAX: usize = 6;
 
 fn field_len(len: usize) -> usize {
@@ -186,7 +191,8 @@ fn put_field(buffer: &mut BytesMut, tag: u32, len: usize) {
     encode_varint(u64::try_from(len).unwrap_or(u64::MAX), buffer);
 }
 
-/// A record writes its service's length in two bytes; Kubernetes' names are far shorter.
+/// A record has two bytes for the length of its service. Names in Kubernetes are far shorter than the
+/// limit.
 fn shortened(service: &str) -> &str {
     service.get(..service.floor_char_boundary(1024)).unwrap_or(service)
 }
@@ -199,7 +205,7 @@ fn scope() -> InstrumentationScope {
     }
 }
 
-/// Bits of a span's and a link's flags: the low byte is W3C's.
+/// Bits of the flags of spans and links. The low byte has the W3C trace flags.
 ///
 /// <https://github.com/open-telemetry/opentelemetry-proto/blob/v1.9.0/opentelemetry/proto/trace/v1/trace.proto>
 mod flags {
@@ -294,7 +300,8 @@ fn span_id(id: SpanId) -> Vec<u8> {
     id.0.to_be_bytes().to_vec()
 }
 
-/// Times before 1970 do not occur; a clock that says so must not make times after 2500 of it.
+/// A time before 1970 can only be from a wrong clock, and becomes 1970: the cast would make it a time
+/// after 2500.
 fn unix_nanos(at: Timestamp) -> u64 {
     u64::try_from(at.nanos()).unwrap_or(0)
 }
@@ -310,29 +317,30 @@ mod tests {
     use crate::export::samples::{encoder, full_span, settings, span};
 
     #[test]
-    fn a_record_is_a_service_and_a_span() {
+    fn record_consists_of_a_service_and_a_span() {
         let record = encoder().record(&span("web-controller", "create Deployment"));
-        let (service, encoded) = parts(&record).unwrap();
+        let (service, encoded) = split_record(&record).unwrap();
         assert_eq!(service, "web-controller");
         let decoded = otlp::Span::decode(encoded).unwrap();
         assert_eq!(decoded, message(&span("web-controller", "create Deployment")));
-        assert_eq!(parts(&[9, 0, 1]), None);
-        assert_eq!(parts(&[9]), None);
+        assert_eq!(split_record(&[9, 0, 1]), None);
+        assert_eq!(split_record(&[9]), None);
     }
 
     #[test]
-    fn a_parent_is_local_and_a_link_says_whether_it_is() {
+    fn flags_distinguish_remote_links_from_local_ones() {
         let message = message(&full_span());
         let links: Vec<u32> = message.links.iter().map(|link| link.flags).collect();
         expect!["span 0x101, links [301, 100]"]
             .assert_eq(&format!("span {:#x}, links {links:x?}", message.flags));
         assert_eq!(message.kind, 1);
         assert_eq!(message.dropped_links_count, 2);
+        assert_eq!(message.trace_state, "vendor=1");
         assert_eq!(message.links[0].trace_state, "vendor=abc");
     }
 
     #[test]
-    fn a_resource_names_the_cluster_and_never_the_process() {
+    fn resource_describes_the_cluster_and_not_the_process() {
         let mut settings = settings();
         for key in ["k8s.pod.name", "service.instance.id", "process.pid", "service.name"] {
             settings.resource.insert(key.to_owned(), "ours".to_owned());
@@ -358,16 +366,16 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_tells_rejected_spans_if_it_is_one() {
+    fn rejected_spans_are_read_from_a_response_and_zero_from_any_other_body() {
         use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
-        let answer = |rejected_spans| {
+        let body = |rejected_spans| {
             let partial = ExportTracePartialSuccess { rejected_spans, ..Default::default() };
             ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
         };
-        assert_eq!(rejected(&answer(3)), 3);
-        assert_eq!(rejected(&answer(-3)), 0);
-        assert_eq!(rejected(b""), 0);
-        assert_eq!(rejected(b"<html>"), 0);
+        assert_eq!(rejected_spans(&body(3)), 3);
+        assert_eq!(rejected_spans(&body(-3)), 0);
+        assert_eq!(rejected_spans(b""), 0);
+        assert_eq!(rejected_spans(b"<html>"), 0);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! OTLP over gRPC.
+//! OTLP over gRPC: <https://opentelemetry.io/docs/specs/otlp/#otlpgrpc>.
 
 use std::{error::Error as _, time::Duration};
 
@@ -9,21 +9,20 @@ use tonic::{
     client::Grpc,
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Certificate, Channel, ClientTlsConfig, Identity},
 };
 
 use super::{
-    client::{ClientError, Pem},
-    encode::{GRPC_PATH, rejected},
-    reason::{Peer, find},
-    retry::{Answer, Silence, retry_info},
+    encode::{GRPC_PATH, rejected_spans},
+    endpoint::{Endpoint, find_cause},
+    error::ClientError,
+    response::{Response, retry_delay},
+    tls::{CONNECT_TIMEOUT, Pem},
 };
 use crate::config::settings::{Compression, ExportSettings};
 
-/// How long to try for a connection; a request's own timeout counts on.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A connection nobody answers on is noticed after this and the time again for the answer.
+/// Interval of keep-alive pings, and how long their acknowledgement may take: a dead connection is
+/// detected after twice this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
@@ -37,18 +36,18 @@ impl GrpcClient {
     pub(super) fn new(
         settings: &ExportSettings,
         uri: &http::Uri,
-        peer: &Peer,
+        with_tls: bool,
     ) -> Result<Self, ClientError> {
-        let mut endpoint = Endpoint::from(uri.clone())
+        let mut channel = Channel::builder(uri.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(Some(KEEP_ALIVE))
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE);
-        if peer.tls {
-            let grpc = |source| ClientError::Grpc { source };
-            endpoint = endpoint.tls_config(tls(settings)?).map_err(grpc)?;
+        if with_tls {
+            let invalid = |source| ClientError::Grpc { source };
+            channel = channel.tls_config(tls_config(settings)?).map_err(invalid)?;
         }
-        let mut grpc = Grpc::new(endpoint.connect_lazy());
+        let mut grpc = Grpc::new(channel.connect_lazy());
         if settings.compression == Compression::Gzip {
             grpc = grpc
                 .send_compressed(CompressionEncoding::Gzip)
@@ -57,14 +56,11 @@ impl GrpcClient {
         Ok(Self { grpc, headers: headers(settings)?, timeout: settings.timeout })
     }
 
-    pub(super) async fn send(&mut self, request: Bytes, peer: &Peer) -> Answer {
+    pub(super) async fn send(&mut self, request: Bytes, endpoint: &Endpoint) -> Response {
         match tokio::time::timeout(self.timeout, self.call(request)).await {
-            Ok(Ok(answer)) => Answer::Accepted { rejected: rejected(&answer) },
-            Ok(Err(status)) if !has_expired(&status) => answer(&status, peer),
-            Ok(Err(_)) | Err(_) => Answer::None(Silence::TimedOut(format!(
-                "{} did not answer within {:?}",
-                peer.shown, self.timeout
-            ))),
+            Ok(Ok(body)) => Response::Accepted { rejected: rejected_spans(&body) },
+            Ok(Err(status)) if !is_timeout(&status) => response(&status, endpoint),
+            Ok(Err(_)) | Err(_) => Response::Missing(endpoint.timed_out(self.timeout)),
         }
     }
 
@@ -74,57 +70,58 @@ impl GrpcClient {
             tonic::Request::from_parts(self.headers.clone(), tonic::Extensions::default(), request);
         request.set_timeout(self.timeout);
         let path = PathAndQuery::from_static(GRPC_PATH);
-        Ok(self.grpc.unary(request, path, Raw).await?.into_inner())
+        Ok(self.grpc.unary(request, path, EncodedCodec).await?.into_inner())
     }
 }
 
-fn tls(settings: &ExportSettings) -> Result<ClientTlsConfig, ClientError> {
+fn tls_config(settings: &ExportSettings) -> Result<ClientTlsConfig, ClientError> {
     let pem = Pem::read(&settings.tls)?;
-    let mut tls = match pem.ca {
+    let mut config = match pem.ca {
         Some((_, ca)) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
         None => ClientTlsConfig::new().with_native_roots(),
     };
-    if let Some((_, cert, key)) = pem.identity {
-        tls = tls.identity(Identity::from_pem(cert, key));
+    if let Some(identity) = pem.identity {
+        config = config.identity(Identity::from_pem(identity.cert, identity.key));
     }
     if let Some(name) = &settings.tls.server_name {
-        tls = tls.domain_name(name);
+        config = config.domain_name(name);
     }
-    Ok(tls)
+    Ok(config)
 }
 
 fn headers(settings: &ExportSettings) -> Result<MetadataMap, ClientError> {
     let mut headers = MetadataMap::new();
     for (name, value) in &settings.headers {
-        // What is wrong with a value is not told: it would be in the log then.
-        let wrong = || ClientError::Header { name: name.clone() };
-        let key: MetadataKey<Ascii> = name.to_lowercase().parse().ok().ok_or_else(wrong)?;
-        let mut value: MetadataValue<Ascii> = value.parse().ok().ok_or_else(wrong)?;
-        value.set_sensitive(true); // mostly credentials
+        let invalid = || ClientError::Header { name: name.clone() };
+        let key: MetadataKey<Ascii> = name.to_lowercase().parse().ok().ok_or_else(invalid)?;
+        let mut value: MetadataValue<Ascii> = value.parse().ok().ok_or_else(invalid)?;
+        value.set_sensitive(true); // Headers usually carry credentials.
         headers.insert(key, value);
     }
     Ok(headers)
 }
 
-/// The library keeps the time it tells the receiver as well, and may be first.
-fn has_expired(status: &Status) -> bool {
-    status.source().is_some_and(|source| find::<tonic::TimeoutExpired>(source).is_some())
+/// tonic enforces the `grpc-timeout` of the request on the client's side too, and its timer may fire
+/// before ours.
+fn is_timeout(status: &Status) -> bool {
+    status.source().is_some_and(|source| find_cause::<tonic::TimeoutExpired>(source).is_some())
 }
 
-/// A status with a source was made on our side of the connection: no receiver has answered, and
-/// what code the library found for it says nothing about the request.
-fn answer(status: &Status, peer: &Peer) -> Answer {
+/// A status with a source was created by tonic and not by a receiver: its code is a guess from a
+/// connection error, and does not decide about the request.
+fn response(status: &Status, endpoint: &Endpoint) -> Response {
     match status.source() {
-        Some(source) => Answer::None(Silence::Failed(peer.why(source))),
-        None => Answer::Grpc { code: status.code(), retry_info: retry_info(status.details()) },
+        Some(source) => Response::Missing(endpoint.failed(source)),
+        None => Response::Grpc { code: status.code(), retry_delay: retry_delay(status) },
     }
 }
 
-/// Requests are encoded already, and stay the same bytes in every attempt.
+/// Passes messages through as bytes: requests are already encoded, and have to stay the same bytes in
+/// every attempt.
 #[derive(Clone, Copy, Debug)]
-struct Raw;
+struct EncodedCodec;
 
-impl Codec for Raw {
+impl Codec for EncodedCodec {
     type Encode = Bytes;
     type Decode = Bytes;
     type Encoder = Self;
@@ -139,7 +136,7 @@ impl Codec for Raw {
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for EncodedCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -150,7 +147,7 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for EncodedCodec {
     type Item = Bytes;
     type Error = Status;
 

@@ -1,4 +1,4 @@
-//! OTLP over HTTP with protobuf bodies.
+//! OTLP over HTTP with protobuf bodies: <https://opentelemetry.io/docs/specs/otlp/#otlphttp>.
 
 use std::{io::Write as _, net::SocketAddr, time::Duration};
 
@@ -6,21 +6,25 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::PathAndQuery};
 use reqwest::{
+    ClientBuilder,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect::Policy,
 };
 
 use super::{
-    client::{ClientError, Pem},
-    encode::rejected,
-    grpc::CONNECT_TIMEOUT,
-    reason::Peer,
-    retry::{Answer, Silence, retry_after},
+    encode::rejected_spans,
+    endpoint::Endpoint,
+    error::ClientError,
+    response::{Response, parse_retry_after},
+    tls::{CONNECT_TIMEOUT, Pem},
 };
 use crate::config::settings::{Compression, ExportSettings};
 
-/// Read of an answer's body; more has nothing to say to us.
-const ANSWER_MAX: usize = 64 << 10;
+/// Bytes of a response body that are read. An `ExportTraceServiceResponse` has a number and a
+/// message.
+const BODY_MAX: usize = 64 << 10;
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(20);
+const HTTPS_PORT: u16 = 443;
 
 #[derive(Debug)]
 pub(super) struct HttpClient {
@@ -35,56 +39,49 @@ impl HttpClient {
     pub(super) fn new(
         settings: &ExportSettings,
         uri: &http::Uri,
-        peer: &Peer,
+        with_tls: bool,
     ) -> Result<Self, ClientError> {
         let mut url = settings.endpoint.clone();
         let mut headers = headers(settings)?;
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Duration::from_secs(20))
-            // A POST that is redirected comes out as a GET, or elsewhere than configured.
+            .tcp_keepalive(TCP_KEEP_ALIVE)
+            // A redirected POST becomes a GET, or goes to a host that is not configured.
             .redirect(Policy::none());
         let host = uri.host().unwrap_or_default();
         if is_loopback(host) {
             builder = builder.no_proxy();
         }
-        if peer.tls {
-            builder = with_tls(builder, settings)?;
+        if with_tls {
+            builder = configure_tls(builder, settings)?;
             if let (Some(name), Some(authority)) = (&settings.tls.server_name, uri.authority()) {
-                // The client expects the URL's name in the certificate, so the URL gets that name
-                // and the connection still goes where it was configured to go.
-                let port = uri.port_u16().unwrap_or(443);
+                // reqwest expects the host of the URL in the certificate. So the URL gets the expected
+                // name, and the resolver still returns the addresses of the configured host.
+                let port = uri.port_u16().unwrap_or(HTTPS_PORT);
                 let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
                 url = format!("https://{name}:{port}{path}");
-                builder = builder.dns_resolver(Elsewhere { host: host.into(), port });
+                builder = builder.dns_resolver(FixedResolver { host: host.into(), port });
                 if let Ok(value) = HeaderValue::from_str(authority.as_str()) {
                     headers.insert(header::HOST, value);
                 }
             }
         } else {
-            // Without TLS the system's roots need not exist.
-            let none = rustls::ClientConfig::builder()
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth();
-            builder = builder.tls_backend_preconfigured(none);
+            builder = builder.tls_backend_preconfigured(without_roots());
         }
         let client = builder.build().map_err(|source| ClientError::Http { source })?;
         let (compression, timeout) = (settings.compression, settings.timeout);
         Ok(Self { client, url, headers, compression, timeout })
     }
 
-    pub(super) async fn send(&self, request: Bytes, peer: &Peer) -> Answer {
+    pub(super) async fn send(&self, request: Bytes, endpoint: &Endpoint) -> Response {
         match tokio::time::timeout(self.timeout, self.call(request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Answer::None(Silence::Failed(peer.why(&error))),
-            Err(_) => Answer::None(Silence::TimedOut(format!(
-                "{} did not answer within {:?}",
-                peer.shown, self.timeout
-            ))),
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => Response::Missing(endpoint.failed(&error)),
+            Err(_) => Response::Missing(endpoint.timed_out(self.timeout)),
         }
     }
 
-    async fn call(&self, request: Bytes) -> Result<Answer, reqwest::Error> {
+    async fn call(&self, request: Bytes) -> Result<Response, reqwest::Error> {
         let mut post = self
             .client
             .post(&self.url)
@@ -96,25 +93,25 @@ impl HttpClient {
         };
         let mut response = post.send().await?;
         if !response.status().is_success() {
-            return Ok(refusal(response.status().as_u16(), response.headers()));
+            return Ok(error_response(response.status().as_u16(), response.headers()));
         }
         let mut body = Vec::new();
-        // Once it has said 200, what becomes of the body does not change that it took the spans.
+        // The status 200 accepts the spans. A body that is cut short does not change that.
         while let Ok(Some(chunk)) = response.chunk().await {
             body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_MAX {
+            if body.len() > BODY_MAX {
                 break;
             }
         }
-        Ok(Answer::Accepted { rejected: rejected(&body) })
+        Ok(Response::Accepted { rejected: rejected_spans(&body) })
     }
 }
 
-fn refusal(status: u16, headers: &HeaderMap) -> Answer {
+fn error_response(status: u16, headers: &HeaderMap) -> Response {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let retry_after =
-        text(header::RETRY_AFTER).and_then(|value| retry_after(value, text(header::DATE)));
-    Answer::Http { status, retry_after }
+        text(header::RETRY_AFTER).and_then(|value| parse_retry_after(value, text(header::DATE)));
+    Response::Http { status, retry_after }
 }
 
 fn gzip(request: &[u8]) -> Vec<u8> {
@@ -122,7 +119,7 @@ fn gzip(request: &[u8]) -> Vec<u8> {
     encoder
         .write_all(request)
         .and_then(|()| encoder.finish())
-        .expect("writing to memory does not fail")
+        .expect("writing to a Vec does not fail")
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -130,21 +127,28 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
-fn with_tls(
-    mut builder: reqwest::ClientBuilder,
+/// A client for `http://` never verifies a certificate, so it does not load the roots of the system:
+/// an image without any must not fail.
+fn without_roots() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}
+
+fn configure_tls(
+    mut builder: ClientBuilder,
     settings: &ExportSettings,
-) -> Result<reqwest::ClientBuilder, ClientError> {
+) -> Result<ClientBuilder, ClientError> {
     let pem = Pem::read(&settings.tls)?;
     if let Some((path, ca)) = pem.ca {
-        let wrong = |source| ClientError::Certificate { path, source };
-        let certificates = reqwest::Certificate::from_pem_bundle(&ca).map_err(wrong)?;
+        let invalid = |source| ClientError::Certificate { path, source };
+        let certificates = reqwest::Certificate::from_pem_bundle(&ca).map_err(invalid)?;
         builder = builder.tls_certs_only(certificates);
     }
-    if let Some((path, mut cert, key)) = pem.identity {
-        cert.push(b'\n');
-        cert.extend_from_slice(&key);
-        let wrong = |source| ClientError::Certificate { path, source };
-        builder = builder.identity(reqwest::Identity::from_pem(&cert).map_err(wrong)?);
+    if let Some(identity) = pem.identity {
+        let (path, both) = (identity.cert_file, [identity.cert, identity.key].join(&b'\n'));
+        let invalid = |source| ClientError::Certificate { path, source };
+        builder = builder.identity(reqwest::Identity::from_pem(&both).map_err(invalid)?);
     }
     Ok(builder)
 }
@@ -152,24 +156,23 @@ fn with_tls(
 fn headers(settings: &ExportSettings) -> Result<HeaderMap, ClientError> {
     let mut headers = HeaderMap::new();
     for (name, value) in &settings.headers {
-        // What is wrong with a value is not told: it would be in the log then.
-        let wrong = || ClientError::Header { name: name.clone() };
-        let key = HeaderName::from_bytes(name.as_bytes()).ok().ok_or_else(wrong)?;
-        let mut value = HeaderValue::from_str(value).ok().ok_or_else(wrong)?;
-        value.set_sensitive(true); // mostly credentials
+        let invalid = || ClientError::Header { name: name.clone() };
+        let key = HeaderName::from_bytes(name.as_bytes()).ok().ok_or_else(invalid)?;
+        let mut value = HeaderValue::from_str(value).ok().ok_or_else(invalid)?;
+        value.set_sensitive(true); // Headers usually carry credentials.
         headers.insert(key, value);
     }
     Ok(headers)
 }
 
-/// Every name leads to one host.
+/// Resolves every name to the addresses of one host.
 #[derive(Clone, Debug)]
-struct Elsewhere {
+struct FixedResolver {
     host: Box<str>,
     port: u16,
 }
 
-impl Resolve for Elsewhere {
+impl Resolve for FixedResolver {
     fn resolve(&self, _: Name) -> Resolving {
         let Self { host, port } = self.clone();
         Box::pin(async move {

@@ -1,4 +1,4 @@
-//! OTLP/JSON, one request a line, as the collector's file exporter writes it.
+//! Formats spans as OTLP/JSON, one request per line, like the collector's file exporter.
 //!
 //! <https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/>
 
@@ -7,17 +7,17 @@ use serde_json::Value;
 use super::encode::Encoder;
 use crate::trace::model::span::Span;
 
-/// An `ExportTraceServiceRequest` as one line, without the line feed.
+/// Formats an `ExportTraceServiceRequest` as one line, without the line feed.
 pub fn line(spans: &[Span], encoder: &Encoder) -> String {
     let mut request = serde_json::to_value(encoder.message(spans))
-        .expect("strings, numbers and lists are always JSON");
-    leave_out_defaults(&mut request);
+        .expect("a message has strings, numbers and lists only");
+    remove_defaults(&mut request);
     request.to_string()
 }
 
-/// Fields that say nothing at their default; attributes' own values are never among them, for
-/// they stand below `value`.
-const WITH_DEFAULTS: [&str; 15] = [
+/// Fields that are left out at their default value, as protobuf's JSON mapping does. The values of
+/// attributes are not affected: they are below `value`, which is never searched.
+const OPTIONAL_FIELDS: [&str; 15] = [
     "attributes",
     "code",
     "droppedAttributesCount",
@@ -35,17 +35,17 @@ const WITH_DEFAULTS: [&str; 15] = [
     "version",
 ];
 
-fn leave_out_defaults(value: &mut Value) {
+fn remove_defaults(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|name, value| {
-                !(WITH_DEFAULTS.contains(&name.as_str()) && is_default(value))
+                !(OPTIONAL_FIELDS.contains(&name.as_str()) && is_default(value))
             });
             fields.iter_mut().filter(|(name, _)| *name != "value").for_each(|(_, value)| {
-                leave_out_defaults(value);
+                remove_defaults(value);
             });
         }
-        Value::Array(items) => items.iter_mut().for_each(leave_out_defaults),
+        Value::Array(items) => items.iter_mut().for_each(remove_defaults),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -70,7 +70,7 @@ mod tests {
     use crate::export::samples::{encoder, full_span, int, span, text};
 
     #[test]
-    fn a_request_is_one_line_with_hexadecimal_ids_and_integers_as_text() {
+    fn request_is_one_line_with_hexadecimal_ids_and_integers_as_strings() {
         let line = line(&[full_span()], &encoder());
         assert!(!line.contains('\n'));
         let value: Value = serde_json::from_str(&line).unwrap();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attribute_keeps_an_empty_value() {
+    fn attribute_keeps_an_empty_value() {
         let mut span = span("s", "n");
         span.attributes = vec![text("message", ""), int("code", 0)];
         let line = line(&[span], &encoder());
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_reads_back_as_the_request_it_was() {
+    fn line_parses_back_to_the_same_request() {
         let spans = [full_span(), span("job-controller", "create Job")];
         let request: ExportTraceServiceRequest =
             serde_json::from_str(&line(&spans, &encoder())).unwrap();

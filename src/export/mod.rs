@@ -1,19 +1,24 @@
-//! The edge out: spans become OTLP requests, a tree for people, or JSON lines.
+//! The edge out: spans become OTLP requests, trees to read, or JSON lines.
 //!
-//! Encoding is deterministic: the same span becomes the same bytes, today and after a restart. Only
-//! [`encode`] knows OTLP's types, so wire types never pass this edge.
+//! `encode` turns a span into a record for the outbox, `batch` joins records into requests, and
+//! `sender` sends those through a `client` until the receiver has accepted or refused them. `sink`
+//! chooses between OTLP, `tree` and `json`. Encoding is deterministic: the same span is the same
+//! bytes, also after a restart. OTLP's types are used in `encode` only.
 
+mod backoff;
 pub mod batch;
 pub mod client;
 pub mod encode;
+mod endpoint;
+pub mod error;
+mod export_log;
 mod grpc;
-mod health;
 mod http;
 pub mod json;
-mod reason;
-pub mod retry;
+pub mod response;
 pub mod sender;
 pub mod sink;
+mod tls;
 pub mod tree;
 
 #[cfg(test)]

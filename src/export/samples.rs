@@ -1,4 +1,4 @@
-//! Spans for the tests of this folder.
+//! Sample spans and settings for the tests of this folder.
 
 use std::{
     io,
@@ -43,7 +43,7 @@ pub(super) fn int(key: &'static str, int: i64) -> Attribute {
     Attribute { key: key.into(), value: Value::Int(int) }
 }
 
-pub(super) fn yes(key: &'static str) -> Attribute {
+pub(super) fn flag(key: &'static str) -> Attribute {
     Attribute { key: key.into(), value: Value::Bool(true) }
 }
 
@@ -52,7 +52,7 @@ pub(super) fn texts(key: &'static str, texts: &[&str]) -> Attribute {
     Attribute { key: key.into(), value: Value::Texts(texts) }
 }
 
-/// A plain span of a Deployment's creation.
+/// The change span of a created Deployment, with few attributes.
 pub(super) fn span(service: &str, name: &str) -> Span {
     Span {
         trace_id: TraceId(0xabcd),
@@ -79,13 +79,13 @@ pub(super) fn span(service: &str, name: &str) -> Span {
     }
 }
 
-/// A span that uses everything a span can have.
+/// A span with every field set.
 pub(super) fn full_span() -> Span {
     let mut span = span("deployment-controller", "update Deployment");
     span.parent = Some(SpanId(0x11));
     span.trace_state = Some("vendor=1".into());
     span.attributes.extend([
-        yes("spanlink.change.rewound"),
+        flag("spanlink.change.rewound"),
         texts("spanlink.change.fields", &["spec.replicas", "spec.paused"]),
     ]);
     span.links = vec![
@@ -112,11 +112,11 @@ pub(super) fn full_span() -> Span {
         name: "Available".into(),
         attributes: vec![text("status", "False")],
     }];
-    span.status = SpanStatus::Error("it went wrong".into());
+    span.status = SpanStatus::Error("it failed".into());
     span
 }
 
-/// What has been written, to look at afterwards.
+/// A writer whose text can be read back.
 #[derive(Clone, Default)]
 pub(super) struct Printed(Arc<Mutex<Vec<u8>>>);
 

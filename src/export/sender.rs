@@ -1,31 +1,30 @@
-//! Sends what waits, oldest first, and acknowledges what has been answered for good.
+//! Sends the records of the outbox, the oldest first, and acknowledges those with a final response.
 
-use std::{
-    hash::{BuildHasher as _, Hasher as _},
-    pin::Pin,
-    time::Duration,
-};
+use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{Span, field::Empty, info_span};
 
 use super::{
+    backoff::RetryBackoff,
     batch::{Batch, Limits},
     client::Transport,
     encode::Encoder,
-    health::{Health, Line, Loss},
-    retry::{Backoff, Code, Verdict},
+    export_log::{ExportLog, Line, SpanLoss},
+    response::{Disposition, ResponseCode},
 };
 use crate::metrics::{Metrics, SpanDrop};
 
-/// Where records wait: whoever joins this edge with the outbox implements it.
+/// The queue of records to send. The daemon implements it for the outbox, as neither folder uses the
+/// other.
 pub trait Queue: Send {
-    /// Waits until there is something to take.
+    /// Waits until there is a record that can be taken. It may wait although the queue is not empty:
+    /// while its file cannot be read.
     fn filled(&self) -> impl Future<Output = ()> + Send;
-    /// The oldest records, which stay until they are acknowledged.
+    /// Returns the oldest records. They remain in the queue until they are acknowledged.
     fn take(&self, records_max: usize, bytes_max: usize) -> Vec<Bytes>;
-    /// Forgets the `count` oldest records.
+    /// Removes the `count` oldest records.
     fn acknowledge(&self, count: usize);
     fn len(&self) -> usize;
 
@@ -34,27 +33,29 @@ pub trait Queue: Send {
     }
 }
 
-/// How long to go on after the stop signal while records wait.
+/// How long to continue sending after the stop signal, if records remain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// While the collector answers.
-    pub answering: Duration,
-    /// While it does not: it may come back.
-    pub silent: Duration,
+    /// While the collector responds.
+    pub responding: Duration,
+    /// While the collector does not respond: it may be restarting.
+    pub unresponsive: Duration,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { answering: Duration::from_secs(5), silent: Duration::from_secs(20) }
+        Self { responding: Duration::from_secs(5), unresponsive: Duration::from_secs(20) }
     }
 }
 
-/// How long a batch may wait for company; well below the second in which a change is to be seen.
-const FILL: Duration = Duration::from_millis(100);
+/// How long to wait for more records before a request that is not full. A span is to be visible within
+/// a second of its change.
+const BATCH_WAIT: Duration = Duration::from_millis(100);
 
-/// Own waits between attempts while stopping: time is short then.
+/// The longest wait between attempts after the stop signal, if the receiver has not requested one.
 const STOPPING_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// Sends what is in a queue, until it is stopped.
 #[derive(Debug)]
 pub struct Sender<Q, T> {
     queue: Q,
@@ -62,8 +63,8 @@ pub struct Sender<Q, T> {
     encoder: Encoder,
     limits: Limits,
     metrics: Metrics,
-    backoff: Backoff,
-    health: Health,
+    backoff: RetryBackoff,
+    log: ExportLog,
 }
 
 impl<Q: Queue, T: Transport> Sender<Q, T> {
@@ -74,41 +75,28 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
             encoder,
             limits: Limits::default(),
             metrics,
-            backoff: Backoff::default(),
-            health: Health::default(),
+            backoff: RetryBackoff::default(),
+            log: ExportLog::default(),
         }
     }
 
-    /// Sends until `stop` says for how long still, then until nothing waits or that time is over.
-    /// Returns how many records are left behind.
+    /// Sends records until `stop` resolves, then until the queue is empty or the time of its [`Drain`]
+    /// is over. Returns the number of records that remain.
     pub async fn run(mut self, stop: impl Future<Output = Drain> + Send) -> usize {
-        let mut stop = Stop { signal: Box::pin(stop), said: None };
+        let mut stop = Stop { signal: Box::pin(stop), requested: None };
         loop {
-            tokio::select! {
-                biased;
-                () = self.queue.filled() => {}
-                () = stop.requested() => {}
-            }
-            if self.queue.is_empty() {
+            self.wait_for_records(&mut stop).await;
+            if self.queue.is_empty() && stop.is_requested() {
                 return 0;
             }
-            if self.queue.len() < self.limits.spans_max {
-                tokio::select! {
-                    () = sleep(FILL) => {}
-                    () = stop.requested() => {}
-                }
-            }
-            if stop.is_over(self.health.answers()) {
+            if stop.is_over(self.log.is_healthy()) {
                 return self.queue.len();
             }
             let records = self.queue.take(self.limits.spans_max, self.limits.bytes_max);
-            let batch = Batch::cut(&records, &self.encoder, self.limits);
+            let batch = Batch::from_records(&records, &self.encoder, self.limits);
             drop(records);
-            if batch.oversized > 0 {
-                self.count_dropped(batch.oversized, SpanDrop::Oversized);
-                let line = self.health.lose(batch.oversized, Loss::Oversized);
-                self.log(line);
-            }
+            self.drop_spans(batch.oversized, SpanLoss::Oversized);
+            self.drop_spans(batch.undecodable, SpanLoss::Undecodable);
             if batch.spans > 0 && !self.send(&batch, &mut stop).await {
                 return self.queue.len();
             }
@@ -116,32 +104,61 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         }
     }
 
-    /// Until there is a final verdict (true), or no time (false).
+    /// Waits for records, and a little longer for a full batch. After the stop signal, it returns at
+    /// once if the queue is empty, and no later than the end of the drain.
+    async fn wait_for_records(&self, stop: &mut Stop<'_>) {
+        tokio::select! {
+            biased;
+            () = self.queue.filled() => {}
+            () = stop.requested() => {}
+        }
+        if stop.is_requested() {
+            if !self.queue.is_empty() {
+                // The records may be unreadable for now, so their number is no reason to continue.
+                tokio::select! {
+                    biased;
+                    () = self.queue.filled() => {}
+                    () = stop.over(self.log.is_healthy()) => {}
+                }
+            }
+        } else if self.queue.len() < self.limits.spans_max {
+            tokio::select! {
+                () = sleep(BATCH_WAIT) => {}
+                () = stop.requested() => {}
+            }
+        }
+    }
+
+    /// Sends a batch until there is a final response (true), or no time left (false).
     async fn send(&mut self, batch: &Batch, stop: &mut Stop<'_>) -> bool {
         loop {
             let span = self.span(batch);
-            let begun = Instant::now();
-            let answer = tokio::select! {
-                answer = self.transport.send(batch.request.clone()) => answer,
-                () = stop.over(self.health.answers()) => return false,
+            let started = Instant::now();
+            let response = tokio::select! {
+                response = self.transport.send(batch.request.clone()) => response,
+                () = stop.over(self.log.is_healthy()) => return false,
             };
-            self.metrics.observe_export(begun.elapsed());
-            let verdict = answer.verdict();
-            span.record("spanlink.export.code", tracing::field::display(answer.code()));
-            if !matches!(verdict, Verdict::Accepted | Verdict::PartlyAccepted { .. }) {
-                let code = answer.code().to_string();
+            self.metrics.observe_export(started.elapsed());
+            let disposition = response.disposition();
+            span.record("spanlink.export.code", tracing::field::display(response.code()));
+            let is_accepted = matches!(
+                disposition,
+                Disposition::Accepted | Disposition::PartiallyAccepted { .. }
+            );
+            if !is_accepted {
+                let code = response.code().to_string();
                 span.record("otel.status_code", "ERROR").record("error.type", &*code);
                 self.metrics.export_failures.with_label_values(&[&code]).inc();
             }
             drop(span);
-            match verdict {
-                Verdict::Accepted => self.accept(batch, 0),
-                Verdict::PartlyAccepted { rejected } => self.accept(batch, rejected),
-                Verdict::Refused { code } => self.refuse(batch, code),
-                Verdict::Retry { after } => {
-                    let line = self.health.fail(&answer);
-                    self.log(line);
-                    if !self.wait(after, stop).await {
+            match disposition {
+                Disposition::Accepted => self.accept(batch, 0),
+                Disposition::PartiallyAccepted { rejected } => self.accept(batch, rejected),
+                Disposition::Refused { code } => self.refuse(batch, code),
+                Disposition::Retry { requested_delay } => {
+                    let line = self.log.record_failure(&response);
+                    self.write(line);
+                    if !self.wait_to_retry(requested_delay, stop).await {
                         return false;
                     }
                     continue;
@@ -151,14 +168,14 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         }
     }
 
-    /// A request, as the daemon's own traces tell it: they go another way than what it sends.
+    /// The span of one request among the daemon's own traces (option `own_traces`), which are exported
+    /// separately from the spans of the cluster.
     fn span(&self, batch: &Batch) -> Span {
         info_span!(
             "export",
             otel.kind = "client",
-            spanlink.export.endpoint = self.transport.peer(),
+            spanlink.export.endpoint = self.transport.endpoint(),
             spanlink.export.spans = batch.spans,
-            spanlink.export.bytes = batch.request.len(),
             spanlink.export.code = Empty,
             otel.status_code = Empty,
             error.type = Empty,
@@ -169,95 +186,105 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         let spans = u64::try_from(batch.spans).unwrap_or(u64::MAX);
         let rejected = rejected.min(spans);
         self.metrics.spans_exported.inc_by(spans - rejected);
-        self.metrics.drop_spans(SpanDrop::Rejected, rejected);
+        self.record_response();
+        self.drop_spans(usize::try_from(rejected).unwrap_or(usize::MAX), SpanLoss::Rejected);
+    }
+
+    fn refuse(&mut self, batch: &Batch, code: ResponseCode) {
+        self.record_response();
+        self.drop_spans(batch.spans, SpanLoss::Refused(code));
+    }
+
+    /// The receiver has responded, so it is healthy, even if it refuses the spans.
+    fn record_response(&mut self) {
         self.backoff.reset();
-        let line = self.health.recover();
-        self.log(line);
-        if rejected > 0 {
-            let lost = usize::try_from(rejected).unwrap_or(usize::MAX);
-            let line = self.health.lose(lost, Loss::Rejected);
-            self.log(line);
+        let line = self.log.record_recovery();
+        self.write(line);
+    }
+
+    /// Counts and logs spans that will not be delivered.
+    fn drop_spans(&mut self, spans: usize, loss: SpanLoss) {
+        if spans == 0 {
+            return;
         }
-    }
-
-    /// It answers, so it is well; it does not want these spans, nor will it later.
-    fn refuse(&mut self, batch: &Batch, code: Code) {
-        self.count_dropped(batch.spans, SpanDrop::Refused);
-        self.backoff.reset();
-        let line = self.health.recover();
-        self.log(line);
-        let line = self.health.lose(batch.spans, Loss::Refused(code));
-        self.log(line);
-    }
-
-    fn log(&self, line: Option<Line>) {
-        if let Some(line) = line {
-            line.log(self.transport.peer());
-        }
-    }
-
-    fn count_dropped(&self, spans: usize, reason: SpanDrop) {
+        let reason = match loss {
+            SpanLoss::Oversized => SpanDrop::Oversized,
+            SpanLoss::Undecodable => SpanDrop::Undecodable,
+            SpanLoss::Rejected => SpanDrop::Rejected,
+            SpanLoss::Refused(_) => SpanDrop::Refused,
+        };
         self.metrics.drop_spans(reason, u64::try_from(spans).unwrap_or(u64::MAX));
+        let line = self.log.record_loss(spans, loss);
+        self.write(line);
     }
 
-    /// Before the next attempt; false when there is no time for one.
-    async fn wait(&mut self, asked: Option<Duration>, stop: &mut Stop<'_>) -> bool {
-        let mut wait = self.backoff.next(asked, chance());
-        if stop.said.is_some() && asked.is_none() {
+    fn write(&self, line: Option<Line>) {
+        if let Some(line) = line {
+            line.log(self.transport.endpoint());
+        }
+    }
+
+    /// Waits before the next attempt. Returns false if there is no time for one.
+    async fn wait_to_retry(
+        &mut self,
+        requested_delay: Option<Duration>,
+        stop: &mut Stop<'_>,
+    ) -> bool {
+        let mut wait = self.backoff.next_wait(requested_delay, fastrand::f64());
+        if !stop.is_requested() {
+            tokio::select! {
+                () = sleep(wait) => {}
+                // Retry at once: the collector may have recovered during the wait.
+                () = stop.requested() => {}
+            }
+            return true;
+        }
+        if requested_delay.is_none() {
             wait = wait.min(STOPPING_WAIT_MAX);
         }
-        if stop.said.is_some() {
-            return tokio::select! {
-                () = sleep(wait) => true,
-                () = stop.over(false) => false,
-            };
-        }
         tokio::select! {
-            () = sleep(wait) => {}
-            // One more attempt at once: the collector may have come back meanwhile.
-            () = stop.requested() => {}
+            () = sleep(wait) => true,
+            () = stop.over(false) => false,
         }
-        true
     }
 }
 
-/// The stop signal, and when it came.
+/// The stop signal, and the time that remains after it.
 struct Stop<'a> {
     signal: Pin<Box<dyn Future<Output = Drain> + Send + 'a>>,
-    said: Option<(Instant, Drain)>,
+    /// When the signal was received, and its drain.
+    requested: Option<(Instant, Drain)>,
 }
 
 impl Stop<'_> {
-    /// Waits for the signal; returns at once when it has come.
+    /// Waits for the signal. Returns at once if it was received before.
     async fn requested(&mut self) {
-        if self.said.is_none() {
+        if self.requested.is_none() {
             let drain = self.signal.as_mut().await;
-            self.said = Some((Instant::now(), drain));
+            self.requested = Some((Instant::now(), drain));
         }
     }
 
-    /// Waits for the signal and then until there is no time left.
-    async fn over(&mut self, answering: bool) {
+    fn is_requested(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    /// Waits for the signal, and then until the drain is over.
+    async fn over(&mut self, is_responding: bool) {
         self.requested().await;
-        if let Some(end) = self.end(answering) {
+        if let Some(end) = self.end(is_responding) {
             sleep_until(end).await;
         }
     }
 
-    fn is_over(&self, answering: bool) -> bool {
-        self.end(answering).is_some_and(|end| Instant::now() >= end)
+    fn is_over(&self, is_responding: bool) -> bool {
+        self.end(is_responding).is_some_and(|end| Instant::now() >= end)
     }
 
-    fn end(&self, answering: bool) -> Option<Instant> {
-        let (since, drain) = self.said?;
-        Some(since + if answering { drain.answering } else { drain.silent })
+    fn end(&self, is_responding: bool) -> Option<Instant> {
+        let (received, drain) = self.requested?;
+        Some(received + if is_responding { drain.responding } else { drain.unresponsive })
     }
-}
-
-/// From 0 to 1: hashers of the standard library are seeded by the system.
-fn chance() -> f64 {
-    let drawn = std::hash::RandomState::new().build_hasher().finish();
-    f64::from(u32::try_from(drawn >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
@@ -271,7 +298,7 @@ mod tests {
 
     use super::*;
     use crate::export::{
-        retry::Answer,
+        response::Response,
         samples::{encoder, span},
     };
 
@@ -306,38 +333,41 @@ mod tests {
         }
     }
 
-    /// Answers as scripted, then accepts.
+    /// Responds as scripted, then accepts every request, or is unavailable.
     #[derive(Clone, Default)]
     struct Script {
-        answers: Arc<Mutex<VecDeque<Answer>>>,
-        otherwise_silent: bool,
+        responses: Arc<Mutex<VecDeque<Response>>>,
+        then_unavailable: bool,
         requests: Arc<Mutex<Vec<(Duration, Bytes)>>>,
-        begun: Option<Instant>,
+        started: Option<Instant>,
     }
 
     impl Transport for Script {
-        async fn send(&mut self, request: Bytes) -> Answer {
-            let begun = *self.begun.get_or_insert_with(Instant::now);
-            self.requests.lock().unwrap().push((begun.elapsed(), request));
-            let answer = self.answers.lock().unwrap().pop_front();
-            match answer {
-                Some(answer) => answer,
-                None if self.otherwise_silent => unavailable(),
-                None => Answer::Accepted { rejected: 0 },
+        async fn send(&mut self, request: Bytes) -> Response {
+            let started = *self.started.get_or_insert_with(Instant::now);
+            self.requests.lock().unwrap().push((started.elapsed(), request));
+            let response = self.responses.lock().unwrap().pop_front();
+            match response {
+                Some(response) => response,
+                None if self.then_unavailable => unavailable(),
+                None => Response::Accepted { rejected: 0 },
             }
         }
 
-        fn peer(&self) -> &'static str {
+        fn endpoint(&self) -> &'static str {
             "http://localhost:4317"
         }
     }
 
-    fn unavailable() -> Answer {
-        Answer::Grpc { code: tonic::Code::Unavailable, retry_info: None }
+    fn unavailable() -> Response {
+        Response::Grpc { code: tonic::Code::Unavailable, retry_delay: None }
     }
 
-    fn script(answers: impl IntoIterator<Item = Answer>) -> Script {
-        Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Script::default() }
+    fn script(responses: impl IntoIterator<Item = Response>) -> Script {
+        Script {
+            responses: Arc::new(Mutex::new(responses.into_iter().collect())),
+            ..Script::default()
+        }
     }
 
     struct Run {
@@ -366,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_be_retried_is_sent_again_unchanged_for_as_long_as_it_takes() {
+    async fn retryable_request_is_sent_unchanged_until_it_is_accepted() {
         let run = run(script((0..40).map(|_| unavailable())));
         run.records.push(&["a", "b"]);
         run.until_empty().await;
@@ -375,27 +405,27 @@ mod tests {
         assert!(requests.iter().all(|(_, request)| *request == requests[0].1));
         assert!(requests[40].0 > Duration::from_mins(10));
         let waits = requests.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0));
-        assert!(waits.max().unwrap() <= Backoff::MAX + Duration::from_millis(2));
+        assert!(waits.max().unwrap() <= RetryBackoff::MAX + Duration::from_millis(2));
         assert_eq!(run.metrics.spans_exported.get(), 2);
         let failures = &run.metrics.export_failures;
         assert_eq!(failures.with_label_values(&["UNAVAILABLE"]).get(), 40);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_receiver_that_names_a_time_is_left_alone_until_then() {
+    async fn request_is_not_retried_before_the_requested_time() {
         let wait = Duration::from_mins(2);
-        let run = run(script([Answer::Http { status: 429, retry_after: Some(wait) }]));
+        let run = run(script([Response::Http { status: 429, retry_after: Some(wait) }]));
         run.records.push(&["a"]);
         run.until_empty().await;
-        let at = run.requests.lock().unwrap()[1].0;
-        assert!(at >= wait && at <= wait.mul_f64(1.11), "{at:?}");
+        let elapsed = run.requests.lock().unwrap()[1].0;
+        assert!(elapsed >= wait && elapsed <= wait.mul_f64(1.11), "{elapsed:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn refused_and_rejected_spans_are_counted_and_never_sent_again() {
+    async fn refused_and_rejected_spans_are_counted_and_not_sent_again() {
         let run = run(script([
-            Answer::Http { status: 400, retry_after: None },
-            Answer::Accepted { rejected: 1 },
+            Response::Http { status: 400, retry_after: None },
+            Response::Accepted { rejected: 1 },
         ]));
         run.records.push(&["a", "b"]);
         run.until_empty().await;
@@ -410,16 +440,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_span_waits_for_company_but_a_tenth_of_a_second() {
+    async fn span_is_sent_within_a_tenth_of_a_second() {
         let run = run(script([]));
-        let begun = Instant::now();
+        let started = Instant::now();
         run.records.push(&["a"]);
         run.until_empty().await;
-        assert!(begun.elapsed() <= Duration::from_millis(120), "{:?}", begun.elapsed());
+        assert!(started.elapsed() <= Duration::from_millis(120), "{:?}", started.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stopping_sends_what_waits() {
+    async fn stop_sends_queued_records() {
         let run = run(script([]));
         run.records.push(&["a", "b"]);
         run.stop.send(Drain::default()).unwrap();
@@ -428,45 +458,93 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stopping_with_nothing_waiting_is_immediate() {
+    async fn stop_with_an_empty_queue_is_immediate() {
         let run = run(script([]));
-        let begun = Instant::now();
+        let started = Instant::now();
         run.stop.send(Drain::default()).unwrap();
         assert_eq!(run.task.await.unwrap(), 0);
-        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stopping_without_a_collector_ends_and_tells_what_is_left() {
-        let run = run(Script { otherwise_silent: true, ..Script::default() });
+    async fn stop_without_a_collector_returns_the_number_of_remaining_records() {
+        let run = run(Script { then_unavailable: true, ..Script::default() });
         run.records.push(&["a", "b"]);
         sleep(Duration::from_mins(30)).await;
         let before = run.requests.lock().unwrap().len();
-        let begun = Instant::now();
+        let started = Instant::now();
         run.stop.send(Drain::default()).unwrap();
         assert_eq!(run.task.await.unwrap(), 2);
-        assert!(begun.elapsed() <= Duration::from_secs(21), "{:?}", begun.elapsed());
-        // It tried at once, and then again and again.
+        assert!(started.elapsed() <= Duration::from_secs(21), "{:?}", started.elapsed());
+        // It retried at once, and then about every second.
         assert!(run.requests.lock().unwrap().len() > before + 10);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stopping_with_a_mute_collector_ends_in_time() {
-        struct Mute;
-        impl Transport for Mute {
-            async fn send(&mut self, _: Bytes) -> Answer {
+    async fn stop_with_an_unresponsive_collector_ends_in_time() {
+        struct Unresponsive;
+        impl Transport for Unresponsive {
+            async fn send(&mut self, _: Bytes) -> Response {
                 std::future::pending().await
             }
-            fn peer(&self) -> &'static str {
+            fn endpoint(&self) -> &'static str {
                 "http://localhost:4317"
             }
         }
         let records = Records::default();
         records.push(&["a"]);
-        let sender = Sender::new(records, Mute, encoder(), Metrics::new().unwrap());
-        let begun = Instant::now();
-        let left = sender.run(async { Drain::default() }).await;
-        assert_eq!(left, 1);
-        assert!(begun.elapsed() <= Duration::from_secs(6), "{:?}", begun.elapsed());
+        let sender = Sender::new(records, Unresponsive, encoder(), Metrics::new().unwrap());
+        let started = Instant::now();
+        let remaining = sender.run(async { Drain::default() }).await;
+        assert_eq!(remaining, 1);
+        assert!(started.elapsed() <= Duration::from_secs(6), "{:?}", started.elapsed());
+    }
+
+    /// A queue whose file cannot be read: it has a record, and returns none.
+    struct Unreadable {
+        takes: Arc<Mutex<usize>>,
+    }
+
+    impl Queue for Unreadable {
+        async fn filled(&self) {
+            std::future::pending().await
+        }
+
+        fn take(&self, _: usize, _: usize) -> Vec<Bytes> {
+            let mut takes = self.takes.lock().unwrap();
+            *takes += 1;
+            assert!(*takes < 10, "the sender polls a queue that it cannot read");
+            Vec::new()
+        }
+
+        fn acknowledge(&self, _: usize) {}
+
+        fn len(&self) -> usize {
+            1
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stop_with_an_unreadable_queue_waits_for_the_end_of_the_drain() {
+        let takes = Arc::default();
+        let queue = Unreadable { takes: Arc::clone(&takes) };
+        let sender = Sender::new(queue, script([]), encoder(), Metrics::new().unwrap());
+        let started = Instant::now();
+        let drain = Drain::default();
+        assert_eq!(sender.run(async move { drain }).await, 1);
+        assert!(started.elapsed() <= drain.responding + Duration::from_millis(1));
+        assert_eq!(*takes.lock().unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn undecodable_records_are_counted_and_acknowledged() {
+        let run = run(script([]));
+        run.records.0.0.lock().unwrap().push_back(Bytes::from_static(&[9, 0, 1]));
+        run.records.push(&["a"]);
+        run.until_empty().await;
+        let dropped = &run.metrics.spans_dropped;
+        assert_eq!(dropped.with_label_values(&["undecodable"]).get(), 1);
+        assert_eq!(dropped.with_label_values(&["oversized"]).get(), 0);
+        assert_eq!(run.metrics.spans_exported.get(), 1);
     }
 }

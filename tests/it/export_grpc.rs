@@ -5,14 +5,14 @@ use std::time::Duration;
 use expect_test::expect;
 use spanlink::{
     config::settings::{Compression, Protocol},
-    export::{client::Client, retry::Answer, sender::Drain},
+    export::{client::Client, response::Response, sender::Drain},
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 
 use crate::{
-    export_support::{Export, grpc, names, send_once, settings, silence},
-    scripted_receiver::{Receiver, Step},
+    export_support::{Export, grpc, missing_reason, names, send_once, settings},
+    scripted_receiver::{Receiver, Reply},
 };
 
 #[tokio::test]
@@ -21,55 +21,55 @@ async fn spans_of_all_services_arrive_in_one_request() {
     let export = Export::start(&grpc(&receiver));
     export.push("deployment-controller", &["update Deployment"]).await;
     export.push("pod-lifecycle", &["create Pod", "delete Pod"]).await;
-    let got = receiver.got(1).await;
+    let received = receiver.requests(1).await;
     expect![[r#"
         deployment-controller: update Deployment
         pod-lifecycle: create Pod
         pod-lifecycle: delete Pod"#]]
-    .assert_eq(&names(&got[0]).join("\n"));
+    .assert_eq(&names(&received[0]).join("\n"));
     let metrics = export.metrics.clone();
     assert_eq!(export.stop(Drain::default()).await, 0);
     assert_eq!(metrics.spans_exported.get(), 3);
 }
 
 #[tokio::test]
-async fn every_code_is_told_with_and_without_retry_info() {
+async fn every_status_code_is_returned_with_and_without_retry_info() {
     let codes = || (1..=16).map(Code::from_i32);
     let wait = Some(Duration::from_millis(2_500));
-    let script = codes().flat_map(|code| [Step::Grpc(code, None), Step::Grpc(code, wait)]);
+    let script = codes().flat_map(|code| [Reply::Grpc(code, None), Reply::Grpc(code, wait)]);
     let receiver = Receiver::grpc(script, None).await;
     let settings = grpc(&receiver);
     for code in codes() {
-        assert_eq!(send_once(&settings).await, Answer::Grpc { code, retry_info: None });
-        assert_eq!(send_once(&settings).await, Answer::Grpc { code, retry_info: wait });
+        assert_eq!(send_once(&settings).await, Response::Grpc { code, retry_delay: None });
+        assert_eq!(send_once(&settings).await, Response::Grpc { code, retry_delay: wait });
     }
 }
 
 #[tokio::test]
-async fn what_is_refused_once_is_sent_again_unchanged_and_then_acknowledged() {
+async fn retryable_request_is_sent_again_unchanged_and_acknowledged_once_accepted() {
     let wait = Some(Duration::from_millis(1));
-    let script = [Step::Grpc(Code::Unavailable, None), Step::Grpc(Code::ResourceExhausted, wait)];
+    let script = [Reply::Grpc(Code::Unavailable, None), Reply::Grpc(Code::ResourceExhausted, wait)];
     let receiver = Receiver::grpc(script, None).await;
     let export = Export::start(&grpc(&receiver));
     export.push("s", &["a", "b"]).await;
-    let got = receiver.got(3).await;
-    assert_eq!(got[0].request, got[1].request);
-    assert_eq!(got[0].request, got[2].request);
+    let received = receiver.requests(3).await;
+    assert_eq!(received[0].request, received[1].request);
+    assert_eq!(received[0].request, received[2].request);
     let metrics = export.metrics.clone();
     assert_eq!(export.stop(Drain::default()).await, 0);
     assert_eq!(metrics.spans_exported.get(), 2);
-    assert_eq!(receiver.got(3).await.len(), 3);
+    assert_eq!(receiver.requests(3).await.len(), 3);
 }
 
 #[tokio::test]
-async fn a_final_refusal_makes_room_for_the_next_spans() {
+async fn refused_request_is_followed_by_the_next_spans() {
     let receiver =
-        Receiver::grpc([Step::Grpc(Code::InvalidArgument, None), Step::Reject(1)], None).await;
+        Receiver::grpc([Reply::Grpc(Code::InvalidArgument, None), Reply::Reject(1)], None).await;
     let export = Export::start(&grpc(&receiver));
     export.push("s", &["a"]).await;
-    receiver.got(1).await;
+    receiver.requests(1).await;
     export.push("s", &["b", "c"]).await;
-    receiver.got(2).await;
+    receiver.requests(2).await;
     let metrics = export.metrics.clone();
     assert_eq!(export.stop(Drain::default()).await, 0);
     assert_eq!(metrics.spans_dropped.with_label_values(&["refused"]).get(), 1);
@@ -78,12 +78,12 @@ async fn a_final_refusal_makes_room_for_the_next_spans() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_is_made_again() {
+async fn cut_connection_is_reestablished() {
     let receiver = Receiver::grpc([], None).await;
-    receiver.cut(2);
+    receiver.cut_connections(2);
     let export = Export::start(&grpc(&receiver));
     export.push("s", &["a"]).await;
-    assert_eq!(names(&receiver.got(1).await[0]), ["s: a"]);
+    assert_eq!(names(&receiver.requests(1).await[0]), ["s: a"]);
     assert_eq!(receiver.cuts_left(), 0);
     assert_eq!(export.stop(Drain::default()).await, 0);
 }
@@ -94,33 +94,33 @@ async fn headers_and_gzip_reach_the_receiver() {
     let mut settings = grpc(&receiver);
     settings.headers.insert("X-Tenant".to_owned(), "t1".to_owned());
     settings.compression = Compression::Gzip;
-    assert_eq!(send_once(&settings).await, Answer::Accepted { rejected: 0 });
-    let got = receiver.got(1).await;
-    assert_eq!(got[0].headers["x-tenant"], "t1");
-    assert_eq!(got[0].headers["grpc-encoding"], "gzip");
-    assert_eq!(names(&got[0]), ["s: n"]);
+    assert_eq!(send_once(&settings).await, Response::Accepted { rejected: 0 });
+    let received = receiver.requests(1).await;
+    assert_eq!(received[0].headers["x-tenant"], "t1");
+    assert_eq!(received[0].headers["grpc-encoding"], "gzip");
+    assert_eq!(names(&received[0]), ["s: n"]);
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_mute_is_given_up_in_time() {
-    let receiver = Receiver::grpc([Step::Mute], None).await;
+async fn request_without_a_response_is_abandoned_after_its_timeout() {
+    let receiver = Receiver::grpc([Reply::None], None).await;
     let mut settings = grpc(&receiver);
     settings.timeout = Duration::from_millis(50);
-    expect!["http://127.0.0.1:PORT did not answer within 50ms"]
-        .assert_eq(&silence(send_once(&settings).await, receiver.address));
+    expect!["http://127.0.0.1:PORT did not respond within 50ms"]
+        .assert_eq(&missing_reason(send_once(&settings).await, receiver.address));
 }
 
 #[tokio::test]
-async fn nobody_listening_is_said_so() {
+async fn missing_receiver_is_named_in_the_reason() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
     let settings = settings(Protocol::Grpc, format!("http://{address}"));
-    expect!["no collector answers at http://127.0.0.1:PORT (connection refused): is it running, and is this its address?"].assert_eq(&silence(send_once(&settings).await, address));
+    expect!["no collector listens at http://127.0.0.1:PORT (connection refused): is it running, and is this its address?"].assert_eq(&missing_reason(send_once(&settings).await, address));
 }
 
 #[tokio::test]
-async fn the_other_protocol_is_guessed() {
+async fn receiver_of_the_other_protocol_is_suggested_in_the_reason() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {
@@ -129,23 +129,23 @@ async fn the_other_protocol_is_guessed() {
         connection.read_to_end(&mut Vec::new()).await.ok();
     });
     let settings = settings(Protocol::Grpc, format!("http://{address}"));
-    let why = silence(send_once(&settings).await, address);
-    assert!(why.contains("does it want TLS (https://), or the other"), "{why}");
+    let reason = missing_reason(send_once(&settings).await, address);
+    assert!(reason.contains("does it require TLS (https://), or OTLP's other"), "{reason}");
     server.abort();
 }
 
 #[tokio::test]
-async fn stopping_without_a_collector_ends_and_tells_what_is_left() {
+async fn stop_without_a_collector_returns_the_number_of_remaining_records() {
     let receiver = Receiver::grpc([], None).await;
-    receiver.cut(usize::MAX);
+    receiver.cut_connections(usize::MAX);
     let export = Export::start(&grpc(&receiver));
     export.push("s", &["a", "b"]).await;
     let short = Duration::from_millis(300);
-    assert_eq!(export.stop(Drain { answering: short, silent: short }).await, 2);
+    assert_eq!(export.stop(Drain { responding: short, unresponsive: short }).await, 2);
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_none_is_refused_with_what_would_be_right() {
+async fn invalid_endpoint_is_rejected_with_an_example_of_a_valid_one() {
     let errors: Vec<String> = ["collector:4317", "grpc://collector", "http://", ""]
         .into_iter()
         .map(|endpoint| {
@@ -153,9 +153,9 @@ async fn an_endpoint_that_is_none_is_refused_with_what_would_be_right() {
         })
         .collect();
     expect![[r#"
-        "collector:4317" is no endpoint: it has the form http://collector:4317
-        "grpc://collector" is no endpoint: it has the form http://collector:4317
-        "http://" is no endpoint: it has the form http://collector:4317
-        "" is no endpoint: it has the form http://collector:4317"#]]
+        invalid endpoint "collector:4317" (option otlp.endpoint): write it as http://collector:4317
+        invalid endpoint "grpc://collector" (option otlp.endpoint): write it as http://collector:4317
+        invalid endpoint "http://" (option otlp.endpoint): write it as http://collector:4317
+        invalid endpoint "" (option otlp.endpoint): write it as http://collector:4317"#]]
     .assert_eq(&errors.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! Settings, spans and a running sender for the tests of export.
+//! Settings, spans and a running sender for the tests of the export.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use spanlink::{
     export::{
         client::{Client, Transport as _},
         encode::Encoder,
-        retry::{Answer, Silence},
+        response::{NoResponse, Response},
         sender::{Drain, Queue, Sender},
     },
     metrics::Metrics,
@@ -21,10 +21,10 @@ use spanlink::{
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::scripted_receiver::{Got, Receiver};
+use crate::scripted_receiver::{Received, Receiver};
 
 pub(crate) fn settings(protocol: Protocol, endpoint: String) -> ExportSettings {
-    // Whichever test is first installs it for all.
+    // The first test installs the provider for all.
     rustls::crypto::ring::default_provider().install_default().ok();
     ExportSettings {
         endpoint,
@@ -78,9 +78,9 @@ pub(crate) fn span(service: &str, name: &str) -> Span {
 
 /// The outbox as the sender's queue.
 #[derive(Clone, Debug)]
-struct Waiting(Outbox);
+struct OutboxQueue(Outbox);
 
-impl Queue for Waiting {
+impl Queue for OutboxQueue {
     fn filled(&self) -> impl Future<Output = ()> + Send {
         self.0.filled()
     }
@@ -98,7 +98,7 @@ impl Queue for Waiting {
     }
 }
 
-/// A sender at work.
+/// A running sender.
 pub(crate) struct Export {
     pub(crate) outbox: Outbox,
     pub(crate) metrics: Metrics,
@@ -113,7 +113,8 @@ impl Export {
         let outbox = Outbox::in_memory(Limits::records(1000), metrics.clone());
         let encoder = encoder(settings);
         let client = Client::new(settings).unwrap();
-        let sender = Sender::new(Waiting(outbox.clone()), client, encoder.clone(), metrics.clone());
+        let sender =
+            Sender::new(OutboxQueue(outbox.clone()), client, encoder.clone(), metrics.clone());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(sender.run(async { stopped.await.unwrap_or_default() }));
         Self { outbox, metrics, encoder, stop, task }
@@ -127,32 +128,32 @@ impl Export {
         }
     }
 
-    /// How many records are left behind.
+    /// Stops the sender and returns the number of records that remain.
     pub(crate) async fn stop(self, drain: Drain) -> usize {
         self.stop.send(drain).ok();
         self.task.await.unwrap()
     }
 }
 
-/// Service and span names of a request.
-pub(crate) fn names(got: &Got) -> Vec<String> {
+/// The spans of a request, as `service: name`.
+pub(crate) fn names(received: &Received) -> Vec<String> {
     let mut names = Vec::new();
-    for of_service in &got.request.resource_spans {
-        let attributes = &of_service.resource.as_ref().unwrap().attributes;
+    for resource_spans in &received.request.resource_spans {
+        let attributes = &resource_spans.resource.as_ref().unwrap().attributes;
         let service = format!("{:?}", attributes[0].value);
         let service = service.split('"').nth(1).unwrap().to_owned();
-        for span in of_service.scope_spans.iter().flat_map(|scope| &scope.spans) {
+        for span in resource_spans.scope_spans.iter().flat_map(|scope| &scope.spans) {
             names.push(format!("{service}: {}", span.name));
         }
     }
     names
 }
 
-/// What one request of one span comes to.
-pub(crate) async fn send_once(settings: &ExportSettings) -> Answer {
+/// Sends one request with one span, and returns the response.
+pub(crate) async fn send_once(settings: &ExportSettings) -> Response {
     let encoder = encoder(settings);
     let records = [encoder.record(&span("s", "n"))];
-    let batch = spanlink::export::batch::Batch::cut(
+    let batch = spanlink::export::batch::Batch::from_records(
         &records,
         &encoder,
         spanlink::export::batch::Limits::default(),
@@ -160,11 +161,11 @@ pub(crate) async fn send_once(settings: &ExportSettings) -> Answer {
     Client::new(settings).unwrap().send(batch.request).await
 }
 
-/// Why nobody answered, with what differs from run to run taken out.
-pub(crate) fn silence(answer: Answer, receiver: std::net::SocketAddr) -> String {
-    match answer {
-        Answer::None(Silence::TimedOut(why) | Silence::Failed(why)) => {
-            why.replace(&receiver.port().to_string(), "PORT")
+/// The reason why there was no response, without the port, which differs between runs.
+pub(crate) fn missing_reason(response: Response, receiver: std::net::SocketAddr) -> String {
+    match response {
+        Response::Missing(NoResponse::TimedOut(reason) | NoResponse::Failed(reason)) => {
+            reason.replace(&receiver.port().to_string(), "PORT")
         }
         other => format!("{other:?}"),
     }

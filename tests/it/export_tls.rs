@@ -1,4 +1,4 @@
-//! OTLP over TLS: authorities, client certificates, names, and what to say when they do not fit.
+//! OTLP over TLS: authorities, client certificates, names, and the reasons when they do not match.
 
 use std::{fs, path::PathBuf};
 
@@ -6,16 +6,16 @@ use expect_test::{Expect, expect};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use spanlink::{
     config::settings::{ExportSettings, Protocol},
-    export::{client::Client, retry::Answer},
+    export::{client::Client, response::Response},
 };
 use tempfile::TempDir;
 
 use crate::{
-    export_support::{send_once, settings, silence},
+    export_support::{missing_reason, send_once, settings},
     scripted_receiver::{Receiver, ServerTls},
 };
 
-/// An authority, a server's certificate for two names, and a client's, as files and as texts.
+/// An authority, and a server's and a client's certificate from it, as files and as PEM.
 pub(crate) struct Certificates {
     folder: TempDir,
     pub(crate) server: ServerTls,
@@ -23,7 +23,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    pub(crate) fn make(names: &[&str]) -> Self {
+    pub(crate) fn generate(names: &[&str]) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -49,7 +49,7 @@ impl Certificates {
         self.folder.path().join(file)
     }
 
-    fn server_that_wants_to_know_its_clients(&self) -> ServerTls {
+    fn server_that_requires_client_certificates(&self) -> ServerTls {
         ServerTls { client_ca: Some(self.ca.clone()), ..self.server.clone() }
     }
 }
@@ -68,11 +68,11 @@ fn endpoint(protocol: Protocol, scheme: &str, receiver: &Receiver) -> ExportSett
     settings(protocol, format!("{scheme}://{}{path}", receiver.address))
 }
 
-const ACCEPTED: Answer = Answer::Accepted { rejected: 0 };
+const ACCEPTED: Response = Response::Accepted { rejected: 0 };
 
 #[tokio::test]
-async fn an_authority_of_ones_own_is_trusted() {
-    let certificates = Certificates::make(&["127.0.0.1"]);
+async fn configured_authority_is_trusted() {
+    let certificates = Certificates::generate(&["127.0.0.1"]);
     for protocol in BOTH {
         let receiver = receiver(protocol, Some(certificates.server.clone())).await;
         let mut settings = endpoint(protocol, "https", &receiver);
@@ -82,10 +82,10 @@ async fn an_authority_of_ones_own_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown() {
-    let certificates = Certificates::make(&["127.0.0.1"]);
+async fn client_certificate_is_sent() {
+    let certificates = Certificates::generate(&["127.0.0.1"]);
     for protocol in BOTH {
-        let tls = certificates.server_that_wants_to_know_its_clients();
+        let tls = certificates.server_that_requires_client_certificates();
         let receiver = receiver(protocol, Some(tls)).await;
         let mut settings = endpoint(protocol, "https", &receiver);
         settings.tls.ca_file = Some(certificates.path("ca"));
@@ -96,8 +96,8 @@ async fn a_client_certificate_is_shown() {
 }
 
 #[tokio::test]
-async fn another_name_is_expected_where_one_is_given() {
-    let certificates = Certificates::make(&["collector.test"]);
+async fn configured_server_name_is_expected_in_the_certificate() {
+    let certificates = Certificates::generate(&["collector.test"]);
     for protocol in BOTH {
         let receiver = receiver(protocol, Some(certificates.server.clone())).await;
         let mut settings = endpoint(protocol, "https", &receiver);
@@ -107,7 +107,7 @@ async fn another_name_is_expected_where_one_is_given() {
     }
 }
 
-async fn check_silence(
+async fn check_reason(
     tls: Option<ServerTls>,
     change: impl Fn(&mut ExportSettings),
     scheme: &str,
@@ -118,80 +118,80 @@ async fn check_silence(
         let receiver = receiver(protocol, tls.clone()).await;
         let mut settings = endpoint(protocol, scheme, &receiver);
         change(&mut settings);
-        lines.push(silence(send_once(&settings).await, receiver.address));
+        lines.push(missing_reason(send_once(&settings).await, receiver.address));
     }
     expected.assert_eq(&lines.join("\n"));
 }
 
 #[tokio::test]
-async fn a_certificate_nobody_trusts_is_said_so() {
-    let certificates = Certificates::make(&["127.0.0.1"]);
-    let other = Certificates::make(&["127.0.0.1"]);
+async fn untrusted_certificate_is_named_in_the_reason() {
+    let certificates = Certificates::generate(&["127.0.0.1"]);
+    let other = Certificates::generate(&["127.0.0.1"]);
     let change = |settings: &mut ExportSettings| settings.tls.ca_file = Some(other.path("ca"));
-    check_silence(Some(certificates.server.clone()), change, "https", expect![[r#"
-        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): does its authority have to be named (tls.ca_file), or the name in it (tls.server_name)?
-        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): does its authority have to be named (tls.ca_file), or the name in it (tls.server_name)?"#]]).await;
+    check_reason(Some(certificates.server.clone()), change, "https", expect![[r#"
+        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?
+        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?"#]]).await;
 }
 
 #[tokio::test]
-async fn a_certificate_of_another_name_is_said_so() {
-    let certificates = Certificates::make(&["collector.test"]);
+async fn certificate_of_another_name_is_named_in_the_reason() {
+    let certificates = Certificates::generate(&["collector.test"]);
     let change =
         |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("ca"));
-    check_silence(Some(certificates.server.clone()), change, "https", expect![[r#"
-        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): does its authority have to be named (tls.ca_file), or the name in it (tls.server_name)?
-        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): does its authority have to be named (tls.ca_file), or the name in it (tls.server_name)?"#]]).await;
+    check_reason(Some(certificates.server.clone()), change, "https", expect![[r#"
+        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?
+        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?"#]]).await;
 }
 
-/// Where it is a race what the client gets to know first: the hint is the same.
+/// Checks a part of the reason: which error the client receives first is a race, the hint is the same.
 async fn check_hint(
     tls: ServerTls,
-    settings_of: impl Fn(&mut ExportSettings),
+    configure: impl Fn(&mut ExportSettings),
     scheme: &str,
     hint: &str,
 ) {
     for protocol in BOTH {
         let receiver = receiver(protocol, Some(tls.clone())).await;
         let mut settings = endpoint(protocol, scheme, &receiver);
-        settings_of(&mut settings);
-        let why = silence(send_once(&settings).await, receiver.address);
-        assert!(why.contains(hint), "{protocol:?}: {why}");
+        configure(&mut settings);
+        let reason = missing_reason(send_once(&settings).await, receiver.address);
+        assert!(reason.contains(hint), "{protocol:?}: {reason}");
     }
 }
 
 #[tokio::test]
-async fn a_missing_client_certificate_is_said_so() {
-    let certificates = Certificates::make(&["127.0.0.1"]);
+async fn missing_client_certificate_is_suggested_in_the_reason() {
+    let certificates = Certificates::generate(&["127.0.0.1"]);
     let ca = |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("ca"));
-    let tls = certificates.server_that_wants_to_know_its_clients();
-    check_hint(tls, ca, "https", "does it want a client certificate").await;
+    let tls = certificates.server_that_requires_client_certificates();
+    check_hint(tls, ca, "https", "does it require a client certificate").await;
 }
 
 #[tokio::test]
-async fn https_to_a_receiver_without_tls_is_said_so() {
-    let certificates = Certificates::make(&["127.0.0.1"]);
+async fn https_to_a_receiver_without_tls_suggests_http() {
+    let certificates = Certificates::generate(&["127.0.0.1"]);
     let change =
         |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("ca"));
-    check_silence(
+    check_reason(
         None,
         change,
         "https",
         expect![[r#"
-        what listens at https://127.0.0.1:PORT does not speak TLS: should it be http://?
-        what listens at https://127.0.0.1:PORT does not speak TLS: should it be http://?"#]],
+            the server at https://127.0.0.1:PORT does not use TLS: should the endpoint be http://?
+            the server at https://127.0.0.1:PORT does not use TLS: should the endpoint be http://?"#]],
     )
     .await;
 }
 
 #[tokio::test]
-async fn http_to_a_receiver_with_tls_is_said_so() {
-    let certificates = Certificates::make(&["127.0.0.1"]);
-    check_hint(certificates.server, |_| (), "http", "does it want TLS (https://)").await;
+async fn http_to_a_receiver_with_tls_suggests_https() {
+    let certificates = Certificates::generate(&["127.0.0.1"]);
+    check_hint(certificates.server, |_| (), "http", "does it require TLS (https://)").await;
 }
 
 #[tokio::test]
-async fn tls_settings_that_cannot_be_followed_are_refused_at_the_start() {
-    let certificates = Certificates::make(&["127.0.0.1"]);
+async fn invalid_tls_settings_are_rejected_at_the_start() {
+    let certificates = Certificates::generate(&["127.0.0.1"]);
     for protocol in BOTH {
         let error = |change: &dyn Fn(&mut ExportSettings), scheme: &str| {
             let mut settings = settings(protocol, format!("{scheme}://collector:4317"));
@@ -208,12 +208,12 @@ async fn tls_settings_that_cannot_be_followed_are_refused_at_the_start() {
         };
         assert_eq!(
             error(&ca, "http"),
-            "TLS is configured, but http://collector:4317 is not encrypted: should it be https://?"
+            "TLS is configured (option otlp.tls), but http://collector:4317 is not encrypted: use https://"
         );
-        assert_eq!(error(&gone, "https"), "reading FOLDER/gone");
+        assert_eq!(error(&gone, "https"), "cannot read FOLDER/gone (option otlp.tls)");
         assert_eq!(
             error(&half, "https"),
-            "a client certificate takes both tls.cert_file and tls.key_file"
+            "a client certificate needs both otlp.tls.cert_file and otlp.tls.key_file: set the other one too"
         );
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     control_plane::{Account, ControlPlane, Options, shared, to_stderr, until},
     daemon::Daemon,
     killed::{Memory, Teller},
-    scripted_receiver::{Receiver, Step},
+    scripted_receiver::{Receiver, Reply},
 };
 
 /// UID and generation.
@@ -219,13 +219,13 @@ async fn a_killed_api_server_and_an_unavailable_collector_lose_no_generation_unm
     let plane = ControlPlane::start(&Options::default(), &to_stderr).await?;
     let namespace = plane.namespace("faults").await?;
     // The collector rejects requests for a minute; each rejection asks for a delay of ten seconds.
-    let away = || Step::Grpc(tonic::Code::Unavailable, Some(Duration::from_secs(10)));
+    let away = || Reply::Grpc(tonic::Code::Unavailable, Some(Duration::from_secs(10)));
     let receiver = Receiver::grpc([(); 6].map(|()| away()), None).await;
     let otlp = format!("http://{}", receiver.address);
     let kubeconfig = plane.kubeconfig(&Account::Admin);
     let daemon = Daemon::run(&kubeconfig, &otlp, &only_deployments(&namespace)).await?;
     let fault = async {
-        receiver.got(1).await;
+        receiver.requests(1).await;
         plane.kill_api_server();
         plane.restart_api_server().await
     };

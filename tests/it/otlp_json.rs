@@ -1,4 +1,4 @@
-//! Spans read back from OTLP/JSON, as the daemon prints it and as Jaeger answers.
+//! Parses spans from OTLP/JSON, as the daemon prints it and as Jaeger returns it.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -10,20 +10,20 @@ use spanlink::trace::model::{
     time::Timestamp,
 };
 
-/// Every span of a request.
+/// Parses every span of a request.
 pub(crate) fn spans(request: &Json) -> Result<Vec<Span>> {
     let mut spans = Vec::new();
-    for of_service in items(&request["resourceSpans"]) {
-        let resource = attributes(&of_service["resource"]);
+    for resource_spans in items(&request["resourceSpans"]) {
+        let resource = attributes(&resource_spans["resource"]);
         let service = text(&resource, "service.name").context("no service.name")?;
-        for span in items(&of_service["scopeSpans"]).flat_map(|scope| items(&scope["spans"])) {
-            spans.push(read(span, &service).with_context(|| format!("read {span:#}"))?);
+        for span in items(&resource_spans["scopeSpans"]).flat_map(|scope| items(&scope["spans"])) {
+            spans.push(parse(span, &service).with_context(|| format!("parse {span:#}"))?);
         }
     }
     Ok(spans)
 }
 
-fn read(span: &Json, service: &Arc<str>) -> Result<Span> {
+fn parse(span: &Json, service: &Arc<str>) -> Result<Span> {
     let attributes = attributes(span);
     let attribute = |key: &str| text(&attributes, key);
     let name = span["name"].as_str().unwrap_or_default();
@@ -133,7 +133,7 @@ fn time(nanos: &Json) -> Result<Timestamp> {
     Ok(Timestamp::from_nanos(int(nanos).context("no time")?))
 }
 
-/// 64 bits are text in JSON.
+/// Integers of 64 bits are strings in OTLP/JSON.
 fn int(value: &Json) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }

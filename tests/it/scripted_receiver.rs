@@ -1,4 +1,4 @@
-//! An OTLP receiver on 127.0.0.1 that answers as scripted and keeps what it got.
+//! An OTLP receiver on 127.0.0.1 that replies as scripted and keeps the requests it received.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,27 +27,29 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
-use tonic::{codec::CompressionEncoding, metadata::MetadataMap};
+use tonic::codec::CompressionEncoding;
+use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// What comes of one request. When the script is over, every request is accepted.
+/// The reply to one request. After the last scripted reply, every request is accepted.
 #[derive(Clone, Debug)]
-pub(crate) enum Step {
+pub(crate) enum Reply {
     Accept,
     /// A partial success.
     Reject(i64),
+    /// A status, with `RetryInfo`.
     Grpc(tonic::Code, Option<Duration>),
-    /// With `Retry-After`.
+    /// A status, with `Retry-After`.
     Http(u16, Option<&'static str>),
-    /// Accepted, but nobody is told.
-    Mute,
+    /// The request is accepted, but no response is sent.
+    None,
 }
 
-/// A request that came, whatever the answer was.
+/// A request that was received, whatever the reply was.
 #[derive(Clone, Debug)]
-pub(crate) struct Got {
+pub(crate) struct Received {
     pub(crate) request: ExportTraceServiceRequest,
     pub(crate) headers: BTreeMap<String, String>,
-    /// By the script; the sender may not have been told.
+    /// Whether the script accepts it. The sender may have received no response.
     pub(crate) accepted: bool,
 }
 
@@ -60,28 +62,29 @@ pub(crate) struct Receiver {
 
 #[derive(Debug, Default)]
 struct Script {
-    steps: Mutex<VecDeque<Step>>,
+    replies: Mutex<VecDeque<Reply>>,
     /// Connections to cut after their first bytes.
     cuts: Mutex<usize>,
-    got: Mutex<Vec<Got>>,
-    came: Notify,
+    received: Mutex<Vec<Received>>,
+    /// Notified of every request.
+    arrived: Notify,
 }
 
-/// PEM texts for a server.
+/// The certificate and key of a server, as PEM.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerTls {
     pub(crate) cert: String,
     pub(crate) key: String,
-    /// Who signs the clients' certificates, where they need one.
+    /// The authority of client certificates, if the server requires them.
     pub(crate) client_ca: Option<String>,
 }
 
 impl Receiver {
     pub(crate) async fn grpc(
-        steps: impl IntoIterator<Item = Step>,
+        replies: impl IntoIterator<Item = Reply>,
         tls: Option<ServerTls>,
     ) -> Self {
-        let (script, listener) = begin(steps).await;
+        let (script, listener) = bind(replies).await;
         let address = listener.local_addr().unwrap();
         let (accepting, connections) = accept(listener, Arc::clone(&script));
         let service = TraceServiceServer::from_arc(Arc::clone(&script))
@@ -103,10 +106,10 @@ impl Receiver {
     }
 
     pub(crate) async fn http(
-        steps: impl IntoIterator<Item = Step>,
+        replies: impl IntoIterator<Item = Reply>,
         tls: Option<ServerTls>,
     ) -> Self {
-        let (script, listener) = begin(steps).await;
+        let (script, listener) = bind(replies).await;
         let address = listener.local_addr().unwrap();
         let (accepting, connections) = accept(listener, Arc::clone(&script));
         let app =
@@ -125,8 +128,8 @@ impl Receiver {
         Self { address, script, tasks: vec![accepting, serving] }
     }
 
-    /// The next connections end after their first bytes.
-    pub(crate) fn cut(&self, connections: usize) {
+    /// Closes each of the next `connections` after its first bytes.
+    pub(crate) fn cut_connections(&self, connections: usize) {
         *self.script.cuts.lock().unwrap() = connections;
     }
 
@@ -134,23 +137,23 @@ impl Receiver {
         *self.script.cuts.lock().unwrap()
     }
 
-    /// What has been accepted by now.
-    pub(crate) fn accepted(&self) -> Vec<Got> {
-        let got = self.script.got.lock().unwrap();
-        got.iter().filter(|got| got.accepted).cloned().collect()
+    /// The requests that were accepted so far.
+    pub(crate) fn accepted(&self) -> Vec<Received> {
+        let received = self.script.received.lock().unwrap();
+        received.iter().filter(|request| request.accepted).cloned().collect()
     }
 
-    /// Waits until so many requests have come.
-    pub(crate) async fn got(&self, count: usize) -> Vec<Got> {
+    /// Waits until at least `count` requests were received, and returns all.
+    pub(crate) async fn requests(&self, count: usize) -> Vec<Received> {
         loop {
-            let came = self.script.came.notified();
+            let arrived = self.script.arrived.notified();
             {
-                let got = self.script.got.lock().unwrap();
-                if got.len() >= count {
-                    return got.clone();
+                let received = self.script.received.lock().unwrap();
+                if received.len() >= count {
+                    return received.clone();
                 }
             }
-            came.await;
+            arrived.await;
         }
     }
 }
@@ -161,9 +164,9 @@ impl Drop for Receiver {
     }
 }
 
-async fn begin(steps: impl IntoIterator<Item = Step>) -> (Arc<Script>, TcpListener) {
-    let steps = Mutex::new(steps.into_iter().collect());
-    let script = Arc::new(Script { steps, ..Script::default() });
+async fn bind(replies: impl IntoIterator<Item = Reply>) -> (Arc<Script>, TcpListener) {
+    let replies = Mutex::new(replies.into_iter().collect());
+    let script = Arc::new(Script { replies, ..Script::default() });
     (script, TcpListener::bind("127.0.0.1:0").await.unwrap())
 }
 
@@ -191,16 +194,20 @@ fn accept(
 }
 
 impl Script {
-    fn next(&self, request: ExportTraceServiceRequest, headers: BTreeMap<String, String>) -> Step {
-        let step = self.steps.lock().unwrap().pop_front().unwrap_or(Step::Accept);
-        let accepted = matches!(step, Step::Accept | Step::Reject(_) | Step::Mute);
-        self.got.lock().unwrap().push(Got { request, headers, accepted });
-        self.came.notify_waiters();
-        step
+    fn receive(
+        &self,
+        request: ExportTraceServiceRequest,
+        headers: BTreeMap<String, String>,
+    ) -> Reply {
+        let reply = self.replies.lock().unwrap().pop_front().unwrap_or(Reply::Accept);
+        let accepted = matches!(reply, Reply::Accept | Reply::Reject(_) | Reply::None);
+        self.received.lock().unwrap().push(Received { request, headers, accepted });
+        self.arrived.notify_waiters();
+        reply
     }
 }
 
-fn answer(rejected_spans: i64) -> ExportTraceServiceResponse {
+fn response(rejected_spans: i64) -> ExportTraceServiceResponse {
     let error_message = "over quota: secret".to_owned();
     let partial = ExportTracePartialSuccess { rejected_spans, error_message };
     ExportTraceServiceResponse { partial_success: (rejected_spans > 0).then_some(partial) }
@@ -213,21 +220,18 @@ impl TraceService for Script {
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let headers = texts(&request.metadata().clone().into_headers());
-        let rejected = match self.next(request.into_inner(), headers) {
-            Step::Accept => 0,
-            Step::Reject(rejected) => rejected,
-            Step::Mute => std::future::pending().await,
-            Step::Grpc(code, None) => return Err(tonic::Status::new(code, "secret")),
-            Step::Grpc(code, Some(delay)) => {
-                let details = retry_info(delay).into();
-                let metadata = MetadataMap::new();
-                return Err(tonic::Status::with_details_and_metadata(
-                    code, "secret", details, metadata,
-                ));
+        let rejected = match self.receive(request.into_inner(), headers) {
+            Reply::Accept => 0,
+            Reply::Reject(rejected) => rejected,
+            Reply::None => std::future::pending().await,
+            Reply::Grpc(code, None) => return Err(tonic::Status::new(code, "secret")),
+            Reply::Grpc(code, Some(delay)) => {
+                let details = ErrorDetails::with_retry_info(Some(delay));
+                return Err(tonic::Status::with_error_details(code, "secret", details));
             }
-            Step::Http(..) => return Err(tonic::Status::internal("not a step of gRPC")),
+            Reply::Http(..) => return Err(tonic::Status::internal("not a reply of gRPC")),
         };
-        Ok(tonic::Response::new(answer(rejected)))
+        Ok(tonic::Response::new(response(rejected)))
     }
 }
 
@@ -239,11 +243,11 @@ async fn traces(State(script): State<Arc<Script>>, headers: HeaderMap, body: Byt
         plain.extend_from_slice(&body);
     }
     let request = ExportTraceServiceRequest::decode(&*plain).unwrap();
-    let rejected = match script.next(request, texts(&headers)) {
-        Step::Accept => 0,
-        Step::Reject(rejected) => rejected,
-        Step::Mute => std::future::pending().await,
-        Step::Http(status, retry_after) => {
+    let rejected = match script.receive(request, texts(&headers)) {
+        Reply::Accept => 0,
+        Reply::Reject(rejected) => rejected,
+        Reply::None => std::future::pending().await,
+        Reply::Http(status, retry_after) => {
             let status = StatusCode::from_u16(status).unwrap();
             let mut response = (status, "secret").into_response();
             if let Some(value) = retry_after {
@@ -251,9 +255,9 @@ async fn traces(State(script): State<Arc<Script>>, headers: HeaderMap, body: Byt
             }
             return response;
         }
-        Step::Grpc(..) => return StatusCode::IM_A_TEAPOT.into_response(),
+        Reply::Grpc(..) => return StatusCode::IM_A_TEAPOT.into_response(),
     };
-    answer(rejected).encode_to_vec().into_response()
+    response(rejected).encode_to_vec().into_response()
 }
 
 fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
@@ -261,20 +265,6 @@ fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
         .iter()
         .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
         .collect()
-}
-
-/// An encoded `google.rpc.Status` with a `google.rpc.RetryInfo`, put together by hand.
-fn retry_info(delay: Duration) -> Vec<u8> {
-    let field = |tag: u8, content: &[u8]| {
-        let mut field = vec![tag << 3 | 2, u8::try_from(content.len()).unwrap()];
-        field.extend_from_slice(content);
-        field
-    };
-    let mut duration = vec![1 << 3, u8::try_from(delay.as_secs()).unwrap(), 2 << 3];
-    prost::encoding::encode_varint(delay.subsec_nanos().into(), &mut duration);
-    let info = field(1, &duration);
-    let any = [field(1, b"type.googleapis.com/google.rpc.RetryInfo"), field(2, &info)].concat();
-    field(3, &any)
 }
 
 struct Plain {

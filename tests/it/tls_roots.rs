@@ -1,4 +1,4 @@
-//! The system's roots, as `SSL_CERT_FILE` names them: what the daemon trusts unless it is told.
+//! Without `otlp.tls.ca_file` the daemon trusts the roots of the system, which `SSL_CERT_FILE` names.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -12,7 +12,8 @@ use crate::{
     scripted_receiver::Receiver,
 };
 
-/// Beside the API server, whose own authority the kubeconfig names.
+/// Starts a daemon. The authority of the API server is in its kubeconfig, so it does not depend on the
+/// roots.
 fn daemon(
     plane: &ControlPlane,
     namespace: &str,
@@ -33,21 +34,21 @@ fn daemon(
 }
 
 #[tokio::test]
-async fn the_systems_roots_are_trusted_and_no_others_over_grpc_and_http() -> Result<()> {
+async fn only_the_roots_of_the_system_are_trusted_over_grpc_and_http() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("tls").await?;
-    let certificates = Certificates::make(&["127.0.0.1"]);
-    let others = Certificates::make(&["127.0.0.1"]);
+    let certificates = Certificates::generate(&["127.0.0.1"]);
+    let others = Certificates::generate(&["127.0.0.1"]);
     let grpc = Receiver::grpc([], Some(certificates.server.clone())).await;
     let http = Receiver::http([], Some(certificates.server.clone())).await;
     let both = [("grpc", &grpc), ("http/protobuf", &http)];
     let mut trusting = Vec::new();
-    let mut doubting = Vec::new();
+    let mut distrusting = Vec::new();
     for (protocol, receiver) in both {
         trusting.push(daemon(plane, &namespace, protocol, receiver, &certificates)?);
-        doubting.push(daemon(plane, &namespace, protocol, receiver, &others)?);
+        distrusting.push(daemon(plane, &namespace, protocol, receiver, &others)?);
     }
-    for daemon in trusting.iter().chain(&doubting) {
+    for daemon in trusting.iter().chain(&distrusting) {
         daemon.ready().await?;
     }
     let settings = json!({
@@ -56,19 +57,21 @@ async fn the_systems_roots_are_trusted_and_no_others_over_grpc_and_http() -> Res
         "metadata": { "name": "settings", "namespace": namespace, "labels": { "ours": "yes" } },
     });
     plane.apply(&settings.to_string()).await?;
-    for daemon in &doubting {
-        until("a certificate to be refused", SOON, async || {
+    for daemon in &distrusting {
+        until("the certificate to be refused", SOON, async || {
             let log = daemon.log();
             ensure!(log.contains("is not trusted"), "{log}");
-            ensure!(daemon.metric("spanlink_outbox_spans").await? > 0.5, "nothing waits");
+            ensure!(daemon.metric("spanlink_outbox_spans").await? > 0.5, "no span is queued");
             Ok(())
         })
         .await?;
     }
     for (protocol, receiver) in both {
         until("the span", SOON, async || {
-            let got = receiver.accepted();
-            ensure!(names(got.first().context("nothing came")?) == ["spanlink: create ConfigMap"]);
+            let accepted = receiver.accepted();
+            ensure!(
+                names(accepted.first().context("no request")?) == ["spanlink: create ConfigMap"]
+            );
             Ok(())
         })
         .await

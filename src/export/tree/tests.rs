@@ -6,7 +6,7 @@ use expect_test::expect;
 
 use super::{Live, Style, render};
 use crate::{
-    export::samples::{START, int, span as sample, text, texts, yes},
+    export::samples::{START, flag, int, span as sample, text, texts},
     trace::model::{
         object::GroupKind,
         span::{Link, Role, Span, SpanId, SpanStatus, TraceId},
@@ -123,13 +123,13 @@ fn the_order_of_spans_and_repeats_make_no_difference() {
 fn a_row_tells_why_a_change_was_and_what_to_trust_in_it() {
     let mut widget = span("update Widget w", 1, 0, 0, 0).generation(7).outcome("superseded");
     widget.attributes.extend([
-        yes("spanlink.change.rewound"),
+        flag("spanlink.change.rewound"),
         int("spanlink.change.missed_generations", 2),
         text("spanlink.change.scope", "metadata"),
     ]);
     let widget = widget
-        .link("context", &[yes("spanlink.link.stale")])
-        .link("context", &[yes("spanlink.link.joined")])
+        .link("context", &[flag("spanlink.link.stale")])
+        .link("context", &[flag("spanlink.link.joined")])
         .link("supersedes", &[int("spanlink.link.generation", 4)])
         .link("previous", &[])
         .link(
@@ -144,7 +144,7 @@ fn a_row_tells_why_a_change_was_and_what_to_trust_in_it() {
         .link("owner", &[]);
     job.trace_id = TraceId(2);
     job.start = job.start.plus(Duration::from_millis(1));
-    job.attributes.push(yes("spanlink.owner.settled"));
+    job.attributes.push(flag("spanlink.owner.settled"));
     expect![[r#"
         update Widget shop/w g7 -> superseded  [context 4bf92f35… stale]  [context 4bf92f35… joined]  supersedes g4  [reference Cluster c]  (metadata)  (rewound)  missed 2  {a, b, c, d, 2 more by ui}
         create Job shop/tick-1 g1 -> converged  [inherited 4bf92f35…]  (owner settled)
