@@ -54,6 +54,8 @@ pub enum To {
 
 /// Batches of notices between the watches and the loop. When it is full, the watches wait.
 const BATCHES_MAX: usize = 16;
+/// Limit for the request that reads the identity of the cluster.
+const CLUSTER_UID_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the watches and the loop to end; they have nothing to wait for.
 const LOOP_ENDS: Duration = Duration::from_secs(2);
 
@@ -257,7 +259,8 @@ fn main_runtime() -> anyhow::Result<Runtime> {
 async fn cluster_uid(kubeconfig: Option<&Path>) -> anyhow::Result<Option<String>> {
     let client = watch::client(kubeconfig).await?;
     let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client);
-    match namespaces.get_metadata("kube-system").await {
+    let request = tokio::time::timeout(CLUSTER_UID_TIMEOUT, namespaces.get_metadata("kube-system"));
+    match request.await.context("the API server did not answer in time; is it up?")? {
         Ok(namespace) => Ok(namespace.metadata.uid),
         Err(kube::Error::Api(status)) => {
             warn!(
