@@ -1,5 +1,5 @@
-//! Learns that kinds were installed or removed: from watches of CustomResourceDefinitions and
-//! APIServices, and from polls that become rarer.
+//! Learns that kinds were installed or removed: from watches of `CustomResourceDefinition` and
+//! `APIService`, and from polls that become rarer.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 
 use super::{request::ANSWER_TIMEOUT, resolve::Served};
 
-/// The API server serves a kind up to a few seconds after its CustomResourceDefinition changed.
+/// The API server serves a kind up to a few seconds after its `CustomResourceDefinition` changed.
 const POLL_MIN: Duration = Duration::from_secs(1);
 /// Limits how late a new kind is noticed where RBAC forbids the watches.
 const POLL_MAX: Duration = Duration::from_mins(5);
@@ -55,8 +55,14 @@ pub(super) struct KindChanges {
 
 impl KindChanges {
     pub(super) fn new() -> Self {
-        let (changed, changes) = mpsc::channel(1);
-        Self { changes, changed, watches: JoinSet::new(), poll: POLL_MIN, is_failing: false }
+        let (sender, receiver) = mpsc::channel(1);
+        Self {
+            changes: receiver,
+            changed: sender,
+            watches: JoinSet::new(),
+            poll: POLL_MIN,
+            is_failing: false,
+        }
     }
 
     /// Returns when kinds may have changed, or when the next poll is due. Cancel-safe.
