@@ -20,6 +20,8 @@ mod lines;
 mod list;
 mod list_span;
 mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod message;
 mod page;
 mod probe;
