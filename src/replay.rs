@@ -7,7 +7,7 @@ use tracing::warn;
 use crate::{
     config::settings::WatchSettings,
     trace::{
-        model::{object::GroupKind, observation::WatchEvent},
+        model::{object::GroupKind, observation::WatchEvent, time::Timestamp},
         rules::Rules,
         spans::output::Output,
         tracer::Tracer,
@@ -23,6 +23,16 @@ pub enum Take {
     Configured,
 }
 
+/// What followed from an event of the recording, or from the time that passed before it.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// The time in the recording.
+    pub at: Timestamp,
+    pub output: Output,
+    /// The trace after it.
+    pub tracer: &'a Tracer,
+}
+
 /// Plays the whole of a recording. `at` of its events is the clock; at the end of the file time runs
 /// on until every convergence has ended.
 ///
@@ -33,7 +43,7 @@ pub fn replay(
     rules: Rules,
     settings: &Arc<WatchSettings>,
     take: Take,
-    mut each: impl FnMut(Output),
+    mut on_step: impl FnMut(Step<'_>),
 ) -> Result<(), RecordingError> {
     let wanted = |kind: &GroupKind| {
         take == Take::Everything || settings.entry(&kind.group, &kind.kind).is_some()
@@ -63,16 +73,20 @@ pub fn replay(
             }
             // Timers ring at their own time, as they would have rung then.
             while let Some(due) = tracer.next_deadline().filter(|due| *due < notice.at()) {
-                each(tracer.expire(due));
+                let output = tracer.expire(due);
+                on_step(Step { at: due, output, tracer: &tracer });
             }
-            each(tracer.process(watch, notice));
+            let at = notice.at();
+            let output = tracer.process(watch, notice);
+            on_step(Step { at, output, tracer: &tracer });
         },
         |line, error| warn!(line, %error, "Skipping undecodable event."),
     )?;
     while !tracer.is_settled()
         && let Some(due) = tracer.next_deadline()
     {
-        each(tracer.expire(due));
+        let output = tracer.expire(due);
+        on_step(Step { at: due, output, tracer: &tracer });
     }
     Ok(())
 }

@@ -102,12 +102,12 @@ impl Core {
                 }
                 Input::OutboxReady => self.commit(),
                 Input::WriteCheckpoint => self.write_checkpoint(),
-                Input::Print => self.sink.tick(now())?,
+                Input::Print => self.sink.tick(now(), || self.tracer.open_traces())?,
                 Input::ReportHealth => self.report_health(),
                 Input::Stop => break,
             }
         }
-        self.sink.finish()?;
+        self.sink.finish(now())?;
         // The last commit is accepted even if the outbox is full.
         self.outbox.written().await;
         self.commit();

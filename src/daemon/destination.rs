@@ -4,7 +4,11 @@ use std::io;
 
 use clap::ValueEnum;
 
-use crate::export::{encode::Encoder, sink::Sink, tree::Style};
+use crate::export::{
+    encode::Encoder,
+    sink::Sink,
+    tree::{Progress, Style},
+};
 
 /// Where spans go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,12 +22,13 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// The sink that accepts spans for this destination.
-    pub(super) fn sink(self, encoder: Encoder) -> Sink {
+    /// The sink that accepts spans for this destination. `progress` is for trees.
+    pub(super) fn sink(self, encoder: Encoder, progress: Progress) -> Sink {
+        let output = Box::new(io::stdout());
         match self {
             Self::Otlp => Sink::Otlp(encoder),
-            Self::Tree => Sink::tree(Style::of(&io::stdout()), Box::new(io::stdout())),
-            Self::Json => Sink::Json(encoder, Box::new(io::stdout())),
+            Self::Tree => Sink::tree(Style::for_output(&io::stdout()), progress, output),
+            Self::Json => Sink::Json(encoder, output),
         }
     }
 }

@@ -1,33 +1,32 @@
 //! `spanlink replay`: turns a recording into spans, without a cluster.
 
-use std::{
-    io::{self, Write as _},
-    path::Path,
-    sync::Arc,
-};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 
-use super::{
-    clock::now, destination::Destination, queue::OutboxQueue, rules::rules, runtime::block_on,
-};
+use super::{destination::Destination, queue::OutboxQueue, rules::rules, runtime::block_on};
 use crate::{
     config::settings::Settings,
     export::{
         client::Client,
         encode::Encoder,
         sender::{Drain, Sender},
-        tree::{self, Style},
+        sink::Sink,
+        tree::Progress,
     },
     logging,
     metrics::Metrics,
     outbox::{Commit, Limits, Outbox},
-    replay::{self, Take},
-    trace::model::span::Span,
+    replay::{self, Step, Take},
+    trace::model::time::Timestamp,
 };
 
 /// Log level of a replay without `--log`: its output is the spans.
 const DEFAULT_LOG: &str = "warn";
+
+/// How often complete trees are printed, by the time of the recording.
+const PRINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `spanlink replay`: reads the recording `file` and prints or exports its spans. With `everything`,
 /// every kind of the recording is replayed, not only those of the configuration.
@@ -43,41 +42,70 @@ pub fn replay(
 ) -> anyhow::Result<()> {
     block_on(logging::during(log.or(Some(DEFAULT_LOG)), None, async {
         let encoder = Encoder::new(&settings.export, &settings.cluster, None);
-        let mut spans = Vec::new();
+        let mut replaying = Replaying::new(destination.sink(encoder.clone(), Progress::Hidden));
+        let mut printed = Ok(());
         replay::replay(
             file,
             rules(settings),
             &Arc::new(settings.watch.clone()),
             if everything { Take::Everything } else { Take::Configured },
-            |output| spans.extend(output.spans),
+            |step| {
+                if printed.is_ok() {
+                    printed = replaying.accept(step);
+                }
+            },
         )?;
-        match destination {
-            Destination::Tree => {
-                let text = tree::render(&spans, Style::of(&io::stdout()));
-                io::stdout().lock().write_all(text.as_bytes())?;
-            }
-            Destination::Json => {
-                destination.sink(encoder).accept(spans, now())?;
-            }
-            Destination::Otlp => export(settings, encoder, &spans).await?,
+        let records = printed.and_then(|()| replaying.finish()).context("cannot print spans")?;
+        if destination == Destination::Otlp {
+            export(settings, encoder, records).await?;
         }
         Ok(())
     }))
 }
 
-/// Sends all spans, then ends.
-async fn export(settings: &Settings, encoder: Encoder, spans: &[Span]) -> anyhow::Result<()> {
+/// Passes the spans of a replay to their sink as the time of the recording advances.
+struct Replaying {
+    sink: Sink,
+    /// Records to export, if the sink does not print.
+    records: Vec<Bytes>,
+    now: Timestamp,
+    last_print: Timestamp,
+}
+
+impl Replaying {
+    fn new(sink: Sink) -> Self {
+        let (now, last_print) = (Timestamp::default(), Timestamp::default());
+        Self { sink, records: Vec::new(), now, last_print }
+    }
+
+    fn accept(&mut self, step: Step<'_>) -> io::Result<()> {
+        self.now = step.at.max(self.now);
+        self.records.extend(self.sink.accept(step.output.spans, self.now)?);
+        if self.now.since(self.last_print) >= PRINT_INTERVAL {
+            self.last_print = self.now;
+            self.sink.tick(self.now, || step.tracer.open_traces())?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<Vec<Bytes>> {
+        self.sink.finish(self.now)?;
+        Ok(self.records)
+    }
+}
+
+/// Sends all records, then ends.
+async fn export(settings: &Settings, encoder: Encoder, records: Vec<Bytes>) -> anyhow::Result<()> {
     let metrics = Metrics::new().context("cannot register metrics")?;
-    let outbox = Outbox::in_memory(Limits::records(spans.len().max(1)), metrics.clone());
+    let count = records.len();
+    let outbox = Outbox::in_memory(Limits::records(count.max(1)), metrics.clone());
     let client = Client::new(&settings.export)?;
-    let records = spans.iter().map(|span| encoder.record(span)).collect();
     outbox.commit(Commit { records, entries: Vec::new() });
     let sender = Sender::new(OutboxQueue(outbox), client, encoder, metrics);
     let unsent = sender.run(async { Drain::default() }).await;
     anyhow::ensure!(
         unsent == 0,
-        "{unsent} of {} spans were not sent to {}; is the collector up?",
-        spans.len(),
+        "{unsent} of {count} spans were not sent to {}; is the collector up?",
         settings.export.endpoint
     );
     Ok(())

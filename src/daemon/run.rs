@@ -30,6 +30,7 @@ use crate::{
         client::Client as OtlpClient,
         encode::Encoder,
         sender::{Drain, Sender},
+        tree::Progress,
     },
     logging,
     metrics::Metrics,
@@ -117,7 +118,7 @@ async fn prepare_core(
     };
     let core = Core {
         tracer,
-        sink: destination.sink(encoder.clone()),
+        sink: destination.sink(encoder.clone(), Progress::Shown),
         outbox,
         metrics: metrics.clone(),
         health: health.clone(),

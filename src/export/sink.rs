@@ -1,34 +1,37 @@
-//! Where finished spans go: the receiver's outbox, a tree for people, or JSON lines.
+//! Where finished spans go: records for the outbox, trees to read, or JSON lines.
 
-use std::{fmt, io};
+use std::{collections::HashSet, fmt, io};
 
 use bytes::Bytes;
 
 use super::{
     encode::Encoder,
     json,
-    tree::{Live, Style},
+    tree::{Progress, Style, TreePrinter},
 };
-use crate::trace::model::{span::Span, time::Timestamp};
+use crate::trace::model::{
+    span::{Span, TraceId},
+    time::Timestamp,
+};
 
-/// One of the ways out, chosen at the start (`--to`).
+/// The destination of spans, chosen at the start (option `--to`).
 pub enum Sink {
-    /// Makes records for the outbox.
+    /// Encodes records for the outbox.
     Otlp(Encoder),
-    Tree(Live, Out),
-    Json(Encoder, Out),
+    Tree(TreePrinter, TextWriter),
+    Json(Encoder, TextWriter),
 }
 
-/// Mostly standard output.
-pub type Out = Box<dyn io::Write + Send>;
+/// Where text is printed: standard output, except in tests.
+pub type TextWriter = Box<dyn io::Write + Send>;
 
 impl Sink {
-    pub fn tree(style: Style, out: Out) -> Self {
-        Self::Tree(Live::new(style), out)
+    pub fn tree(style: Style, progress: Progress, output: TextWriter) -> Self {
+        Self::Tree(TreePrinter::new(style, progress), output)
     }
 
-    /// Takes finished spans. Returns what is to wait in the outbox: a record each span, or nothing
-    /// where they have been printed.
+    /// Accepts finished spans. Returns a record for the outbox per span, or none if the spans are
+    /// printed.
     ///
     /// # Errors
     /// When the output cannot be written.
@@ -40,41 +43,46 @@ impl Sink {
             Self::Otlp(encoder) => {
                 return Ok(spans.iter().map(|span| encoder.record(span)).collect());
             }
-            Self::Tree(live, out) => print(out, &live.accept(spans, now))?,
-            Self::Json(encoder, out) => print(out, &(json::line(&spans, encoder) + "\n"))?,
+            Self::Tree(printer, output) => print(output, &printer.accept(spans, now))?,
+            Self::Json(encoder, output) => print(output, &(json::line(&spans, encoder) + "\n"))?,
         }
         Ok(Vec::new())
     }
 
-    /// Time has passed: prints what is due. Several times a second is enough.
+    /// Prints what is complete by now. Has to be called several times per second. `open_traces` returns
+    /// the traces to which spans will be added.
     ///
     /// # Errors
     /// When the output cannot be written.
-    pub fn tick(&mut self, now: Timestamp) -> io::Result<()> {
+    pub fn tick(
+        &mut self,
+        now: Timestamp,
+        open_traces: impl FnOnce() -> HashSet<TraceId>,
+    ) -> io::Result<()> {
         match self {
-            Self::Tree(live, out) => print(out, &live.tick(now)),
+            Self::Tree(printer, output) => print(output, &printer.tick(now, open_traces)),
             Self::Otlp(_) | Self::Json(..) => Ok(()),
         }
     }
 
-    /// Prints what is not printed yet, due or not.
+    /// Prints everything that is not printed yet, complete or not.
     ///
     /// # Errors
     /// When the output cannot be written.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self, now: Timestamp) -> io::Result<()> {
         match self {
-            Self::Tree(live, out) => print(out, &live.finish()),
+            Self::Tree(printer, output) => print(output, &printer.finish(now)),
             Self::Otlp(_) | Self::Json(..) => Ok(()),
         }
     }
 }
 
-fn print(out: &mut Out, text: &str) -> io::Result<()> {
+fn print(output: &mut TextWriter, text: &str) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    output.write_all(text.as_bytes())?;
+    output.flush()
 }
 
 impl fmt::Debug for Sink {
@@ -93,7 +101,7 @@ mod tests {
     use crate::export::samples::{Printed, START, encoder, span, text};
 
     #[test]
-    fn otlp_makes_a_record_of_each_span() {
+    fn otlp_sink_returns_a_record_per_span() {
         let mut sink = Sink::Otlp(encoder());
         let spans = vec![span("s", "a"), span("s", "b")];
         let expected: Vec<Bytes> = spans.iter().map(|span| encoder().record(span)).collect();
@@ -101,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_a_line_each_time() {
+    fn json_sink_prints_a_line_per_call() {
         let printed = Printed::default();
         let mut sink = Sink::Json(encoder(), Box::new(printed.clone()));
         for name in ["a", "b"] {
@@ -112,15 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_printed_when_it_is_due_or_at_the_end() {
+    fn tree_sink_prints_a_tree_once_it_is_complete_or_at_the_end() {
         let printed = Printed::default();
-        let mut sink = Sink::tree(Style::STABLE, Box::new(printed.clone()));
+        let mut sink = Sink::tree(Style::STABLE, Progress::Hidden, Box::new(printed.clone()));
         let mut span = span("s", "create Deployment");
         span.attributes.push(text("spanlink.outcome", "converged"));
         sink.accept(vec![span], START).unwrap();
-        sink.tick(START).unwrap();
+        sink.tick(START, HashSet::new).unwrap();
         assert_eq!(printed.text(), "");
-        sink.finish().unwrap();
+        sink.finish(START).unwrap();
         assert_eq!(printed.text(), "create Deployment shop/web g1 -> converged\n");
     }
 }

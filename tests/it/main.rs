@@ -47,6 +47,7 @@ mod on_disk;
 mod oracle;
 mod otlp_json;
 mod own_traces;
+mod printed_trees;
 mod process;
 mod properties;
 mod proxy;

@@ -13,12 +13,8 @@ use serde_json::{Value, json};
 use spanlink::{
     config::settings::KindSettings,
     daemon::rules,
-    replay::{Take, replay},
-    trace::{
-        model::span::Span,
-        rules::Rules,
-        spans::output::{Output, TraceMetric},
-    },
+    replay::{Step, Take, replay},
+    trace::{model::span::Span, rules::Rules, spans::output::TraceMetric},
     watch::recording::{RecordingWriter, Tap},
 };
 
@@ -310,7 +306,7 @@ fn configured_spans(history: &History, configuration: &str) -> Vec<Span> {
     let settings = settings(configuration);
     let mut spans = Vec::new();
     let watch = Arc::new(settings.watch.clone());
-    let each = |out: Output| spans.extend(out.spans);
+    let each = |step: Step<'_>| spans.extend(step.output.spans);
     replay(file.path(), rules(&settings), &watch, Take::Configured, each).unwrap();
     spans
 }
@@ -400,7 +396,7 @@ fn notes(text: &str) -> Vec<TraceMetric> {
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), text).unwrap();
     let mut notes = Vec::new();
-    let each = |out: Output| notes.extend(out.metrics);
+    let each = |step: Step<'_>| notes.extend(step.output.metrics);
     replay(file.path(), Rules::default(), &configured(""), Take::Everything, each).unwrap();
     notes
 }

@@ -46,8 +46,10 @@ pub(crate) fn configured(yaml: &str) -> Arc<WatchSettings> {
 /// All spans that a recording becomes.
 pub(crate) fn replayed(history: &Path, rules: &Rules, settings: &Arc<WatchSettings>) -> Vec<Span> {
     let mut spans = Vec::new();
-    replay(history, rules.clone(), settings, Take::Everything, |out| spans.extend(out.spans))
-        .unwrap();
+    replay(history, rules.clone(), settings, Take::Everything, |step| {
+        spans.extend(step.output.spans)
+    })
+    .unwrap();
     spans
 }
 

@@ -1,4 +1,4 @@
-//! Traces for people: an indented tree each, a change and its outcome on one row.
+//! Traces for people: an indented tree per trace, and a row per change with its outcome.
 //!
 //! ```text
 //! update Deployment shop/web g2 -> converged 4.2s  [context 4bf92f35…]  {spec.replicas by kubectl}
@@ -7,12 +7,12 @@
 //! └─ update ReplicaSet web-7584b4688f g2 -> converged 12ms
 //! ```
 
-mod live;
+mod printer;
 mod render;
 mod row;
 mod style;
 
-pub use live::Live;
+pub use printer::{Progress, TreePrinter};
 pub use render::render;
 pub use style::Style;
 

@@ -1,9 +1,9 @@
-//! Draws the trees of finished spans.
+//! Renders the trees of finished spans.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    row::{self, Place},
+    row::{self, RowPosition},
     style::Style,
 };
 use crate::trace::model::{
@@ -11,14 +11,23 @@ use crate::trace::model::{
     time::Timestamp,
 };
 
-/// A tree each trace, the earliest first. Spans whose parents are not among these stand at the
-/// top. An exact repeat of a span is drawn once.
+/// What the heads of traces changed, such as `update Deployment shop/web g3`, by trace.
+pub(super) type Heads = HashMap<TraceId, String>;
+
+/// Renders one tree per trace, the earliest first. A span whose parent is missing is at the top. A
+/// span that occurs twice has one row.
 pub fn render(spans: &[Span], style: Style) -> String {
+    render_with_heads(spans, &Heads::new(), style)
+}
+
+/// As [`render`]. Trees without their head are of traces whose head was printed before: their first
+/// rows name it.
+pub(super) fn render_with_heads(spans: &[Span], heads: &Heads, style: Style) -> String {
     let mut traces: BTreeMap<TraceId, Vec<&Span>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    // Rows are changes; their steps are for waterfalls, and projections in somebody else's trace.
-    let rows = |span: &&Span| !matches!(span.role, Role::Phase | Role::Projection);
-    for span in spans.iter().filter(rows) {
+    // A projection is in a trace of another system, and phases are drawn by waterfalls.
+    let has_row = |span: &&Span| !matches!(span.role, Role::Phase | Role::Projection);
+    for span in spans.iter().filter(has_row) {
         if seen.insert((span.trace_id, span.span_id)) {
             traces.entry(span.trace_id).or_default().push(span);
         }
@@ -28,18 +37,27 @@ pub fn render(spans: &[Span], style: Style) -> String {
     let mut text = String::new();
     for tree in trees {
         for top in &tree.tops {
-            tree.draw(top, Place::Top, "", "", style, &mut text);
+            let head = heads.get(&top.trace_id).filter(|_| !top.is_head());
+            let above =
+                head.map_or_else(String::new, |head| format!("  {}", row::below_head(head, style)));
+            tree.draw(
+                top,
+                RowPosition::Top,
+                Edges { above: &above, ..Edges::default() },
+                style,
+                &mut text,
+            );
         }
     }
     text
 }
 
-/// The spans of one trace that have a row, by where they stand.
+/// The spans of one trace that have a row, by their position.
 struct Tree<'a> {
     tops: Vec<&'a Span>,
     below: HashMap<SpanId, Vec<&'a Span>>,
     rows: HashMap<SpanId, &'a Span>,
-    /// By the change they belong to.
+    /// Reconcile spans by the span of their change: both are one row.
     reconciles: HashMap<SpanId, &'a Span>,
 }
 
@@ -73,41 +91,54 @@ impl<'a> Tree<'a> {
         tree
     }
 
-    /// The row of a span and all below it. `first` stands before its row, `rest` before the others.
+    /// Draws the row of a span and all rows below it.
     fn draw(
         &self,
         span: &Span,
-        place: Place,
-        first: &str,
-        rest: &str,
+        position: RowPosition,
+        edges: Edges<'_>,
         style: Style,
         text: &mut String,
     ) {
         let row = match span.role {
             Role::Change | Role::Reconcile => {
-                row::change(span, self.reconciles.get(&span.span_id).copied(), place, style)
+                row::change(span, self.reconciles.get(&span.span_id).copied(), position, style)
             }
-            Role::Stuck => row::stuck(span, place, style),
+            Role::Stuck => row::stuck(span, position, style),
             Role::Late => {
                 let change = span.parent.and_then(|parent| self.rows.get(&parent)).copied();
-                row::late(span, change, place, style)
+                row::late(span, change, position, style)
             }
             Role::Phase | Role::Projection => return,
         };
-        *text += first;
+        *text += edges.first;
         *text += &row;
+        *text += edges.above;
         text.push('\n');
         let below = self.below.get(&span.span_id).map_or(&[][..], Vec::as_slice);
-        for (at, span) in below.iter().enumerate() {
-            let (branch, beside) =
-                if at + 1 == below.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        for (index, span) in below.iter().enumerate() {
+            let is_last = index + 1 == below.len();
+            let (branch, beside) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            let rest = edges.rest;
             let (first, rest) = (format!("{rest}{branch}"), format!("{rest}{beside}"));
-            self.draw(span, Place::Below, &first, &rest, style, text);
+            let edges = Edges { first: &first, rest: &rest, above: "" };
+            self.draw(span, RowPosition::Below, edges, style, text);
         }
     }
 }
 
-/// By time; the API's own times are whole seconds, so there are many of the same.
+/// What is drawn beside the rows of a span and of those below it.
+#[derive(Clone, Copy, Default)]
+struct Edges<'a> {
+    /// Before the row of the span.
+    first: &'a str,
+    /// Before every row below it.
+    rest: &'a str,
+    /// After the row of the span: the head that is above it.
+    above: &'a str,
+}
+
+/// Orders spans by time. Times from the API are whole seconds, so many are equal.
 fn order(span: &Span) -> (Timestamp, &str, &str, Option<i64>, SpanId) {
     let generation = row::int(&span.attributes, "spanlink.generation");
     (span.start, &span.object.kind.kind, &span.object.name, generation, span.span_id)

@@ -1,23 +1,23 @@
-//! One row of a tree: what a change was, what came of it, and why it was.
+//! One row of a tree: a change, its outcome, and its cause.
 
 use super::style::{Colour, Style};
 use crate::trace::model::span::{Attribute, Link, Span, SpanStatus, Value};
 
-/// Paths shown of a change; the span has them all.
+/// Changed fields in a row. The span has all of them.
 const FIELDS_SHOWN: usize = 4;
 
-/// Rows at the top of a tree say the namespace, those below do not.
+/// Where a row is in its tree. Only rows at the top show their namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum RowPosition {
     Top,
     Below,
 }
 
-/// A change and, if there is one, its reconcile span, which knows the outcome.
+/// The row of a change, with its outcome. That of a head is in its reconcile span.
 pub(super) fn change(
     change: &Span,
     reconcile: Option<&Span>,
-    place: Place,
+    position: RowPosition,
     style: Style,
 ) -> String {
     let end = reconcile.unwrap_or(change);
@@ -34,10 +34,10 @@ pub(super) fn change(
             format!("-> {}{duration}", style.paint(colour, outcome))
         },
     );
-    let mut parts = vec![format!("{} {ended}", subject(change, place))];
-    // A disruption's reason is known at once, and stands on the change.
+    let mut parts = vec![format!("{} {ended}", subject(change, position))];
+    // The reason of a disruption is in the change span, because it is known at once.
     parts.extend(problem(end, style).or_else(|| problem(change, style)));
-    if place == Place::Top && style.durations {
+    if position == RowPosition::Top && style.durations {
         parts.extend(waited_for(end).map(|waited| style.paint(Colour::Dim, &waited)));
     }
     parts.extend(causes(change, reconcile).iter().map(|cause| style.paint(Colour::Dim, cause)));
@@ -48,27 +48,32 @@ pub(super) fn change(
 
 /// `(longest: Pod web-1 start, ImagePullBackOff)`
 fn waited_for(span: &Span) -> Option<String> {
-    let of = |key| text(span, key).unwrap_or_default();
-    let subject =
-        format!("{} {}", text(span, "spanlink.slowest.kind")?, of("spanlink.slowest.name"));
-    let step = [&*subject, of("spanlink.slowest.phase")].join(" ");
+    let kind = text(span, "spanlink.slowest.kind")?;
+    let rest = ["spanlink.slowest.name", "spanlink.slowest.phase"];
+    let rest = rest.iter().filter_map(|key| text(span, key));
+    let longest = [kind].into_iter().chain(rest).collect::<Vec<_>>().join(" ");
     match text(span, "spanlink.slowest.reason") {
-        Some(reason) => Some(format!("(longest: {}, {reason})", step.trim_end())),
-        None => Some(format!("(longest: {})", step.trim_end())),
+        Some(reason) => Some(format!("(longest: {longest}, {reason})")),
+        None => Some(format!("(longest: {longest})")),
     }
 }
 
-/// A known problem that has held for a while.
-pub(super) fn stuck(span: &Span, place: Place, style: Style) -> String {
-    let row = format!("stuck {} {}", span.object.kind.kind, name(span, place));
+/// The row of a problem that has lasted.
+pub(super) fn stuck(span: &Span, position: RowPosition, style: Style) -> String {
+    let row = format!("stuck {} {}", span.object.kind.kind, name(span, position));
     match problem(span, Style { colour: false, ..style }) {
         Some(problem) => style.paint(Colour::Red, &format!("{row}  {problem}")),
         None => style.paint(Colour::Red, &row),
     }
 }
 
-/// A convergence after the verdict; `change`: what it belongs to.
-pub(super) fn late(span: &Span, change: Option<&Span>, place: Place, style: Style) -> String {
+/// The row of a convergence after the outcome. `change` is the change that converged.
+pub(super) fn late(
+    span: &Span,
+    change: Option<&Span>,
+    position: RowPosition,
+    style: Style,
+) -> String {
     let after = change.map(|change| style.duration(span.start.since(change.start)));
     let outcome = match text(span, "spanlink.verb") {
         Some("delete") => "deleted",
@@ -77,32 +82,37 @@ pub(super) fn late(span: &Span, change: Option<&Span>, place: Place, style: Styl
     format!(
         "late {} {} -> {}{}",
         span.object.kind.kind,
-        name(span, place),
+        name(span, position),
         style.paint(Colour::Green, outcome),
         after.unwrap_or_default()
     )
 }
 
+/// `(update Deployment shop/web g2)`: the head above a row that is printed without it.
+pub(super) fn below_head(head: &str, style: Style) -> String {
+    style.paint(Colour::Dim, &format!("({head})"))
+}
+
 /// `update Deployment shop/web g2`
-pub(super) fn subject(span: &Span, place: Place) -> String {
+pub(super) fn subject(span: &Span, position: RowPosition) -> String {
     let verb =
         text(span, "spanlink.verb").or_else(|| span.name.split(' ').next()).unwrap_or_default();
     let generation = int(&span.attributes, "spanlink.generation");
     let generation = generation.map_or_else(String::new, |generation| format!(" g{generation}"));
-    format!("{verb} {} {}{generation}", span.object.kind.kind, name(span, place))
+    format!("{verb} {} {}{generation}", span.object.kind.kind, name(span, position))
 }
 
-fn name(span: &Span, place: Place) -> String {
-    match (&span.object.namespace, place) {
-        (Some(namespace), Place::Top) => format!("{namespace}/{}", span.object.name),
-        (None, Place::Top) | (_, Place::Below) => (*span.object.name).to_owned(),
+fn name(span: &Span, position: RowPosition) -> String {
+    match (&span.object.namespace, position) {
+        (Some(namespace), RowPosition::Top) => format!("{namespace}/{}", span.object.name),
+        (None, RowPosition::Top) | (_, RowPosition::Below) => (*span.object.name).to_owned(),
     }
 }
 
 /// `ImagePullBackOff: no such image`
 fn problem(span: &Span, style: Style) -> Option<String> {
     let reason = text(span, "spanlink.reason").or_else(|| text(span, "error.type"));
-    // The outcome has said that already.
+    // The row has it already, as the outcome.
     let reason = reason.filter(|reason| *reason != "timeout");
     match (&span.status, reason) {
         (SpanStatus::Unset, reason) => reason.map(|reason| style.paint(Colour::Yellow, reason)),
@@ -123,7 +133,7 @@ fn one_line(message: &str) -> String {
     message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// What links say of why a change was; those known late are on the reconcile span.
+/// The causes of a change, from its links. Links that became known later are on the reconcile span.
 fn causes(change: &Span, reconcile: Option<&Span>) -> Vec<String> {
     let mut causes: Vec<String> = Vec::new();
     let settled = is_true(&change.attributes, "spanlink.owner.settled");
@@ -132,10 +142,10 @@ fn causes(change: &Span, reconcile: Option<&Span>) -> Vec<String> {
             causes.push(cause);
         }
     }
-    // Also where the owner's link had no room, or the owner was named only.
-    let said = "(owner settled)".to_owned();
-    if settled && !causes.contains(&said) {
-        causes.push(said);
+    // The link of the owner may be missing: dropped for its limit, or the owner has no span.
+    let owner_settled = "(owner settled)".to_owned();
+    if settled && !causes.contains(&owner_settled) {
+        causes.push(owner_settled);
     }
     causes.extend(text(change, "spanlink.replaced.name").map(|name| format!("replaces {name}")));
     causes
@@ -172,12 +182,12 @@ fn cause(link: &Link, settled: bool) -> Option<String> {
             Some(generation) => format!("supersedes g{generation}"),
             None => "supersedes".to_owned(),
         },
-        // The same object's last change stands above anyway; other roles are not ours.
+        // The link `previous` repeats what is above in the output.
         _ => return None,
     })
 }
 
-/// What a reader must know to trust the row.
+/// What limits the meaning of a row.
 fn notes(change: &Span) -> Vec<String> {
     let mut notes = Vec::new();
     if text(change, "spanlink.change.scope") == Some("metadata") {
@@ -186,12 +196,8 @@ fn notes(change: &Span) -> Vec<String> {
     if text(change, "spanlink.cascade") == Some("cut") {
         notes.push("(cut)".to_owned());
     }
-    for (key, note) in
-        [("spanlink.change.rewound", "(rewound)"), ("spanlink.change.recovered", "(recovered)")]
-    {
-        if is_true(&change.attributes, key) {
-            notes.push(note.to_owned());
-        }
+    if is_true(&change.attributes, "spanlink.change.rewound") {
+        notes.push("(rewound)".to_owned());
     }
     if let Some(missed) = int(&change.attributes, "spanlink.change.missed_generations") {
         notes.push(format!("missed {missed}"));

@@ -1,24 +1,24 @@
-//! How rows look: with colours or without, with durations or without.
+//! The style of rows: with or without colours and durations.
 
 use std::{io::IsTerminal, time::Duration};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     pub colour: bool,
-    /// Without, the same history is the same text whenever it happens.
+    /// Without durations, the same history always gives the same text.
     pub durations: bool,
 }
 
 impl Style {
-    /// For what a person reads now: colours on a terminal, unless `NO_COLOR` is set to anything.
+    /// The style for `out`: colours on a terminal, unless `NO_COLOR` is set and not empty.
     ///
     /// <https://no-color.org>
-    pub fn of(out: &impl IsTerminal) -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { colour: out.is_terminal() && !refused, durations: true }
+    pub fn for_output(out: &impl IsTerminal) -> Self {
+        let is_disabled = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { colour: out.is_terminal() && !is_disabled, durations: true }
     }
 
-    /// Text that does not depend on when things happened, for expectations.
+    /// Text that does not depend on time, for expected output.
     pub const STABLE: Self = Self { colour: false, durations: false };
 
     pub(super) fn paint(self, colour: Colour, text: &str) -> String {
@@ -31,8 +31,8 @@ impl Style {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// ` 4.2s`; nothing where there is no extent to speak of: changes that are over when they are
-    /// seen last a microsecond or two for the sake of those who draw them.
+    /// ` 4.2s`, or nothing for the span of an instant, which lasts 1 or 2 µs only because viewers
+    /// need an extent.
     pub(super) fn duration(self, duration: Duration) -> String {
         if !self.durations || duration < Duration::from_micros(10) {
             return String::new();
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_as_short_as_they_can_be_understood() {
+    fn duration_has_two_significant_units_at_most() {
         let style = Style { colour: false, durations: true };
         let text = |micros| style.duration(Duration::from_micros(micros));
         assert_eq!(text(2), "");

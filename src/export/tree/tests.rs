@@ -1,22 +1,23 @@
-//! Trees of a rollout, while it happens and at its end.
+//! Rendered rows, and when trees are printed.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use expect_test::expect;
 
-use super::{Live, Style, render};
+use super::{Progress, Style, TreePrinter, render};
 use crate::{
     export::samples::{START, flag, int, span as sample, text, texts},
     trace::model::{
         object::GroupKind,
-        span::{Link, Role, Span, SpanId, SpanStatus, TraceId},
+        span::{Attribute, Link, Role, Span, SpanId, SpanStatus, TraceId},
         time::Timestamp,
     },
 };
 
 const TIMED: Style = Style { colour: false, durations: true };
 
-/// `update Deployment web`, its id, its parent's, from and to in milliseconds.
+/// A span by its name (`update Deployment web`), its id, its parent's, and its start and end in
+/// milliseconds.
 fn span(name: &str, id: u64, parent: u64, from: u64, to: u64) -> Span {
     let words: Vec<&str> = name.split(' ').collect();
     let [verb, kind, object] = words[..] else { panic!("{name}") };
@@ -41,7 +42,7 @@ trait With: Sized {
     fn generation(self, generation: i64) -> Self;
     fn outcome(self, outcome: &str) -> Self;
     fn fields(self, fields: &[&str], manager: &str) -> Self;
-    fn link(self, role: &str, more: &[crate::trace::model::span::Attribute]) -> Self;
+    fn link(self, role: &str, more: &[Attribute]) -> Self;
     fn error(self, reason: &str, message: &str) -> Self;
 }
 
@@ -62,7 +63,7 @@ impl With for Span {
         self
     }
 
-    fn link(mut self, role: &str, more: &[crate::trace::model::span::Attribute]) -> Self {
+    fn link(mut self, role: &str, more: &[Attribute]) -> Self {
         let mut attributes = vec![text("spanlink.link.role", role)];
         attributes.extend_from_slice(more);
         self.links.push(Link {
@@ -101,7 +102,7 @@ fn rollout() -> Vec<Span> {
 }
 
 #[test]
-fn a_change_and_its_outcome_are_one_row() {
+fn change_and_its_outcome_are_one_row() {
     expect![[r#"
         update Deployment shop/web g2 -> converged 4.2s  [context 4bf92f35…]  {spec.template.spec.containers[web].image by kubectl-patch}
         ├─ create ReplicaSet web-5b g1 -> converged 3.1s
@@ -112,7 +113,7 @@ fn a_change_and_its_outcome_are_one_row() {
 }
 
 #[test]
-fn the_order_of_spans_and_repeats_make_no_difference() {
+fn order_and_repetition_of_spans_do_not_change_the_tree() {
     let mut spans = rollout();
     spans.reverse();
     spans.extend(rollout());
@@ -120,7 +121,7 @@ fn the_order_of_spans_and_repeats_make_no_difference() {
 }
 
 #[test]
-fn a_row_tells_why_a_change_was_and_what_to_trust_in_it() {
+fn row_shows_the_causes_of_a_change_and_the_limits_of_its_data() {
     let mut widget = span("update Widget w", 1, 0, 0, 0).generation(7).outcome("superseded");
     widget.attributes.extend([
         flag("spanlink.change.rewound"),
@@ -152,7 +153,7 @@ fn a_row_tells_why_a_change_was_and_what_to_trust_in_it() {
 }
 
 #[test]
-fn what_fails_or_hangs_says_so_with_its_message() {
+fn failed_and_stuck_objects_have_rows_with_their_messages() {
     let spans = [
         span("update Deployment web", 1, 0, 0, 0).generation(3),
         span("reconcile Deployment web", 2, 1, 0, 600_000)
@@ -178,7 +179,7 @@ fn what_fails_or_hangs_says_so_with_its_message() {
 }
 
 #[test]
-fn spans_whose_parents_are_unknown_stand_at_the_top_of_their_trace() {
+fn span_without_its_parent_is_at_the_top_of_its_trace() {
     let spans = rollout().into_iter().filter(|span| ![1, 3].contains(&span.span_id.0));
     expect![[r#"
         reconcile Deployment shop/web -> converged
@@ -193,72 +194,117 @@ fn at(seconds: u64) -> Timestamp {
     START.plus(Duration::from_secs(seconds))
 }
 
+fn printer(progress: Progress) -> TreePrinter {
+    TreePrinter::new(Style::STABLE, progress)
+}
+
+/// Every trace is closed.
+fn closed() -> HashSet<TraceId> {
+    HashSet::new()
+}
+
+/// The trace of [`rollout`] is open.
+fn open() -> HashSet<TraceId> {
+    HashSet::from([rollout()[0].trace_id])
+}
+
 #[test]
-fn a_head_is_told_at_once_and_its_tree_a_second_after_its_end() {
-    let mut live = Live::new(Style::STABLE);
+fn head_has_a_line_at_once_and_its_tree_a_second_after_the_last_span() {
+    let mut printer = printer(Progress::Shown);
     let mut spans = rollout();
     let reconcile = spans.pop().unwrap();
     let head = spans.pop().unwrap();
-    let begun = live.accept(vec![head], at(0));
     expect![[r#"
         … update Deployment shop/web g2  [context 4bf92f35…]  {spec.template.spec.containers[web].image by kubectl-patch}
-    "#]].assert_eq(&begun);
-    assert_eq!(live.accept(spans, at(3)), "");
-    assert_eq!(live.tick(at(60)), "");
-    assert_eq!(live.accept(vec![reconcile], at(61)), "");
-    assert_eq!(live.tick(at(61)), "");
-    assert_eq!(live.tick(at(62)), render(&rollout(), Style::STABLE));
-    assert_eq!(live.tick(at(63)), "");
-    assert_eq!(live.finish(), "");
+    "#]].assert_eq(&printer.accept(vec![head], at(0)));
+    assert_eq!(printer.accept(spans, at(3)), "");
+    assert_eq!(printer.tick(at(60), open), "");
+    assert_eq!(printer.accept(vec![reconcile], at(61)), "");
+    assert_eq!(printer.tick(at(61), closed), "");
+    assert_eq!(printer.tick(at(62), closed), render(&rollout(), Style::STABLE));
+    assert_eq!(printer.tick(at(63), closed), "");
+    assert_eq!(printer.finish(at(64)), "");
 }
 
 #[test]
-fn a_trace_that_gets_more_is_printed_again() {
-    let mut live = Live::new(Style::STABLE);
-    live.accept(rollout(), at(0));
-    assert_eq!(live.tick(at(1)), render(&rollout(), Style::STABLE));
-    let late = span("late Deployment web", 9, 1, 9_000, 9_000);
-    live.accept(vec![late.clone()], at(9));
-    let mut all = rollout();
-    all.push(late);
-    assert_eq!(live.tick(at(10)), render(&all, Style::STABLE));
+fn tree_of_an_open_trace_is_printed_once_it_is_closed() {
+    let mut printer = printer(Progress::Hidden);
+    let mut spans = rollout();
+    let last = spans.remove(1);
+    assert_eq!(&*last.name, "delete Pod");
+    printer.accept(spans, at(0));
+    assert_eq!(printer.tick(at(10), open), "");
+    printer.accept(vec![last], at(30));
+    assert_eq!(printer.tick(at(31), closed), render(&rollout(), Style::STABLE));
 }
 
 #[test]
-fn what_hangs_is_told_at_once_with_its_head() {
-    let mut live = Live::new(Style::STABLE);
-    live.accept(vec![span("update Deployment web", 1, 0, 0, 0).generation(3)], at(0));
+fn span_after_its_tree_has_a_tree_of_its_own_that_names_the_head() {
+    let mut printer = printer(Progress::Hidden);
+    printer.accept(rollout(), at(0));
+    assert_eq!(printer.tick(at(5), closed), render(&rollout(), Style::STABLE));
+    printer.accept(vec![span("late Deployment web", 9, 1, 9_000, 9_000)], at(9));
+    expect![[r#"
+        late Deployment shop/web -> converged  (update Deployment shop/web g2)
+    "#]]
+    .assert_eq(&printer.tick(at(10), closed));
+}
+
+#[test]
+fn stuck_object_has_a_line_at_once_that_names_the_head() {
     let stuck =
         span("stuck Pod web-1", 4, 1, 10, 10).error("ImagePullBackOff", "no such image: nope");
+    let mut printer = printer(Progress::Shown);
+    printer.accept(vec![span("update Deployment web", 1, 0, 0, 0).generation(3)], at(0));
     expect![[r#"
         stuck Pod shop/web-1  ImagePullBackOff: no such image: nope  (update Deployment shop/web g3)
     "#]]
-    .assert_eq(&live.accept(vec![stuck], at(10)));
+    .assert_eq(&printer.accept(vec![stuck], at(10)));
 }
 
 #[test]
-fn a_change_that_is_over_when_seen_is_told_once() {
-    let mut live = Live::new(Style::STABLE);
+fn change_with_an_outcome_when_observed_has_no_line_before_its_tree() {
+    let mut printer = printer(Progress::Shown);
     let change = span("update ConfigMap settings", 1, 0, 0, 0).outcome("converged");
-    assert_eq!(live.accept(vec![change], at(0)), "");
+    assert_eq!(printer.accept(vec![change], at(0)), "");
     expect![[r#"
         update ConfigMap shop/settings -> converged
     "#]]
-    .assert_eq(&live.tick(at(1)));
+    .assert_eq(&printer.tick(at(1), closed));
 }
 
 #[test]
-fn many_traces_make_the_oldest_go_printed() {
-    let mut live = Live::new(Style::STABLE);
+fn hidden_progress_has_no_lines_before_the_tree() {
+    let mut printer = printer(Progress::Hidden);
+    assert_eq!(printer.accept(rollout(), at(0)), "");
+}
+
+#[test]
+fn quietest_trace_is_printed_incomplete_when_there_are_too_many() {
+    let mut printer = printer(Progress::Shown);
     let mut text = String::new();
     for id in 1..=1_001_u32 {
         let mut head = span("update Deployment web", 1, 0, 0, 0).generation(i64::from(id));
         head.trace_id = TraceId(u128::from(id));
-        text = live.accept(vec![head], at(id.into()));
+        text = printer.accept(vec![head], at(id.into()));
     }
     expect![[r#"
         … update Deployment shop/web g1001
         update Deployment shop/web g1 …
     "#]]
     .assert_eq(&text);
+}
+
+#[test]
+fn printed_traces_do_not_count_as_pending() {
+    let mut printer = printer(Progress::Hidden);
+    let mut text = String::new();
+    for id in 1..=3_000_u32 {
+        let mut head = span("update ConfigMap settings", 1, 0, 0, 0).outcome("converged");
+        head.trace_id = TraceId(u128::from(id));
+        text += &printer.accept(vec![head], at(id.into()));
+        text += &printer.tick(at(id.into()), closed);
+    }
+    text += &printer.finish(at(3_001));
+    assert_eq!(text, "update ConfigMap shop/settings -> converged\n".repeat(3_000));
 }

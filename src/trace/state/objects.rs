@@ -341,6 +341,18 @@ impl Objects {
             .filter(|(_, change)| change.convergence.is_open())
     }
 
+    /// Deletions of owners whose dependents exist: the garbage collector will delete those. It may take
+    /// a minute for kinds that it has only just discovered. Looks at every object: for printed trees
+    /// only.
+    pub(crate) fn deletions_with_dependents(&self) -> impl Iterator<Item = &Change> {
+        let existing = self.table.values().filter(|object| object.gone.is_none());
+        existing.filter_map(|dependent| {
+            let mut owners = dependent.owners().filter_map(|owner| self.get(&owner.uid)).peekable();
+            let first = owners.peek().copied()?;
+            owners.all(|owner| owner.gone.is_some()).then(|| first.deletion()).flatten()
+        })
+    }
+
     /// The objects that a watch reported last. Looks at every object: for the end of a list or of a
     /// watch, whose cost grows with the kind in any case.
     pub(crate) fn of_watch(&self, watch: WatchId) -> impl Iterator<Item = &TrackedObject> {

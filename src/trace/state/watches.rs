@@ -113,6 +113,11 @@ impl Watches {
         self.0.values()
     }
 
+    /// The changes whose cause is not decided.
+    pub(crate) fn undecided(&self) -> impl Iterator<Item = &ChangeKey> {
+        self.0.values().flat_map(|watch| watch.undecided.values())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

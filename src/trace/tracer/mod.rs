@@ -12,7 +12,7 @@ mod follow;
 mod intake;
 mod open_convergences;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use self::emit::Emitter;
 use crate::trace::{
@@ -22,6 +22,7 @@ use crate::trace::{
         kind,
         object::{GroupKind, Uid},
         observation::{WatchEvent, WatchId, WatchScope},
+        span::TraceId,
         time::Timestamp,
     },
     rules::Rules,
@@ -130,6 +131,21 @@ impl Tracer {
         let mut watches = self.state.watches.values();
         watches.all(|watch| watch.first_undecided().is_none())
             && self.state.objects.open_changes().next().is_none()
+    }
+
+    /// The traces to which spans will be added: those with an open change, those with a deletion that
+    /// the garbage collector still follows, and those that a change whose cause is not decided can
+    /// join, because a change of its owner is in them.
+    pub fn open_traces(&self) -> HashSet<TraceId> {
+        let objects = &self.state.objects;
+        let undecided = self.state.watches.undecided().filter_map(|key| objects.change(key));
+        let owners = undecided.flat_map(|(_, change)| change.owners());
+        let owners = owners.filter_map(|owner| objects.get(&owner.uid));
+        let open = objects.open_changes().map(|(_, change)| change);
+        open.chain(owners.flat_map(|owner| &owner.changes))
+            .chain(objects.deletions_with_dependents())
+            .filter_map(|change| Some(change.decision()?.trace_id))
+            .collect()
     }
 
     /// Every watch has completed its first list.
