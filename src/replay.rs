@@ -45,9 +45,9 @@ pub fn replay(
         }
         _ => true,
     };
-    let recording = Recording::read(path)?;
+    let recording = Recording::open(path)?;
     let mut tracer = Tracer::new(rules, "");
-    let Some(begin) = recording.begin() else { return Ok(()) };
+    let Some(begin) = recording.start() else { return Ok(()) };
     for (_, watch) in recording.watches().filter(|(_, watch)| wanted(&watch.watched.kind)) {
         if watch.starts_empty {
             tracer.open_empty(watch.id, watch.watched.clone(), begin);

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    decode::Line,
+    decode::Decoded,
     page::Page,
     recording::{Recorded, record_item, record_line},
     request::{ANSWER_TIMEOUT, Compression, next_chunk},
@@ -26,7 +26,7 @@ impl Reader {
         at: Timestamp,
         said: &mut Vec<WatchEvent>,
     ) -> Option<Result<(), Fault>> {
-        let read = self.decoder.line(line, at);
+        let read = self.decoder.decode_event(line, at);
         if let Some(tap) = self.tap.as_ref().filter(|_| self.is_wanted(&read)) {
             record_line(tap, &self.name(), line, at, true);
         }
@@ -38,24 +38,24 @@ impl Reader {
             }
         };
         match self.item(line, said)? {
-            Line::Bookmark { resource_version, ends_list: true } if resource_version != 0 => {
+            Decoded::Bookmark { resource_version, ends_list: true } if resource_version != 0 => {
                 self.list_ended(resource_version, at, said);
                 Some(Ok(()))
             }
-            Line::Error(error) => Some(Err(in_stream(*error))),
+            Decoded::Error(error) => Some(Err(in_stream(*error))),
             // In a list nothing is deleted, and nothing is marked but its end.
             _ => Some(Err(Fault::NotAList)),
         }
     }
 
     /// Says an item of a list. Gives back what is none.
-    fn item(&mut self, line: Line, said: &mut Vec<WatchEvent>) -> Option<Line> {
+    fn item(&mut self, line: Decoded, said: &mut Vec<WatchEvent>) -> Option<Decoded> {
         match line {
-            Line::Applied(now) => {
+            Decoded::Applied(now) => {
                 self.listing.read_object();
                 said.push(WatchEvent::ListItem(now));
             }
-            Line::Remarked { remark, .. } => said.extend(self.heard(remark)),
+            Decoded::KubernetesEvent { event, .. } => said.extend(self.heard(event)),
             other => return Some(other),
         }
         self.counters.listed.inc();
@@ -66,7 +66,7 @@ impl Reader {
         if let Some(tap) = &self.tap {
             tap(&self.name(), at, Recorded::ListEnd { resource_version });
         }
-        self.decoder.list_ended();
+        self.decoder.end_list();
         self.listing.ended();
         self.state.listed(resource_version);
         said.push(WatchEvent::ListCompleted { at, resource_version });
@@ -90,7 +90,7 @@ impl Reader {
             self.counters.received(chunk.len(), at);
             page.feed(&chunk, |item| {
                 let Ok(item) = item else { return self.undecodable(&"an item over 8 MiB") };
-                let read = self.decoder.item(item, &api_version, &kind, at);
+                let read = self.decoder.decode_item(item, &api_version, &kind, at);
                 if let Some(tap) = self.tap.as_ref().filter(|_| self.is_wanted(&read)) {
                     record_item(tap, &self.name(), (&api_version, &kind), item, at);
                 }

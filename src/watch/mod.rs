@@ -3,29 +3,19 @@
 //! Each watch is a task of its own, on a runtime that only watches live on: a failing kind harms no
 //! other. What is read is dropped once it is an observation; a full queue makes the watches wait.
 
-mod body;
-mod carrier;
 mod chance;
 mod client;
 mod counters;
 pub mod decode;
-#[cfg(test)]
-mod decode_tests;
-mod field;
-mod hide;
 mod left;
-mod lenient;
 mod lines;
 mod listing;
 mod lists;
 mod page;
 pub mod recording;
-mod reference;
-mod remark;
 mod request;
 mod resolve;
 mod state;
-mod status;
 mod stream;
 mod supervise;
 

@@ -13,7 +13,7 @@ use super::{
     WatchMessage,
     chance::chance,
     counters::Counters,
-    decode::{ApiError, DecodeError, Decoder, Line},
+    decode::{ApiError, DecodeError, Decoded, Decoder},
     lines::Lines,
     listing::Listing,
     recording::{Tap, record_line},
@@ -192,7 +192,7 @@ impl Reader {
         }
         let was = std::mem::replace(&mut self.contact, Contact::Present);
         if was == Contact::Lost {
-            self.decoder.dates();
+            self.decoder.begin_backlog();
         }
         let at = (self.clock)();
         match self.state.ask() {
@@ -296,26 +296,26 @@ impl Reader {
         said: &mut Vec<WatchEvent>,
         heard: &mut bool,
     ) -> Option<Result<(), Fault>> {
-        let read = self.decoder.line(line, at);
+        let read = self.decoder.decode_event(line, at);
         if let Some(tap) = self.tap.as_ref().filter(|_| self.is_wanted(&read)) {
             record_line(tap, &self.name(), line, at, false);
         }
         match read {
-            Ok(Line::Remarked { resource_version, remark }) => {
+            Ok(Decoded::KubernetesEvent { resource_version, event }) => {
                 self.counters.applied.inc();
                 self.state.reached(resource_version);
-                said.extend(self.heard(remark));
+                said.extend(self.heard(event));
             }
-            Ok(Line::Expired { resource_version }) => {
+            Ok(Decoded::KubernetesEventExpired { resource_version }) => {
                 self.counters.deleted.inc();
                 self.state.reached(resource_version);
             }
-            Ok(Line::Applied(now)) => {
+            Ok(Decoded::Applied(now)) => {
                 self.counters.applied.inc();
                 self.state.reached(now.resource_version);
                 said.push(WatchEvent::Applied(now));
             }
-            Ok(Line::Deleted(now)) => {
+            Ok(Decoded::Deleted(now)) => {
                 self.counters.deleted.inc();
                 self.state.reached(now.resource_version);
                 if self.selectors.is_none() {
@@ -323,7 +323,7 @@ impl Reader {
                 }
                 said.push(WatchEvent::Deleted(now));
             }
-            Ok(Line::Bookmark { resource_version, .. }) => {
+            Ok(Decoded::Bookmark { resource_version, .. }) => {
                 self.counters.bookmarks.inc();
                 self.state.reached(resource_version);
                 self.state.heard_bookmark();
@@ -331,7 +331,7 @@ impl Reader {
                     said.push(WatchEvent::Bookmark { at, resource_version });
                 }
             }
-            Ok(Line::Error(error)) => return Some(Err(in_stream(*error))),
+            Ok(Decoded::Error(error)) => return Some(Err(in_stream(*error))),
             Err(error) => self.undecodable(&error),
         }
         *heard = true;
@@ -340,17 +340,24 @@ impl Reader {
 
     /// What an Event says of a kind for which that is wanted.
     pub(super) fn heard(&self, remark: Option<KubernetesEvent>) -> Option<WatchEvent> {
-        remark.filter(|remark| self.decoder.hears(&remark.kind)).map(WatchEvent::KubernetesEvent)
+        remark
+            .filter(|remark| self.decoder.includes_events_of(&remark.kind))
+            .map(WatchEvent::KubernetesEvent)
     }
 
     /// Recorded is everything but Events about kinds for which they are not wanted.
-    pub(super) fn is_wanted(&self, read: &Result<Line, DecodeError>) -> bool {
+    pub(super) fn is_wanted(&self, read: &Result<Decoded, DecodeError>) -> bool {
         match read {
-            Ok(Line::Remarked { remark, .. }) => {
-                remark.as_ref().is_some_and(|remark| self.decoder.hears(&remark.kind))
+            Ok(Decoded::KubernetesEvent { event, .. }) => {
+                event.as_ref().is_some_and(|remark| self.decoder.includes_events_of(&remark.kind))
             }
-            Ok(Line::Expired { .. }) => false,
-            Ok(Line::Applied(_) | Line::Deleted(_) | Line::Bookmark { .. } | Line::Error(_))
+            Ok(Decoded::KubernetesEventExpired { .. }) => false,
+            Ok(
+                Decoded::Applied(_)
+                | Decoded::Deleted(_)
+                | Decoded::Bookmark { .. }
+                | Decoded::Error(_),
+            )
             | Err(_) => true,
         }
     }

@@ -257,11 +257,11 @@ fn recorded(objects: &[(&str, Value)], settings: &Arc<WatchSettings>) -> String 
 
 /// Everything a daemon keeps for a restart, whenever it is killed, as text.
 fn kept(recording: &Path, rules: Rules, settings: &Arc<WatchSettings>) -> String {
-    let recording = Recording::read(recording).unwrap();
+    let recording = Recording::open(recording).unwrap();
     let mut tracer = Tracer::new(rules, "");
     tracer.remember(0);
     for (_, watch) in recording.watches() {
-        tracer.open_empty(watch.id, watch.watched.clone(), recording.begin().unwrap());
+        tracer.open_empty(watch.id, watch.watched.clone(), recording.start().unwrap());
     }
     let mut kept = String::new();
     let said = |id, notice| {

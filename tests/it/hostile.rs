@@ -17,7 +17,7 @@ use spanlink::{
         rules::Rules,
         tracer::Tracer,
     },
-    watch::decode::{Decoder, Line},
+    watch::decode::{Decoded, Decoder},
 };
 
 const KEY: &str = "tracing.k8s.io/traceparent";
@@ -33,13 +33,18 @@ fn told(lines: &[String]) -> Vec<Span> {
     tracer.open_empty(WatchId(0), watched, at);
     let mut spans = Vec::new();
     for line in lines {
-        let notice = match decoder.line(line.as_bytes(), at) {
-            Ok(Line::Applied(now)) => WatchEvent::Applied(now),
-            Ok(Line::Deleted(now)) => WatchEvent::Deleted(now),
-            Ok(Line::Bookmark { resource_version, .. }) => {
+        let notice = match decoder.decode_event(line.as_bytes(), at) {
+            Ok(Decoded::Applied(now)) => WatchEvent::Applied(now),
+            Ok(Decoded::Deleted(now)) => WatchEvent::Deleted(now),
+            Ok(Decoded::Bookmark { resource_version, .. }) => {
                 WatchEvent::Bookmark { at, resource_version }
             }
-            Ok(Line::Remarked { .. } | Line::Expired { .. } | Line::Error(_)) | Err(_) => continue,
+            Ok(
+                Decoded::KubernetesEvent { .. }
+                | Decoded::KubernetesEventExpired { .. }
+                | Decoded::Error(_),
+            )
+            | Err(_) => continue,
         };
         spans.extend(tracer.notice(WatchId(0), notice).spans);
     }

@@ -21,7 +21,7 @@ use spanlink::{
         },
         readiness::status::{Evidence, Status, judge},
     },
-    watch::decode::{Decoder, Line},
+    watch::decode::{Decoded, Decoder},
 };
 
 use crate::{
@@ -300,8 +300,8 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
     let settings = Settings::load(None, []).unwrap().watch;
     let line = json!({ "type": "MODIFIED", "object": case.object }).to_string();
     let mut decoder = Decoder::new(&Arc::new(settings));
-    let read = decoder.line(line.as_bytes(), Timestamp::from_nanos(1)).unwrap();
-    let Line::Applied(now) = read else { unreachable!("{read:?}") };
+    let read = decoder.decode_event(line.as_bytes(), Timestamp::from_nanos(1)).unwrap();
+    let Decoded::Applied(now) = read else { unreachable!("{read:?}") };
     let body = now.body.unwrap();
     let owner = body.owners.iter().find(|owner| owner.controller);
     let job = GroupKind::new("batch", "Job");
