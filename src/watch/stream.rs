@@ -22,11 +22,11 @@ use super::{
     state::{Ask, Fault, State, Step},
 };
 use crate::trace::{
+    model::kubernetes_event::KubernetesEvent,
     model::{
         observation::{WatchEvent, WatchId},
         time::Timestamp,
     },
-    tracer::kubernetes_event::KubernetesEvent,
 };
 
 /// A server ends a watch after this long, give or take; whoever is silent for [`MUTE_AFTER`] longer

@@ -46,10 +46,10 @@ fn told(lines: &[String]) -> Vec<Span> {
             )
             | Err(_) => continue,
         };
-        spans.extend(tracer.notice(WatchId(0), notice).spans);
+        spans.extend(tracer.process(WatchId(0), notice).spans);
     }
     while !tracer.is_settled()
-        && let Some(due) = tracer.next()
+        && let Some(due) = tracer.next_deadline()
     {
         spans.extend(tracer.expire(due).spans);
     }

@@ -351,6 +351,6 @@ async fn it_leaves_in_time_when_the_collector_is_away() -> Result<()> {
     let (status, took) = daemon.stop().await?;
     // Those of a Pod that is deleted, as it is shipped.
     assert!(status.success() && took < Duration::from_secs(30), "{status}, {took:?}");
-    assert!(daemon.log().contains("left_behind"), "{}", daemon.log());
+    assert!(daemon.log().contains("unsent_spans"), "{}", daemon.log());
     Ok(())
 }

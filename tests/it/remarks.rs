@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use spanlink::{
     config::settings::KindSettings,
     daemon::rules,
-    replay::{Take, replay},
+    replay::{ReplayScope, replay},
     trace::{
         model::span::Span,
         rules::Rules,
@@ -311,7 +311,7 @@ fn configured_spans(history: &History, configuration: &str) -> Vec<Span> {
     let mut spans = Vec::new();
     let watch = Arc::new(settings.watch.clone());
     let each = |out: Output| spans.extend(out.spans);
-    replay(file.path(), rules(&settings), &watch, Take::Configured, each).unwrap();
+    replay(file.path(), rules(&settings), &watch, ReplayScope::Configured, each).unwrap();
     spans
 }
 
@@ -400,8 +400,8 @@ fn notes(text: &str) -> Vec<TraceMetric> {
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), text).unwrap();
     let mut notes = Vec::new();
-    let each = |out: Output| notes.extend(out.notes);
-    replay(file.path(), Rules::default(), &configured(""), Take::Everything, each).unwrap();
+    let each = |out: Output| notes.extend(out.metrics);
+    replay(file.path(), Rules::default(), &configured(""), ReplayScope::Everything, each).unwrap();
     notes
 }
 

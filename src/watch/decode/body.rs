@@ -206,7 +206,7 @@ fn read_spec(kind: &GroupKind, spec: &[RawField<'_>], annotations: &[RawField<'_
     let strategy = find_fields(spec, "updateStrategy");
     SpecFacts {
         replicas: number("replicas"),
-        children_wanted: desired_children(kind, spec, annotations),
+        desired_children: desired_children(kind, spec, annotations),
         paused: find(spec, "paused").is_some_and(is_true),
         progress_deadline_seconds: number("progressDeadlineSeconds"),
         restart_policy: find(spec, "restartPolicy").and_then(boxed_text),

@@ -14,17 +14,15 @@ use super::{
 };
 use crate::{
     config::settings::WatchSettings,
-    trace::{
-        model::{
-            context::TraceContext,
-            interner::Interner,
-            kind::is_event,
-            object::{GroupKind, ObjectRef, Uid},
-            observation::{Body, Observation, StatusFacts},
-            path::segments,
-            time::Timestamp,
-        },
-        tracer::kubernetes_event::KubernetesEvent,
+    trace::model::{
+        context::TraceContext,
+        interner::Interner,
+        kind::is_event,
+        kubernetes_event::KubernetesEvent,
+        object::{GroupKind, ObjectRef, Uid},
+        observation::{Body, Observation, StatusFacts},
+        path::segments,
+        time::Timestamp,
     },
 };
 

@@ -10,12 +10,10 @@ use super::{
     json::{RawField, boxed_text, fields_of, find, find_text, integer, text, timestamp, truncate},
     wire::RawObject,
 };
-use crate::trace::{
-    model::{
-        object::{GroupKind, Uid},
-        time::Timestamp,
-    },
-    tracer::kubernetes_event::KubernetesEvent,
+use crate::trace::model::{
+    kubernetes_event::KubernetesEvent,
+    object::{GroupKind, Uid},
+    time::Timestamp,
 };
 
 /// Longer messages are truncated to this many characters.

@@ -160,7 +160,7 @@ impl Recording {
         self.watches = (0_u32..)
             .zip(known)
             .map(|(id, (name, kind, starts_empty))| {
-                let watched = WatchScope { kind, namespace: None, selectors: None };
+                let watched = WatchScope::of_recording(kind, None);
                 (name, RecordedWatch { id: WatchId(id), watched, starts_empty })
             })
             .collect();

@@ -10,13 +10,11 @@ use super::{
 };
 use crate::{
     config::settings::{CarrierKey, ConvergesSettings, Settings, WatchSettings},
-    trace::{
-        model::{
-            object::{GroupKind, Uid},
-            observation::{Observation, Terminated},
-            time::Timestamp,
-        },
-        tracer::kubernetes_event::KubernetesEvent,
+    trace::model::{
+        kubernetes_event::KubernetesEvent,
+        object::{GroupKind, Uid},
+        observation::{Observation, Terminated},
+        time::Timestamp,
     },
 };
 
