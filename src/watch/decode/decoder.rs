@@ -69,6 +69,9 @@ pub enum DecodeError {
     InvalidJson(serde_json::Error),
     #[error("unknown watch event type")]
     UnknownType,
+    /// Only decimal resourceVersions can be compared, so that events can be ordered.
+    #[error("the resourceVersion is not a decimal number")]
+    OpaqueResourceVersion,
     #[error("missing {0}")]
     Missing(&'static str),
 }
@@ -115,7 +118,8 @@ impl Decoder {
     /// Decodes one line of a watch response.
     ///
     /// # Errors
-    /// When the line is not JSON, has an unknown event type, or its object has no name or UID.
+    /// When the line is not JSON or has an unknown event type, or its object has an opaque
+    /// resourceVersion, no name or no UID.
     pub fn decode_event(
         &mut self,
         line: &[u8],
@@ -124,6 +128,7 @@ impl Decoder {
         with_valid_json(line, |text| {
             let mut event = RawEvent::default();
             read_object(text, &mut event).map_err(DecodeError::InvalidJson)?;
+            check_resource_version(&event.object)?;
             self.read_event(&event, received_at)
         })
     }
@@ -132,7 +137,7 @@ impl Decoder {
     /// their apiVersion and kind; `api_version` and `kind` are those of the list's items.
     ///
     /// # Errors
-    /// When the item is not JSON, or has no name or UID.
+    /// When the item is not JSON, or has an opaque resourceVersion, no name or no UID.
     pub fn decode_item(
         &mut self,
         item: &[u8],
@@ -143,6 +148,7 @@ impl Decoder {
         with_valid_json(item, |text| {
             let mut object = RawObject::default();
             read_object(text, &mut object).map_err(DecodeError::InvalidJson)?;
+            check_resource_version(&object)?;
             self.read_applied(&object, (api_version, kind), received_at)
         })
     }
@@ -323,6 +329,13 @@ impl Decoder {
         self.reads_write_times = received_at.since(written_at) > NEW_WITHIN;
         Some(written_at)
     }
+}
+
+fn check_resource_version(object: &RawObject<'_>) -> Result<(), DecodeError> {
+    if object.metadata.has_opaque_resource_version() {
+        return Err(DecodeError::OpaqueResourceVersion);
+    }
+    Ok(())
 }
 
 fn uid_hash(uid: &Uid) -> u128 {

@@ -4,7 +4,7 @@ use serde::de::MapAccess;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::json::{ObjectSeed, ReadField, integer, skip_value, text, timestamp};
+use super::json::{ObjectSeed, ReadField, integer, non_empty_text, skip_value, text, timestamp};
 use crate::trace::model::{observation::Deletion, time::Timestamp};
 
 /// A watch event: its type, such as `ADDED`, and its object.
@@ -91,6 +91,12 @@ impl RawMetadata<'_> {
     /// The resourceVersion as a number; 0 when it is absent or not a decimal number.
     pub(super) fn resource_version(&self) -> u64 {
         self.resource_version.and_then(text).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whether there is a resourceVersion that is not a decimal number.
+    pub(super) fn has_opaque_resource_version(&self) -> bool {
+        let version = self.resource_version.and_then(non_empty_text);
+        version.is_some_and(|text| text.parse::<u64>().is_err())
     }
 
     pub(super) fn deletion(&self) -> Option<Deletion> {
