@@ -47,7 +47,7 @@ pub(crate) fn configured(yaml: &str) -> Arc<WatchSettings> {
 pub(crate) fn replayed(history: &Path, rules: &Rules, settings: &Arc<WatchSettings>) -> Vec<Span> {
     let mut spans = Vec::new();
     replay(history, rules.clone(), settings, ReplayScope::Everything, |out| {
-        spans.extend(out.spans)
+        spans.extend(out.spans);
     })
     .unwrap();
     spans

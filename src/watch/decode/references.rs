@@ -29,7 +29,7 @@ pub(super) fn read(
         .collect()
 }
 
-/// The object that a HorizontalPodAutoscaler scales.
+/// The object that a `HorizontalPodAutoscaler` scales.
 pub(super) fn read_scale_target(object: &RawObject<'_>, kind: &GroupKind) -> Option<Reference> {
     if !kind.is("autoscaling", "HorizontalPodAutoscaler") {
         return None;

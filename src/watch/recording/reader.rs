@@ -172,8 +172,7 @@ impl Recording {
         mut on_entry: impl FnMut(usize, &str, &Entry<'_>) -> Result<(), RecordingError>,
     ) -> Result<(), RecordingError> {
         let path = || self.path.clone();
-        let lines =
-            self.from_start().map_err(|source| RecordingError::Read { path: path(), source })?;
+        let lines = self.lines().map_err(|source| RecordingError::Read { path: path(), source })?;
         let mut entries = Entries::new(lines);
         while let Some((line, text)) = entries.next().map_err(|error| match error {
             EntryError::Read(source) => RecordingError::Read { path: path(), source },
@@ -188,7 +187,7 @@ impl Recording {
         Ok(())
     }
 
-    fn from_start(&self) -> io::Result<BufReader<Take<&File>>> {
+    fn lines(&self) -> io::Result<BufReader<Take<&File>>> {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(0))?;
         Ok(BufReader::new(file.take(self.length)))
@@ -231,14 +230,14 @@ fn decode(
 ) -> Result<Option<WatchEvent>, DecodeError> {
     // A recording does not mark where a backlog starts, so every event may belong to one.
     decoder.begin_backlog();
-    let decoded = match entry.kind.as_str() {
+    let event = match entry.kind.as_str() {
         "LISTED" => {
             let object = entry.object.ok_or(DecodeError::Missing("object"))?;
             match decoder.decode_item(object.get().as_bytes(), "", "", received_at)? {
                 Decoded::Applied(observation) => {
                     return Ok(Some(WatchEvent::ListItem(observation)));
                 }
-                decoded => decoded,
+                event => event,
             }
         }
         "LIST_END" => {
@@ -251,7 +250,7 @@ fn decode(
         _ if entry.is_event() => decoder.decode_event(text.as_bytes(), received_at)?,
         _ => return Ok(None),
     };
-    Ok(match decoded {
+    Ok(match event {
         Decoded::Applied(observation) => Some(WatchEvent::Applied(observation)),
         Decoded::Deleted(observation) => Some(WatchEvent::Deleted(observation)),
         Decoded::Bookmark { resource_version, .. } => {

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// serde_json parses no deeper than this.
+/// `serde_json` parses no deeper than this.
 const MAX_DEPTH: usize = 128;
 
 /// Redacts the objects of one recording.
