@@ -1,4 +1,4 @@
-//! Plays a recording through the trace: watch events in, spans out, no cluster.
+//! Replays a recording: the watch events of a file go through the trace, without a cluster.
 
 use std::{path::Path, sync::Arc};
 
@@ -15,78 +15,92 @@ use crate::{
     watch::recording::{Recording, RecordingError},
 };
 
-/// What of a recording is played.
+/// Which part of a recording is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Take {
+pub enum ReplayScope {
+    /// All kinds and all Kubernetes Events.
     Everything,
-    /// Kinds that are configured, and what Events say of those that want to hear it.
+    /// The configured kinds, and Kubernetes Events about the kinds whose Events are configured.
     Configured,
 }
 
 /// What followed from an event of the recording, or from the time that passed before it.
 #[derive(Debug)]
-pub struct Step<'a> {
+pub struct Replayed<'a> {
     /// The time in the recording.
     pub at: Timestamp,
     pub output: Output,
-    /// The trace after it.
+    /// The trace after the event.
     pub tracer: &'a Tracer,
 }
 
-/// Plays the whole of a recording. `at` of its events is the clock; at the end of the file time runs
-/// on until every convergence has ended.
+impl ReplayScope {
+    fn includes_kind(self, kind: &GroupKind, settings: &WatchSettings) -> bool {
+        self == Self::Everything || settings.entry(&kind.group, &kind.kind).is_some()
+    }
+
+    fn includes_event(self, event: &WatchEvent, settings: &WatchSettings) -> bool {
+        match event {
+            WatchEvent::KubernetesEvent(event) => {
+                self == Self::Everything || settings.hears(&event.kind.group, &event.kind.kind)
+            }
+            // The tracer ignores the events of watches that are not open.
+            _ => true,
+        }
+    }
+}
+
+/// Replays a recording and passes what follows from each event to `on_replayed`, in order.
+///
+/// The `at` of the events is the clock. After the last event, time continues until every
+/// convergence has ended. Memory grows with the objects of the recording, not with its length.
 ///
 /// # Errors
-/// When the file cannot be read or is no recording.
+/// When the file cannot be read, or is not a recording.
 pub fn replay(
     path: &Path,
     rules: Rules,
     settings: &Arc<WatchSettings>,
-    take: Take,
-    mut on_step: impl FnMut(Step<'_>),
+    scope: ReplayScope,
+    mut on_replayed: impl FnMut(Replayed<'_>),
 ) -> Result<(), RecordingError> {
-    let wanted = |kind: &GroupKind| {
-        take == Take::Everything || settings.entry(&kind.group, &kind.kind).is_some()
-    };
-    let hears = |notice: &WatchEvent| match notice {
-        WatchEvent::KubernetesEvent(remark) => {
-            let kind = &remark.kind;
-            take == Take::Everything || settings.hears(&kind.group, &kind.kind)
-        }
-        _ => true,
-    };
-    let recording = Recording::read(path)?;
+    let recording = Recording::open(path)?;
+    let Some(start) = recording.start() else { return Ok(()) };
     let mut tracer = Tracer::new(rules, "");
-    let Some(begin) = recording.begin() else { return Ok(()) };
-    for (_, watch) in recording.watches().filter(|(_, watch)| wanted(&watch.watched.kind)) {
+    for (_, watch) in recording.watches() {
+        if !scope.includes_kind(&watch.watched.kind, settings) {
+            continue;
+        }
         if watch.starts_empty {
-            tracer.open_empty(watch.id, watch.watched.clone(), begin);
+            tracer.open_empty(watch.id, watch.watched.clone(), start);
         } else {
-            tracer.open(watch.id, watch.watched.clone(), begin);
+            tracer.open(watch.id, watch.watched.clone(), start);
         }
     }
     recording.play(
         settings,
-        |watch, notice| {
-            if !hears(&notice) {
+        |watch, event| {
+            if !scope.includes_event(&event, settings) {
                 return;
             }
-            // Timers ring at their own time, as they would have rung then.
-            while let Some(due) = tracer.next_deadline().filter(|due| *due < notice.at()) {
+            // Deadlines before the event expire first, as they did when it was recorded.
+            while let Some(due) = tracer.next_deadline().filter(|due| *due < event.at()) {
                 let output = tracer.expire(due);
-                on_step(Step { at: due, output, tracer: &tracer });
+                on_replayed(Replayed { at: due, output, tracer: &tracer });
             }
-            let at = notice.at();
-            let output = tracer.process(watch, notice);
-            on_step(Step { at, output, tracer: &tracer });
+            let at = event.at();
+            let output = tracer.process(watch, event);
+            on_replayed(Replayed { at, output, tracer: &tracer });
         },
-        |line, error| warn!(line, %error, "Skipping undecodable event."),
+        |line, error| {
+            warn!(recording = %path.display(), line, %error, "Skipping an undecodable event.");
+        },
     )?;
     while !tracer.is_settled()
         && let Some(due) = tracer.next_deadline()
     {
         let output = tracer.expire(due);
-        on_step(Step { at: due, output, tracer: &tracer });
+        on_replayed(Replayed { at: due, output, tracer: &tracer });
     }
     Ok(())
 }

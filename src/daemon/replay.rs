@@ -18,7 +18,7 @@ use crate::{
     logging,
     metrics::Metrics,
     outbox::{Commit, Limits, Outbox},
-    replay::{self, Step, Take},
+    replay::{self, ReplayScope, Replayed},
     trace::model::time::Timestamp,
 };
 
@@ -42,20 +42,20 @@ pub fn replay(
 ) -> anyhow::Result<()> {
     block_on(logging::during(log.or(Some(DEFAULT_LOG)), None, async {
         let encoder = Encoder::new(&settings.export, &settings.cluster, None);
-        let mut replaying = Replaying::new(destination.sink(encoder.clone(), Progress::Hidden));
+        let mut sink = ReplaySink::new(destination.sink(encoder.clone(), Progress::Hidden));
         let mut printed = Ok(());
         replay::replay(
             file,
             rules(settings),
             &Arc::new(settings.watch.clone()),
-            if everything { Take::Everything } else { Take::Configured },
-            |step| {
+            if everything { ReplayScope::Everything } else { ReplayScope::Configured },
+            |replayed| {
                 if printed.is_ok() {
-                    printed = replaying.accept(step);
+                    printed = sink.accept(replayed);
                 }
             },
         )?;
-        let records = printed.and_then(|()| replaying.finish()).context("cannot print spans")?;
+        let records = printed.and_then(|()| sink.finish()).context("cannot print spans")?;
         if destination == Destination::Otlp {
             export(settings, encoder, records).await?;
         }
@@ -64,7 +64,7 @@ pub fn replay(
 }
 
 /// Passes the spans of a replay to their sink as the time of the recording advances.
-struct Replaying {
+struct ReplaySink {
     sink: Sink,
     /// Records to export, if the sink does not print.
     records: Vec<Bytes>,
@@ -72,18 +72,18 @@ struct Replaying {
     last_print: Timestamp,
 }
 
-impl Replaying {
+impl ReplaySink {
     fn new(sink: Sink) -> Self {
         let (now, last_print) = (Timestamp::default(), Timestamp::default());
         Self { sink, records: Vec::new(), now, last_print }
     }
 
-    fn accept(&mut self, step: Step<'_>) -> io::Result<()> {
-        self.now = step.at.max(self.now);
-        self.records.extend(self.sink.accept(step.output.spans, self.now)?);
+    fn accept(&mut self, replayed: Replayed<'_>) -> io::Result<()> {
+        self.now = replayed.at.max(self.now);
+        self.records.extend(self.sink.accept(replayed.output.spans, self.now)?);
         if self.now.since(self.last_print) >= PRINT_INTERVAL {
             self.last_print = self.now;
-            self.sink.tick(self.now, || step.tracer.open_traces())?;
+            self.sink.tick(self.now, || replayed.tracer.open_traces())?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    decode::{DecodeError, Line},
+    decode::{DecodeError, Decoded},
     machine::WatchFailure,
     page::Page,
     reader::{End, Reader, failure_in_stream},
@@ -28,7 +28,7 @@ impl Reader {
         at: Timestamp,
         events: &mut Vec<WatchEvent>,
     ) -> Option<Result<(), WatchFailure>> {
-        let decoded = self.decoder.line(line, at);
+        let decoded = self.decoder.decode_event(line, at);
         if let Some(tap) = self.tap.as_ref().filter(|_| self.is_recorded(&decoded)) {
             record_line(tap, &self.recording_name(), line, at, true);
         }
@@ -43,25 +43,25 @@ impl Reader {
             }
         };
         match self.add_item(line, events)? {
-            Line::Bookmark { resource_version, ends_list: true } if resource_version != 0 => {
+            Decoded::Bookmark { resource_version, ends_list: true } if resource_version != 0 => {
                 self.complete_list(resource_version, at, events);
                 Some(Ok(()))
             }
-            Line::Error(error) => Some(Err(failure_in_stream(*error))),
+            Decoded::Error(error) => Some(Err(failure_in_stream(*error))),
             // A streaming list has neither deletions nor bookmarks before its end.
             _ => Some(Err(WatchFailure::StreamingListUnsupported)),
         }
     }
 
     /// Adds the event of a list item. Returns a line that is not one.
-    fn add_item(&mut self, line: Line, events: &mut Vec<WatchEvent>) -> Option<Line> {
+    fn add_item(&mut self, line: Decoded, events: &mut Vec<WatchEvent>) -> Option<Decoded> {
         match line {
-            Line::Applied(observation) => {
+            Decoded::Applied(observation) => {
                 self.list_span.count_object();
                 self.record_object(&observation);
                 events.push(WatchEvent::ListItem(observation));
             }
-            Line::Remarked { remark, .. } => events.extend(self.wanted_event(remark)),
+            Decoded::KubernetesEvent { event, .. } => events.extend(self.wanted_event(event)),
             other => return Some(other),
         }
         self.counters.listed.inc();
@@ -77,7 +77,7 @@ impl Reader {
         if let Some(tap) = &self.tap {
             tap(&self.recording_name(), at, Recorded::ListEnd { resource_version });
         }
-        self.decoder.list_ended();
+        self.decoder.end_list();
         self.list_span.end();
         self.machine.complete_list(resource_version);
         events.push(WatchEvent::ListCompleted { at, resource_version });
@@ -127,7 +127,7 @@ impl Reader {
                 let Ok(item) = item else {
                     return self.count_undecodable(&"an item of more than 8 MiB");
                 };
-                let decoded = self.decoder.item(item, &api_version, &kind, at);
+                let decoded = self.decoder.decode_item(item, &api_version, &kind, at);
                 if let Some(tap) = self.tap.as_ref().filter(|_| self.is_recorded(&decoded)) {
                     record_item(tap, &self.recording_name(), (&api_version, &kind), item, at);
                 }

@@ -5,17 +5,10 @@
 //!
 //! [`WatchEvent`]: crate::trace::model::observation::WatchEvent
 
-mod body;
-mod carrier;
 mod client;
 mod counters;
 pub mod decode;
-#[cfg(test)]
-mod decode_tests;
 mod discovery;
-mod field;
-mod hide;
-mod lenient;
 mod lines;
 mod list;
 mod list_span;
@@ -27,14 +20,11 @@ mod page;
 mod probe;
 mod reader;
 pub mod recording;
-mod reference;
-mod remark;
 mod request;
 mod resolve;
 mod run;
 mod scope;
 mod selector_exit;
-mod status;
 mod stream;
 mod supervise;
 mod sync;

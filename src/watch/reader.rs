@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use super::{
     counters::Counters,
-    decode::{ApiError, DecodeError, Decoder, Line},
+    decode::{ApiError, DecodeError, Decoded, Decoder},
     list_span::ListSpan,
     machine::{Machine, Request, WatchFailure},
     message::WatchMessage,
@@ -103,7 +103,7 @@ impl Reader {
         }
         let before = std::mem::replace(&mut self.link, Link::Connected);
         if before == Link::Interrupted {
-            self.decoder.dates();
+            self.decoder.begin_backlog();
         }
         let at = (self.clock)();
         match self.machine.next_request() {
@@ -156,17 +156,24 @@ impl Reader {
 
     /// A Kubernetes Event, where the configuration wants those of its kind.
     pub(super) fn wanted_event(&self, event: Option<KubernetesEvent>) -> Option<WatchEvent> {
-        event.filter(|event| self.decoder.hears(&event.kind)).map(WatchEvent::KubernetesEvent)
+        event
+            .filter(|event| self.decoder.includes_events_of(&event.kind))
+            .map(WatchEvent::KubernetesEvent)
     }
 
     /// Whether a recording takes the line: all but unwanted Kubernetes Events.
-    pub(super) fn is_recorded(&self, line: &Result<Line, DecodeError>) -> bool {
+    pub(super) fn is_recorded(&self, line: &Result<Decoded, DecodeError>) -> bool {
         match line {
-            Ok(Line::Remarked { remark, .. }) => {
-                remark.as_ref().is_some_and(|event| self.decoder.hears(&event.kind))
+            Ok(Decoded::KubernetesEvent { event, .. }) => {
+                event.as_ref().is_some_and(|event| self.decoder.includes_events_of(&event.kind))
             }
-            Ok(Line::Expired { .. }) => false,
-            Ok(Line::Applied(_) | Line::Deleted(_) | Line::Bookmark { .. } | Line::Error(_))
+            Ok(Decoded::KubernetesEventExpired { .. }) => false,
+            Ok(
+                Decoded::Applied(_)
+                | Decoded::Deleted(_)
+                | Decoded::Bookmark { .. }
+                | Decoded::Error(_),
+            )
             | Err(_) => true,
         }
     }

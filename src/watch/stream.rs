@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    decode::{DecodeError, Line},
+    decode::{DecodeError, Decoded},
     lines::Lines,
     machine::WatchFailure,
     probe::LastWrite,
@@ -79,41 +79,41 @@ impl Reader {
         events: &mut Vec<WatchEvent>,
         advanced: &mut bool,
     ) -> Option<Result<(), WatchFailure>> {
-        let decoded = self.decoder.line(line, at);
+        let decoded = self.decoder.decode_event(line, at);
         if let Some(tap) = self.tap.as_ref().filter(|_| self.is_recorded(&decoded)) {
             record_line(tap, &self.recording_name(), line, at, false);
         }
         match decoded {
-            Ok(Line::Remarked { resource_version, remark }) => {
+            Ok(Decoded::KubernetesEvent { resource_version, event }) => {
                 self.counters.applied.inc();
                 *advanced |= self.machine.advance(resource_version);
-                events.extend(self.wanted_event(remark));
+                events.extend(self.wanted_event(event));
             }
-            Ok(Line::Expired { resource_version }) => {
+            Ok(Decoded::KubernetesEventExpired { resource_version }) => {
                 self.counters.deleted.inc();
                 *advanced |= self.machine.advance(resource_version);
             }
-            Ok(Line::Applied(observation)) => {
+            Ok(Decoded::Applied(observation)) => {
                 self.counters.applied.inc();
                 *advanced |= self.machine.advance(observation.resource_version);
                 self.record_object(&observation);
                 events.push(WatchEvent::Applied(observation));
             }
-            Ok(Line::Deleted(observation)) => {
+            Ok(Decoded::Deleted(observation)) => {
                 self.counters.deleted.inc();
                 *advanced |= self.machine.advance(observation.resource_version);
                 LastWrite::record(&mut self.last_write, &observation, true);
                 self.decoder.forget(&observation.object.uid);
                 events.push(WatchEvent::Deleted(observation));
             }
-            Ok(Line::Bookmark { resource_version, .. }) => {
+            Ok(Decoded::Bookmark { resource_version, .. }) => {
                 self.counters.bookmarks.inc();
                 *advanced |= self.machine.advance(resource_version);
                 if resource_version != 0 {
                     events.push(WatchEvent::Bookmark { at, resource_version });
                 }
             }
-            Ok(Line::Error(error)) => return Some(Err(failure_in_stream(*error))),
+            Ok(Decoded::Error(error)) => return Some(Err(failure_in_stream(*error))),
             Err(DecodeError::OpaqueResourceVersion) => {
                 return Some(Err(WatchFailure::OpaqueResourceVersion));
             }

@@ -1,4 +1,4 @@
-//! Values are told where configuration allows it; of what is redacted, neither values nor names.
+//! Values are exported where configuration allows it; redacted fields export neither values nor names.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -26,20 +26,20 @@ use crate::{
     written::{History, going, merged, object},
 };
 
-/// What is said of each change's fields: names, then values.
+/// One line for each change: the names of its changed fields, then the exported values.
 fn disclosed(spans: &[Span]) -> String {
-    let mut told = String::new();
+    let mut text = String::new();
     for span in spans.iter().filter(|span| attribute(span, "spanlink.change.scope").is_some()) {
         let of = |name: &str| attribute(span, &format!("spanlink.change.{name}"));
         let fields = of("fields").unwrap_or_default();
         let by = of("manager").map_or_else(String::new, |by| format!(" by {by}"));
         let values = of("values").map_or_else(String::new, |values| format!(" [{values}]"));
-        told.extend([format!("{}: {{{fields}{by}}}{values}", span.name), "\n".to_owned()]);
+        text.extend([format!("{}: {{{fields}{by}}}{values}", span.name), "\n".to_owned()]);
     }
-    told
+    text
 }
 
-fn tells(history: &History, configuration: &str, expected: &Expect) {
+fn check(history: &History, configuration: &str, expected: &Expect) {
     let spans = history.spans(&rules(&settings(configuration)), configuration);
     expected.assert_eq(&disclosed(&spans));
 }
@@ -56,7 +56,7 @@ fn widget(generation: i64, changes: &Value) -> Value {
 }
 
 #[test]
-fn new_values_are_told_of_allowed_fields_that_changed_and_all_of_them_on_a_create() {
+fn update_exports_values_of_allowed_fields_that_changed_and_create_exports_all_of_them() {
     let configuration = "watch:
   - kind: Widget.example.com
     values: [spec.size, spec.on, spec.nothing, spec.words, 'spec.parts[*].image']
@@ -69,7 +69,7 @@ fn new_values_are_told_of_allowed_fields_that_changed_and_all_of_them_on_a_creat
         .say("MODIFIED", &widget(3, &merged(&changes, &json!({"spec": {"on": false}}))))
         .say("MODIFIED", &going(&widget(3, &changes), &["a.io/x"]))
         .deleted(&widget(3, &changes));
-    tells(
+    check(
         &history,
         configuration,
         &expect![[r#"
@@ -79,7 +79,7 @@ fn new_values_are_told_of_allowed_fields_that_changed_and_all_of_them_on_a_creat
         delete Widget: {}
     "#]],
     );
-    tells(
+    check(
         &history,
         "",
         &expect![[r#"
@@ -92,7 +92,7 @@ fn new_values_are_told_of_allowed_fields_that_changed_and_all_of_them_on_a_creat
 }
 
 #[test]
-fn a_long_value_is_cut_and_copies_of_the_whole_object_are_never_told() {
+fn long_value_is_truncated_and_copies_of_the_whole_object_are_never_exported() {
     let configuration = "watch:
   - kind: Widget.example.com
     values: [spec, metadata.annotations, metadata.labels]
@@ -100,23 +100,23 @@ fn a_long_value_is_cut_and_copies_of_the_whole_object_are_never_told() {
     include_annotations: [kubectl.kubernetes.io/last-applied-configuration]
 ";
     let last_applied = json!({"kubectl.kubernetes.io/last-applied-configuration": "canary"});
-    let hoarder = json!({
+    let copies = json!({
         "metadata": {"annotations": last_applied, "labels": {"team": "red"}},
         "spec": {
             "note": "ä".repeat(300), "parts": [],
             "template": {"metadata": {"annotations": last_applied}},
         },
     });
-    let history = History::default().added(&widget(1, &hoarder));
+    let history = History::default().added(&widget(1, &copies));
     let spans = history.spans(&rules(&settings(configuration)), configuration);
-    let told = disclosed(&spans);
-    assert!(!told.contains("canary"), "{told}");
-    assert_eq!(told.matches('ä').count(), 256, "{told}");
-    assert!(told.contains("metadata.labels[team]=red"), "{told}");
+    let text = disclosed(&spans);
+    assert!(!text.contains("canary"), "{text}");
+    assert_eq!(text.matches('ä').count(), 256, "{text}");
+    assert!(text.contains("metadata.labels[team]=red"), "{text}");
 }
 
 #[test]
-fn of_many_fields_32_are_told_with_their_values() {
+fn at_most_32_fields_are_exported_with_their_values() {
     let configuration = "watch: [{kind: Widget.example.com, values: [spec]}]\n";
     let many = |value: u8| {
         let fields = (0..40).map(|number| (format!("f{number}"), json!(value)));
@@ -136,7 +136,7 @@ fn of_many_fields_32_are_told_with_their_values() {
 }
 
 #[test]
-fn a_secret_tells_no_value_whatever_is_configured() {
+fn values_of_secrets_are_never_exported() {
     let configuration = "watch: [{kind: Secret, values: [data, stringData, type]}]\n";
     let secret = |password: &str| {
         let mut secret = object("Secret", "s");
@@ -144,7 +144,7 @@ fn a_secret_tells_no_value_whatever_is_configured() {
         merged(&secret, &json!({"type": "Opaque", "data": {"password": password}}))
     };
     let history = History::default().added(&secret("canary")).say("MODIFIED", &secret("canary-2"));
-    tells(
+    check(
         &history,
         configuration,
         &expect![[r#"
@@ -155,7 +155,7 @@ fn a_secret_tells_no_value_whatever_is_configured() {
 }
 
 #[test]
-fn what_is_redacted_is_told_as_the_path_itself_once_and_its_writer_all_the_same() {
+fn redacted_field_is_exported_as_its_configured_path_with_its_field_manager() {
     let configuration = "redact: ['spec.parts[*].env', spec.credentials]
 watch:
   - kind: Widget.example.com
@@ -184,7 +184,7 @@ watch:
         .added(&widget(1, &secrets(1, "canary-1")))
         .say("MODIFIED", &widget(2, &secrets(1, "canary-2")))
         .say("MODIFIED", &widget(3, &secrets(2, "canary-2")));
-    tells(
+    check(
         &history,
         configuration,
         &expect![[r#"
@@ -195,7 +195,7 @@ watch:
     );
 }
 
-/// Where a secret may stand, and what of the object says so: told by nothing but its path.
+/// Redacts every place in which [`with_secrets`] puts a secret.
 const REDACTED: &str = "redact: [data, spec.secret, 'spec.parts[*].env', 'spec.list[*]',
   'spec.mounts[door]', 'metadata.annotations[example.com/secret]']
 watch:
@@ -219,7 +219,7 @@ fn with_secrets(kind: &str, at: &[String]) -> Value {
                     "f:secret": {format!("f:{secret}"): {}},
                     "f:list": {format!("v:\"{listed}\""): {}, ".": {}},
                     "f:parts": {item("door"): {"f:env": {item(name): {"f:value": {}}}}},
-                    // Told apart by another field than the path names it by.
+                    // The field set identifies the item by another field than the path does.
                     "f:mounts": {format!("k:{{\"mountPath\":\"{name}\"}}"): {".": {}}},
                 },
             },
@@ -242,7 +242,7 @@ fn with_secrets(kind: &str, at: &[String]) -> Value {
     merged(&object, &changes)
 }
 
-/// As `spanlink record` writes it.
+/// The recording that `spanlink record` writes.
 fn recorded(objects: &[(&str, Value)], settings: &Arc<WatchSettings>) -> String {
     let mut text = Vec::new();
     let mut writer = RecordingWriter::new(&mut text, settings);
@@ -255,53 +255,53 @@ fn recorded(objects: &[(&str, Value)], settings: &Arc<WatchSettings>) -> String 
     String::from_utf8(text).unwrap()
 }
 
-/// Everything a daemon keeps for a restart, whenever it is killed, as text.
-fn kept(recording: &Path, rules: Rules, settings: &Arc<WatchSettings>) -> String {
-    let recording = Recording::read(recording).unwrap();
+/// Everything that the checkpoint contains after any event, as text.
+fn checkpoint_text(recording: &Path, rules: Rules, settings: &Arc<WatchSettings>) -> String {
+    let recording = Recording::open(recording).unwrap();
     let mut tracer = Tracer::new(rules, "");
     tracer.start_checkpoints(0);
     for (_, watch) in recording.watches() {
-        tracer.open_empty(watch.id, watch.watched.clone(), recording.begin().unwrap());
+        tracer.open_empty(watch.id, watch.watched.clone(), recording.start().unwrap());
     }
     let mut kept = String::new();
-    let said = |id, notice| {
-        tracer.process(id, notice);
+    let on_event = |id, event| {
+        tracer.process(id, event);
         for entry in tracer.checkpoint() {
             let parts = [Some(entry.key), entry.value].into_iter().flatten();
             kept.extend(parts.map(|part| String::from_utf8_lossy(&part).into_owned()));
         }
     };
-    recording.play(settings, said, |line, error| unreachable!("{line}: {error}")).unwrap();
+    recording.play(settings, on_event, |line, error| unreachable!("{line}: {error}")).unwrap();
     kept
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Neither as a value nor as a name, neither in spans nor in recordings, nor in what a replay
-    /// of those says, nor in what is kept for a restart.
+    /// Secrets occur neither as values nor as names in spans, checkpoints, recordings and the
+    /// replays of recordings.
     #[test]
-    fn no_secret_leaves_by_any_way(
+    fn secrets_are_never_exported_recorded_or_stored(
         before in prop::collection::vec("canary[a-z]{3}", 6),
         after in prop::collection::vec("canary[a-z]{3}", 6),
         kind in prop::sample::select(vec!["Widget", "Secret"]),
     ) {
-        let step = |generation: i64, secrets: &[String]| {
+        let version_of = |generation: i64, secrets: &[String]| {
             let version = json!({"metadata": {
                 "generation": generation, "resourceVersion": generation.to_string(),
             }});
             merged(&with_secrets(kind, secrets), &version)
         };
-        let (one, two) = (step(1, &before), step(2, &after));
+        let (one, two) = (version_of(1, &before), version_of(2, &after));
         let history = History::default().added(&one).say("MODIFIED", &two).deleted(&two);
         let spans = history.spans(&rules(&settings(REDACTED)), REDACTED);
-        let told = format!("{spans:?}");
-        prop_assert!(!told.contains("canary"), "{}", told);
+        let text = format!("{spans:?}");
+        prop_assert!(!text.contains("canary"), "{}", text);
         let changed = disclosed(&spans);
         prop_assert!(before[0] == after[0] || changed.contains("{data"), "{}", changed);
         let plain = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
         fs::write(plain.path(), history.text()).unwrap();
-        let kept = kept(plain.path(), rules(&settings(REDACTED)), &configured(REDACTED));
+        let kept = checkpoint_text(plain.path(), rules(&settings(REDACTED)), &configured(REDACTED));
         prop_assert!(kept.contains("shop") && !kept.contains("canary"), "{}", kept);
 
         let objects = [("ADDED", one), ("MODIFIED", two.clone()), ("DELETED", two)];
@@ -317,7 +317,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn values_and_redactions_hold_in_jaeger_and_in_recordings() -> Result<()> {
+async fn jaeger_and_recordings_have_allowed_values_and_no_redacted_ones() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("disclosed").await?;
     let data = tempfile::tempdir()?;
@@ -348,8 +348,8 @@ async fn values_and_redactions_hold_in_jaeger_and_in_recordings() -> Result<()> 
     plane.apply(&map("canary-4").to_string()).await?;
 
     let jaeger = plane.jaeger()?;
-    let told = until("all changes", SOON, async || {
-        let mut told = BTreeMap::new();
+    let text = until("all changes", SOON, async || {
+        let mut text = BTreeMap::new();
         for service in ["deployment-controller", "spanlink"] {
             for trace in jaeger.find(service, &[("k8s.namespace.name", &namespace)]).await? {
                 ensure!(!trace.to_string().to_lowercase().contains("canary"), "{trace:#}");
@@ -358,14 +358,14 @@ async fn values_and_redactions_hold_in_jaeger_and_in_recordings() -> Result<()> 
                         (tag(span, "spanlink.change.fields"), tag(span, "spanlink.change.values"));
                     let name = span["operationName"].as_str().unwrap_or_default().to_owned();
                     if name.starts_with("create") || name.starts_with("update") {
-                        told.insert(name, format!("{fields} {values}"));
+                        text.insert(name, format!("{fields} {values}"));
                     }
                 }
             }
         }
-        let is_there = |name: &str| told.contains_key(name);
-        ensure!(is_there("update Deployment") && is_there("update ConfigMap"), "{told:#?}");
-        Ok(told)
+        let is_there = |name: &str| text.contains_key(name);
+        ensure!(is_there("update Deployment") && is_there("update ConfigMap"), "{text:#?}");
+        Ok(text)
     })
     .await?;
     expect![[r#"
@@ -375,7 +375,7 @@ async fn values_and_redactions_hold_in_jaeger_and_in_recordings() -> Result<()> 
             "update ConfigMap": "[\"data\"] ",
             "update Deployment": "[\"spec.replicas\",\"spec.template.spec.containers[*].env\",\"spec.template.spec.containers[web].image\"] [\"spec.replicas=2\",\"spec.template.spec.containers[web].image=web:2\"]",
         }
-    "#]].assert_debug_eq(&told);
+    "#]].assert_debug_eq(&text);
     let text = until("all changes to be recorded", SOON, async || {
         let lines = recorder.lines()?;
         let updated = lines

@@ -27,7 +27,7 @@ pub(crate) struct History {
 }
 
 pub(crate) fn read(scenario: &Path) -> History {
-    let recording = Recording::read(&scenario.join("history.jsonl")).unwrap();
+    let recording = Recording::open(&scenario.join("history.jsonl")).unwrap();
     let settings = configured("");
     let mut said = Vec::new();
     recording
@@ -39,7 +39,7 @@ pub(crate) fn read(scenario: &Path) -> History {
         .unwrap();
     let watches = recording.watches();
     let watches = watches.map(|(_, w)| (w.id, w.watched.clone(), w.starts_empty)).collect();
-    History { begin: recording.begin().unwrap(), watches, said }
+    History { begin: recording.start().unwrap(), watches, said }
 }
 
 /// A small seeded random number generator with the same sequence on every platform.

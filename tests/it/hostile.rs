@@ -1,4 +1,4 @@
-//! Whatever is in an annotation or an object: a span goes out, no link, nobody panics.
+//! Malformed annotations and objects: spans are emitted, no link is, and nothing panics.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use spanlink::{
         rules::Rules,
         tracer::Tracer,
     },
-    watch::decode::{Decoder, Line},
+    watch::decode::{Decoded, Decoder},
 };
 
 const KEY: &str = "tracing.k8s.io/traceparent";
 const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// What becomes of lines of one watch of Deployments that starts empty.
-fn told(lines: &[String]) -> Vec<Span> {
+/// The spans of the events of one watch of Deployments that starts empty.
+fn spans_of(lines: &[String]) -> Vec<Span> {
     let at = Timestamp::parse("2026-11-24T10:00:00.5Z").unwrap();
     let mut decoder = Decoder::new(&Arc::new(Settings::load(None, []).unwrap().watch));
     let mut tracer = Tracer::new(Rules::default(), "");
@@ -33,15 +33,20 @@ fn told(lines: &[String]) -> Vec<Span> {
     tracer.open_empty(WatchId(0), watched, at);
     let mut spans = Vec::new();
     for line in lines {
-        let notice = match decoder.line(line.as_bytes(), at) {
-            Ok(Line::Applied(now)) => WatchEvent::Applied(now),
-            Ok(Line::Deleted(now)) => WatchEvent::Deleted(now),
-            Ok(Line::Bookmark { resource_version, .. }) => {
+        let event = match decoder.decode_event(line.as_bytes(), at) {
+            Ok(Decoded::Applied(observation)) => WatchEvent::Applied(observation),
+            Ok(Decoded::Deleted(observation)) => WatchEvent::Deleted(observation),
+            Ok(Decoded::Bookmark { resource_version, .. }) => {
                 WatchEvent::Bookmark { at, resource_version }
             }
-            Ok(Line::Remarked { .. } | Line::Expired { .. } | Line::Error(_)) | Err(_) => continue,
+            Ok(
+                Decoded::KubernetesEvent { .. }
+                | Decoded::KubernetesEventExpired { .. }
+                | Decoded::Error(_),
+            )
+            | Err(_) => continue,
         };
-        spans.extend(tracer.process(WatchId(0), notice).spans);
+        spans.extend(tracer.process(WatchId(0), event).spans);
     }
     while !tracer.is_settled()
         && let Some(due) = tracer.next_deadline()
@@ -74,15 +79,15 @@ fn added(object: &Value) -> String {
 }
 
 #[test]
-fn a_good_annotation_is_a_link() {
-    let spans = told(&[added(&deployment(&json!(GOOD)))]);
+fn valid_annotation_is_a_link() {
+    let spans = spans_of(&[added(&deployment(&json!(GOOD)))]);
     assert_eq!(spans[0].links.len(), 1);
 }
 
 #[test]
-fn a_bad_annotation_is_no_link_and_the_span_goes_out() {
+fn invalid_annotation_is_not_a_link_and_its_span_is_emitted() {
     let long = "0".repeat(256 << 10);
-    let bad: Vec<Value> = vec![
+    let invalid: Vec<Value> = vec![
         json!(""),
         json!("00-1-1-01"),
         json!("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
@@ -101,8 +106,8 @@ fn a_bad_annotation_is_no_link_and_the_span_goes_out() {
         json!({ "traceparent": GOOD }),
         json!([GOOD]),
     ];
-    for annotation in bad {
-        let spans = told(&[added(&deployment(&annotation))]);
+    for annotation in invalid {
+        let spans = spans_of(&[added(&deployment(&annotation))]);
         let text = annotation.to_string();
         assert_eq!(spans[0].name.as_ref(), "create Deployment", "{}", text.len());
         assert!(spans[0].links.is_empty(), "{text:.60}");
@@ -110,7 +115,7 @@ fn a_bad_annotation_is_no_link_and_the_span_goes_out() {
 }
 
 #[test]
-fn a_strange_object_is_told_as_far_as_it_can_be_read() {
+fn malformed_objects_are_reported_as_far_as_they_can_be_decoded() {
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     let mut lines = Vec::new();
     for (number, status) in [
@@ -128,7 +133,7 @@ fn a_strange_object_is_told_as_far_as_it_can_be_read() {
         object["metadata"]["ownerReferences"] = json!([
             { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": format!("uid-{number}"), "controller": true },
             { "kind": 5 },
-            "nobody",
+            "text",
         ]);
         object["status"] = status;
         lines.push(added(&object));
@@ -137,11 +142,12 @@ fn a_strange_object_is_told_as_far_as_it_can_be_read() {
     lines.push("{\"type\":\"ADDED\",\"object\":{}}".to_owned());
     lines.push("{\"type\":\"ADDED\",\"object\":[]}".to_owned());
     lines.push("not json".to_owned());
-    let creates = told(&lines).iter().filter(|s| s.name.as_ref() == "create Deployment").count();
+    let creates =
+        spans_of(&lines).iter().filter(|s| s.name.as_ref() == "create Deployment").count();
     expect!["5"].assert_eq(&creates.to_string());
 }
 
-/// Any JSON, not too large.
+/// Arbitrary small JSON values.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -160,8 +166,8 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_line_is_read_or_refused_without_a_panic(line in "\\PC{0,200}") {
-        told(&[line]);
+    fn no_line_causes_a_panic(line in "\\PC{0,200}") {
+        spans_of(&[line]);
     }
 
     #[test]
@@ -181,7 +187,7 @@ proptest! {
             let kind = if deleted { "DELETED" } else { "MODIFIED" };
             lines.push(format!("{{\"type\":\"{kind}\",\"object\":{object}}}"));
         }
-        let spans = told(&lines);
+        let spans = spans_of(&lines);
         let ids: std::collections::HashSet<_> = spans.iter().map(|span| span.span_id).collect();
         prop_assert_eq!(ids.len(), spans.len());
         for span in &spans {

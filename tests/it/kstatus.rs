@@ -24,7 +24,7 @@ use spanlink::{
             status::{Evidence, Status},
         },
     },
-    watch::decode::{Decoder, Line},
+    watch::decode::{Decoded, Decoder},
 };
 
 use crate::{
@@ -303,8 +303,8 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
     let settings = Settings::load(None, []).unwrap().watch;
     let line = json!({ "type": "MODIFIED", "object": case.object }).to_string();
     let mut decoder = Decoder::new(&Arc::new(settings));
-    let read = decoder.line(line.as_bytes(), Timestamp::from_nanos(1)).unwrap();
-    let Line::Applied(now) = read else { unreachable!("{read:?}") };
+    let read = decoder.decode_event(line.as_bytes(), Timestamp::from_nanos(1)).unwrap();
+    let Decoded::Applied(now) = read else { unreachable!("{read:?}") };
     let body = now.body.unwrap();
     let owner = body.owners.iter().find(|owner| owner.controller);
     let job = GroupKind::new("batch", "Job");

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use spanlink::{
     export::tree::{Progress, Style, TreePrinter, render},
-    replay::{Step, Take, replay},
+    replay::{ReplayScope, Replayed, replay},
     trace::{
         model::{span::Span, time::Timestamp},
         rules::Rules,
@@ -21,16 +21,17 @@ fn print(scenario: &Path) -> (String, Vec<Span>) {
     let mut printer = TreePrinter::new(Style::STABLE, Progress::Hidden);
     let (mut text, mut spans) = (String::new(), Vec::new());
     let mut last_tick = Timestamp::default();
-    let on_step = |step: Step<'_>| {
-        spans.extend(step.output.spans.iter().cloned());
-        text += &printer.accept(step.output.spans, step.at);
-        if last_tick.plus(TICK) <= step.at {
-            last_tick = step.at;
-            text += &printer.tick(step.at, || step.tracer.open_traces());
+    let on_replayed = |replayed: Replayed<'_>| {
+        spans.extend(replayed.output.spans.iter().cloned());
+        text += &printer.accept(replayed.output.spans, replayed.at);
+        if last_tick.plus(TICK) <= replayed.at {
+            last_tick = replayed.at;
+            text += &printer.tick(replayed.at, || replayed.tracer.open_traces());
         }
     };
     let history = scenario.join("history.jsonl");
-    replay(&history, Rules::default(), &configured(""), Take::Everything, on_step).unwrap();
+    replay(&history, Rules::default(), &configured(""), ReplayScope::Everything, on_replayed)
+        .unwrap();
     text += &printer.finish(last_tick);
     (text, spans)
 }

@@ -21,7 +21,7 @@ use spanlink::{
         spans::output::{Output, TraceMetric},
         tracer::Tracer,
     },
-    watch::decode::{Decoder, Line},
+    watch::decode::{Decoded, Decoder},
 };
 
 const KINDS: [(&str, &str); 9] = [
@@ -301,9 +301,9 @@ impl Played {
         let decoder = &mut self.decoders[step.kind];
         let notices = match step.verb {
             Verb::Applied | Verb::Going | Verb::Deleted => {
-                match decoder.line(event.as_bytes(), now).unwrap() {
-                    Line::Applied(seen) => vec![WatchEvent::Applied(seen)],
-                    Line::Deleted(seen) => vec![WatchEvent::Deleted(seen)],
+                match decoder.decode_event(event.as_bytes(), now).unwrap() {
+                    Decoded::Applied(seen) => vec![WatchEvent::Applied(seen)],
+                    Decoded::Deleted(seen) => vec![WatchEvent::Deleted(seen)],
                     other => unreachable!("{other:?}"),
                 }
             }

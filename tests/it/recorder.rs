@@ -1,4 +1,4 @@
-//! `spanlink record` as a process beside a control plane, and what a replay of it says.
+//! Runs `spanlink record` beside a control plane, and replays its recording.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,15 +21,15 @@ use crate::{
     told::{Generated, told},
 };
 
-/// Names a folder in which recordings are kept: the first step of a new scenario.
+/// The environment variable with a folder for recordings: a new scenario starts as one of them.
 const KEEP_IN: &str = "KEEP_RECORDINGS_IN";
 
 const SOON: Duration = Duration::from_mins(2);
 
-/// What there is, by `Kind/name`.
+/// Objects by `Kind/name`.
 pub(crate) type Objects = BTreeMap<String, Value>;
 
-/// Of one namespace, and of the Namespace itself. Ends with the test, also when that fails.
+/// Records one namespace and the Namespace itself. Dropping it ends the process.
 pub(crate) struct Recorder<'a> {
     plane: &'a ControlPlane,
     namespace: String,
@@ -39,7 +39,7 @@ pub(crate) struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    /// Returns when every kind has been listed.
+    /// Starts the process, and returns when every kind has been listed.
     pub(crate) async fn begin(
         plane: &'a ControlPlane,
         namespace: &str,
@@ -51,7 +51,7 @@ impl<'a> Recorder<'a> {
         Self::begin_with(plane, namespace, kinds, &format!("watch:\n{entries}")).await
     }
 
-    /// As `configuration` says, whose last option is `watch`, of these kinds.
+    /// Starts the process with a configuration that lists these kinds under `watch`, its last option.
     pub(crate) async fn begin_with(
         plane: &'a ControlPlane,
         namespace: &str,
@@ -60,7 +60,7 @@ impl<'a> Recorder<'a> {
     ) -> Result<Self> {
         let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
         let folder = tempfile::tempdir()?;
-        // Namespaces of other tests are theirs.
+        // Other tests use other Namespaces of the same control plane.
         let only = selects(namespace);
         let itself = format!("  - {{kind: Namespace, label_selector: \"{only}\"}}\n");
         fs::write(folder.path().join("spanlink.yaml"), format!("{configuration}{itself}"))?;
@@ -77,7 +77,7 @@ impl<'a> Recorder<'a> {
             .context("start spanlink")?;
         let namespace = namespace.to_owned();
         let recorder = Self { plane, namespace, kinds, child, folder };
-        // Events, where anybody wants to hear them, are one list more.
+        // The watch of Kubernetes Events adds a list.
         let lists_expected =
             recorder.kinds.len() + 1 + usize::from(configuration.contains("events: true"));
         until("every list", SOON, async || {
@@ -102,7 +102,7 @@ impl<'a> Recorder<'a> {
         lines_of(&self.path())
     }
 
-    /// A daemon of the same configuration that is killed again and again.
+    /// Starts a daemon with the same configuration that is killed repeatedly.
     pub(crate) async fn killed(&self) -> Result<Killed> {
         let configuration = fs::read_to_string(self.folder.path().join("spanlink.yaml"))?;
         let patience = format!("stuck_after: {:?}\n", patient().limits.stuck_after);
@@ -110,7 +110,7 @@ impl<'a> Recorder<'a> {
         Killed::begin(self.plane, &configuration, &self.path()).await
     }
 
-    /// What there is, as the recording has it.
+    /// The latest state of every object in the recording.
     pub(crate) fn objects(&self) -> Result<Objects> {
         let mut objects = BTreeMap::new();
         for mut line in self.lines()? {
@@ -125,7 +125,7 @@ impl<'a> Recorder<'a> {
         Ok(objects)
     }
 
-    /// Waits until the recording tells of such a state.
+    /// Waits until the probe accepts the recorded objects.
     pub(crate) async fn when<T>(
         &self,
         what: &str,
@@ -134,7 +134,7 @@ impl<'a> Recorder<'a> {
         until(what, SOON, async || probe(&self.objects()?)).await
     }
 
-    /// Returns when the recording holds everything the API server has to say of the namespace.
+    /// Fails unless the recorded objects have the resourceVersions of those on the API server.
     async fn caught_up(&self) -> Result<Objects> {
         let path = "jsonpath={range .items[*]}{.kind}/{.metadata.name} \
                     {.metadata.resourceVersion}{\"\\n\"}{end}";
@@ -151,19 +151,18 @@ impl<'a> Recorder<'a> {
         Ok(recorded)
     }
 
-    /// Waits until everything is as it is wanted, and recorded.
+    /// Waits until every object has converged and is recorded.
     pub(crate) async fn settled(&self) -> Result<()> {
-        until("everything to be as it is wanted", SOON, async || {
-            // Cheap questions first: this one asks the recording alone.
+        until("every object to converge", SOON, async || {
+            // The recording alone is cheaper to check than the API server.
             settled::settled(&self.objects()?)?;
             settled::settled(&self.caught_up().await?)
         })
         .await
     }
 
-    /// Waits until changes that have come true are held for done: nothing has happened for so long.
-    /// Everything is as it is wanted, and has been for the settle window: also for who reads it from
-    /// a backlog, by times that are whole seconds.
+    /// Waits until every object has converged and nothing has happened for the settle window. Two
+    /// seconds more cover a reader of the backlog, whose times are whole seconds.
     pub(crate) async fn at_rest(&self) -> Result<()> {
         let held = Rules::default().limits.settle + Duration::from_secs(2);
         self.settled().await?;
@@ -176,7 +175,7 @@ impl<'a> Recorder<'a> {
         .await
     }
 
-    /// What a replay says of all there was, once everything is as it is wanted.
+    /// The spans of a replay as text, once every object has converged.
     pub(crate) async fn told(&self) -> Result<String> {
         self.settled().await?;
         if let Some(folder) = env::var_os(KEEP_IN) {
@@ -186,7 +185,7 @@ impl<'a> Recorder<'a> {
         Ok(told(&self.spans(), &self.generated()?))
     }
 
-    /// What a replay says of all that has been recorded so far.
+    /// The spans of a replay of the recording so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
         replayed(&self.path(), &patient(), &configured(""))
     }
@@ -198,7 +197,7 @@ impl<'a> Recorder<'a> {
             let name = text(&metadata["name"]);
             let owner = settled::controller(&line["object"]);
             let begin = match (text(&line["object"]["kind"]), text(&owner["kind"])) {
-                // Theirs are made up once, not each time.
+                // The names of their Pods are stable.
                 (_, "StatefulSet") => continue,
                 ("Job", "CronJob") => text(&owner["name"]),
                 ("ReplicaSet", _) => {
@@ -222,20 +221,20 @@ impl Drop for Recorder<'_> {
     }
 }
 
-/// What a busy machine holds up for a while is late, and not given up; nor is it a problem.
+/// Waits longer than the defaults, because a busy machine delays controllers.
 fn patient() -> Rules {
     let mut rules = Rules { owner_wait: OWNER_WAIT, ..Rules::default() };
     rules.limits.stuck_after = Duration::from_mins(1);
     rules
 }
 
-/// Whole lines; the last may be half written.
+/// Parses the complete lines; the last one may be half written.
 fn lines_of(history: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(history)?;
     Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// Every Namespace carries its name as a label.
+/// A label selector for a Namespace: each carries its name as a label.
 fn selects(namespace: &str) -> String {
     format!("kubernetes.io/metadata.name={namespace}")
 }

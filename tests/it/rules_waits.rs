@@ -272,8 +272,8 @@ fn links_that_are_known_late_are_counted_too() {
 fn play(history: &History, mut hear: impl FnMut(Output)) -> Tracer {
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), history.text()).unwrap();
-    let recording = Recording::read(file.path()).unwrap();
-    let begin = recording.begin().unwrap();
+    let recording = Recording::open(file.path()).unwrap();
+    let begin = recording.start().unwrap();
     let mut tracer = Tracer::new(Rules::default(), "");
     for (_, watch) in recording.watches() {
         tracer.open_empty(watch.id, watch.watched.clone(), begin);

@@ -14,7 +14,7 @@ use expect_test::expect_file;
 use spanlink::{
     config::settings::{Settings, WatchSettings},
     export::tree::{Style, render},
-    replay::{Take, replay},
+    replay::{ReplayScope, replay},
     trace::{
         model::span::{Role, Span},
         rules::Rules,
@@ -46,8 +46,8 @@ pub(crate) fn configured(yaml: &str) -> Arc<WatchSettings> {
 /// All spans that a recording becomes.
 pub(crate) fn replayed(history: &Path, rules: &Rules, settings: &Arc<WatchSettings>) -> Vec<Span> {
     let mut spans = Vec::new();
-    replay(history, rules.clone(), settings, Take::Everything, |step| {
-        spans.extend(step.output.spans)
+    replay(history, rules.clone(), settings, ReplayScope::Everything, |replayed| {
+        spans.extend(replayed.output.spans);
     })
     .unwrap();
     spans

@@ -1,5 +1,5 @@
-//! Spans as text that is the same every time: each change with its parent, its links and where they
-//! lead, in the order of resourceVersions, generated names numbered.
+//! Renders spans as text that is the same in every run: each change below its parent, with its links
+//! and their targets, in the order of resourceVersions, with generated names replaced by numbers.
 //!
 //! ```text
 //! update Deployment web g2 -> converged  [context 2…]  {spec.template.spec.containers[web].image by kubectl-patch}
@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use spanlink::trace::model::span::{Attribute, Link, Role, Span, SpanId, Value};
 
-/// Names that a controller made up, and what they begin with.
+/// Generated names, and their prefixes.
 pub(crate) type Generated = BTreeMap<String, String>;
 
-/// Every change of these spans, its parent by the place it has below it.
+/// Renders every change of the spans, each below its parent.
 ///
 /// # Panics
-/// When a span's id is not its own, or its parent is missing.
+/// When two spans have the same id, or a parent is missing.
 pub(crate) fn told(spans: &[Span], generated: &Generated) -> String {
     let mut by_id = HashMap::new();
     for span in spans {
@@ -89,7 +89,7 @@ impl Told<'_> {
         {
             parts.push(named_owner(span));
         }
-        // Said where it is neither its parent's nor that of its own fresh context.
+        // Shown unless it is the parent's origin, or that of the span's own fresh context.
         let is_fresh = ["stale", "revived"]
             .iter()
             .all(|flag| find(&format!("spanlink.context.{flag}")).is_none())
@@ -107,7 +107,7 @@ impl Told<'_> {
         parts.join("  ")
     }
 
-    /// Role and target.
+    /// The role and the target of a link.
     fn link(&self, link: &Link, of: &Span) -> String {
         let role = find(&link.attributes, "spanlink.link.role").unwrap_or_default();
         let flags = ["stale", "revived", "joined"];
@@ -130,7 +130,7 @@ impl Told<'_> {
     }
 }
 
-/// An owner that no link leads to.
+/// An owner without a link.
 fn named_owner(span: &Span) -> String {
     let find = |key: &str| find(&span.attributes, &format!("spanlink.owner.{key}"));
     let settled = find("settled").map_or("", |_| ", settled");
@@ -156,14 +156,14 @@ fn fields(span: &Span) -> Option<String> {
     Some(format!("{{{}{by}{on}}}", paths.join(", ")))
 }
 
-/// As the API server wrote them; what happened to Pods and what to their owners comes by two
-/// watches, so times of receipt differ from run to run. Anything but a change comes last.
+/// Sorts by resourceVersion. Times of receipt differ from run to run, because Pods and their owners
+/// arrive through two watches. Spans other than changes come last.
 fn order(span: &Span) -> (u64, Role) {
     let version = find(&span.attributes, "k8s.object.resource_version");
     (version.and_then(|version| version.parse().ok()).unwrap_or(u64::MAX), span.role)
 }
 
-/// As text, whatever it is.
+/// The value of an attribute as text.
 pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
     find(&span.attributes, key)
 }
@@ -182,12 +182,12 @@ pub(crate) fn find(attributes: &[Attribute], key: &str) -> Option<String> {
     })
 }
 
-/// Stamps of these tests are one digit, repeated.
+/// The trace ids of these tests are one repeated digit.
 fn short(trace_id: &str) -> String {
     format!("{}…", trace_id.chars().next().unwrap_or_default())
 }
 
-/// `web-7584b4688f-x2k9q` becomes `web-1-a`: the first of its kind in the text, of the first.
+/// Replaces generated names in the order of the text: `web-7584b4688f-x2k9q` becomes `web-1-a`.
 fn number(text: &str, generated: &Generated) -> String {
     let mut numbers = Numbers { generated, known: BTreeMap::new(), last: BTreeMap::new() };
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
@@ -208,7 +208,7 @@ fn number(text: &str, generated: &Generated) -> String {
 struct Numbers<'a> {
     generated: &'a Generated,
     known: BTreeMap<String, String>,
-    /// How many there are of each beginning.
+    /// The last number given out for each prefix.
     last: BTreeMap<String, u8>,
 }
 

@@ -170,7 +170,7 @@ async fn recording_read_back_says_the_same() {
 
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!text.contains("canary"), "{text}");
-    let recording = Recording::read(&path).unwrap();
+    let recording = Recording::open(&path).unwrap();
     let (name, watch) = recording.watches().next().unwrap();
     assert_eq!((name, watch.watched.kind.to_string().as_str()), ("shop/pods", "Pod"));
     let mut played = Vec::new();

@@ -1,4 +1,4 @@
-//! Histories written by hand: what watches said, step by step, and what it becomes.
+//! Histories written by hand: watch events, and the spans that follow from them.
 
 use std::{fmt::Write as _, fs};
 
@@ -15,7 +15,7 @@ use crate::{
     steps::{Times, steps_of},
 };
 
-/// What watches said, a step each, a tenth of a second apart.
+/// A sequence of watch events, a tenth of a second apart.
 #[derive(Default)]
 pub(crate) struct History {
     lines: Vec<Value>,
@@ -33,7 +33,7 @@ impl History {
         self
     }
 
-    /// What was written at that resourceVersion comes only now.
+    /// Adds an event that arrives late: the object was written at resourceVersion `version`.
     pub(crate) fn late(mut self, kind: &str, object: &Value, version: u64) -> Self {
         let now = self.version + 1;
         self.version = version - 1;
@@ -46,7 +46,7 @@ impl History {
         history
     }
 
-    /// A resourceVersion is made every tenth of a second.
+    /// The current time: the resourceVersion increases every tenth of a second.
     fn now(&self) -> String {
         let (tenths, seconds) = (self.version % 10, self.version / 10);
         let (minutes, hours) = (seconds / 60, 10 + seconds / 3600);
@@ -66,7 +66,7 @@ impl History {
         self.say("DELETED", object)
     }
 
-    /// Everything a watch's list holds, at this step.
+    /// Adds a complete list of the watch of `kind`.
     pub(crate) fn listed(mut self, kind: &str, objects: &[&Value]) -> Self {
         let watch = format!("{}s", kind.to_lowercase());
         for object in objects {
@@ -83,7 +83,7 @@ impl History {
         self
     }
 
-    /// As a recording.
+    /// The history as a recording.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for line in &self.lines {
@@ -132,7 +132,7 @@ pub(crate) fn merge(object: &mut Value, changes: &Value) {
     }
 }
 
-/// A custom resource that nobody has dealt with.
+/// A custom resource without a status.
 pub(crate) fn object(kind: &str, name: &str) -> Value {
     json!({
         "apiVersion": "example.com/v1", "kind": kind,
@@ -158,7 +158,7 @@ pub(crate) fn owned(object: &Value, owners: &[(&Value, bool)]) -> Value {
     merged(object, &json!({"metadata": {"ownerReferences": references}}))
 }
 
-/// Of that generation, and Current.
+/// The changes that make a custom resource Current at a generation.
 pub(crate) fn current(generation: i64) -> Value {
     json!({
         "metadata": {"generation": generation},
@@ -176,7 +176,7 @@ pub(crate) fn annotated(object: &Value, digit: char) -> Value {
     merged(object, &json!({"metadata": {"annotations": annotations}}))
 }
 
-/// An object of a built-in kind that nobody has dealt with.
+/// An object of a built-in kind without a status.
 pub(crate) fn built_in(api_version: &str, kind: &str, spec: &Value) -> Value {
     merged(&object(kind, "it"), &json!({"apiVersion": api_version, "spec": spec}))
 }
@@ -189,7 +189,7 @@ pub(crate) fn status(status: &Value) -> Value {
     json!({ "status": status })
 }
 
-/// True since that second, or as given.
+/// A condition with its last transition at a second after 10:00.
 pub(crate) fn condition(kind: &str, value: &str, reason: &str, second: u32) -> Value {
     let at = format!("2026-11-24T10:00:{second:02}Z");
     json!({"type": kind, "status": value, "reason": reason, "message": format!("{reason}!"),
@@ -208,7 +208,7 @@ pub(crate) fn going(object: &Value, finalizers: &[&str]) -> Value {
     merged(object, &json!({ "metadata": metadata }))
 }
 
-/// As the kubelet says it, of a container in that list.
+/// A Kubernetes Event of the kubelet about a container in `list`.
 pub(crate) fn said(reason: &str, list: &str, container: &str, second: u32) -> Value {
     let time = format!("2026-11-24T10:00:{second:02}Z");
     json!({

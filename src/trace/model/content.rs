@@ -242,8 +242,8 @@ impl FieldValue {
     }
 }
 
-/// kubectl's copy of the whole object.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// The annotation in which `kubectl apply` stores a copy of the whole object.
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Characters of a value that is told.
 const MAX_VALUE: usize = 256;
 

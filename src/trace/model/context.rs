@@ -7,6 +7,11 @@ use crate::trace::model::{
     span::{SpanId, TraceId},
 };
 
+/// Longer tracestates, in bytes, are dropped. Propagators
+/// [should pass on at least 512 characters](https://www.w3.org/TR/trace-context/#tracestate-limits);
+/// every link to the context stores a copy, so no more are passed on.
+pub(crate) const MAX_TRACE_STATE: usize = 512;
+
 /// A strictly parsed `traceparent`, with its `tracestate` as written.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct TraceContext {
@@ -93,7 +98,7 @@ fn hexadecimal(digits: &[u8]) -> Result<u128, InvalidContext> {
 }
 
 /// By [W3C Trace Context](https://www.w3.org/TR/trace-context/#tracestate-header): at most 32
-/// `key=value` members of printable ASCII in 512 characters. A bad one is dropped, the context
+/// `key=value` members of printable ASCII. A bad one is dropped, the context
 /// stays.
 fn is_trace_state(state: &str) -> bool {
     fn is_key(key: &str) -> bool {
@@ -111,7 +116,7 @@ fn is_trace_state(state: &str) -> bool {
     let members: Vec<&str> =
         state.split(',').map(str::trim).filter(|member| !member.is_empty()).collect();
     !members.is_empty()
-        && state.len() <= 512
+        && state.len() <= MAX_TRACE_STATE
         && members.len() <= 32
         && members.iter().all(|member| {
             member.split_once('=').is_some_and(|(key, value)| is_key(key) && is_value(value))

@@ -7,15 +7,29 @@ use crate::trace::model::{object::GroupKind, observation::OwnerReference};
 #[derive(Debug, Default)]
 pub(crate) struct Interner(HashSet<Arc<str>>);
 
-/// Words of objects that are long gone are let go of from time to time.
+/// From this size on, names that no object uses any more are dropped before the set grows.
 const SWEEP_AT: usize = 4096;
 
 impl Interner {
-    pub(crate) fn share(&mut self, name: &mut Arc<str>) {
-        if let Some(known) = self.0.get(name) {
-            *name = Arc::clone(known);
-            return;
+    /// Returns the shared copy of a name.
+    pub(crate) fn intern(&mut self, name: &str) -> Arc<str> {
+        if let Some(shared) = self.0.get(name) {
+            return Arc::clone(shared);
         }
+        let name = Arc::from(name);
+        self.insert(&name);
+        name
+    }
+
+    /// Replaces a name by the shared copy.
+    pub(crate) fn share(&mut self, name: &mut Arc<str>) {
+        match self.0.get(name) {
+            Some(shared) => *name = Arc::clone(shared),
+            None => self.insert(name),
+        }
+    }
+
+    fn insert(&mut self, name: &Arc<str>) {
         if self.0.len() >= SWEEP_AT && self.0.len() == self.0.capacity() {
             self.0.retain(|name| Arc::strong_count(name) > 1);
         }

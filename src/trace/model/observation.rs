@@ -286,7 +286,6 @@ pub struct StatusFacts {
     pub number_available: Option<i64>,
     pub number_ready: Option<i64>,
     /// Jobs.
-    pub active: Option<i64>,
     pub succeeded: Option<i64>,
     pub failed: Option<i64>,
     /// Jobs: their Pods may run since then.
@@ -320,8 +319,6 @@ pub struct Container {
     pub name: Box<str>,
     pub init: bool,
     pub ready: bool,
-    pub started: bool,
-    pub restarts: i64,
     /// `state.waiting.reason` and `.message` (at most 256 characters).
     pub waiting: Option<(Box<str>, Box<str>)>,
     /// `state.terminated`.

@@ -69,11 +69,13 @@ impl Tracer {
         self.state.clock.update(&self.state.watches, at);
     }
 
-    /// Opens the watch of a recording without a list: every object in it is new.
+    /// Opens a watch as if it had completed an empty list: every object in it is new, and its next
+    /// list is a relist. Recordings can start with events.
     pub fn open_empty(&mut self, id: WatchId, scope: WatchScope, at: Timestamp) {
         self.open(id, scope, at);
         if let Some(watch) = self.state.watches.get_mut(id) {
             watch.opened = Timestamp::default();
+            watch.has_listed = true;
         }
         self.set_watch_state(id, WatchState::Live { since: at });
     }
