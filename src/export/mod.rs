@@ -23,3 +23,5 @@ pub mod tree;
 
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod sender_tests;

@@ -19,12 +19,12 @@ async fn spans_of_all_services_arrive_in_one_request() {
     let export = Export::start(&http(&receiver));
     export.push("deployment-controller", &["update Deployment"]).await;
     export.push("pod-lifecycle", &["create Pod"]).await;
-    let received = receiver.requests(1).await;
+    let requests = receiver.requests(1).await;
     assert_eq!(
-        names(&received[0]),
+        names(&requests[0]),
         ["deployment-controller: update Deployment", "pod-lifecycle: create Pod"]
     );
-    assert_eq!(received[0].headers["content-type"], "application/x-protobuf");
+    assert_eq!(requests[0].headers["content-type"], "application/x-protobuf");
     assert_eq!(export.stop(Drain::default()).await, 0);
 }
 
@@ -61,8 +61,8 @@ async fn retryable_request_is_sent_again_unchanged_and_acknowledged_once_accepte
         Receiver::http([Reply::Http(503, None), Reply::Http(429, Some("0"))], None).await;
     let export = Export::start(&http(&receiver));
     export.push("s", &["a", "b"]).await;
-    let received = receiver.requests(3).await;
-    assert_eq!(received[0].request, received[2].request);
+    let requests = receiver.requests(3).await;
+    assert_eq!(requests[0].request, requests[2].request);
     let metrics = export.metrics.clone();
     assert_eq!(export.stop(Drain::default()).await, 0);
     assert_eq!(metrics.spans_exported.get(), 2);
@@ -93,10 +93,10 @@ async fn headers_and_gzip_reach_the_receiver() {
     settings.headers.insert("X-Tenant".to_owned(), "t1".to_owned());
     settings.compression = Compression::Gzip;
     assert_eq!(send_once(&settings).await, Response::Accepted { rejected: 0 });
-    let received = receiver.requests(1).await;
-    assert_eq!(received[0].headers["x-tenant"], "t1");
-    assert_eq!(received[0].headers["content-encoding"], "gzip");
-    assert_eq!(names(&received[0]), ["s: n"]);
+    let requests = receiver.requests(1).await;
+    assert_eq!(requests[0].headers["x-tenant"], "t1");
+    assert_eq!(requests[0].headers["content-encoding"], "gzip");
+    assert_eq!(names(&requests[0]), ["s: n"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,265 @@
+//! When the sender sends, retries, drops and stops, with paused time.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep},
+};
+
+use super::{
+    backoff::RetryBackoff,
+    client::Transport,
+    response::Response,
+    samples::{encoder, span},
+    sender::{Drain, Queue, Sender},
+};
+use crate::metrics::Metrics;
+
+#[derive(Clone, Default)]
+struct Records(Arc<(Mutex<VecDeque<Bytes>>, Notify)>);
+
+impl Records {
+    fn push(&self, names: &[&str]) {
+        let records = names.iter().map(|name| encoder().record(&span("s", name)));
+        self.0.0.lock().unwrap().extend(records);
+        self.0.1.notify_one();
+    }
+}
+
+impl Queue for Records {
+    async fn filled(&self) {
+        while self.is_empty() {
+            self.0.1.notified().await;
+        }
+    }
+
+    fn take(&self, records_max: usize, _: usize) -> Vec<Bytes> {
+        self.0.0.lock().unwrap().iter().take(records_max).cloned().collect()
+    }
+
+    fn acknowledge(&self, count: usize) {
+        self.0.0.lock().unwrap().drain(..count);
+    }
+
+    fn len(&self) -> usize {
+        self.0.0.lock().unwrap().len()
+    }
+}
+
+/// Responds as scripted, then accepts every request, or is unavailable.
+#[derive(Clone, Default)]
+struct Script {
+    responses: Arc<Mutex<VecDeque<Response>>>,
+    then_unavailable: bool,
+    requests: Arc<Mutex<Vec<(Duration, Bytes)>>>,
+    started: Option<Instant>,
+}
+
+impl Transport for Script {
+    async fn send(&mut self, request: Bytes) -> Response {
+        let started = *self.started.get_or_insert_with(Instant::now);
+        self.requests.lock().unwrap().push((started.elapsed(), request));
+        let response = self.responses.lock().unwrap().pop_front();
+        match response {
+            Some(response) => response,
+            None if self.then_unavailable => unavailable(),
+            None => Response::Accepted { rejected: 0 },
+        }
+    }
+
+    fn endpoint(&self) -> &'static str {
+        "http://localhost:4317"
+    }
+}
+
+fn unavailable() -> Response {
+    Response::Grpc { code: tonic::Code::Unavailable, retry_delay: None }
+}
+
+fn script(responses: impl IntoIterator<Item = Response>) -> Script {
+    Script { responses: Arc::new(Mutex::new(responses.into_iter().collect())), ..Script::default() }
+}
+
+struct Run {
+    records: Records,
+    requests: Arc<Mutex<Vec<(Duration, Bytes)>>>,
+    metrics: Metrics,
+    stop: oneshot::Sender<Drain>,
+    task: tokio::task::JoinHandle<usize>,
+}
+
+fn run(script: Script) -> Run {
+    let (stop, stopped) = oneshot::channel();
+    let (records, requests) = (Records::default(), Arc::clone(&script.requests));
+    let metrics = Metrics::new().unwrap();
+    let sender = Sender::new(records.clone(), script, encoder(), metrics.clone());
+    let task = tokio::spawn(sender.run(async { stopped.await.unwrap() }));
+    Run { records, requests, metrics, stop, task }
+}
+
+impl Run {
+    async fn until_empty(&self) {
+        while !self.records.is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retryable_request_is_sent_unchanged_until_it_is_accepted() {
+    let run = run(script((0..40).map(|_| unavailable())));
+    run.records.push(&["a", "b"]);
+    run.until_empty().await;
+    let requests = run.requests.lock().unwrap();
+    assert_eq!(requests.len(), 41);
+    assert!(requests.iter().all(|(_, request)| *request == requests[0].1));
+    assert!(requests[40].0 > Duration::from_mins(10));
+    let waits = requests.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0));
+    assert!(waits.max().unwrap() <= RetryBackoff::MAX + Duration::from_millis(2));
+    assert_eq!(run.metrics.spans_exported.get(), 2);
+    let failures = &run.metrics.export_failures;
+    assert_eq!(failures.with_label_values(&["UNAVAILABLE"]).get(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_is_not_retried_before_the_requested_time() {
+    let wait = Duration::from_mins(2);
+    let run = run(script([Response::Http { status: 429, retry_after: Some(wait) }]));
+    run.records.push(&["a"]);
+    run.until_empty().await;
+    let elapsed = run.requests.lock().unwrap()[1].0;
+    assert!(elapsed >= wait && elapsed <= wait.mul_f64(1.11), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_and_rejected_spans_are_counted_and_not_sent_again() {
+    let run = run(script([
+        Response::Http { status: 400, retry_after: None },
+        Response::Accepted { rejected: 1 },
+    ]));
+    run.records.push(&["a", "b"]);
+    run.until_empty().await;
+    run.records.push(&["c", "d", "e"]);
+    run.until_empty().await;
+    assert_eq!(run.requests.lock().unwrap().len(), 2);
+    let metrics = &run.metrics;
+    assert_eq!(metrics.spans_dropped.with_label_values(&["refused"]).get(), 2);
+    assert_eq!(metrics.spans_dropped.with_label_values(&["rejected"]).get(), 1);
+    assert_eq!(metrics.spans_exported.get(), 2);
+    assert_eq!(metrics.export_failures.with_label_values(&["400"]).get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn span_is_sent_within_a_tenth_of_a_second() {
+    let run = run(script([]));
+    let started = Instant::now();
+    run.records.push(&["a"]);
+    run.until_empty().await;
+    assert!(started.elapsed() <= Duration::from_millis(120), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_sends_queued_records() {
+    let run = run(script([]));
+    run.records.push(&["a", "b"]);
+    run.stop.send(Drain::default()).unwrap();
+    assert_eq!(run.task.await.unwrap(), 0);
+    assert_eq!(run.metrics.spans_exported.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_with_an_empty_queue_is_immediate() {
+    let run = run(script([]));
+    let started = Instant::now();
+    run.stop.send(Drain::default()).unwrap();
+    assert_eq!(run.task.await.unwrap(), 0);
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_without_a_collector_returns_the_number_of_remaining_records() {
+    let run = run(Script { then_unavailable: true, ..Script::default() });
+    run.records.push(&["a", "b"]);
+    sleep(Duration::from_mins(30)).await;
+    let before = run.requests.lock().unwrap().len();
+    let started = Instant::now();
+    run.stop.send(Drain::default()).unwrap();
+    assert_eq!(run.task.await.unwrap(), 2);
+    assert!(started.elapsed() <= Duration::from_secs(21), "{:?}", started.elapsed());
+    // It retried at once, and then about every second.
+    assert!(run.requests.lock().unwrap().len() > before + 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_with_an_unresponsive_collector_ends_in_time() {
+    struct Unresponsive;
+    impl Transport for Unresponsive {
+        async fn send(&mut self, _: Bytes) -> Response {
+            std::future::pending().await
+        }
+        fn endpoint(&self) -> &'static str {
+            "http://localhost:4317"
+        }
+    }
+    let records = Records::default();
+    records.push(&["a"]);
+    let sender = Sender::new(records, Unresponsive, encoder(), Metrics::new().unwrap());
+    let started = Instant::now();
+    let remaining = sender.run(async { Drain::default() }).await;
+    assert_eq!(remaining, 1);
+    assert!(started.elapsed() <= Duration::from_secs(6), "{:?}", started.elapsed());
+}
+
+/// A queue whose file cannot be read: it has a record, and returns none.
+struct Unreadable {
+    takes: Arc<Mutex<usize>>,
+}
+
+impl Queue for Unreadable {
+    async fn filled(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    fn take(&self, _: usize, _: usize) -> Vec<Bytes> {
+        let mut takes = self.takes.lock().unwrap();
+        *takes += 1;
+        assert!(*takes < 10, "the sender polls a queue that it cannot read");
+        Vec::new()
+    }
+
+    fn acknowledge(&self, _: usize) {}
+
+    fn len(&self) -> usize {
+        1
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_with_an_unreadable_queue_waits_for_the_end_of_the_drain() {
+    let takes = Arc::default();
+    let queue = Unreadable { takes: Arc::clone(&takes) };
+    let sender = Sender::new(queue, script([]), encoder(), Metrics::new().unwrap());
+    let started = Instant::now();
+    let drain = Drain::default();
+    assert_eq!(sender.run(async move { drain }).await, 1);
+    assert!(started.elapsed() <= drain.responding + Duration::from_millis(1));
+    assert_eq!(*takes.lock().unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn undecodable_records_are_counted_and_acknowledged() {
+    let run = run(script([]));
+    run.records.0.0.lock().unwrap().push_back(Bytes::from_static(&[9, 0, 1]));
+    run.records.push(&["a"]);
+    run.until_empty().await;
+    let dropped = &run.metrics.spans_dropped;
+    assert_eq!(dropped.with_label_values(&["undecodable"]).get(), 1);
+    assert_eq!(dropped.with_label_values(&["oversized"]).get(), 0);
+    assert_eq!(run.metrics.spans_exported.get(), 1);
+}
