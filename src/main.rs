@@ -90,7 +90,7 @@ fn is_option(name: &str) -> bool {
 
 fn not_unicode(name: &str, part: &str) -> ConfigError {
     ConfigError::InEnvironment {
-        variable: format!("{name}"),
+        variable: name.to_owned(),
         problem: format!("the {part} is not valid UTF-8; unset the variable or correct it"),
     }
 }

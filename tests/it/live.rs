@@ -201,7 +201,7 @@ async fn an_image_nobody_can_run_is_stuck_within_15_seconds_and_fails() -> Resul
     // What all of them wait for can be alerted on, long before there is an outcome.
     for kind in ["Deployment.apps", "ReplicaSet.apps", "Pod"] {
         let waits = format!("{{kind=\"{kind}\",waiting_for=\"ImagePullBackOff\"}}");
-        let open = format!("spanlink_convergences_open{waits}");
+        let open = format!("spanlink_open_convergences{waits}");
         until(&format!("{kind} to wait"), SOON, async || {
             ensure!(daemon.metric(&open).await? > 0.5, "it does not");
             Ok(())

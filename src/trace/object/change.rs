@@ -16,7 +16,9 @@ use crate::trace::{
         time::Timestamp,
     },
     progress::{
-        convergence::Convergence, phase_tracker::PhaseTracker, recorded_events::RecordedEvents,
+        convergence::Convergence,
+        phase_tracker::{Open as OpenPhase, PhaseTracker},
+        recorded_events::RecordedEvents,
         slowest::Slowest,
     },
 };
@@ -232,7 +234,17 @@ impl Change {
         self.scope == Scope::Metadata || self.convergence.was_over_when_seen()
     }
 
-    /// The metadata of a spec, as opposed to a deletion: settled owners are known by such changes.
+    /// The phase that an open change is in, where it is known.
+    pub(crate) fn open_phase(&self) -> Option<OpenPhase<'_>> {
+        self.report()?.phases.as_ref()?.open().filter(|_| self.convergence.is_open())
+    }
+
+    /// The reason of the problem that it has.
+    pub(crate) fn active_reason(&self) -> Option<&str> {
+        self.convergence.trouble().map(|active| &*active.problem.reason)
+    }
+
+    /// A change of the spec that is not a deletion: settled owners are known by such changes.
     pub(crate) fn is_of_live_spec(&self) -> bool {
         self.scope == Scope::Spec && !self.key.is_deletion()
     }

@@ -3,7 +3,7 @@
 //! From status, conditions and finalizers alone, but for what only Events tell: images that are pulled
 //! ([Pod lifecycle](https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions),
 //! [finalizers](https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/)).
-//! A kind's steps are a row in [`PhaseTable::of`] and a table.
+//! A kind's steps are a row in `PhaseTable::of` and a table.
 
 use serde::{Deserialize, Serialize};
 

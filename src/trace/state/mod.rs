@@ -1,5 +1,6 @@
 //! Tables that own their state and the indices into it.
 
+pub(crate) mod checkpoint_writer;
 pub(crate) mod clock;
 pub(crate) mod dirty_map;
 mod names;

@@ -229,7 +229,7 @@ impl Objects {
         from: &TrackedObject,
         reference: &Reference,
     ) -> Option<&TrackedObject> {
-        let namespace = reference.namespace.as_ref().or(from.namespace());
+        let namespace = reference.namespace.as_ref().or_else(|| from.namespace());
         let candidates = self.names.named(&reference.kind, namespace, &reference.name);
         candidates.filter_map(|uid| self.get(uid)).find(|object| object.gone.is_none())
     }
@@ -419,7 +419,7 @@ fn is_indexed_by_owner(object: &TrackedObject) -> bool {
 
 fn scale_target(object: &TrackedObject) -> Option<Reference> {
     let target = object.references.as_ref()?.scales.as_ref()?;
-    let namespace = target.namespace.as_ref().or(object.namespace()).cloned();
+    let namespace = target.namespace.as_ref().or_else(|| object.namespace()).cloned();
     Some(Reference { namespace, ..target.clone() })
 }
 

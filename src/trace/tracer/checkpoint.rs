@@ -4,8 +4,6 @@
 //! [postcard](https://postcard.jamesmunns.com/wire-format). Whatever can be derived is not written:
 //! indices, timers, names; nor are unclaimed Kubernetes Events, which are listed again.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -19,7 +17,7 @@ use crate::trace::{
     },
     object::tracked::TrackedObject,
     rules::Rules,
-    state::{pod_losses::PodLoss, watches::Watch},
+    state::{checkpoint_writer::CheckpointWriter, pod_losses::PodLoss, watches::Watch},
     tracer::Tracer,
 };
 
@@ -77,15 +75,6 @@ pub(crate) struct CheckpointHeader {
     cluster: Box<str>,
     layout: Layout,
     reading: u64,
-}
-
-/// Knows what the last checkpoint holds.
-#[derive(Debug)]
-pub(crate) struct CheckpointWriter {
-    reading: u64,
-    has_header: bool,
-    /// Fingerprints of the watches' entries, `None` for those of an earlier run.
-    watches: BTreeMap<WatchId, Option<u64>>,
 }
 
 impl Tracer {

@@ -1,6 +1,6 @@
 //! Decides causes: each watch in resourceVersion order, once the news of the owners can have arrived.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::trace::{
     cause::{
@@ -20,6 +20,7 @@ use crate::trace::{
     },
     object::{
         change::{Change, ContextUse, Decision, Placement, ReplacedPod, Report, Scope, SpanRef},
+        context_history::ContextHistory,
         tracked::TrackedObject,
     },
     spans::{links, output::TraceMetric},
@@ -327,7 +328,7 @@ impl Tracer {
         let pod = self.state.objects.get(uid).filter(|object| object.is("", "Pod"));
         // The losses of an owner that is not tracked would never be forgotten.
         let Some(pod) = pod.filter(|_| self.state.objects.contains(owner)) else { return };
-        let (name, uid) = (pod.name().clone(), uid.clone());
+        let (name, uid) = (Arc::clone(pod.name()), uid.clone());
         let loss = PodLoss { name, uid, resource_version, at, span, is_replaced: false };
         self.state.losses.record(owner, loss);
     }
@@ -373,6 +374,6 @@ fn take_paused_contexts(object: &mut TrackedObject, index: usize) -> Vec<TraceCo
         |change: &Change| change.key.verb == Verb::Update && change.scope == Scope::Spec;
     let resumes = !object.spec.paused
         && object.changes.get(index).is_some_and(is_update_of_spec)
-        && object.contexts().is_some_and(|contexts| contexts.has_paused());
+        && object.contexts().is_some_and(ContextHistory::has_paused);
     if resumes { object.contexts_mut().take_paused() } else { Vec::new() }
 }

@@ -27,7 +27,6 @@ use crate::trace::{
         output::{Output, TraceMetric},
     },
     state::State,
-    tracer::open_convergences::{active_reason, open_phase},
 };
 
 /// Changes above a change; a chain is no deeper.
@@ -266,13 +265,13 @@ impl Emitter<'_> {
             .state
             .objects
             .descendants_of(key)
-            .filter_map(|(object, change)| Some((object, change, open_phase(change)?)))
+            .filter_map(|(object, change)| Some((object, change, change.open_phase()?)))
             .map(|(object, change, phase)| Slowest {
                 took: at.since(phase.begin),
                 kind: Arc::clone(&object.kind().kind),
                 name: Arc::clone(object.name()),
                 phase: phase.name.into(),
-                reason: active_reason(change).unwrap_or_default().into(),
+                reason: change.active_reason().unwrap_or_default().into(),
             })
             // Of equal ones always the same.
             .max_by(|a, b| a.took.cmp(&b.took).then_with(|| b.name.cmp(&a.name)));

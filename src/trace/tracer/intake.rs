@@ -19,7 +19,11 @@ use crate::trace::{
     },
     progress::convergence::Outcome,
     spans::output::TraceMetric,
-    state::{clock::SECOND, unclaimed_events, watches::WatchState},
+    state::{
+        clock::SECOND,
+        unclaimed_events,
+        watches::{Watch, WatchState},
+    },
     tracer::Tracer,
 };
 
@@ -79,7 +83,7 @@ impl Tracer {
     /// Events of a backlog count as received when they were written, as far as that is known.
     /// Deadlines of the object that passed before are processed first.
     fn date(&mut self, id: WatchId, observation: &mut Observation) {
-        let is_live = self.state.watches.get(id).is_none_or(|watch| watch.is_live());
+        let is_live = self.state.watches.get(id).is_none_or(Watch::is_live);
         if self.state.clock.is_running() || is_live || observation.written.is_none() {
             return;
         }
@@ -215,7 +219,7 @@ impl Tracer {
             .is_some_and(|(write, created)| write > created.plus(SECOND));
         let is_known_to_enter = !in_list
             && watch.scope.has_known_selectors()
-            && last_write.map_or(is_older_than(observation.at), |_| was_written_later);
+            && last_write.map_or_else(|| is_older_than(observation.at), |_| was_written_later);
         is_older_than(watch.opened) || is_known_to_enter
     }
 
@@ -273,7 +277,7 @@ impl Tracer {
     pub(super) fn hand_over_or_forget(&mut self, uid: &Uid) {
         let Some(object) = self.state.objects.get(uid) else { return };
         let watch = object.watch;
-        let covers = |(id, other): &(WatchId, &crate::trace::state::watches::Watch)| {
+        let covers = |(id, other): &(WatchId, &Watch)| {
             let scope = &other.scope;
             *id != watch
                 && scope.kind == *object.kind()

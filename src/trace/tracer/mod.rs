@@ -14,7 +14,7 @@ mod open_convergences;
 
 use std::collections::HashMap;
 
-use self::{checkpoint::CheckpointWriter, emit::Emitter};
+use self::emit::Emitter;
 use crate::trace::{
     cause::wait::Waits,
     model::{
@@ -26,7 +26,7 @@ use crate::trace::{
     },
     rules::Rules,
     spans::output::Output,
-    state::{State, watches::WatchState},
+    state::{State, checkpoint_writer::CheckpointWriter, watches::WatchState},
 };
 
 /// The state of the trace. Everything that happens enters through [`Tracer::process`] and

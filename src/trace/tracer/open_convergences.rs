@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use crate::trace::{
     model::{id::ChangeKey, object::GroupKind, time::Timestamp},
     object::change::Change,
-    progress::phase_tracker::Open,
     tracer::Tracer,
 };
 
@@ -64,21 +63,12 @@ impl Tracer {
     }
 }
 
-pub(super) fn open_phase(change: &Change) -> Option<Open<'_>> {
-    change.report()?.phases.as_ref()?.open().filter(|_| change.convergence.is_open())
-}
-
-/// The reason of the problem that the change has.
-pub(super) fn active_reason(change: &Change) -> Option<&str> {
-    change.convergence.trouble().map(|active| &*active.problem.reason)
-}
-
 fn own_wait(change: &Change) -> Option<Wait<'_>> {
     if let Some(active) = change.convergence.trouble() {
         let what = &active.problem.reason;
         return Some(Wait { is_problem: true, since: active.since, what });
     }
-    let phase = open_phase(change).map(|open| (open.begin, open.name));
+    let phase = change.open_phase().map(|open| (open.begin, open.name));
     let (since, what) = phase.or_else(|| change.convergence.open_condition())?;
     Some(Wait { is_problem: false, since, what })
 }
