@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for Converges {
             |value: &String| failed.iter().any(|other| other.eq_ignore_ascii_case(value));
         if let Some(value) = current.iter().find(|value| has_failed(value)) {
             return Err(D::Error::custom(format!(
-                "{value:?} is in current and in failed; leave it in one of them"
+                "{value:?} is in both current and failed; remove it from one of them"
             )));
         }
         Ok(Self(ConvergesSettings { field: field.0, current, failed }))

@@ -135,7 +135,7 @@ fn converges_needs_a_status_field_and_distinct_values() {
     refuses(
         &entry("{field: status.phase, current: [Done], failed: [Lost, done]}"),
         expect![[
-            r#"spanlink.yaml:3:16: "Done" is in current and in failed; leave it in one of them"#
+            r#"spanlink.yaml:3:16: "Done" is in both current and failed; remove it from one of them"#
         ]],
     );
     refuses(
