@@ -42,7 +42,8 @@ impl ReplayScope {
     fn includes_event(self, event: &WatchEvent, settings: &WatchSettings) -> bool {
         match event {
             WatchEvent::KubernetesEvent(event) => {
-                self == Self::Everything || settings.hears(&event.kind.group, &event.kind.kind)
+                self == Self::Everything
+                    || settings.wants_events(&event.kind.group, &event.kind.kind)
             }
             // The tracer ignores the events of watches that are not open.
             _ => true,

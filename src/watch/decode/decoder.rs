@@ -155,7 +155,7 @@ impl Decoder {
 
     /// Whether Kubernetes Events about objects of `kind` are configured.
     pub(in crate::watch) fn includes_events_of(&self, kind: &GroupKind) -> bool {
-        self.settings.hears(&kind.group, &kind.kind)
+        self.settings.wants_events(&kind.group, &kind.kind)
     }
 
     /// Forgets a deleted object, so that its body is read again if its UID reappears.
