@@ -1,8 +1,8 @@
-# A static binary and the certificates it needs; nothing else, no shell, nobody's root.
+# The image holds a static binary and the CA certificates, no shell, and runs as a non-root user.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-# The target is named so that build scripts are not linked statically too.
+# With an explicit target, the static linking does not apply to build scripts.
 RUN RUSTFLAGS="-C target-feature=+crt-static" \
     cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" --bin spanlink \
     && cp target/*/release/spanlink /spanlink

@@ -1,11 +1,9 @@
-//! Answers whether the daemon lives, whether it is ready, and what it has counted.
+//! Serves `/livez`, `/readyz` and `/metrics` over HTTP.
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,76 +17,133 @@ use tokio::net::TcpListener;
 
 use crate::{metrics::Metrics, trace::model::time::Timestamp};
 
-/// The loop turns at least this often, or it does not live.
-const BEAT_MAX: Duration = Duration::from_secs(30);
+/// The event loop reports at least this often, or `/livez` fails.
+const REPORT_INTERVAL_MAX: Duration = Duration::from_secs(30);
+/// Missing until the first watch is known.
+const DISCOVERY: &str = "discovery";
 
-/// What the daemon knows of its own health. Cheap to clone; every clone is the same.
+/// The health of the daemon: written by its tasks, read by the probes. Cheap to clone: clones share
+/// the same state.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    beat: Arc<AtomicI64>,
-    kinds: Arc<Mutex<BTreeMap<String, bool>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    life: Life,
+    /// Whether each watch, and everything else that has to be there at the start, is synced.
+    synced: BTreeMap<String, bool>,
+}
+
+#[derive(Debug, Default)]
+enum Life {
+    /// The event loop does not run yet. A large outbox takes long to open, and a restart would only
+    /// begin again, so this counts as live.
+    #[default]
+    Starting,
+    Running {
+        last_report: Timestamp,
+    },
+    Failed {
+        reason: String,
+    },
+}
+
+/// The answer to a liveness probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    Starting,
+    Live,
+    /// The event loop has not reported for 30 s.
+    Stalled,
+    /// A task failed; the process is about to end.
+    Failed(String),
+}
+
+impl Liveness {
+    fn response(self) -> (StatusCode, String) {
+        let (status, text) = match self {
+            Self::Starting => (StatusCode::OK, "starting".to_owned()),
+            Self::Live => (StatusCode::OK, "ok".to_owned()),
+            Self::Stalled => (StatusCode::SERVICE_UNAVAILABLE, "event loop stalled".to_owned()),
+            Self::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        };
+        (status, text + "\n")
+    }
 }
 
 impl Health {
-    /// The loop has turned.
-    pub fn beat(&self, now: Timestamp) {
-        self.beat.store(now.nanos(), Ordering::Relaxed);
-    }
-
-    /// A kind, or what else is to be there at the start, is expected (`false`) or complete (`true`).
-    pub fn synced(&self, kind: &str, synced: bool) {
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        kinds.insert(kind.to_owned(), synced);
-    }
-
-    pub fn is_live(&self, now: Timestamp) -> bool {
-        let beat = Timestamp::from_nanos(self.beat.load(Ordering::Relaxed));
-        now.since(beat) < BEAT_MAX
-    }
-
-    /// Kinds whose first list is not complete; one entry where no kind is known yet.
-    pub fn missing(&self) -> Vec<String> {
-        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        if kinds.is_empty() {
-            return vec!["discovery".to_owned()];
+    /// Records that the event loop runs.
+    pub fn report_running(&self, now: Timestamp) {
+        let mut state = self.lock();
+        if !matches!(state.life, Life::Failed { .. }) {
+            state.life = Life::Running { last_report: now };
         }
-        kinds.iter().filter(|(_, synced)| !**synced).map(|(kind, _)| kind.clone()).collect()
+    }
+
+    /// Records that a task failed: from now on the daemon is not live.
+    pub fn fail(&self, reason: &str) {
+        self.lock().life = Life::Failed { reason: reason.to_owned() };
+    }
+
+    /// Records whether a watch (`Pod in namespace shop`), or another thing that has to be there at
+    /// the start, is synced.
+    pub fn set_synced(&self, name: &str, is_synced: bool) {
+        self.lock().synced.insert(name.to_owned(), is_synced);
+    }
+
+    pub fn liveness(&self, now: Timestamp) -> Liveness {
+        match &self.lock().life {
+            Life::Starting => Liveness::Starting,
+            Life::Running { last_report } if now.since(*last_report) < REPORT_INTERVAL_MAX => {
+                Liveness::Live
+            }
+            Life::Running { .. } => Liveness::Stalled,
+            Life::Failed { reason } => Liveness::Failed(reason.clone()),
+        }
+    }
+
+    /// The names of everything that is not synced yet. Ready is who misses nothing.
+    pub fn missing(&self) -> Vec<String> {
+        let synced = &self.lock().synced;
+        if synced.is_empty() {
+            return vec![DISCOVERY.to_owned()];
+        }
+        let missing = synced.iter().filter(|(_, is_synced)| !**is_synced);
+        missing.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics` for as long as it is polled.
+/// Serves the probes and the metrics for as long as it is polled.
 ///
 /// # Errors
-/// When the listener breaks.
+/// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     health: Health,
     metrics: Metrics,
-    clock: fn() -> Timestamp,
-) -> std::io::Result<()> {
+    now: fn() -> Timestamp,
+) -> io::Result<()> {
     let live = health.clone();
-    let livez = move || async move {
-        if live.is_live(clock()) {
-            (StatusCode::OK, "ok\n".to_owned())
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn\n".to_owned())
-        }
-    };
-    let readyz = move || async move {
-        let missing = health.missing();
-        if missing.is_empty() {
-            (StatusCode::OK, "ok\n".to_owned())
-        } else {
-            let missing = missing.join("\nnot synced: ");
-            (StatusCode::SERVICE_UNAVAILABLE, format!("not synced: {missing}\n"))
-        }
-    };
-    let exposition = move || async move { exposition(&metrics) };
     let router = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(exposition));
+        .route("/livez", get(move || async move { live.liveness(now()).response() }))
+        .route("/readyz", get(move || async move { readiness(&health.missing()) }))
+        .route("/metrics", get(move || async move { exposition(&metrics) }));
     axum::serve(listener, router).await
+}
+
+/// One line for each thing that is missing.
+fn readiness(missing: &[String]) -> (StatusCode, String) {
+    if missing.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let names = missing.join("\nnot synced: ");
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not synced: {names}\n"))
 }
 
 fn exposition(metrics: &Metrics) -> Response {
@@ -102,24 +157,43 @@ fn exposition(metrics: &Metrics) -> Response {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
+
     #[test]
-    fn it_lives_while_the_loop_turns() {
+    fn daemon_is_live_while_the_event_loop_reports() {
         let health = Health::default();
-        let now = Timestamp::from_nanos(1_000_000_000_000);
-        assert!(!health.is_live(now));
-        health.beat(now);
-        assert!(health.is_live(now.plus(Duration::from_secs(29))));
-        assert!(!health.is_live(now.plus(Duration::from_secs(30))));
+        assert_eq!(health.liveness(NOW), Liveness::Starting);
+        assert_eq!(health.liveness(NOW).response().0, StatusCode::OK);
+        health.report_running(NOW);
+        assert_eq!(health.liveness(NOW.plus(Duration::from_secs(29))), Liveness::Live);
+        let stalled = health.liveness(NOW.plus(Duration::from_secs(30)));
+        assert_eq!(stalled, Liveness::Stalled);
+        assert_eq!(stalled.response().0, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]
-    fn it_is_ready_when_every_kind_is_synced() {
+    fn failed_daemon_is_never_live_again() {
+        let health = Health::default();
+        health.report_running(NOW);
+        health.fail("the task sender failed: panicked");
+        health.report_running(NOW);
+        let (status, text) = health.liveness(NOW).response();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(text, "the task sender failed: panicked\n");
+    }
+
+    #[test]
+    fn daemon_is_ready_when_every_watch_is_synced() {
         let health = Health::default();
         assert_eq!(health.missing(), ["discovery"]);
-        health.synced("Pod", false);
-        health.synced("Deployment.apps", true);
-        assert_eq!(health.missing(), ["Pod"]);
-        health.synced("Pod", true);
-        assert!(health.missing().is_empty());
+        health.set_synced("Pod in namespace a", false);
+        health.set_synced("Pod in namespace b", false);
+        health.set_synced("Deployment.apps", true);
+        health.set_synced("Pod in namespace a", true);
+        let (status, text) = readiness(&health.missing());
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(text, "not synced: Pod in namespace b\n");
+        health.set_synced("Pod in namespace b", true);
+        assert_eq!(readiness(&health.missing()), (StatusCode::OK, "ok\n".to_owned()));
     }
 }

@@ -1,13 +1,13 @@
-//! The command line.
+//! The command line: arguments, subcommands and their help.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::daemon::To;
+use crate::daemon::Destination;
 
-/// Follows every change of a Kubernetes object through the controllers that act on it, and tells it
-/// as linked OpenTelemetry spans.
+/// Follows every change of a Kubernetes object through the controllers that act on it, and reports
+/// it as linked OpenTelemetry spans.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 pub struct Cli {
@@ -17,69 +17,53 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Options of every subcommand.
 #[derive(Args, Debug)]
 pub struct Common {
-    /// Configuration in YAML; without one, workloads of every namespace go to localhost:4317.
+    /// Configuration file in YAML. Default: watch workloads in all namespaces, export to
+    /// localhost:4317.
     #[arg(long, global = true, env = "SPANLINK_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Which cluster; else KUBECONFIG, else ~/.kube/config, else the Pod's own account.
+    /// Kubeconfig of the cluster. Default: KUBECONFIG, then ~/.kube/config, then the service account
+    /// of the Pod.
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// What to log: info, debug, or by module as in `info,spanlink::watch=debug`.
+    /// Log level, such as info or debug, or levels by module: `info,spanlink::watch=debug`.
     #[arg(long, global = true, env = "SPANLINK_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Watch a cluster and tell what its changes set off, until it is stopped.
+    /// Watch a cluster and export traces of its changes.
     Run {
-        /// Where spans go.
-        #[arg(long, value_enum, default_value_t = Sink::Otlp)]
-        to: Sink,
+        /// Where to send the spans.
+        #[arg(long, value_enum, default_value_t = Destination::Otlp)]
+        to: Destination,
     },
-    /// Write watch events to a file, secrets out, until it is stopped.
+    /// Record watch events to a file, with secrets redacted.
     Record {
-        /// The file; standard output without it.
+        /// File to create. Default: standard output.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Tell what a recording's changes set off. Needs no cluster.
+    /// Replay a recording and print or export its traces, without a cluster.
     Replay {
+        /// Recording to replay: JSON lines, or YAML documents.
         file: PathBuf,
-        /// Where spans go.
-        #[arg(long, value_enum, default_value_t = Sink::Tree)]
-        to: Sink,
+        /// Where to send the spans.
+        #[arg(long, value_enum, default_value_t = Destination::Tree)]
+        to: Destination,
     },
-    /// Look at configurations.
+    /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Say what is wrong with a configuration, and where it breaks a chain of causes.
+    /// Validate the configuration and warn about gaps in ownership chains.
     Check,
-    /// Print a configuration for Jaeger's UI that leads forward, from a trace to what it caused.
+    /// Print a configuration of the Jaeger UI with links from a trace to the changes it caused.
     JaegerUi,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sink {
-    /// A collector, Jaeger or Tempo, by OTLP.
-    Otlp,
-    /// Indented trees, for people.
-    Tree,
-    /// One OTLP/JSON request a line.
-    Json,
-}
-
-impl From<Sink> for To {
-    fn from(sink: Sink) -> Self {
-        match sink {
-            Sink::Otlp => Self::Otlp,
-            Sink::Tree => Self::Tree,
-            Sink::Json => Self::Json,
-        }
-    }
 }

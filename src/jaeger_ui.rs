@@ -1,8 +1,8 @@
-//! A configuration for Jaeger's UI that leads forward: from an annotated trace to what it caused.
+//! A configuration of the Jaeger UI with links from an annotated trace to the changes it caused.
 //!
-//! Jaeger shows a span link at its source only. A
+//! Jaeger shows a span link only on the span that has it, not on the span it points to. A
 //! [link pattern](https://www.jaegertracing.io/docs/2.19/deployment/frontend-ui/#link-patterns) turns
-//! the trace id shown into a search, for which one service must be named.
+//! the id of the shown trace into a search, which needs the name of one service.
 
 use serde_json::{Value, json};
 
@@ -11,13 +11,14 @@ use crate::{
     trace::model::{kind, object::GroupKind},
 };
 
-/// Begins a minute before the annotated trace does, for clocks that differ: µs.
-const BEFORE: i64 = -60_000_000;
-/// Ends an hour after it: µs.
-const AFTER: i64 = 3_600_000_000;
+/// The search begins a minute before the annotated trace, as clocks differ. In µs.
+const SEARCH_FROM: i64 = -60_000_000;
+/// The search ends an hour after the annotated trace. In µs.
+const SEARCH_UNTIL: i64 = 3_600_000_000;
 
-/// For `query.ui.config_file`, and the entries of `watch` it cannot lead to: custom resources are
-/// told under the name of whoever writes their status, unless the entry names a `service`.
+/// Returns the configuration for the option `query.ui.config_file` of Jaeger, and the entries of
+/// `watch` that it has no links for: the service of a custom resource is the field manager that
+/// writes its status, which is not known beforehand, unless the entry names a `service`.
 pub fn jaeger_ui(settings: &Settings) -> (Value, Vec<String>) {
     let (services, unknown) = services(settings);
     let forward = services.iter().map(|service| {
@@ -25,7 +26,7 @@ pub fn jaeger_ui(settings: &Settings) -> (Value, Vec<String>) {
             "type": "traces",
             "url": format!(
                 "/search?service={service}&limit=100&lookback=custom\
-                 &start=#{{startTime | add {BEFORE}}}&end=#{{endTime | add {AFTER}}}\
+                 &start=#{{startTime | add {SEARCH_FROM}}}&end=#{{endTime | add {SEARCH_UNTIL}}}\
                  &tags=%7B%22spanlink.origin.trace_id%22%3A%22#{{traceID}}%22%7D"
             ),
             "text": format!("Kubernetes changes this trace caused ({service})"),
@@ -59,20 +60,21 @@ pub fn jaeger_ui(settings: &Settings) -> (Value, Vec<String>) {
     (configuration, unknown)
 }
 
-/// Each service of what is watched, once, in the order of `watch`; and the entries without one.
+/// The services of the watched kinds, each once, in the order of `watch`; and the entries whose
+/// service is not known.
 fn services(settings: &Settings) -> (Vec<&str>, Vec<String>) {
     let mut services = Vec::new();
     let mut unknown = Vec::new();
     for entry in &settings.watch.kinds {
-        let known = || {
+        let shipped = || {
             let kind = GroupKind::new(&entry.selector.group, entry.selector.kind.as_deref()?);
-            // What people change is above it, and found by the same search.
+            // The search for its Deployment finds its changes too.
             if (&*kind.group, &*kind.kind) == ("apps", "ReplicaSet") {
                 return Some(None);
             }
             kind::service(&kind).map(Some)
         };
-        match entry.service.as_deref().map(Some).or_else(known) {
+        match entry.service.as_deref().map(Some).or_else(shipped) {
             Some(Some(service)) if !services.contains(&service) => services.push(service),
             Some(_) => {}
             None => unknown.push(entry.selector.to_string()),
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn it_leads_to_the_services_of_what_is_watched() {
+    fn every_service_of_a_watched_kind_has_a_link() {
         let settings = settings(
             "watch:\n- kind: Deployment.apps\n- kind: ReplicaSet.apps\n- kind: Pod\n\
              - {kind: ConfigMap, service: config}\n- {kind: Widget.example.com, service: config}\n\

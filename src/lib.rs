@@ -1,45 +1,61 @@
 //! spanlink follows every change of a Kubernetes object through the controllers that act on it, and
-//! tells it as linked OpenTelemetry spans.
+//! reports it as linked OpenTelemetry spans.
 //!
 //! ```text
-//!  API server                                                        collector, Jaeger, Tempo
-//!      │                                                                        ▲
-//!      ▼                                                                        │
-//!   [watch] ── notices ──▶ [trace] ── spans ──▶ [export::sink] ── records ──▶ [outbox] ──▶ [export::sender]
-//!              lists, watches,    what changed, what caused it,     bytes in, bytes out,
-//!              decoding           how it ended                      acknowledged in order
+//!  API server                                                   collector, Jaeger, Tempo
+//!      │                                                                   ▲
+//!      │ lists, watches                                                    │ OTLP
+//!      ▼                                                                   │
+//!   [watch] ── watch events ──▶ [trace] ── spans ──▶ [export] ──┐      [export]
+//!   decodes objects             detects changes,     encodes    │          ▲
+//!                               decides causes                  │ records  │ records
+//!                               and outcomes                    ▼          │
+//!                                    └──── checkpoint ────▶ [outbox] ──────┘
+//!                                                           on disk or in memory
 //! ```
 //!
-//! | folder | is |
+//! | folder or file | is |
 //! | --- | --- |
-//! | [`watch`] | the edge in: discovery, lists, watches, decoding; recordings |
-//! | [`trace`] | the pure middle: no IO, no clock, no async |
-//! | [`outbox`] | what waits for export, and the checkpoint; on disk, or in memory |
-//! | [`export`] | the edge out: OTLP, trees, JSON lines |
-//! | [`config`] | options as written, options as meant |
-//! | [`daemon`] | the one wiring place and the loop that owns the state |
-//! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | what operators see |
+//! | [`watch`] | the edge to Kubernetes: discovery, lists, watches, decoding, recordings |
+//! | [`trace`] | the pure middle: from watch events to spans; no IO, no clock, no async |
+//! | [`outbox`] | the edge to the disk: encoded records and the checkpoint |
+//! | [`export`] | the edge to the collector: OTLP; also trees and JSON lines on standard output |
+//! | [`config`] | the options as written, and the settings they mean |
+//! | [`daemon`] | wires everything: tasks, channels, the event loop, the order of stopping |
+//! | [`replay`] | plays a recording through the trace |
+//! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | the interfaces to operators |
+//! | [`error_chain`] | prints an error with its causes |
 //!
-//! What holds everywhere:
+//! The test `architecture` checks which of them may use which.
 //!
-//! - A span id is a pure function of its change; the trace id is its head's.
-//! - Encoding is deterministic: repeats are byte-identical.
-//! - Time enters as data. A relist is one `reset`, so absent means deleted. Generations may jump.
-//! - What is known is written down together with the spans that followed from it, or not at all:
-//!   what was told is never told anew, what was not is told as it would have been.
-//! - Wire types never pass their edge. An edge never uses another edge.
-//! - No watched object is ever written.
+//! These hold everywhere:
 //!
-//! Words: an *observation* is what one watch event said about one object; a *change* a difference
-//! that means something; a *head* a change that nothing in flight caused, every other is *caused*;
-//! a *chain* a head and all it caused, its *origin* the annotated trace at the beginning; a
-//! *convergence* an object's road from a change to its *outcome*; a *remark* what one of Kubernetes'
-//! Events says of an object; the *checkpoint* what is known, as a restart finds it.
+//! - The id of a span is a pure function of its change; the id of a trace is that of its head.
+//! - Encoding is deterministic: a span that is encoded again has the same bytes.
+//! - Time is an argument. Only [`daemon::now`] reads the clock.
+//! - A relist replaces the state of its watch: an object that is absent from it was deleted.
+//! - Generations may be missed, so a generation may grow by more than one.
+//! - The checkpoint and the spans that followed from it are committed together or not at all: a
+//!   restart repeats no span and misses none.
+//! - Types of a wire format stay within their edge. An edge never uses another edge.
+//! - The daemon writes no watched object.
+//! - A task that ends early ends the daemon, with its reason.
+//!
+//! The terms:
+//!
+//! - An *observation* is the state of one object in one watch event.
+//! - A *change* is a difference between two observations that matters.
+//! - A *head* is a change without a cause among the tracked changes; every other change is *caused*.
+//! - A *chain* is a head and every change it caused; its *origin* is the annotated trace, if any.
+//! - A *convergence* is the way of an object from a change to its *outcome*, in *phases*.
+//! - A *Kubernetes Event* is an object of kind Event; an *event* is a watch event.
+//! - The *checkpoint* is the stored state that a restart resumes from.
 
 pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod error_chain;
 pub mod export;
 pub mod jaeger_ui;
 pub mod logging;

@@ -1,4 +1,5 @@
-//! Logs to stderr: text on a terminal, JSON otherwise; the daemon's own traces where asked for.
+//! Logs to standard error, as text on a terminal and as JSON otherwise; optionally exports traces of
+//! the daemon itself.
 
 use std::{
     io::{IsTerminal as _, stderr},
@@ -17,9 +18,9 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// Libraries, and what they may say unless they are asked by name: what an operator can act on. kube's
-/// own layer logs every failed attempt as an error; ours are told once.
-const LIBRARIES: [(&str, LevelFilter); 11] = [
+/// The log level of each library, unless the filter names it: only what an operator can act on.
+/// kube logs every failed attempt as an error, and the watches already log a failure once.
+const LIBRARY_LEVELS: [(&str, LevelFilter); 11] = [
     ("h2", LevelFilter::WARN),
     ("hyper", LevelFilter::WARN),
     ("hyper_util", LevelFilter::WARN),
@@ -34,31 +35,35 @@ const LIBRARIES: [(&str, LevelFilter); 11] = [
 ];
 const DEFAULT_FILTER: &str = "info";
 
-/// `service.name` of the daemon's own traces, and their scope. Not `spanlink`: spans made for others
-/// have that where nobody reconciles a kind.
+/// `service.name` and scope of the traces of the daemon itself. Not `spanlink`, which is the service
+/// of spans of kinds without a controller.
 const OWN_SERVICE: &str = "spanlink-daemon";
-/// For the last of its own traces to leave; what ends is not held up for longer.
-const OWN_TRACES_LEAVE: Duration = Duration::from_secs(2);
+/// How long the end of the process waits for the export of the last of its own traces.
+const OWN_TRACES_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    #[error("{filter:?} is no log filter; write info, debug or info,spanlink::watch=debug")]
+    #[error(
+        "invalid log filter {filter:?}; write for example info, debug or info,spanlink::watch=debug"
+    )]
     Filter { filter: String, source: ParseError },
     #[error(
-        "own_traces.endpoint {endpoint:?} is no endpoint: it has the form http://collector:4317"
+        "invalid endpoint {endpoint:?} (option own_traces.endpoint); write it as \
+         http://collector:4317"
     )]
     Endpoint { endpoint: String },
-    #[error("cannot export own traces to {endpoint}")]
+    #[error("cannot export own traces to {endpoint} (option own_traces.endpoint)")]
     OwnTraces { endpoint: String, source: opentelemetry_otlp::ExporterBuildError },
-    #[error("logging was set up before")]
-    Twice(#[from] tracing_subscriber::util::TryInitError),
+    #[error("logging is set up already")]
+    AlreadySetUp(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Logs, and traces the daemon itself, while `work` goes on. `own_traces`: a gRPC endpoint for such
-/// traces, which never mix with the spans it makes for others.
+/// Sets up logging and, with `own_traces`, the export of the daemon's own traces to that gRPC
+/// endpoint; runs `work`; then exports the remaining traces. They are never mixed with the spans of
+/// Kubernetes changes.
 ///
 /// # Errors
-/// When the filter or the endpoint is wrong; those of `work`.
+/// When the filter or the endpoint is invalid, and when `work` fails.
 pub async fn during<T, E: From<LoggingError>>(
     filter: Option<&str>,
     own_traces: Option<&str>,
@@ -67,15 +72,15 @@ pub async fn during<T, E: From<LoggingError>>(
     let own_traces = init(filter, own_traces)?;
     let result = work.await;
     if let Some(provider) = own_traces {
-        // It waits for a connection that lives on this runtime, so it must not wait on its thread.
-        let leave = move || provider.shutdown_with_timeout(OWN_TRACES_LEAVE).ok();
-        // Whoever ends has nobody left to tell.
-        tokio::task::spawn_blocking(leave).await.ok();
+        // The connection is driven by the runtime of this thread, which therefore must not block.
+        let shut_down = move || provider.shutdown_with_timeout(OWN_TRACES_TIMEOUT).ok();
+        // A failure cannot be reported: the export of the reports has just ended.
+        tokio::task::spawn_blocking(shut_down).await.ok();
     }
     result
 }
 
-/// On a tokio runtime, which carries the connection of the daemon's own traces.
+/// Must be called on a tokio runtime: it drives the connection of the daemon's own traces.
 fn init(
     filter: Option<&str>,
     own_traces: Option<&str>,
@@ -101,27 +106,28 @@ fn init(
     Ok(provider)
 }
 
-/// `info`, `debug`, `info,spanlink::watch=debug`: [`Targets`]' own syntax.
+/// Parses the syntax of [`Targets`]: `info`, `debug`, `info,spanlink::watch=debug`.
 fn parse(filter: &str) -> Result<Targets, LoggingError> {
-    let asked: Targets = filter
+    let requested: Targets = filter
         .parse()
         .map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
-    let everyone = asked.default_level().unwrap_or(LevelFilter::OFF);
-    let quieter = LIBRARIES.into_iter().map(|(library, most)| (library, most.min(everyone)));
-    let mut targets: Targets = quieter.collect();
-    targets.extend(asked);
-    Ok(targets.with_default(everyone))
+    let default_level = requested.default_level().unwrap_or(LevelFilter::OFF);
+    let levels =
+        LIBRARY_LEVELS.into_iter().map(|(library, level)| (library, level.min(default_level)));
+    let mut targets: Targets = levels.collect();
+    targets.extend(requested);
+    Ok(targets.with_default(default_level))
 }
 
-/// Without spans: they are for the daemon's own traces, and where nobody else asks for any, none is
-/// made.
-fn events<S: 'static>(of: Targets) -> impl Filter<S> {
-    of.and(filter_fn(|metadata| !metadata.is_span()))
+/// The filter of the log. It leaves out spans, so that none are created unless the daemon exports
+/// its own traces.
+fn events<S: 'static>(targets: Targets) -> impl Filter<S> {
+    targets.and(filter_fn(|metadata| !metadata.is_span()))
 }
 
 fn own_provider(endpoint: &str) -> Result<SdkTracerProvider, LoggingError> {
     let is_encrypted = endpoint.starts_with("https://");
-    // The library would take what has no scheme for https.
+    // The library would use https for an endpoint without a scheme.
     if !is_encrypted && !endpoint.starts_with("http://") {
         return Err(LoggingError::Endpoint { endpoint: endpoint.to_owned() });
     }
@@ -140,7 +146,7 @@ fn own_provider(endpoint: &str) -> Result<SdkTracerProvider, LoggingError> {
 mod tests {
     use super::*;
 
-    /// What of a message of each module and level passes.
+    /// The messages that pass the filter, one of each module and level.
     fn passes(filter: &str) -> Vec<String> {
         let (seen, lines) = std::sync::mpsc::channel();
         let layer =
@@ -175,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_quiet_unless_they_are_asked_by_name() {
+    fn libraries_log_little_unless_the_filter_names_them() {
         assert_eq!(passes(DEFAULT_FILTER), ["daemon", "h2"]);
         assert_eq!(passes("debug"), ["watch", "daemon", "h2"]);
         assert_eq!(passes("warn"), ["h2"]);
@@ -186,28 +192,32 @@ mod tests {
     }
 
     #[test]
-    fn the_log_alone_makes_no_span() {
-        let is_made = || !tracing::info_span!("list").is_disabled();
-        let asked = || parse(DEFAULT_FILTER).unwrap();
-        let log = Registry::default().with(fmt::layer().with_filter(events(asked())));
-        assert!(!tracing::subscriber::with_default(log, is_made));
-        let traces = Registry::default().with(fmt::layer().with_filter(asked()));
-        assert!(tracing::subscriber::with_default(traces, is_made));
+    fn log_without_own_traces_creates_no_spans() {
+        let is_created = || !tracing::info_span!("list").is_disabled();
+        let targets = || parse(DEFAULT_FILTER).unwrap();
+        let log = Registry::default().with(fmt::layer().with_filter(events(targets())));
+        assert!(!tracing::subscriber::with_default(log, is_created));
+        let traces = Registry::default().with(fmt::layer().with_filter(targets()));
+        assert!(tracing::subscriber::with_default(traces, is_created));
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
-        let told = parse("spanlink=loud").unwrap_err().to_string();
+    fn invalid_filter_is_refused() {
+        let error = parse("spanlink=loud").unwrap_err().to_string();
         assert_eq!(
-            told,
-            "\"spanlink=loud\" is no log filter; write info, debug or info,spanlink::watch=debug"
+            error,
+            "invalid log filter \"spanlink=loud\"; write for example info, debug or \
+             info,spanlink::watch=debug"
         );
     }
 
     #[test]
-    fn own_traces_go_to_an_endpoint_with_its_scheme() {
-        let told = own_provider("localhost:4317").unwrap_err().to_string();
-        let form = "it has the form http://collector:4317";
-        assert_eq!(told, format!("own_traces.endpoint \"localhost:4317\" is no endpoint: {form}"));
+    fn endpoint_of_own_traces_needs_a_scheme() {
+        let error = own_provider("localhost:4317").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "invalid endpoint \"localhost:4317\" (option own_traces.endpoint); write it as \
+             http://collector:4317"
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! A doorway: arguments, settings, logging, the command, an exit code.
+//! The entry point: arguments, settings, the command, an exit code.
 
 use std::{
+    env,
+    ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -10,69 +12,87 @@ use clap::Parser as _;
 use spanlink::{
     cli::{Cli, Command, ConfigCommand},
     config::{ConfigError, settings::Settings},
-    daemon,
+    daemon::{self, TaskFailure},
+    error_chain::ErrorChain,
     jaeger_ui::jaeger_ui,
 };
 
+/// Exit code of a wrong configuration, as of wrong arguments.
+const EXIT_CONFIGURATION: u8 = 2;
+/// Variables that are read elsewhere: the path of the configuration need not be Unicode, and clap
+/// checks the log filter.
+const READ_BY_CLAP: [&str; 2] = ["SPANLINK_CONFIG", "SPANLINK_LOG"];
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match act(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody is left to tell if even this fails.
-            writeln!(io::stderr(), "spanlink: {}", told(&error)).ok();
-            let is_about_configuration = error.downcast_ref::<ConfigError>().is_some();
-            ExitCode::from(if is_about_configuration { 2 } else { 1 })
-        }
+    let Err(error) = run(&cli) else { return ExitCode::SUCCESS };
+    // `spanlink replay … | head` is not an error.
+    if is_broken_pipe(&error) {
+        return ExitCode::SUCCESS;
     }
+    // A task failure was logged when the task ended.
+    if error.downcast_ref::<TaskFailure>().is_none() {
+        // Standard error may be closed; there is no other place for the message.
+        writeln!(io::stderr(), "spanlink: {}", ErrorChain(&*error)).ok();
+    }
+    if error.downcast_ref::<ConfigError>().is_some() {
+        return ExitCode::from(EXIT_CONFIGURATION);
+    }
+    ExitCode::FAILURE
 }
 
-fn act(cli: &Cli) -> anyhow::Result<()> {
+fn run(cli: &Cli) -> anyhow::Result<()> {
     let common = &cli.common;
-    let settings = Settings::load(common.config.as_deref(), std::env::vars())?;
+    let settings = Settings::load(common.config.as_deref(), variables(env::vars_os())?)?;
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_installed| anyhow::anyhow!("a TLS provider is installed already"))?;
     let kubeconfig = common.kubeconfig.as_deref();
     let log = common.log.as_deref();
     match &cli.command {
-        Command::Run { to } => daemon::run(&settings, kubeconfig, (*to).into(), log),
+        Command::Run { to } => daemon::run(&settings, kubeconfig, *to, log),
         Command::Record { output } => daemon::record(&settings, kubeconfig, output.as_deref(), log),
         Command::Replay { file, to } => {
             let everything = common.config.is_none();
-            daemon::replay(&settings, file, (*to).into(), everything, log)
+            daemon::replay(&settings, file, *to, everything, log)
         }
         Command::Config(ConfigCommand::Check) => check(&settings),
-        Command::Config(ConfigCommand::JaegerUi) => {
-            let (configuration, unknown) = jaeger_ui(&settings);
-            for kind in unknown {
-                writeln!(
-                    io::stderr(),
-                    "warning: no link leads to {kind}: its service.name is not known beforehand; \
-                     the option service of its entry says one"
-                )?;
-            }
-            let text = serde_json::to_string_pretty(&configuration)
-                .context("cannot write the configuration as JSON")?;
-            Ok(writeln!(io::stdout(), "{text}")?)
-        }
+        Command::Config(ConfigCommand::JaegerUi) => print_jaeger_ui(&settings),
     }
 }
 
-/// The chain of causes, once: some libraries repeat their sources in their own words.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |mut text, cause| {
-        let cause = cause.to_string();
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
+/// The environment variables that may be options. Others need not be Unicode.
+fn variables(
+    all: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut variables = Vec::new();
+    for (name, value) in all {
+        let name = match name.into_string() {
+            Ok(name) => name,
+            Err(name) if is_option(&name.to_string_lossy()) => {
+                return Err(not_unicode(&name.to_string_lossy(), "name"));
+            }
+            Err(_other) => continue,
+        };
+        match value.into_string() {
+            Ok(value) => variables.push((name, value)),
+            Err(_value) if is_option(&name) => return Err(not_unicode(&name, "value")),
+            Err(_other) => {}
         }
-        text
-    })
+    }
+    Ok(variables)
+}
+
+fn is_option(name: &str) -> bool {
+    let is_ours = name.starts_with("SPANLINK_") && !READ_BY_CLAP.contains(&name);
+    is_ours || name.starts_with("OTEL_")
+}
+
+fn not_unicode(name: &str, part: &str) -> ConfigError {
+    ConfigError::Environment {
+        place: format!("environment variable {name}"),
+        problem: format!("the {part} is not valid UTF-8; unset the variable or correct it"),
+    }
 }
 
 fn check(settings: &Settings) -> anyhow::Result<()> {
@@ -80,11 +100,26 @@ fn check(settings: &Settings) -> anyhow::Result<()> {
     for warning in settings.warnings() {
         writeln!(out, "warning: {warning}")?;
     }
-    Ok(writeln!(out, "The configuration is right.")?)
+    Ok(writeln!(out, "The configuration is valid.")?)
+}
+
+fn print_jaeger_ui(settings: &Settings) -> anyhow::Result<()> {
+    let (configuration, without_service) = jaeger_ui(settings);
+    for kind in without_service {
+        writeln!(
+            io::stderr(),
+            "warning: there is no link to the changes of {kind}, because the service.name of their \
+             spans is not known beforehand; set the option service of its entry in watch"
+        )?;
+    }
+    let text = serde_json::to_string_pretty(&configuration)
+        .context("cannot write the configuration as JSON")?;
+    Ok(writeln!(io::stdout(), "{text}")?)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
 }

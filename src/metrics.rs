@@ -37,8 +37,8 @@ pub struct Metrics {
     pub content_changes_without_generation: IntCounter,
     pub generation_rollbacks: IntCounter,
     pub missed_generations: IntCounter,
-    /// Entries that a bounded table of the trace dropped, by the name of the bound.
-    pub trace_drops: IntCounterVec,
+    /// By the name of the bound.
+    pub trace_bounds_reached: IntCounterVec,
     pub spans_exported: IntCounter,
     /// By reason: see [`SpanDrop`].
     pub spans_dropped: IntCounterVec,
@@ -202,10 +202,10 @@ impl Metrics {
                 "spanlink_missed_generations_total",
                 "Generations that were overwritten before they were observed.",
             )?,
-            trace_drops: counters(
+            trace_bounds_reached: counters(
                 r,
-                "spanlink_trace_drops_total",
-                "Entries dropped from a full table of the trace, by the table's bound.",
+                "spanlink_trace_bounds_reached_total",
+                "Times that a table of the trace was full, by the name of its bound.",
                 &["bound"],
             )?,
             spans_exported: counter(

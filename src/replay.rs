@@ -62,15 +62,15 @@ pub fn replay(
                 return;
             }
             // Timers ring at their own time, as they would have rung then.
-            while let Some(due) = tracer.next().filter(|due| *due < notice.at()) {
+            while let Some(due) = tracer.next_deadline().filter(|due| *due < notice.at()) {
                 each(tracer.expire(due));
             }
-            each(tracer.notice(watch, notice));
+            each(tracer.process(watch, notice));
         },
         |line, error| warn!(line, %error, "Skipping undecodable event."),
     )?;
     while !tracer.is_settled()
-        && let Some(due) = tracer.next()
+        && let Some(due) = tracer.next_deadline()
     {
         each(tracer.expire(due));
     }

@@ -1,15 +1,17 @@
-//! Counts what the trace notes.
+//! Adds the metric updates that the trace returns to the metrics of the daemon.
 
 use crate::{
     metrics::Metrics,
     trace::{progress::convergence::Outcome, spans::output::TraceMetric},
 };
 
-/// KEP-5915's labels for who reads annotations.
+/// The labels `component` and `controller` of
+/// [KEP-5915](https://github.com/kubernetes/enhancements/issues/5915)'s metric: the reader of the
+/// annotations.
 const COMPONENT: &str = "spanlink";
 
-pub(crate) fn count(metrics: &Metrics, note: &TraceMetric) {
-    match note {
+pub(crate) fn count(metrics: &Metrics, update: &TraceMetric) {
+    match update {
         TraceMetric::Change { kind, verb } => {
             metrics.changes.with_label_values(&[&*kind.to_string(), verb.name()]).inc();
         }
@@ -37,10 +39,13 @@ pub(crate) fn count(metrics: &Metrics, note: &TraceMetric) {
                     .observe(took.as_secs_f64());
             }
         }
-        TraceMetric::OwnerLate => metrics.owner_wait_timeouts.inc(),
-        TraceMetric::Baseline => metrics.content_changes_without_generation.inc(),
-        TraceMetric::Rewound => metrics.generation_rollbacks.inc(),
-        TraceMetric::Gap { generations } => {
+        TraceMetric::OwnerWaitTimeout => metrics.owner_wait_timeouts.inc(),
+        TraceMetric::ContentWithoutGeneration => metrics.content_changes_without_generation.inc(),
+        TraceMetric::GenerationRollback => metrics.generation_rollbacks.inc(),
+        TraceMetric::BoundReached { bound } => {
+            metrics.trace_bounds_reached.with_label_values(&[*bound]).inc();
+        }
+        TraceMetric::MissedGenerations { generations } => {
             metrics.missed_generations.inc_by(u64::try_from(*generations).unwrap_or(0));
         }
     }

@@ -1,4 +1,4 @@
-//! The loop that owns the state: whatever happens comes in here, one thing after the other.
+//! The event loop: it owns the state of the trace and handles one input after the other.
 
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::clock;
+use super::clock::now;
 use crate::{
     admin::Health,
+    error_chain::ErrorChain,
     export::sink::Sink,
     metrics::Metrics,
     outbox::{Commit, Entry, Outbox},
@@ -20,138 +21,147 @@ use crate::{
     watch::WatchMessage,
 };
 
-/// How often the loop shows that it turns, and gauges are brought up to date.
-const PULSE: Duration = Duration::from_secs(5);
-/// How often what is known is written down where there is nothing to send with it.
-const KEEP: Duration = Duration::from_secs(1);
-/// How often a sink that prints is asked what is due.
-const TICK: Duration = Duration::from_millis(250);
-/// What is not synced, besides kinds.
+/// How often the loop reports to `/livez` and updates the gauges.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the checkpoint is written while there are no spans to commit it with.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a sink that prints may print what is due.
+const PRINT_INTERVAL: Duration = Duration::from_millis(250);
+/// The name of the first checkpoint in `/readyz`.
 const CHECKPOINT: &str = "checkpoint";
-/// Records the outbox has no room for. With as many in hand the loop takes nothing in, and behind it
-/// the watches wait.
-const IN_HAND_MAX: usize = 1024;
+/// Records for which the outbox has no room. With as many pending the loop receives no more watch
+/// events, and the watches block.
+const PENDING_RECORDS_MAX: usize = 1024;
 
-/// What the loop owns.
+/// The state that the event loop owns, and the parts that it drives.
 pub(super) struct Core {
     pub(super) tracer: Tracer,
     pub(super) sink: Sink,
     pub(super) outbox: Outbox,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
-    /// Records that are not in the outbox yet. What is known is written down with them or not at all.
-    pub(super) in_hand: Vec<Bytes>,
+    /// Records that are not in the outbox yet. The checkpoint is committed together with them: a
+    /// restart neither repeats a span nor misses one.
+    pub(super) pending_records: Vec<Bytes>,
 }
 
-/// Everything that can happen to it.
+/// Everything that the loop reacts to.
 enum Input {
     WatchMessage(WatchMessage),
-    Due,
-    /// The outbox takes what is in hand.
-    Ready,
-    Keep,
-    Tick,
-    Pulse,
+    /// A timer of the trace has expired.
+    TimerExpired,
+    /// The outbox has room for the pending records.
+    OutboxReady,
+    WriteCheckpoint,
+    Print,
+    ReportHealth,
     Stop,
 }
 
 impl Core {
-    pub(super) async fn turn(
+    /// Handles inputs until `stop` is true, the watches have ended, or the outbox is closed; then
+    /// commits the pending records and the checkpoint.
+    ///
+    /// # Errors
+    /// When the sink cannot be written.
+    pub(super) async fn run(
         &mut self,
         mut inputs: mpsc::Receiver<WatchMessage>,
         mut stop: signal::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let mut pulse = every(PULSE);
-        let mut keep = every(KEEP);
-        let mut tick = every(TICK);
-        let prints = !matches!(self.sink, Sink::Otlp(_));
-        let keeps = self.outbox.is_on_disk();
-        if keeps {
-            self.health.synced(CHECKPOINT, false);
+        let mut health_due = every(HEALTH_INTERVAL);
+        let mut checkpoint_due = every(CHECKPOINT_INTERVAL);
+        let mut print_due = every(PRINT_INTERVAL);
+        let is_printing = !matches!(self.sink, Sink::Otlp(_));
+        let has_checkpoint = self.outbox.is_on_disk();
+        if has_checkpoint {
+            self.health.set_synced(CHECKPOINT, false);
         }
         loop {
-            let has_room = self.in_hand.len() < IN_HAND_MAX;
-            let due = self.tracer.next().filter(|_| has_room);
+            let has_room = self.pending_records.len() < PENDING_RECORDS_MAX;
+            let timer = self.tracer.next_deadline().filter(|_| has_room);
             let input = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => Input::Stop,
-                _ = pulse.tick() => Input::Pulse,
-                ready = self.outbox.ready(), if !self.in_hand.is_empty() => {
-                    ready.map_or(Input::Stop, |()| Input::Ready)
+                _ = health_due.tick() => Input::ReportHealth,
+                ready = self.outbox.ready(), if !self.pending_records.is_empty() => {
+                    ready.map_or(Input::Stop, |()| Input::OutboxReady)
                 }
-                from = inputs.recv(), if has_room => from.map_or(Input::Stop, Input::WatchMessage),
-                () = until(due), if due.is_some() => Input::Due,
-                _ = keep.tick(), if keeps => Input::Keep,
-                _ = tick.tick(), if prints => Input::Tick,
+                message = inputs.recv(), if has_room => {
+                    message.map_or(Input::Stop, Input::WatchMessage)
+                }
+                () = sleep_until(timer), if timer.is_some() => Input::TimerExpired,
+                _ = checkpoint_due.tick(), if has_checkpoint => Input::WriteCheckpoint,
+                _ = print_due.tick(), if is_printing => Input::Print,
             };
             match input {
-                Input::WatchMessage(said) => self.hear(said)?,
-                Input::Due => {
-                    let output = self.tracer.expire(clock());
-                    self.take(output)?;
+                Input::WatchMessage(message) => self.process(message)?,
+                Input::TimerExpired => {
+                    let output = self.tracer.expire(now());
+                    self.emit(output)?;
                 }
-                Input::Ready => self.commit(),
-                Input::Keep => self.keep(),
-                Input::Tick => self.sink.tick(clock())?,
-                Input::Pulse => self.pulse(),
+                Input::OutboxReady => self.commit(),
+                Input::WriteCheckpoint => self.write_checkpoint(),
+                Input::Print => self.sink.tick(now())?,
+                Input::ReportHealth => self.report_health(),
                 Input::Stop => break,
             }
         }
         self.sink.finish()?;
-        // Whether there is room or not: it is the last.
+        // The last commit is accepted even if the outbox is full.
         self.outbox.written().await;
         self.commit();
         self.outbox.written().await;
         Ok(())
     }
 
-    fn hear(&mut self, said: WatchMessage) -> anyhow::Result<()> {
-        match said {
-            WatchMessage::Opened(id, watched) => self.tracer.open(id, watched, clock()),
+    fn process(&mut self, message: WatchMessage) -> anyhow::Result<()> {
+        match message {
+            WatchMessage::Opened(id, watched) => self.tracer.open(id, watched, now()),
             WatchMessage::Closed(id) => {
-                let output = self.tracer.close(id, clock());
-                self.take(output)?;
+                let output = self.tracer.close(id, now());
+                self.emit(output)?;
             }
-            WatchMessage::Events(id, notices) => {
-                for notice in notices {
-                    let output = self.tracer.notice(id, notice);
-                    self.take(output)?;
+            WatchMessage::Events(id, events) => {
+                for event in events {
+                    let output = self.tracer.process(id, event);
+                    self.emit(output)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, output: Output) -> anyhow::Result<()> {
-        for note in &output.notes {
+    fn emit(&mut self, output: Output) -> anyhow::Result<()> {
+        for note in &output.metrics {
             trace_metrics::count(&self.metrics, note);
         }
-        self.in_hand.extend(self.sink.accept(output.spans, clock())?);
+        self.pending_records.extend(self.sink.accept(output.spans, now())?);
         Ok(())
     }
 
-    /// Once the outbox is ready, or nothing more will come.
+    /// Commits the pending records and the changes of the checkpoint. Only when the outbox is ready,
+    /// or at the end.
     fn commit(&mut self) {
         let entries = self.tracer.checkpoint().into_iter();
         let entries = entries.map(|entry| Entry { key: entry.key, value: entry.value }).collect();
-        let commit = Commit { records: std::mem::take(&mut self.in_hand), entries };
+        let commit = Commit { records: std::mem::take(&mut self.pending_records), entries };
         if commit != Commit::default() {
             self.outbox.commit(commit);
         }
     }
 
-    /// It is ready once what there was at the start is written down: killed after that, it knows
-    /// what has changed since.
-    fn keep(&mut self) {
+    /// Writes the changes of the checkpoint. The daemon is ready once the objects of the first lists
+    /// are in it: if it is killed after that, the next run detects what has changed since.
+    fn write_checkpoint(&mut self) {
         if !self.outbox.is_ready() {
             return;
         }
         if self.outbox.has_lost_checkpoint() {
-            match self.outbox.forget_checkpoint() {
-                Ok(()) => self.tracer.remember_all(),
+            match self.outbox.delete_checkpoint() {
+                Ok(()) => self.tracer.rewrite_checkpoint(),
                 Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::from(error));
-                    return warn!(error, "Cannot begin another checkpoint.");
+                    return warn!(error = %ErrorChain(&error), "Failed to reset the checkpoint.");
                 }
             }
         }
@@ -160,21 +170,21 @@ impl Core {
             let (outbox, health) = (self.outbox.clone(), self.health.clone());
             tokio::spawn(async move {
                 outbox.written().await;
-                health.synced(CHECKPOINT, true);
+                health.set_synced(CHECKPOINT, true);
             });
         }
     }
 
-    fn pulse(&mut self) {
-        self.health.beat(clock());
+    fn report_health(&mut self) {
+        self.health.report_running(now());
         self.metrics.open_convergences.reset();
         for ((kind, waiting_for), count) in self.tracer.open_convergences() {
             let labels = [&*kind.to_string(), waiting_for];
             self.metrics.open_convergences.with_label_values(&labels).set(count);
         }
         self.metrics.tracked_objects.reset();
-        for (kind, count) in self.tracer.known_objects() {
-            self.metrics.tracked_objects.with_label_values(&[&kind.to_string()]).set(count);
+        for (kind, count) in self.tracer.tracked_objects() {
+            self.metrics.tracked_objects.with_label_values(&[&kind.to_string()]).set(*count);
         }
     }
 }
@@ -185,9 +195,9 @@ fn every(period: Duration) -> Interval {
     interval
 }
 
-async fn until(due: Option<Timestamp>) {
-    if let Some(due) = due {
-        sleep(due.since(clock())).await;
+async fn sleep_until(time: Option<Timestamp>) {
+    if let Some(time) = time {
+        sleep(time.since(now())).await;
     }
 }
 
@@ -195,12 +205,15 @@ async fn until(due: Option<Timestamp>) {
 mod tests {
     use super::*;
     use crate::{
-        config::settings::Settings, export::encode::Encoder, outbox::Limits, trace::rules::Rules,
+        config::settings::Settings,
+        export::encode::Encoder,
+        outbox::Limits,
+        trace::{model::observation::WatchId, rules::Rules},
     };
 
-    /// As liveness probes ask: a collector that is away must not end it.
+    /// Otherwise the liveness probe would restart the daemon whenever the collector is away.
     #[tokio::test(start_paused = true)]
-    async fn while_the_outbox_is_full_the_loop_turns_and_takes_nothing_in() {
+    async fn loop_reports_health_but_receives_nothing_while_the_outbox_is_full() {
         let settings = Settings::load(None, []).unwrap();
         let metrics = Metrics::new().unwrap();
         let outbox = Outbox::in_memory(Limits::records(1), metrics.clone());
@@ -212,26 +225,25 @@ mod tests {
             outbox: outbox.clone(),
             metrics: metrics.clone(),
             health: Health::default(),
-            in_hand: vec![record; IN_HAND_MAX],
+            pending_records: vec![record; PENDING_RECORDS_MAX],
         };
-        let (said, inputs) = mpsc::channel(1);
+        let (messages, inputs) = mpsc::channel(1);
         let (stop, stopped) = signal::channel(false);
-        let turning = tokio::spawn(async move { core.turn(inputs, stopped).await });
-        said.send(WatchMessage::Events(crate::trace::model::observation::WatchId(0), Vec::new()))
-            .await
-            .unwrap();
+        let running = tokio::spawn(async move { core.run(inputs, stopped).await });
+        let message = WatchMessage::Events(WatchId(0), Vec::new());
+        messages.send(message).await.unwrap();
         for _ in 0..3 {
             let objects = metrics.tracked_objects.with_label_values(&["left over"]);
             objects.set(1);
-            sleep(PULSE).await;
+            sleep(HEALTH_INTERVAL).await;
             let text = String::from_utf8(metrics.text().unwrap()).unwrap();
-            assert!(!text.contains("left over"), "it has not turned");
+            assert!(!text.contains("left over"), "the gauges were not updated");
         }
-        assert_eq!(said.capacity(), 0, "it has taken something in");
+        assert_eq!(messages.capacity(), 0, "the loop received a message");
         outbox.acknowledge(outbox.take(1, 100).len());
-        said.reserve().await.unwrap();
-        assert_eq!(outbox.len(), IN_HAND_MAX);
+        messages.reserve().await.unwrap();
+        assert_eq!(outbox.len(), PENDING_RECORDS_MAX);
         stop.send_replace(true);
-        turning.await.unwrap().unwrap();
+        running.await.unwrap().unwrap();
     }
 }

@@ -5,10 +5,12 @@ use crate::{
         ContextSampling, Layout as LayoutSetting, MetadataChanges, Settings, Stale, Startup,
     },
     trace::{
-        model::object::GroupKind,
-        progress::convergence::Limits as ConvergenceLimits,
-        readiness::status_field::StatusFieldRule,
-        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules, sampling::Sampling},
+        model::{id::Layout, object::GroupKind},
+        rules::status_field::StatusFieldRule,
+        rules::{
+            Ignore, KindRules, Limits as ConvergenceLimits, OptionalLinks, Rules,
+            sampling::Sampling,
+        },
     },
 };
 
@@ -53,7 +55,7 @@ pub fn rules(settings: &Settings) -> Rules {
                 fields: boxed(&entry.ignore.fields),
                 managers: boxed(&entry.ignore.managers),
             },
-            words: entry.converges.as_ref().map(|converges| StatusFieldRule {
+            status_field: entry.converges.as_ref().map(|converges| StatusFieldRule {
                 current: boxed(&converges.current),
                 failed: boxed(&converges.failed),
             }),

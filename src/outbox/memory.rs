@@ -1,4 +1,4 @@
-//! Records that wait in memory.
+//! The records of an outbox in memory.
 
 use std::{
     collections::VecDeque,
@@ -8,8 +8,9 @@ use std::{
 
 use bytes::Bytes;
 
-/// What a long absence of the collector made larger than this is given back.
-const KEPT: usize = 1024;
+/// How many slots an empty queue keeps allocated. The memory of a longer queue, from an outage of
+/// the collector, is released.
+const SLOTS_KEPT: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -21,7 +22,7 @@ impl Memory {
         self.lock().extend(records);
     }
 
-    /// The oldest records with their sequences, as many as `fits` says.
+    /// Reads the oldest records with their sequences, as long as `fits` accepts their lengths.
     pub(super) fn read(
         &self,
         sequences: Range<u64>,
@@ -30,22 +31,21 @@ impl Memory {
         let records = self.lock();
         sequences
             .zip(&*records)
-            .take_while(|(_, r)| fits(r.len()))
-            .map(|(s, r)| (s, r.clone()))
+            .take_while(|(_, record)| fits(record.len()))
+            .map(|(sequence, record)| (sequence, record.clone()))
             .collect()
     }
 
-    /// Forgets the `count` oldest records.
-    pub(super) fn forget(&self, count: usize) {
+    pub(super) fn remove_oldest(&self, count: usize) {
         let mut records = self.lock();
         records.drain(..count);
         if records.is_empty() {
-            records.shrink_to(KEPT);
+            records.shrink_to(SLOTS_KEPT);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
-        // Nothing panics while it is held; if something did, the queue would still be whole.
+        // No operation under this lock leaves the queue inconsistent, even if it panics.
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

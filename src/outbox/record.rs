@@ -1,44 +1,45 @@
-//! A record as it stands in the file: it says itself where it begins and whether it is whole.
+//! The format of one record in the file: a header with a checksum, then the bytes.
 //!
-//! Neither the pages it stands in nor the database around them are needed to tell, so records can
-//! be found in a file that nothing else can be read of.
+//! A record can be found and verified without the database around it, so that intact records can
+//! be salvaged from a file that the database cannot open.
 
 use std::hash::Hasher as _;
 
 use xxhash_rust::xxh3::Xxh3;
 
-/// Begins every record. Not UTF-8, so no text that someone wrote into an object looks like it.
+/// The first bytes of every record. They are invalid UTF-8, so no text of a Kubernetes object can
+/// contain them.
 pub(super) const MAGIC: [u8; 7] = *b"\xff\xfespan\xff";
-/// Magic, kind, sequence, length, digest.
+/// The length of a header in bytes: magic, kind, sequence, length, digest.
 pub(super) const HEADER: usize = MAGIC.len() + 1 + 8 + 4 + 8;
 
-/// What a record is.
+/// The two uses of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Bytes that wait for export.
-    Waits,
-    /// No bytes: its sequence is that of the oldest record not acknowledged.
-    Begins,
+    /// An encoded span.
+    Data,
+    /// A marker without bytes; its sequence is that of the oldest unacknowledged record.
+    Start,
 }
 
 impl Kind {
-    const fn byte(self) -> u8 {
+    const fn to_byte(self) -> u8 {
         match self {
-            Self::Waits => b'w',
-            Self::Begins => b'b',
+            Self::Data => b'w',
+            Self::Start => b'b',
         }
     }
 
-    const fn of(byte: u8) -> Option<Self> {
+    const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
-            b'w' => Some(Self::Waits),
-            b'b' => Some(Self::Begins),
+            b'w' => Some(Self::Data),
+            b'b' => Some(Self::Start),
             _ => None,
         }
     }
 }
 
-/// All of a record but its bytes.
+/// All fields of a record except its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
@@ -56,52 +57,53 @@ impl Header {
 
     fn digest_of(self, bytes: &[u8]) -> u64 {
         let mut hasher = Xxh3::new();
-        hasher.write(&[self.kind.byte()]);
+        hasher.write(&[self.kind.to_byte()]);
         hasher.write(&self.sequence.to_le_bytes());
         hasher.write(bytes);
         hasher.digest()
     }
 
-    /// The header at the beginning of `bytes`, if there is one.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    /// Parses the header that `bytes` starts with. `None` if `bytes` starts with anything else.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(&MAGIC)?;
         let (kind, rest) = rest.split_first()?;
         let (sequence, rest) = rest.split_first_chunk()?;
         let (len, rest) = rest.split_first_chunk()?;
         let digest = rest.first_chunk()?;
         Some(Self {
-            kind: Kind::of(*kind)?,
+            kind: Kind::from_byte(*kind)?,
             sequence: u64::from_le_bytes(*sequence),
             len: u32::from_le_bytes(*len).try_into().ok()?,
             digest: u64::from_le_bytes(*digest),
         })
     }
 
-    /// Whether these are the bytes it was made for.
-    pub(super) fn fits(self, bytes: &[u8]) -> bool {
+    /// Whether `bytes` have the length and the checksum of this header.
+    pub(super) fn matches(self, bytes: &[u8]) -> bool {
         self.len == bytes.len() && self.digest == self.digest_of(bytes)
     }
 }
 
-/// What is written of a record.
+/// The bytes to write for one record.
 pub(super) fn encode(kind: Kind, sequence: u64, bytes: &[u8]) -> Vec<u8> {
     let header = Header::new(kind, sequence, bytes);
-    let mut written = Vec::with_capacity(HEADER + bytes.len());
-    written.extend(MAGIC);
-    written.push(kind.byte());
-    written.extend(sequence.to_le_bytes());
-    // The database takes no value of 4 GiB either.
-    written.extend(u32::try_from(header.len).unwrap_or(u32::MAX).to_le_bytes());
-    written.extend(header.digest.to_le_bytes());
-    written.extend(bytes);
-    written
+    let mut encoded = Vec::with_capacity(HEADER + bytes.len());
+    encoded.extend(MAGIC);
+    encoded.push(kind.to_byte());
+    encoded.extend(sequence.to_le_bytes());
+    // The database rejects values of 4 GiB or more.
+    encoded.extend(u32::try_from(header.len).unwrap_or(u32::MAX).to_le_bytes());
+    encoded.extend(header.digest.to_le_bytes());
+    encoded.extend(bytes);
+    encoded
 }
 
-/// The bytes of the record `written`, if it is whole and of this kind.
-pub(super) fn decode(written: &[u8], kind: Kind) -> Option<(u64, &[u8])> {
-    let header = Header::read(written)?;
-    let bytes = written.get(HEADER..)?;
-    (header.kind == kind && header.fits(bytes)).then_some((header.sequence, bytes))
+/// The sequence and the bytes of an encoded record. `None` if the record is corrupt or of another
+/// kind.
+pub(super) fn decode(encoded: &[u8], kind: Kind) -> Option<(u64, &[u8])> {
+    let header = Header::parse(encoded)?;
+    let bytes = encoded.get(HEADER..)?;
+    (header.kind == kind && header.matches(bytes)).then_some((header.sequence, bytes))
 }
 
 #[cfg(test)]
@@ -109,23 +111,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
-        let written = encode(Kind::Waits, 7, b"span");
-        assert_eq!(written.len(), HEADER + 4);
-        assert_eq!(decode(&written, Kind::Waits), Some((7, &b"span"[..])));
-        assert_eq!(decode(&written, Kind::Begins), None);
+    fn decoding_returns_the_encoded_record() {
+        let encoded = encode(Kind::Data, 7, b"span");
+        assert_eq!(encoded.len(), HEADER + 4);
+        assert_eq!(decode(&encoded, Kind::Data), Some((7, &b"span"[..])));
+        assert_eq!(decode(&encoded, Kind::Start), None);
     }
 
     #[test]
-    fn a_record_with_any_bit_changed_or_any_byte_missing_is_not_whole() {
-        let written = encode(Kind::Waits, 7, b"span");
-        for at in 0..written.len() * 8 {
-            let mut damaged = written.clone();
-            damaged[at / 8] ^= 1 << (at % 8);
-            assert_eq!(decode(&damaged, Kind::Waits), None, "bit {at}");
+    fn a_record_with_any_bit_flipped_or_any_byte_missing_is_corrupt() {
+        let encoded = encode(Kind::Data, 7, b"span");
+        for bit in 0..encoded.len() * 8 {
+            let mut corrupt = encoded.clone();
+            corrupt[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&corrupt, Kind::Data), None, "bit {bit}");
         }
-        for len in 0..written.len() {
-            assert_eq!(decode(&written[..len], Kind::Waits), None, "{len} bytes");
+        for len in 0..encoded.len() {
+            assert_eq!(decode(&encoded[..len], Kind::Data), None, "{len} bytes");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Finds the records in a file that the database cannot read any more, and begins another with them.
+//! Replaces a corrupt database by a new one with all intact records of the old file.
 
 use std::{
     io::{self, Read as _, SeekFrom},
@@ -9,55 +9,62 @@ use memchr::memmem::Finder;
 use redb::Database;
 
 use super::{
-    disk::{self, Changes, DiskError},
+    backlog::{FIRST_SEQUENCE, Recovered},
+    error::DiskError,
     record::{HEADER, Header, Kind, MAGIC},
     storage::{Contents, Storage},
-    waiting::{FIRST, Found},
+    tables::{self, Changes},
 };
 
-/// What is read, or written, at once.
-const CHUNK: usize = 256 << 10;
-/// Longer records are not looked for: no receiver takes as much, and a length that is wrong would
-/// have the whole file read into memory.
-const RECORD_MAX: usize = 16 << 20;
+/// How many bytes are read from the file at once, and about how many are written in one
+/// transaction.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Longer records are ignored. No OTLP receiver accepts as much, and without a bound a corrupt
+/// length could make the scan read the whole file into memory.
+const RECORD_BYTES_MAX: usize = 16 << 20;
 
-/// A whole record, and where its bytes are.
+/// Where the bytes of an intact record are in the file. Sorts by sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct RecordLocation {
     sequence: u64,
     digest: u64,
     offset: u64,
     len: usize,
 }
 
-/// Sets the database aside. Another takes its place: without a checkpoint, with every whole record
-/// of those that `wait`. Where nobody knows which wait, of those after the last acknowledgement
-/// that the file tells of.
+/// Sets the corrupt database aside and installs a new one in its place. The new one has no
+/// checkpoint. It has every intact record in `unacknowledged`; if that is unknown, every intact
+/// record that no start marker in the file names as acknowledged.
 pub(super) fn replace(
     storage: &dyn Storage,
-    wait: Option<Range<u64>>,
-) -> Result<(Database, Found), DiskError> {
-    let mut damaged = storage.bytes().map_err(redb::Error::from)?;
-    let mut wait = wait.unwrap_or(FIRST..u64::MAX);
-    let places = scan(&mut *damaged, &mut wait).map_err(redb::Error::from)?;
-    let database = storage.begin(&disk::builder()).map_err(redb::Error::from)?;
-    let found = copy(&mut *damaged, &places, wait.start, &database)?;
-    storage.replace().map_err(redb::Error::from)?;
-    Ok((database, found))
+    unacknowledged: Option<Range<u64>>,
+) -> Result<(Database, Recovered), DiskError> {
+    let mut contents = storage.contents().map_err(redb::Error::from)?;
+    let mut sequences = unacknowledged.unwrap_or(FIRST_SEQUENCE..u64::MAX);
+    let locations = scan(&mut *contents, &mut sequences).map_err(redb::Error::from)?;
+    let database =
+        storage.create_replacement(&tables::database_builder()).map_err(redb::Error::from)?;
+    let recovered = copy(&mut *contents, &locations, sequences.start, &database)?;
+    storage.install_replacement().map_err(redb::Error::from)?;
+    Ok((database, recovered))
 }
 
-/// The records that wait, in order.
-fn scan(file: &mut dyn Contents, wait: &mut Range<u64>) -> io::Result<Vec<Place>> {
-    let mut places = Vec::new();
-    let mut window = Window::new(file)?;
+/// Locates the intact records in `sequences`, in order. A start marker in the file raises the
+/// start of `sequences`.
+fn scan(
+    contents: &mut dyn Contents,
+    sequences: &mut Range<u64>,
+) -> io::Result<Vec<RecordLocation>> {
+    let mut locations = Vec::new();
+    let mut window = Window::new(contents)?;
     while let Some(header) = window.next_header()? {
-        if !window.has_bytes_of(header)? {
+        if !window.is_intact(header)? {
             window.skip(1);
             continue;
         }
         match header.kind {
-            Kind::Begins => wait.start = wait.start.max(header.sequence),
-            Kind::Waits => places.push(Place {
+            Kind::Start => sequences.start = sequences.start.max(header.sequence),
+            Kind::Data => locations.push(RecordLocation {
                 sequence: header.sequence,
                 digest: header.digest,
                 offset: window.offset() + HEADER as u64,
@@ -66,116 +73,119 @@ fn scan(file: &mut dyn Contents, wait: &mut Range<u64>) -> io::Result<Vec<Place>
         }
         window.skip(HEADER + header.len);
     }
-    places.retain(|place| wait.contains(&place.sequence));
-    places.sort_unstable();
-    // Pages that were written anew leave copies behind. Two that differ are both kept: the commit
-    // of one was cut off, but what it says is no less true.
-    places.dedup_by_key(|place| (place.sequence, place.digest));
-    Ok(places)
+    locations.retain(|location| sequences.contains(&location.sequence));
+    locations.sort_unstable();
+    // The database writes changed pages to a new offset, so the file can contain a record twice.
+    // Two records with one sequence and different content come from a commit that was interrupted
+    // and replaced by another. Both describe real changes, so both are kept.
+    locations.dedup_by_key(|location| (location.sequence, location.digest));
+    Ok(locations)
 }
 
-/// A few at a time: together they may be more than fits into memory.
+/// Copies the records in small batches: all of them together may not fit into memory.
 fn copy(
-    file: &mut dyn Contents,
-    places: &[Place],
-    begins: u64,
+    contents: &mut dyn Contents,
+    locations: &[RecordLocation],
+    start: u64,
     database: &Database,
-) -> Result<Found, DiskError> {
-    let mut found = Found { sequences: begins..begins, records: 0, bytes: 0 };
+) -> Result<Recovered, DiskError> {
+    let mut recovered = Recovered::empty(start);
     let mut batch = Vec::new();
     let mut batch_bytes = 0;
-    let mut rest = places.iter().peekable();
-    while let Some(place) = rest.next() {
-        let mut bytes = vec![0; place.len];
-        file.seek(SeekFrom::Start(place.offset)).map_err(redb::Error::from)?;
-        file.read_exact(&mut bytes).map_err(redb::Error::from)?;
+    let mut remaining = locations.iter().peekable();
+    while let Some(location) = remaining.next() {
+        let mut bytes = vec![0; location.len];
+        contents.seek(SeekFrom::Start(location.offset)).map_err(redb::Error::from)?;
+        contents.read_exact(&mut bytes).map_err(redb::Error::from)?;
         batch_bytes += bytes.len();
         batch.push(bytes.into());
-        if batch_bytes < CHUNK && rest.peek().is_some() {
+        if batch_bytes < CHUNK_BYTES && remaining.peek().is_some() {
             continue;
         }
-        let first = found.sequences.end;
-        let changes = Changes { begins: Some(begins), first, records: &batch, entries: &[] };
-        disk::write(database, &changes)?;
-        found.sequences.end += batch.len() as u64;
-        found.records += batch.len();
-        found.bytes += batch_bytes;
+        let first = recovered.sequences.end;
+        let changes = Changes { start: Some(start), first, records: &batch, entries: &[] };
+        tables::write(database, &changes)?;
+        recovered.sequences.end += batch.len() as u64;
+        recovered.records += batch.len();
+        recovered.bytes += batch_bytes;
         batch.clear();
         batch_bytes = 0;
     }
-    Ok(found)
+    Ok(recovered)
 }
 
-/// A stretch of the file in memory, as long as it must be.
+/// The part of the file that is in memory, and the position of the scan in it.
 struct Window<'a> {
-    file: &'a mut dyn Contents,
-    held: Vec<u8>,
-    /// How much of `held` is behind.
-    at: usize,
-    /// Of the first byte of `held`.
-    held_offset: u64,
+    contents: &'a mut dyn Contents,
+    buffer: Vec<u8>,
+    /// The position of the scan, as an index into `buffer`.
+    position: usize,
+    /// The offset in the file of the first byte of `buffer`.
+    buffer_offset: u64,
     finder: Finder<'static>,
 }
 
 impl<'a> Window<'a> {
-    fn new(file: &'a mut dyn Contents) -> io::Result<Self> {
-        file.seek(SeekFrom::Start(0))?;
+    fn new(contents: &'a mut dyn Contents) -> io::Result<Self> {
+        contents.seek(SeekFrom::Start(0))?;
         let finder = Finder::new(&MAGIC).into_owned();
-        Ok(Self { file, held: Vec::new(), at: 0, held_offset: 0, finder })
+        Ok(Self { contents, buffer: Vec::new(), position: 0, buffer_offset: 0, finder })
     }
 
-    /// Where it begins.
+    /// The position of the scan, as an offset in the file.
     fn offset(&self) -> u64 {
-        self.held_offset + self.at as u64
+        self.buffer_offset + self.position as u64
     }
 
-    fn ahead(&self) -> &[u8] {
-        self.held.get(self.at..).unwrap_or_default()
+    fn remaining(&self) -> &[u8] {
+        self.buffer.get(self.position..).unwrap_or_default()
     }
 
     fn skip(&mut self, count: usize) {
-        self.at += count;
+        self.position += count;
     }
 
-    /// Moves on to the next header. `None`: there is no other.
+    /// Advances to the next header, intact or not. `None` at the end of the file.
     fn next_header(&mut self) -> io::Result<Option<Header>> {
         loop {
-            let Some(before) = self.finder.find(self.ahead()) else {
-                // The beginning of one may stand at the end.
-                self.skip(self.ahead().len().saturating_sub(MAGIC.len() - 1));
-                if !self.has(self.ahead().len() + 1)? {
+            let Some(index) = self.finder.find(self.remaining()) else {
+                // The last bytes of the buffer may be the first ones of a magic number.
+                self.skip(self.remaining().len().saturating_sub(MAGIC.len() - 1));
+                if !self.fill(self.remaining().len() + 1)? {
                     return Ok(None);
                 }
                 continue;
             };
-            self.skip(before);
-            if !self.has(HEADER)? {
+            self.skip(index);
+            if !self.fill(HEADER)? {
                 return Ok(None);
             }
-            if let Some(header) = Header::read(self.ahead()) {
+            if let Some(header) = Header::parse(self.remaining()) {
                 return Ok(Some(header));
             }
             self.skip(1);
         }
     }
 
-    fn has_bytes_of(&mut self, header: Header) -> io::Result<bool> {
+    /// Whether the record at the position of the scan, with this header, is intact.
+    fn is_intact(&mut self, header: Header) -> io::Result<bool> {
         let end = HEADER + header.len;
-        Ok(header.len <= RECORD_MAX
-            && self.has(end)?
-            && self.ahead().get(HEADER..end).is_some_and(|bytes| header.fits(bytes)))
+        Ok(header.len <= RECORD_BYTES_MAX
+            && self.fill(end)?
+            && self.remaining().get(HEADER..end).is_some_and(|bytes| header.matches(bytes)))
     }
 
-    /// Reads on until there are so many bytes ahead. False when the file ends before.
-    fn has(&mut self, count: usize) -> io::Result<bool> {
-        if self.ahead().len() >= count {
+    /// Reads from the file until at least `count` bytes remain in the buffer. Returns false if
+    /// the file has fewer.
+    fn fill(&mut self, count: usize) -> io::Result<bool> {
+        if self.remaining().len() >= count {
             return Ok(true);
         }
-        self.held.drain(..self.at);
-        self.held_offset += self.at as u64;
-        self.at = 0;
-        let missing = (count - self.held.len()).max(CHUNK);
-        (&mut *self.file).take(missing as u64).read_to_end(&mut self.held)?;
-        Ok(self.held.len() >= count)
+        self.buffer.drain(..self.position);
+        self.buffer_offset += self.position as u64;
+        self.position = 0;
+        let missing = (count - self.buffer.len()).max(CHUNK_BYTES);
+        (&mut *self.contents).take(missing as u64).read_to_end(&mut self.buffer)?;
+        Ok(self.buffer.len() >= count)
     }
 }

@@ -1,4 +1,4 @@
-//! Where the database stands: a folder of its own, which one process uses at a time.
+//! The data directory: where the database file is stored. One process uses it at a time.
 
 use std::{
     fmt::{self, Debug, Display, Formatter},
@@ -10,143 +10,136 @@ use std::{
 
 use redb::{Builder, Database, DatabaseError, backends::FileBackend};
 
-use super::disk::DiskError;
+use super::error::OpenError;
 
-/// Why there is no outbox on disk.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("{} is no folder to keep data in (data_dir)", path.display())]
-    Folder { path: PathBuf, source: io::Error },
-    #[error("cannot write in the folder {} (data_dir)", path.display())]
-    Lock { path: PathBuf, source: io::Error },
-    #[error("{place} is in use by another spanlink; each needs a data_dir of its own")]
-    InUse { place: String },
-    #[error("cannot open the outbox {place}")]
-    Open { place: String, source: DiskError },
-    #[error("cannot start the thread that writes the outbox")]
-    Thread { source: io::Error },
-}
-
-/// What a database is kept in.
+/// Stores the database file, and its replacement while a corrupt file is being replaced. Its
+/// `Display` is the path for log messages. Tests implement it with a simulated disk.
 pub(super) trait Storage: Debug + Display + Send + Sync {
-    /// Opens the database, or begins one where there is none.
+    /// Opens the database, or creates it if there is none.
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError>;
-    /// The bytes of the database, whatever they are.
-    fn bytes(&self) -> io::Result<Box<dyn Contents>>;
-    /// Begins another database beside it.
-    fn begin(&self, builder: &Builder) -> Result<Database, DatabaseError>;
-    /// Sets the database aside, replacing one that was set aside before; what was begun beside it
-    /// takes its place.
-    fn replace(&self) -> io::Result<()>;
+    /// The raw bytes of the database file, corrupt or not.
+    fn contents(&self) -> io::Result<Box<dyn Contents>>;
+    /// Creates an empty replacement beside the database.
+    fn create_replacement(&self, builder: &Builder) -> Result<Database, DatabaseError>;
+    /// Renames the database so that it is set aside, in place of any older one, and renames the
+    /// replacement so that it becomes the database.
+    fn install_replacement(&self) -> io::Result<()>;
 }
 
+/// The raw bytes of a file, for salvage.
 pub(super) trait Contents: Read + Seek {}
 
 impl<T: Read + Seek> Contents for T {}
 
-/// The database's file in its folder.
+/// The directory of the option `data_dir`, locked for this process.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct DataDirectory {
     path: PathBuf,
-    /// Locked as long as it lives. The database locks its own file too, but not while it is being
-    /// opened anew or replaced.
+    /// Held until the directory is dropped. The database locks its own file too, but releases
+    /// that lock while the file is reopened or replaced.
     _lock: File,
 }
 
-impl Folder {
-    /// Creates the folder where there is none.
+impl DataDirectory {
+    /// Creates the directory if it is missing, and locks it.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(|source| OpenError::Folder { path: path.to_owned(), source })?;
-        let cannot = |source| OpenError::Lock { path: path.to_owned(), source };
-        let lock = private(OpenOptions::new().write(true).create(true))
+            .map_err(|source| OpenError::Directory { path: path.to_owned(), source })?;
+        let lock_error = |source| OpenError::Lock { path: path.to_owned(), source };
+        let lock = set_private(OpenOptions::new().write(true).create(true))
             .open(path.join("spanlink.lock"))
-            .map_err(cannot)?;
+            .map_err(lock_error)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::InUse { place: path.display().to_string() });
+                return Err(OpenError::InUse { path: path.display().to_string() });
             }
-            Err(TryLockError::Error(source)) => return Err(cannot(source)),
+            Err(TryLockError::Error(source)) => return Err(lock_error(source)),
         }
-        let folder = Self { path: path.to_owned(), _lock: lock };
-        folder.finish_replacing().map_err(cannot)?;
-        Ok(folder)
+        let directory = Self { path: path.to_owned(), _lock: lock };
+        directory.finish_interrupted_replacement().map_err(lock_error)?;
+        Ok(directory)
     }
 
-    fn current(&self) -> PathBuf {
+    fn database_path(&self) -> PathBuf {
         self.path.join("spanlink.redb")
     }
 
-    fn begun(&self) -> PathBuf {
+    fn replacement_path(&self) -> PathBuf {
         self.path.join("spanlink.redb.new")
     }
 
-    fn damaged(&self) -> PathBuf {
+    fn damaged_path(&self) -> PathBuf {
         self.path.join("spanlink.redb.damaged")
     }
 
-    /// For a process that ended between the two renames of [`Storage::replace`].
-    fn finish_replacing(&self) -> io::Result<()> {
-        let missing = !self.current().try_exists()?;
-        if missing && self.damaged().try_exists()? && self.begun().try_exists()? {
-            fs::rename(self.begun(), self.current())?;
+    /// A process can be killed between the two renames of [`Storage::install_replacement`]. This
+    /// does the second one.
+    fn finish_interrupted_replacement(&self) -> io::Result<()> {
+        let is_missing = !self.database_path().try_exists()?;
+        if is_missing
+            && self.damaged_path().try_exists()?
+            && self.replacement_path().try_exists()?
+        {
+            fs::rename(self.replacement_path(), self.database_path())?;
         }
         Ok(())
     }
 
+    /// Makes renames durable: a file survives power loss only if its directory entry does.
     fn sync(&self) -> io::Result<()> {
-        // A file is as durable as its name.
         File::open(&self.path)?.sync_all()
     }
 }
 
-fn database(path: &Path, builder: &Builder) -> Result<Database, DatabaseError> {
-    let file = private(OpenOptions::new().read(true).write(true).create(true)).open(path)?;
+fn open_database(path: &Path, builder: &Builder) -> Result<Database, DatabaseError> {
+    let file = set_private(OpenOptions::new().read(true).write(true).create(true)).open(path)?;
     builder.create_with_backend(FileBackend::new(file)?)
 }
 
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+/// Lets only this user read a file that is created.
+fn set_private(options: &mut OpenOptions) -> &mut OpenOptions {
     options.truncate(false).mode(0o600)
 }
 
-impl Storage for Folder {
+impl Storage for DataDirectory {
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        if self.current().try_exists()? {
-            return database(&self.current(), builder);
+        if self.database_path().try_exists()? {
+            return open_database(&self.database_path(), builder);
         }
-        // It has its name once it is whole: one that was cut off is no damaged one.
-        let database = self.begin(builder)?;
-        fs::rename(self.begun(), self.current())?;
+        // The file gets its name when it is complete. If its creation is interrupted, the next
+        // start finds no database, instead of one that looks corrupt.
+        let database = self.create_replacement(builder)?;
+        fs::rename(self.replacement_path(), self.database_path())?;
         self.sync()?;
         Ok(database)
     }
 
-    fn bytes(&self) -> io::Result<Box<dyn Contents>> {
-        Ok(Box::new(File::open(self.current())?))
+    fn contents(&self) -> io::Result<Box<dyn Contents>> {
+        Ok(Box::new(File::open(self.database_path())?))
     }
 
-    fn begin(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        // What another process left unfinished.
-        match fs::remove_file(self.begun()) {
+    fn create_replacement(&self, builder: &Builder) -> Result<Database, DatabaseError> {
+        // An earlier process may have left an incomplete replacement.
+        match fs::remove_file(self.replacement_path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        database(&self.begun(), builder)
+        open_database(&self.replacement_path(), builder)
     }
 
-    fn replace(&self) -> io::Result<()> {
-        fs::rename(self.current(), self.damaged())?;
-        fs::rename(self.begun(), self.current())?;
+    fn install_replacement(&self) -> io::Result<()> {
+        fs::rename(self.database_path(), self.damaged_path())?;
+        fs::rename(self.replacement_path(), self.database_path())?;
         self.sync()
     }
 }
 
-impl Display for Folder {
+impl Display for DataDirectory {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        Display::fmt(&self.current().display(), f)
+        Display::fmt(&self.database_path().display(), f)
     }
 }

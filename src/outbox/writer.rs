@@ -1,124 +1,110 @@
-//! The thread that writes the file: one transaction for each commit, until it is durable.
+//! The writer thread: writes each commit in one transaction, and retries until it is durable.
 
-use std::{mem, sync::MutexGuard, time::Duration};
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::MutexGuard,
+    time::Duration,
+};
 
+use bytes::Bytes;
 use tracing::{error, info, warn};
 
 use super::{
-    disk::{Changes, Damaged, Disk, DiskError, chain},
-    queue::{Commit, Shared, State},
-    waiting::{Found, Waiting},
+    backlog::{Backlog, Recovered},
+    commit::Commit,
+    disk::Disk,
+    error::{DiskError, WriterPanicked, error_chain, panic_message},
+    shared::{Reading, Shared, State, ThreadState},
+    tables::Changes,
 };
 
-/// How long to wait before what failed is tried again: doubling, up to a most.
+/// The delay before a failed operation is retried. It doubles after each failure, up to `max`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct RetryBackoff {
     pub(super) first: Duration,
     pub(super) max: Duration,
 }
 
-impl Default for Patience {
+impl Default for RetryBackoff {
     fn default() -> Self {
         Self { first: Duration::from_secs(1), max: Duration::from_secs(30) }
     }
 }
 
-/// What the thread has to do.
-#[derive(Debug, Default)]
-pub(super) struct Desk {
-    pub(super) handed: Option<Commit>,
-    /// The thread has a commit in hand.
-    pub(super) writes: bool,
-    /// From which record on the file knows that they are not acknowledged.
-    pub(super) begins_written: u64,
-    /// Commits handed over, and how many of them are durable.
-    pub(super) asked: u64,
-    pub(super) durable: u64,
-    pub(super) reading: Reading,
-    /// The file was replaced while entries of its checkpoint were known: those that follow would
-    /// be a checkpoint of which the rest is missing.
-    pub(super) checkpoint_lost: bool,
-    /// The thread has ended.
-    pub(super) ended: bool,
+/// Runs the writer until the outbox is closed and the accepted commits are written, or their last
+/// attempt failed. A panic is logged, and closes the outbox.
+pub(super) fn run(shared: &Shared, disk: &Disk, backoff: RetryBackoff) {
+    let result = catch_unwind(AssertUnwindSafe(|| write_until_closed(shared, disk, backoff)));
+    let mut state = shared.lock();
+    state.writer.thread = match result {
+        Ok(()) => ThreadState::Ended,
+        Err(panic) => {
+            let reason = panic_message(&*panic);
+            error!(outbox = %disk, reason, "The outbox writer thread panicked.");
+            state.closed = true;
+            ThreadState::Panicked(WriterPanicked { reason })
+        }
+    };
+    drop(state);
+    shared.ready.notify_one();
+    shared.written.notify_waiters();
 }
 
-/// Whether records can be read.
-#[derive(Debug, Default)]
-pub(super) enum Reading {
-    #[default]
-    Works,
-    /// Not any more: the thread is to open the file anew.
-    Failed(DiskError),
-    /// The thread knows, and tries.
-    NotYet,
-}
-
-impl Reading {
-    pub(super) const fn works(&self) -> bool {
-        matches!(self, Self::Works)
-    }
-}
-
-impl Desk {
-    pub(super) fn hand_over(&mut self, commit: Commit) {
-        let handed = self.handed.get_or_insert_default();
-        handed.records.extend(commit.records);
-        handed.entries.extend(commit.entries);
-        self.asked += 1;
-    }
-
-    /// A commit waits to be durable.
-    pub(super) fn is_busy(&self) -> bool {
-        self.handed.is_some() || self.writes
+fn write_until_closed(shared: &Shared, disk: &Disk, backoff: RetryBackoff) {
+    let mut writer =
+        Writer { shared, disk, backoff, retry_delay: backoff.first, is_failing: false };
+    while let Some(job) = writer.wait_for_job() {
+        match job {
+            Job::Write { commit, accepted } => {
+                if !writer.write_until_durable(commit, accepted) {
+                    break;
+                }
+            }
+            Job::Reopen(reading) => writer.reopen_after_read_failure(&reading),
+        }
     }
 }
 
 enum Job {
-    Write { commit: Commit, asked: u64 },
-    OpenAnew(Reading),
+    /// Write the commit, and the acknowledgements that are not durable yet.
+    Write {
+        commit: Commit,
+        /// How many commits were accepted up to this one.
+        accepted: u64,
+    },
+    Reopen(Reading),
 }
 
 struct Writer<'a> {
     shared: &'a Shared,
     disk: &'a Disk,
-    patience: Patience,
-    wait: Duration,
-    /// Something failed, and nothing went well since.
-    fails: bool,
-}
-
-/// Until the outbox is closed. Then what was handed over is tried once more, and no longer.
-pub(super) fn run(shared: &Shared, disk: &Disk, patience: Patience) {
-    let mut writer = Writer { shared, disk, patience, wait: patience.first, fails: false };
-    while let Some(job) = writer.next() {
-        match job {
-            Job::Write { commit, asked } => {
-                if !writer.write(commit, asked) {
-                    break;
-                }
-            }
-            Job::OpenAnew(reading) => writer.open_anew(&reading),
-        }
-    }
-    shared.lock().desk.ended = true;
-    shared.written.notify_waiters();
+    backoff: RetryBackoff,
+    /// The delay before the next retry.
+    retry_delay: Duration,
+    /// Whether an operation has failed since the last successful write.
+    is_failing: bool,
 }
 
 impl Writer<'_> {
-    fn next(&self) -> Option<Job> {
+    /// Blocks until there is a job. `None` once the outbox is closed and everything is written.
+    fn wait_for_job(&self) -> Option<Job> {
         let mut state = self.shared.lock();
         loop {
-            if !state.desk.reading.works() && !state.closed {
-                return Some(Job::OpenAnew(mem::replace(&mut state.desk.reading, Reading::NotYet)));
+            let writer = &mut state.writer;
+            if !writer.reading.is_available() && !state.closed {
+                let reading = mem::replace(&mut state.writer.reading, Reading::Reopening);
+                return Some(Job::Reopen(reading));
             }
-            let acknowledged = state.waiting.sequences().start != state.desk.begins_written;
-            if acknowledged || state.desk.handed.is_some() {
-                let mut commit = state.desk.handed.take().unwrap_or_default();
-                state.desk.writes = true;
-                if state.desk.checkpoint_lost {
+            let start = state.backlog.sequences().start;
+            let writer = &mut state.writer;
+            if start != writer.durable_start || writer.queued.is_some() {
+                let mut commit = writer.queued.take().unwrap_or_default();
+                writer.is_writing = true;
+                if writer.checkpoint_lost {
                     commit.entries.clear();
                 }
-                return Some(Job::Write { commit, asked: state.desk.asked });
+                return Some(Job::Write { commit, accepted: writer.accepted });
             }
             if state.closed {
                 return None;
@@ -127,129 +113,127 @@ impl Writer<'_> {
         }
     }
 
-    /// Until it is written. False: it was given up.
-    fn write(&mut self, mut commit: Commit, asked: u64) -> bool {
+    /// Returns false if the outbox was closed and the last attempt failed.
+    fn write_until_durable(&mut self, mut commit: Commit, accepted: u64) -> bool {
         while let Err(error) = self.attempt(&commit) {
             self.shared.metrics.outbox_write_failures.inc();
-            self.fails(&error, "Cannot write the outbox; it is tried until it succeeds.");
-            // So that records can be read meanwhile.
-            self.open();
-            if !self.rest() {
-                self.given_up(&commit);
+            self.record_failure(&error, "Failed to write the outbox; retrying.");
+            // The consumer can read again during the delay.
+            self.reopen();
+            if !self.wait_before_retry() {
+                let records = commit.records.len();
+                error!(outbox = %self.disk, records, "Stopping; unwritten records are lost.");
                 return false;
             }
-            if self.shared.lock().desk.checkpoint_lost {
+            if self.shared.lock().writer.checkpoint_lost {
                 commit.entries.clear();
             }
         }
-        self.goes_well();
-        self.written(commit, asked);
+        self.record_success();
+        self.record_durable(commit, accepted);
         true
     }
 
     fn attempt(&self, commit: &Commit) -> Result<(), DiskError> {
-        if self.fails {
-            // On a full disk what was acknowledged makes room, if it is written first and alone.
+        if self.is_failing {
+            // On a full disk, deleting acknowledged records can make room for the commit, but only
+            // in a transaction before it.
             self.write_with_acknowledgements(&Commit::default())?;
         }
         self.write_with_acknowledgements(commit)
     }
 
-    /// The same commit has the same sequences whenever it is tried: an attempt that failed after
-    /// it was written is written over.
+    /// Each attempt gives the records of a commit the same sequences, so it overwrites those of
+    /// an earlier attempt that failed after its records were written.
     fn write_with_acknowledgements(&self, commit: &Commit) -> Result<(), DiskError> {
         let Commit { records, entries } = commit;
-        let (sequences, begins_written) = {
+        let (sequences, durable_start) = {
             let state = self.shared.lock();
-            (state.waiting.sequences(), state.desk.begins_written)
+            (state.backlog.sequences(), state.writer.durable_start)
         };
-        let begins = (sequences.start != begins_written).then_some(sequences.start);
-        if begins.is_some() || !records.is_empty() || !entries.is_empty() {
-            self.disk.write(&Changes { begins, first: sequences.end, records, entries })?;
-            self.shared.lock().desk.begins_written = sequences.start;
+        let start = (sequences.start != durable_start).then_some(sequences.start);
+        if start.is_some() || !records.is_empty() || !entries.is_empty() {
+            self.disk.write(&Changes { start, first: sequences.end, records, entries })?;
+            self.shared.lock().writer.durable_start = sequences.start;
         }
         Ok(())
     }
 
-    fn written(&self, commit: Commit, asked: u64) {
+    fn record_durable(&self, commit: Commit, accepted: u64) {
         let mut state = self.shared.lock();
-        state.waiting.append(commit.records.iter().map(bytes::Bytes::len));
-        // Before anyone makes the next one.
+        state.backlog.append(commit.records.iter().map(Bytes::len));
+        // Frees the memory before the producer builds the next commit.
         drop(commit);
-        state.desk.durable = asked;
-        state.desk.writes = false;
-        self.tell(state);
+        state.writer.durable = accepted;
+        state.writer.is_writing = false;
+        self.notify(state);
     }
 
-    /// After a read that failed: at once the first time, then ever later.
-    fn open_anew(&mut self, reading: &Reading) {
-        let failed_before = self.fails;
+    /// Reopens without a delay after the first failure, and with a growing one after others.
+    fn reopen_after_read_failure(&mut self, reading: &Reading) {
+        let has_failed_before = self.is_failing;
         if let Reading::Failed(error) = reading {
-            self.fails(error, "Cannot read the outbox; it is opened again.");
+            self.record_failure(error, "Failed to read the outbox; reopening.");
         }
-        if failed_before {
-            self.rest();
+        if has_failed_before {
+            self.wait_before_retry();
         }
-        self.open();
+        self.reopen();
     }
 
-    fn open(&mut self) {
-        let wait = self.shared.lock().waiting.sequences();
-        let replaced = |found, damaged| self.replaced(found, &damaged);
-        match self.disk.reopen(wait, replaced) {
+    fn reopen(&mut self) {
+        let unacknowledged = self.shared.lock().backlog.sequences();
+        let on_replaced = |recovered, error| self.record_replacement(recovered, &error);
+        match self.disk.reopen(unacknowledged, on_replaced) {
             Ok(()) => {
                 let mut state = self.shared.lock();
-                state.desk.reading = Reading::Works;
-                self.tell(state);
+                state.writer.reading = Reading::Available;
+                self.notify(state);
             }
             Err(error) => {
-                self.shared.lock().desk.reading = Reading::NotYet;
-                self.fails(&error, "Cannot open the outbox again; it is tried until it succeeds.");
+                self.shared.lock().writer.reading = Reading::Reopening;
+                self.record_failure(&error, "Failed to reopen the outbox; retrying.");
             }
         }
     }
 
-    fn replaced(&self, found: Found, damaged: &Damaged) {
-        self.shared.tell_damaged(self.disk, &found, damaged);
+    fn record_replacement(&self, recovered: Recovered, error: &DiskError) {
+        self.shared.record_corruption(self.disk, &recovered, error);
         let mut state = self.shared.lock();
-        state.desk.begins_written = found.sequences.start;
-        state.desk.checkpoint_lost = true;
-        state.waiting = Waiting::from(found);
+        state.writer.durable_start = recovered.sequences.start;
+        state.writer.checkpoint_lost = true;
+        state.backlog = Backlog::from(recovered);
     }
 
-    fn tell(&self, state: MutexGuard<'_, State>) {
-        self.shared.gauge(&state);
+    /// Wakes producer and consumer after a change of the state.
+    fn notify(&self, state: MutexGuard<'_, State>) {
+        self.shared.update_gauges(&state);
         drop(state);
         self.shared.filled.notify_one();
         self.shared.ready.notify_one();
         self.shared.written.notify_waiters();
     }
 
-    /// Warned of once, until something goes well again.
-    fn fails(&mut self, error: &DiskError, what: &'static str) {
-        if !self.fails {
-            warn!(outbox = %self.disk, error = chain(error), "{what}");
+    /// Logs the first failure of a series only.
+    fn record_failure(&mut self, error: &DiskError, message: &'static str) {
+        if !self.is_failing {
+            warn!(outbox = %self.disk, error = error_chain(error), "{message}");
         }
-        self.fails = true;
+        self.is_failing = true;
     }
 
-    fn given_up(&self, commit: &Commit) {
-        let records = commit.records.len();
-        error!(outbox = %self.disk, records, "Stopping; what cannot be written is lost.");
-    }
-
-    fn goes_well(&mut self) {
-        if self.fails {
-            info!(outbox = %self.disk, "The outbox is written again.");
+    fn record_success(&mut self) {
+        if self.is_failing {
+            info!(outbox = %self.disk, "Outbox writes recovered.");
         }
-        self.fails = false;
-        self.wait = self.patience.first;
+        self.is_failing = false;
+        self.retry_delay = self.backoff.first;
     }
 
-    /// Between two attempts. False when the outbox is closed: there is no time for a third.
-    fn rest(&mut self) -> bool {
-        let wait = self.wait;
-        self.wait = (wait * 2).min(self.patience.max);
-        self.shared.rest(wait)
+    /// Returns false if the outbox is closed: then there is no time for another retry.
+    fn wait_before_retry(&mut self) -> bool {
+        let delay = self.retry_delay;
+        self.retry_delay = (delay * 2).min(self.backoff.max);
+        self.shared.sleep_while_open(delay)
     }
 }

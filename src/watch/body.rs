@@ -71,7 +71,7 @@ pub(super) fn read(
         },
         content,
         spec: SpecFacts {
-            children_wanted: children_wanted(kind, &spec, &annotations),
+            desired_children: desired_children(kind, &spec, &annotations),
             ..spec_facts(&spec)
         },
         managed_fields: meta
@@ -226,7 +226,7 @@ fn spec_facts(spec: &[Pair<'_>]) -> SpecFacts {
     let strategy = pairs_of(spec, "updateStrategy");
     SpecFacts {
         replicas: number("replicas"),
-        children_wanted: None,
+        desired_children: None,
         paused: find(spec, "paused").is_some_and(is_true),
         progress_deadline_seconds: number("progressDeadlineSeconds"),
         restart_policy: find(spec, "restartPolicy").and_then(boxed),
@@ -239,7 +239,7 @@ fn spec_facts(spec: &[Pair<'_>]) -> SpecFacts {
     }
 }
 
-fn children_wanted(kind: &GroupKind, spec: &[Pair<'_>], annotations: &[Pair<'_>]) -> Option<u32> {
+fn desired_children(kind: &GroupKind, spec: &[Pair<'_>], annotations: &[Pair<'_>]) -> Option<u32> {
     const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
     let number = |key| find(spec, key).and_then(int);
     let wanted = match (&*kind.group, &*kind.kind) {

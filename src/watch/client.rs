@@ -1,4 +1,4 @@
-//! Reaches the API server: its client, and the runtime the watches live on.
+//! Creates the client of the API server and the runtime of the watches.
 
 use std::{io, path::Path, path::PathBuf, thread, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why there is no client.
+/// Why no client could be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("cannot use the kubeconfig {path}")]
@@ -19,14 +19,15 @@ pub enum ClientError {
         "no cluster to watch: no kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config) and not in a Pod"
     )]
     NoCluster { source: kube::config::InferConfigError },
-    #[error("cannot make a client of the API server {server}")]
+    #[error("cannot create a client for the API server {server}")]
     Client { server: String, source: kube::Error },
 }
 
-/// By the kubeconfig, else `KUBECONFIG` or `~/.kube/config`, else the Pod's own account.
+/// Creates a client from the kubeconfig, else from `KUBECONFIG` or `~/.kube/config`, else from the
+/// service account of the Pod.
 ///
 /// # Errors
-/// When there is none of them, or what they say cannot be used.
+/// When none of these exists, or its content is invalid.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
     let mut config = match kubeconfig {
         Some(path) => {
@@ -38,20 +39,20 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
         }
         None => Config::infer().await.map_err(|source| ClientError::NoCluster { source })?,
     };
-    // Failures are to be seen, and each kind's own to wait for.
+    // Each watch counts its own failures and backs off by itself.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // A watch may be silent for as long as it likes; who watches it notices when that is too long.
+    // A watch without events is normal; its reader has a time limit.
     config.read_timeout = None;
     let server = config.cluster_url.to_string();
     Client::try_from(config).map_err(|source| ClientError::Client { server, source })
 }
 
-/// A runtime for the watches. Waking up costs more than reading: before it would block, it rests,
-/// then drains all connections at once. Idle it costs nothing.
+/// Creates the runtime of the watches. A wake-up costs more than a read, so the thread sleeps for
+/// `batch` before it blocks, and then reads all connections at once. An idle runtime does not wake.
 ///
 /// # Errors
-/// When the operating system gives no event queue.
+/// When the operating system does not provide an event queue.
 pub fn runtime(batch: Duration) -> io::Result<Runtime> {
     let mut builder = Builder::new_current_thread();
     builder.enable_all();

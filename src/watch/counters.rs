@@ -1,4 +1,4 @@
-//! What one watch counts: its kind's own metrics, looked up once.
+//! The metrics of one kind, looked up once per watch.
 
 use prometheus::{IntCounter, IntGauge};
 
@@ -32,17 +32,22 @@ impl Counters {
         }
     }
 
-    pub(super) fn received(&self, bytes: usize, at: Timestamp) {
+    pub(super) fn count_bytes(&self, bytes: usize, at: Timestamp) {
         self.bytes.inc_by(bytes as u64);
         self.last_event.set(at.nanos() / 1_000_000_000);
     }
 
-    /// Rare enough to be looked up.
-    pub(super) fn relists(&self, reason: &str) {
+    // The reasons of relists, failures and probes are many and rare: their metrics are looked up.
+
+    pub(super) fn count_relist(&self, reason: &str) {
         self.metrics.relists.with_label_values(&[&self.kind, reason]).inc();
     }
 
-    pub(super) fn fails(&self, reason: &str) {
+    pub(super) fn count_failure(&self, reason: &str) {
         self.metrics.watch_failures.with_label_values(&[&self.kind, reason]).inc();
+    }
+
+    pub(super) fn count_probe(&self, result: &str) {
+        self.metrics.watch_probes.with_label_values(&[&self.kind, result]).inc();
     }
 }

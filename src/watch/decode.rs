@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::settings::WatchSettings,
     trace::{
+        model::kubernetes_event::KubernetesEvent,
         model::{
             kind::is_event,
             object::{GroupKind, ObjectRef, Uid},
@@ -27,7 +28,6 @@ use crate::{
             path::segments,
             time::Timestamp,
         },
-        tracer::kubernetes_event::KubernetesEvent,
     },
 };
 
@@ -70,6 +70,9 @@ pub enum DecodeError {
     NotJson(#[source] serde_json::Error),
     #[error("an event of an unknown type")]
     UnknownType,
+    /// Only decimal resourceVersions can be compared, so that events can be ordered.
+    #[error("the resourceVersion is not a decimal number")]
+    OpaqueResourceVersion,
     #[error("without {0}")]
     Without(&'static str),
 }
@@ -114,6 +117,7 @@ impl Decoder {
         readable(line, |text| {
             let mut event = RawEvent::default();
             fill(text, &mut event).map_err(DecodeError::NotJson)?;
+            event.object.meta.check_version()?;
             self.event_of(&event, at)
         })
     }
@@ -133,6 +137,7 @@ impl Decoder {
         readable(item, |text| {
             let mut wire = Wire::default();
             fill(text, &mut wire).map_err(DecodeError::NotJson)?;
+            wire.meta.check_version()?;
             self.applied(&wire, (api_version, kind), at)
         })
     }
@@ -417,6 +422,12 @@ pub(super) struct Meta<'de> {
 impl Meta<'_> {
     pub(super) fn version(&self) -> u64 {
         self.resource_version.and_then(text).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    fn check_version(&self) -> Result<(), DecodeError> {
+        let version = self.resource_version.and_then(text).filter(|text| !text.is_empty());
+        let is_opaque = version.is_some_and(|text| text.parse::<u64>().is_err());
+        if is_opaque { Err(DecodeError::OpaqueResourceVersion) } else { Ok(()) }
     }
 
     pub(super) fn deletion(&self) -> Option<Deletion> {

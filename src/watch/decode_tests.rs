@@ -12,12 +12,12 @@ use super::{
 use crate::{
     config::settings::{CarrierKey, ConvergesSettings, Settings, WatchSettings},
     trace::{
+        model::kubernetes_event::KubernetesEvent,
         model::{
             object::{GroupKind, Uid},
             observation::{Observation, Terminated},
             time::Timestamp,
         },
-        tracer::kubernetes_event::KubernetesEvent,
     },
 };
 

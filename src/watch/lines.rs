@@ -1,16 +1,16 @@
-//! Cuts a body into lines, whatever its chunks are.
+//! Splits a body into lines, independent of its chunks.
 
-/// Lines longer than this are skipped: no object the API server stores is as large.
+/// Longer lines are skipped: the API server stores no object of this size.
 const LINE_MAX: usize = 8 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    /// The beginning of a line whose end is still to come.
-    begun: Vec<u8>,
+    /// The beginning of a line that continues in the next chunk.
+    partial: Vec<u8>,
     skips: bool,
 }
 
-/// A line that was longer than any object can be.
+/// A line exceeds the size of any object that the API server stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 
@@ -20,26 +20,26 @@ impl Lines {
         while let Some(end) = memchr::memchr(b'\n', chunk) {
             let (line, rest) = chunk.split_at(end);
             chunk = rest.get(1..).unwrap_or_default();
-            if self.skips || self.begun.len() + line.len() > LINE_MAX {
+            if self.skips || self.partial.len() + line.len() > LINE_MAX {
                 each(Err(TooLong));
-            } else if self.begun.is_empty() {
+            } else if self.partial.is_empty() {
                 each(Ok(line));
             } else {
-                self.begun.extend_from_slice(line);
-                each(Ok(&self.begun));
+                self.partial.extend_from_slice(line);
+                each(Ok(&self.partial));
             }
             self.skips = false;
-            self.begun.clear();
-            // One large object must not hold its memory for ever.
-            if self.begun.capacity() > 256 << 10 {
-                self.begun = Vec::new();
+            self.partial.clear();
+            // Free the memory of one large object.
+            if self.partial.capacity() > 256 << 10 {
+                self.partial = Vec::new();
             }
         }
-        if self.begun.len() + chunk.len() > LINE_MAX {
+        if self.partial.len() + chunk.len() > LINE_MAX {
             self.skips = true;
-            self.begun = Vec::new();
+            self.partial = Vec::new();
         } else if !self.skips {
-            self.begun.extend_from_slice(chunk);
+            self.partial.extend_from_slice(chunk);
         }
     }
 }
@@ -60,14 +60,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_found_whatever_the_chunks_are() {
+    fn lines_do_not_depend_on_chunks() {
         let expected = vec![Some("one".to_owned()), Some(String::new()), Some("two".to_owned())];
         assert_eq!(cut(&[b"one\n\ntwo\nthr"]), expected);
         assert_eq!(cut(&[b"o", b"ne", b"\n", b"\ntw", b"o\nt"]), expected);
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_skipped_and_the_next_is_read() {
+    fn too_long_line_is_skipped_and_next_is_read() {
         let long = vec![b'x'; LINE_MAX + 1];
         assert_eq!(cut(&[&long, b"xx\nnext\n"]), [None, Some("next".to_owned())]);
         assert_eq!(

@@ -1,34 +1,47 @@
-//! The edge in: what Kubernetes says becomes notices.
+//! The edge towards Kubernetes: lists and watches become [`WatchEvent`]s.
 //!
-//! Each watch is a task of its own, on a runtime that only watches live on: a failing kind harms no
-//! other. What is read is dropped once it is an observation; a full queue makes the watches wait.
+//! Each watch is a task on a runtime that only the watches share, so a failing kind does not affect
+//! the others. The text of an object is dropped once it is decoded; a full queue blocks the watches.
+//!
+//! [`WatchEvent`]: crate::trace::model::observation::WatchEvent
 
 mod body;
 mod carrier;
-mod chance;
 mod client;
 mod counters;
 pub mod decode;
 #[cfg(test)]
 mod decode_tests;
+mod discovery;
 mod field;
 mod hide;
-mod left;
 mod lenient;
 mod lines;
-mod listing;
-mod lists;
+mod list;
+mod list_span;
+mod machine;
+#[cfg(test)]
+mod machine_tests;
+mod message;
 mod page;
+mod probe;
+mod reader;
 pub mod recording;
 mod reference;
 mod remark;
 mod request;
 mod resolve;
-mod state;
+mod run;
+mod scope;
+mod selector_exit;
 mod status;
 mod stream;
 mod supervise;
+mod sync;
 
 pub use client::{ClientError, client, runtime};
+pub use discovery::DiscoveryError;
+pub use message::{Resume, WatchMessage};
 pub use resolve::{Resolved, UnknownKind};
-pub use supervise::{Resume, Synced, WatchError, WatchMessage, Watches};
+pub use supervise::{WatchError, Watches};
+pub use sync::Synced;

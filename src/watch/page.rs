@@ -1,18 +1,19 @@
-//! Cuts a page of a list into its items while it arrives: never more than one is held.
+//! Splits a page of a list into its items while it arrives, and holds one item at a time: a page of
+//! 250 Pods in memory is several megabytes for each kind that is listed.
 
 use super::lines::TooLong;
 
-/// Longer items are skipped: no object the API server stores is as large.
+/// Longer items are skipped: the API server stores no object of this size.
 const ITEM_MAX: usize = 8 << 20;
-/// Of a page without its items; the rest of more than that is not kept.
+/// Bytes kept of a page without its items.
 const REST_MAX: usize = 64 << 10;
 
-/// Follows the text by quotes and brackets alone.
+/// Tracks quotes and brackets, without parsing values.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     depth: usize,
     text: Text,
-    /// The text begun last at the top level: a key when a colon follows.
+    /// The latest string at the top level: a key where a colon follows.
     key: Vec<u8>,
     /// The value of `items` is being read.
     in_items: bool,
@@ -22,7 +23,7 @@ pub(super) struct Page {
     rest: Vec<u8>,
 }
 
-/// Where brackets mean nothing.
+/// Position relative to a string, in which brackets have no meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Text {
     #[default]
@@ -53,7 +54,7 @@ impl Page {
                     each(if self.item_is_too_long { Err(TooLong) } else { Ok(&self.item) });
                     self.item_is_too_long = false;
                     self.item.clear();
-                    // One large object must not hold its memory for ever.
+                    // Free the memory of one large object.
                     if self.item.capacity() > 256 << 10 {
                         self.item = Vec::new();
                     }
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_cut_whatever_the_chunks_and_the_order_of_keys_are() {
+    fn items_do_not_depend_on_chunks_or_order_of_keys() {
         let one = r#"{"metadata":{"name":"a\"]}"},"items":[1]}"#;
         let head = r#""kind":"PodList","metadata":{"resourceVersion":"7","items":[{"x":1}]}"#;
         for text in [
@@ -132,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn no_items_are_no_items() {
+    fn page_without_items_yields_none() {
         for text in [r#"{"items":null,"a":1}"#, r#"{"items":[]}"#, r#"{"a":"items"}"#, "nonsense"] {
             assert_eq!(cut(text, 3), (Vec::new(), text.to_owned()));
         }
     }
 
     #[test]
-    fn an_item_that_is_too_long_is_skipped_and_the_next_is_cut() {
+    fn too_long_item_is_skipped_and_next_is_read() {
         let long = "x".repeat(ITEM_MAX);
         let (items, _) = cut(&format!(r#"{{"items":[{{"a":"{long}"}},{{"b":1}}]}}"#), 1 << 20);
         assert_eq!(items, ["too long", r#"{"b":1}"#]);

@@ -131,7 +131,7 @@ impl Recording {
         Ok((0_u32..)
             .zip(known)
             .map(|(id, (name, kind, has_list))| {
-                let watched = WatchScope { kind, namespace: None, selectors: None };
+                let watched = WatchScope::of_recording(kind, None);
                 (name, RecordedWatch { id: WatchId(id), watched, starts_empty: !has_list })
             })
             .collect())

@@ -12,11 +12,11 @@ use super::{
     lenient::{boxed, cut, int, pairs, text, time},
 };
 use crate::trace::{
+    model::kubernetes_event::KubernetesEvent,
     model::{
         object::{GroupKind, Uid},
         time::Timestamp,
     },
-    tracer::kubernetes_event::KubernetesEvent,
 };
 
 const MAX_MESSAGE: usize = 256;

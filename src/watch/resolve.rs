@@ -1,9 +1,10 @@
-//! Finds out what configured kinds are on this server, now and as kinds come and go.
+//! Resolves configured kinds to the resources that the API server serves.
 
 use kube::{
     Client,
     discovery::{Discovery, Scope, verbs},
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::{field::Empty, info_span};
 
 use crate::{
@@ -21,7 +22,7 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// `deployments.apps`, `pods`: how recordings name a watch.
+    /// The name of the resource in recordings: `deployments.apps`, `pods`.
     pub fn name(&self) -> String {
         if self.kind.group.is_empty() {
             self.plural.clone()
@@ -50,7 +51,7 @@ impl Resolved {
     }
 }
 
-/// A kind nobody can ever install: a mistake in the configuration.
+/// A kind in the configuration that can never be served.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UnknownKind {
     #[error("unknown kind {wanted}{}", suggestion(.nearest.as_ref()))]
@@ -61,19 +62,19 @@ pub enum UnknownKind {
 
 fn suggestion(nearest: Option<&String>) -> String {
     nearest.map_or_else(
-        || "; custom resources are written Kind.group, and awaited".to_owned(),
+        || "; write custom resources as Kind.group; they may be installed later".to_owned(),
         |nearest| format!("; did you mean {nearest}?"),
     )
 }
 
-/// All that the server serves.
+/// All kinds that the server serves, with whether each can be watched.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Served {
     kinds: Vec<(Resolved, bool)>,
 }
 
 impl Served {
-    /// Two requests.
+    /// Sends two requests.
     pub(super) async fn discover(client: &Client) -> kube::Result<Self> {
         let span = info_span!("discover", otel.kind = "client", spanlink.discover.kinds = Empty);
         let discovery = Discovery::new(client.clone()).run_aggregated().await?;
@@ -100,7 +101,8 @@ impl Served {
         Ok(Self { kinds })
     }
 
-    /// The kinds a configured entry means now; none where it is awaited.
+    /// The served kinds that match an entry of the configuration; none where the kind may still be
+    /// installed.
     pub(super) fn resolve(&self, entry: &KindSettings) -> Result<Vec<Resolved>, UnknownKind> {
         let selector = &entry.selector;
         let of_group = self.kinds.iter().filter(|(kind, _)| {
@@ -130,7 +132,7 @@ impl Served {
         }
     }
 
-    /// Kubernetes' Events, by the newer of the two APIs over their one storage.
+    /// Kubernetes Events; both APIs share one storage, the newer one is preferred.
     pub(super) fn events(&self) -> Option<&Resolved> {
         let of = |group: &'static str| {
             let is_it =
@@ -144,7 +146,7 @@ impl Served {
         let wanted = selector.to_string().to_lowercase();
         let kind = selector.kind.as_deref().unwrap_or_default().to_lowercase();
         let names = self.kinds.iter().filter(|(_, watchable)| *watchable).map(|(of, _)| of);
-        // Right but for the group, or a plural: as near as can be.
+        // A wrong group or a plural is the nearest match.
         let same =
             names.clone().find(|of| of.kind.kind.to_lowercase() == kind || of.plural == kind);
         let near = || {
@@ -158,18 +160,10 @@ impl Served {
     }
 }
 
-/// For a path or a query parameter.
+/// All but the unreserved characters of [RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Encodes text for a path or a query parameter.
 pub(super) fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push('%');
-            for digit in [byte >> 4, byte & 15] {
-                encoded.extend(char::from_digit(digit.into(), 16).map(|d| d.to_ascii_uppercase()));
-            }
-        }
-    }
-    encoded
+    utf8_percent_encode(text, ESCAPED).to_string()
 }

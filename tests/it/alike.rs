@@ -1,4 +1,4 @@
-//! What two daemons tell of the same changes, compared.
+//! Compares the spans of two daemons that saw the same changes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,17 +13,17 @@ use spanlink::trace::model::{
 
 pub(crate) type Spans = BTreeMap<SpanId, Span>;
 
-/// What depends on when something was received, as times do: so does what took longest.
+/// Whether an attribute depends on times of receipt, as the slowest child does.
 fn is_by_receipt(key: &str) -> bool {
     key == "spanlink.time.source" || key.starts_with("spanlink.slowest.")
 }
 
-/// It is an event, or over a second a step: as it was received.
+/// Whether the span is an observe phase. It exists only over one second, by times of receipt.
 fn is_observing(span: &Span) -> bool {
     span.role == Role::Phase && &*span.name == "observe"
 }
 
-/// By id, and how many were told again. A repeat is the same to the last bit.
+/// The spans by id, and the number of repeats. A repeat must be identical.
 pub(crate) fn by_id(told: impl IntoIterator<Item = Span>) -> Result<(Spans, usize)> {
     let (mut spans, mut repeats) = (BTreeMap::new(), 0);
     for span in told.into_iter().filter(|span| !is_observing(span)) {
@@ -36,7 +36,7 @@ pub(crate) fn by_id(told: impl IntoIterator<Item = Span>) -> Result<(Spans, usiz
     Ok((spans, repeats))
 }
 
-/// All but the times.
+/// A span as text without its times.
 fn same(span: &Span) -> String {
     let attributes: BTreeMap<&str, String> = span
         .attributes
@@ -57,8 +57,8 @@ fn apart(a: Timestamp, b: Timestamp) -> Duration {
     a.since(b).max(b.since(a))
 }
 
-/// The same spans with the same ids, parents, links, status, events and attributes. How far their
-/// times are apart at most, and in which span.
+/// Checks that both have the same spans, with the same ids, parents, links, status, events and
+/// attributes. Returns the largest difference between their times, and the span with it.
 pub(crate) fn how_far_apart<'a>(one: &'a Spans, other: &Spans) -> Result<(Duration, &'a Span)> {
     let names = |spans: &Spans, but: &Spans| -> BTreeSet<String> {
         let more = spans.iter().filter(|(id, _)| !but.contains_key(id));

@@ -1,4 +1,4 @@
-//! What comes late counts as of when it was written.
+//! Late events are dated by when the object was written, not by when they were received.
 
 use expect_test::expect;
 use spanlink::trace::rules::Rules;
@@ -8,7 +8,7 @@ use crate::{
     written::{self, merged, object},
 };
 
-/// Current in its second second, and no more in that one.
+/// Reaches Current in second 2, and leaves it in `second`.
 fn falls_back(second: u32) -> written::History {
     let widget = object("Widget", "w");
     let fallen = merged(&written_in(&widget, second), &ready("False"));
@@ -16,7 +16,7 @@ fn falls_back(second: u32) -> written::History {
 }
 
 #[test]
-fn a_settle_window_that_ended_while_it_was_down_ended_then_though_the_object_fell_back_later() {
+fn a_settle_window_that_ended_during_a_downtime_stays_ended_if_the_object_regresses_later() {
     let mut daemon = Daemon::of(&falls_back(10));
     daemon.hears(2);
     daemon.is_not_there(2.0, 60.0);
@@ -26,11 +26,11 @@ fn a_settle_window_that_ended_while_it_was_down_ended_then_though_the_object_fel
     daemon.tells(expect![[r#"
         reconcile Widget w converged: 0.1 to 1.2
     "#]]);
-    assert_eq!(daemon.run.tracer.next(), None);
+    assert_eq!(daemon.run.tracer.next_deadline(), None);
 }
 
 #[test]
-fn what_fell_back_within_its_settle_window_while_it_was_down_is_not_over() {
+fn an_object_that_regresses_within_its_settle_window_during_a_downtime_has_not_converged() {
     let mut daemon = Daemon::of(&falls_back(3));
     daemon.hears(2);
     daemon.is_not_there(2.0, 60.0);
@@ -41,9 +41,9 @@ fn what_fell_back_within_its_settle_window_while_it_was_down_is_not_over() {
     daemon.tells(expect![[""]]);
 }
 
-/// The API server names seconds: within that second, it may have been before.
+/// API times are whole seconds, so the regression may precede the end of the window.
 #[test]
-fn what_fell_back_in_the_second_in_which_it_settled_is_not_over() {
+fn an_object_that_regresses_in_the_second_it_settled_has_not_converged() {
     let mut daemon = Daemon::of(&falls_back(2));
     daemon.hears(2);
     daemon.is_not_there(2.0, 60.0);
@@ -52,9 +52,9 @@ fn what_fell_back_in_the_second_in_which_it_settled_is_not_over() {
     daemon.tells_nothing();
 }
 
-/// Less than a second ago, and yet in the second before.
+/// The deadline is less than a second old, but in an earlier whole second.
 #[test]
-fn what_was_due_before_the_second_of_some_news_has_happened_before() {
+fn a_deadline_before_the_second_of_a_new_event_fires_before_the_event() {
     let fallen = merged(&written_in(&object("Widget", "w"), 4), &ready("False"));
     let history = current_widget().later(2).say("MODIFIED", &fallen);
     let mut daemon = Daemon::of(&history);
@@ -67,9 +67,9 @@ fn what_was_due_before_the_second_of_some_news_has_happened_before() {
     "#]]);
 }
 
-/// Written just now, by a clock that is ahead of ours.
+/// The write time comes from a clock ahead of ours.
 #[test]
-fn what_is_news_settles_nothing_ahead_of_its_time() {
+fn a_new_event_with_a_future_write_time_fires_no_deadline_early() {
     let ahead = merged(&written_in(&object("Widget", "w"), 40), &ready("False"));
     let history = current_widget().later(1).say("MODIFIED", &ahead);
     let mut daemon = Daemon::of(&history);
@@ -82,7 +82,7 @@ fn what_is_news_settles_nothing_ahead_of_its_time() {
 }
 
 #[test]
-fn what_is_news_was_written_when_it_was_received_whatever_the_api_servers_clock_says() {
+fn a_new_event_is_dated_by_its_receipt_for_any_clock_of_the_api_server() {
     let (widget, ready) = (object("Widget", "w"), ready("True"));
     let ahead = merged(&written_in(&widget, 40), &ready);
     let history = written::History::default().added(&widget).later(20).say("MODIFIED", &ahead);
@@ -98,7 +98,7 @@ fn what_is_news_was_written_when_it_was_received_whatever_the_api_servers_clock_
     "#]]);
 }
 
-/// Two watches, and one that says later on what was written much earlier.
+/// Two watches, one of which later delivers an object that was written much earlier.
 fn old_looking() -> written::History {
     let widget = object("Widget", "w");
     let old = merged(&written_in(&widget, 10), &ready("True"));
@@ -107,7 +107,7 @@ fn old_looking() -> written::History {
 }
 
 #[test]
-fn what_a_watch_says_after_it_has_caught_up_is_news_however_old_it_looks() {
+fn events_of_a_caught_up_watch_are_new_even_with_old_write_times() {
     let mut daemon = Daemon::of(&old_looking());
     daemon.hears(2);
     daemon.is_not_there(2.0, 18.0);
@@ -121,7 +121,7 @@ fn what_a_watch_says_after_it_has_caught_up_is_news_however_old_it_looks() {
 }
 
 #[test]
-fn where_time_went_on_a_backlog_counts_as_received() {
+fn events_missed_while_the_clock_was_running_are_dated_by_their_receipt() {
     let mut daemon = Daemon::of(&old_looking());
     daemon.hears(2);
     daemon.loses("Widget", 5.0);
@@ -130,7 +130,7 @@ fn where_time_went_on_a_backlog_counts_as_received() {
     daemon.is_due_at(32.0);
 }
 
-/// Changed last in its second second, deleted in that one.
+/// Last changed in second 2, deleted in `second`.
 fn deleted_in(second: u64) -> written::History {
     let widget = object("Widget", "w");
     let part = |second: u32| merged(&written_in(&object("Part", "p"), second), &ready("False"));
@@ -146,7 +146,7 @@ fn deleted_in(second: u64) -> written::History {
 }
 
 #[test]
-fn a_deletion_tells_no_time_and_was_no_earlier_than_what_was_heard_before_it() {
+fn a_deletion_without_a_time_is_dated_no_earlier_than_the_events_before_it() {
     let mut daemon = Daemon::of(&deleted_in(130));
     daemon.hears(3);
     daemon.bookmark("Widget", 100.0);
@@ -162,7 +162,7 @@ fn a_deletion_tells_no_time_and_was_no_earlier_than_what_was_heard_before_it() {
 }
 
 #[test]
-fn what_was_heard_while_others_were_waited_for_was_heard_then() {
+fn events_received_while_other_watches_are_awaited_keep_their_receipt_time() {
     let mut daemon = Daemon::of(&deleted_in(130));
     daemon.hears(3);
     daemon.is_not_there(2.0, 90.0);
@@ -179,7 +179,7 @@ fn what_was_heard_while_others_were_waited_for_was_heard_then() {
 }
 
 #[test]
-fn a_deletion_was_no_earlier_than_what_another_watch_says_was_written_before_it() {
+fn a_deletion_is_dated_no_earlier_than_earlier_writes_from_other_watches() {
     let mut daemon = Daemon::of(&deleted_in(130));
     daemon.hears(3);
     daemon.is_not_there(100.0, 600.0);
@@ -194,7 +194,7 @@ fn a_deletion_was_no_earlier_than_what_another_watch_says_was_written_before_it(
 }
 
 #[test]
-fn what_was_said_of_a_backlog_is_known_after_another_restart() {
+fn write_times_of_missed_events_survive_another_restart() {
     let mut daemon = Daemon::of(&deleted_in(130));
     daemon.hears(3);
     daemon.is_not_there(100.0, 600.0);
@@ -211,7 +211,7 @@ fn what_was_said_of_a_backlog_is_known_after_another_restart() {
 }
 
 #[test]
-fn what_was_there_before_the_first_list_counts_as_seen_then() {
+fn objects_of_the_first_list_are_dated_by_the_list() {
     let widget = written_in(&object("Widget", "w"), 100);
     let rules = Rules { report_existing: true, ..Rules::default() };
     let history = written::History::default().later(600).listed("Widget", &[&widget]);

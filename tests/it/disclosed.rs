@@ -259,13 +259,13 @@ fn recorded(objects: &[(&str, Value)], settings: &Arc<WatchSettings>) -> String 
 fn kept(recording: &Path, rules: Rules, settings: &Arc<WatchSettings>) -> String {
     let recording = Recording::read(recording).unwrap();
     let mut tracer = Tracer::new(rules, "");
-    tracer.remember(0);
+    tracer.start_checkpoints(0);
     for (_, watch) in recording.watches() {
         tracer.open_empty(watch.id, watch.watched.clone(), recording.begin().unwrap());
     }
     let mut kept = String::new();
     let said = |id, notice| {
-        tracer.notice(id, notice);
+        tracer.process(id, notice);
         for entry in tracer.checkpoint() {
             let parts = [Some(entry.key), entry.value].into_iter().flatten();
             kept.extend(parts.map(|part| String::from_utf8_lossy(&part).into_owned()));

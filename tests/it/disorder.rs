@@ -1,15 +1,16 @@
-//! Watches arrive as they like: owners late, kinds one before the other. The spans stay the same.
+//! The order in which the events of different watches arrive changes no span.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use spanlink::{
     trace::{
         model::{
+            id::Layout,
             observation::{WatchEvent, WatchId, WatchScope},
             span::{Span, SpanId},
             time::Timestamp,
         },
-        rules::{Layout, Rules},
+        rules::Rules,
         spans::output::TraceMetric,
         tracer::Tracer,
     },
@@ -18,7 +19,7 @@ use spanlink::{
 
 use crate::scenarios::{configured, scenarios};
 
-/// What a watch said, in its order.
+/// A recorded history: its watches, and their events in order of receipt.
 pub(crate) struct History {
     pub(crate) begin: Timestamp,
     pub(crate) watches: Vec<(WatchId, WatchScope, bool)>,
@@ -41,7 +42,7 @@ pub(crate) fn read(scenario: &Path) -> History {
     History { begin: recording.begin().unwrap(), watches, said }
 }
 
-/// Small, seeded, and the same everywhere.
+/// A small seeded random number generator with the same sequence on every platform.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -69,8 +70,8 @@ pub(crate) fn received_at(notice: &mut WatchEvent) -> &mut Timestamp {
 }
 
 impl History {
-    /// Every event up to `late` later than it was, each watch in its own order. Lists at start-up
-    /// are complete before anything happens, as they are when the daemon starts.
+    /// Delays each event by up to `late`, and keeps the order within each watch. The lists at the
+    /// start complete before any other event, as they do in the daemon.
     fn disordered(&self, seed: u64, late: Duration) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let max = u64::try_from(late.as_micros()).unwrap() + 1;
@@ -101,17 +102,18 @@ impl History {
         }
         let (mut spans, mut late) = (Vec::new(), 0);
         let mut take = |out: spanlink::trace::spans::output::Output| {
-            late += out.notes.iter().filter(|note| **note == TraceMetric::OwnerLate).count();
+            late +=
+                out.metrics.iter().filter(|note| **note == TraceMetric::OwnerWaitTimeout).count();
             spans.extend(out.spans);
         };
         for (id, notice) in &self.said {
-            while let Some(due) = tracer.next().filter(|due| *due < notice.at()) {
+            while let Some(due) = tracer.next_deadline().filter(|due| *due < notice.at()) {
                 take(tracer.expire(due));
             }
-            take(tracer.notice(*id, notice.clone()));
+            take(tracer.process(*id, notice.clone()));
         }
         while !tracer.is_settled()
-            && let Some(due) = tracer.next()
+            && let Some(due) = tracer.next_deadline()
         {
             take(tracer.expire(due));
         }
@@ -119,12 +121,12 @@ impl History {
     }
 }
 
-/// All of a span but its times, which may move by the delay.
+/// A span without its times, which the delay may shift.
 fn timeless(span: &Span) -> Span {
     let zero = Timestamp::from_nanos(0);
     let mut span = Span { start: zero, end: zero, ..span.clone() };
     span.events.clear();
-    // What took longest is found by times, too.
+    // The slowest child is determined by times too.
     let is_of_time =
         |key: &str| key == "spanlink.time.source" || key.starts_with("spanlink.slowest.");
     span.attributes.retain(|attribute| !is_of_time(&attribute.key));
@@ -136,7 +138,8 @@ pub(crate) fn by_id(spans: Vec<Span>, late: Duration) -> BTreeMap<SpanId, Span> 
     kept.map(|span| (span.span_id, span)).collect()
 }
 
-/// Over a second it is a span, else an event: the delay may bring it over or under.
+/// An observe phase over one second is a span, a shorter one an event. The delay may turn one into
+/// the other.
 fn is_about_a_second_of_observing(span: &Span, late: Duration) -> bool {
     let second = Duration::from_secs(1);
     let about = second.saturating_sub(late)..second + 2 * late;
@@ -145,7 +148,7 @@ fn is_about_a_second_of_observing(span: &Span, late: Duration) -> bool {
     is_observing && about.contains(&span.end.since(span.start))
 }
 
-/// How a history's spans differ from those of its own order.
+/// The first difference between the spans and the expected ones.
 pub(crate) fn difference(
     expected: &BTreeMap<SpanId, Span>,
     told: &BTreeMap<SpanId, Span>,
@@ -156,7 +159,7 @@ pub(crate) fn difference(
         if timeless(span) != timeless(other) {
             return Some(format!("expected {}told {}", lines(span), lines(other)));
         }
-        // A whole second of the API's is refined by when it was received.
+        // The time of receipt refines the whole seconds of the API.
         let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
         let delay = Duration::from_secs(1) + late;
         if apart(span.start, other.start) > delay || apart(span.end, other.end) > delay {
@@ -167,7 +170,7 @@ pub(crate) fn difference(
     more.map(|(_, span)| format!("unexpected {}", lines(span)))
 }
 
-/// A span for people who look for a difference.
+/// A span as text, for comparing by eye.
 fn lines(span: &Span) -> String {
     use std::fmt::Write as _;
     let mut text = format!("{} {} under {:?}\n", span.name, span.object, span.parent);
@@ -187,7 +190,7 @@ pub(crate) fn interleavings() -> u64 {
 }
 
 #[test]
-fn the_order_in_which_watches_arrive_changes_no_span() {
+fn delays_between_watches_change_no_span() {
     let rules = [
         Rules::default(),
         Rules { cascade_max: 3, ..Rules::default() },
@@ -211,7 +214,7 @@ fn the_order_in_which_watches_arrive_changes_no_span() {
 }
 
 #[test]
-fn what_arrives_after_the_wait_is_counted_and_everything_else_stays() {
+fn owners_after_the_owner_wait_are_counted_and_every_change_keeps_its_span() {
     let delay = Duration::from_secs(2);
     let mut counted = 0;
     for scenario in scenarios() {
@@ -224,7 +227,7 @@ fn what_arrives_after_the_wait_is_counted_and_everything_else_stays() {
                 told.get(id).is_some_and(|other| timeless(other) == timeless(span))
             });
             assert!(same || late > 0, "{}, seed {seed}", scenario.display());
-            // No change is lost or told twice, whatever its cause.
+            // Every change has one span, whatever its cause.
             let changes = |spans: &BTreeMap<SpanId, Span>| {
                 let mut names: Vec<String> = spans
                     .values()

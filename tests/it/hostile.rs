@@ -41,10 +41,10 @@ fn told(lines: &[String]) -> Vec<Span> {
             }
             Ok(Line::Remarked { .. } | Line::Expired { .. } | Line::Error(_)) | Err(_) => continue,
         };
-        spans.extend(tracer.notice(WatchId(0), notice).spans);
+        spans.extend(tracer.process(WatchId(0), notice).spans);
     }
     while !tracer.is_settled()
-        && let Some(due) = tracer.next()
+        && let Some(due) = tracer.next_deadline()
     {
         spans.extend(tracer.expire(due).spans);
     }

@@ -1,4 +1,4 @@
-//! Daemons that are killed and come back, and all that they send.
+//! Daemons that are killed and restarted, and the spans they export.
 
 use std::{
     path::Path,
@@ -19,13 +19,13 @@ use crate::{
     told::{Generated, told},
 };
 
-/// A daemon and all that it sends, whoever kills it.
+/// A daemon, and a receiver that collects all spans of its restarts.
 pub(crate) struct Teller {
     pub(crate) daemon: Daemon,
     pub(crate) receiver: Receiver,
 }
 
-/// Whether it has a disk.
+/// Whether the daemon has a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
     Lost,
@@ -52,7 +52,7 @@ impl Teller {
         Ok(Self { daemon, receiver })
     }
 
-    /// By id, and how many came again.
+    /// The exported spans by id, and the number of repeats.
     pub(crate) fn told(&self) -> Result<(alike::Spans, usize)> {
         let mut spans = Vec::new();
         for got in self.receiver.accepted() {
@@ -61,14 +61,14 @@ impl Teller {
         alike::by_id(spans)
     }
 
-    /// Killed, and at once there again.
+    /// Kills the daemon and restarts it at once.
     pub(crate) fn interrupt(&mut self) -> Result<()> {
         self.daemon.kill()?;
         self.daemon.start_again()
     }
 }
 
-/// One that is killed again and again while things happen, until it is asked what it has to tell.
+/// A daemon that is killed repeatedly while a test runs, until its spans are compared.
 pub(crate) struct Killed {
     running: Mutex<Option<Running>>,
 }
@@ -78,14 +78,13 @@ struct Running {
     killing: JoinHandle<Result<(Teller, usize)>>,
 }
 
-/// After how many events it is killed next, again and again: in the middle of something, and of being
-/// back.
+/// The number of events between kills, cyclic. Some kills hit a daemon that is still restoring.
 const AFTER: [usize; 8] = [2, 5, 1, 9, 3, 14, 4, 7];
-/// How often it is looked whether something has happened.
+/// How often the recording is checked for new events.
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Killed {
-    /// `history`: the file of a recording by which it is told that something happened.
+    /// `history` is the file of a recording; a new line in it is a new event.
     pub(crate) async fn begin(
         plane: &ControlPlane,
         configuration: &str,
@@ -99,21 +98,21 @@ impl Killed {
         Ok(Self { running: Mutex::new(Some(Running { stop, killing })) })
     }
 
-    /// Waits until it has told of the same changes, with the same causes, links and outcomes.
+    /// Waits until the spans have the same changes, causes, links and outcomes as `expected`.
     pub(crate) async fn tells(&self, expected: &str, generated: &Generated) -> Result<()> {
         let running = self.running.lock().unwrap().take();
-        let Running { stop, killing } = running.context("it is asked once")?;
+        let Running { stop, killing } = running.context("the spans can be compared once only")?;
         stop.send(()).ok();
         let (teller, kills) = killing.join().unwrap()?;
-        ensure!(kills > 0, "it was never killed");
-        until("the killed daemon to tell the same", Duration::from_mins(2), async || {
+        ensure!(kills > 0, "the daemon was never killed");
+        until("the killed daemon to export the same spans", Duration::from_mins(2), async || {
             let (spans, _) = teller.told()?;
             let spans: Vec<Span> = spans.into_values().collect();
             let told = std::panic::catch_unwind(|| told(&spans, generated)).ok();
             let told = told.context("a parent is missing")?;
             ensure!(
                 told == expected,
-                "killed {kills} times, it told\n{told}\ninstead of\n{expected}\nIts log: {}",
+                "after {kills} kills the spans are\n{told}\ninstead of\n{expected}\nIts log: {}",
                 teller.daemon.log()
             );
             Ok(())
@@ -122,12 +121,12 @@ impl Killed {
     }
 }
 
-/// So many lines. To read each of them so often would keep a core busy.
+/// The number of lines. Parsing each of them this often would keep a core busy.
 fn count(history: &Path) -> Result<usize> {
     Ok(memchr::memchr_iter(b'\n', &std::fs::read(history)?).count())
 }
 
-/// How many times, in the end.
+/// Returns the daemon and the number of kills.
 fn kill_again_and_again(
     mut teller: Teller,
     history: &Path,
@@ -135,7 +134,7 @@ fn kill_again_and_again(
     stopped: &mpsc::Receiver<()>,
 ) -> Result<(Teller, usize)> {
     let mut kills = 0;
-    // Also when the test is over and nobody asks.
+    // A test that ends early drops the sender, which ends the loop too.
     while stopped.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
         let lines = count(history)?;
         if lines >= seen + AFTER[kills % AFTER.len()] {

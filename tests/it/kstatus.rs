@@ -19,7 +19,10 @@ use spanlink::{
             observation::Body,
             time::Timestamp,
         },
-        readiness::status::{Evidence, Status, judge},
+        readiness::{
+            kstatus::judge,
+            status::{Evidence, Status},
+        },
     },
     watch::decode::{Decoder, Line},
 };

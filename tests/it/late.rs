@@ -1,4 +1,4 @@
-//! What a restart, or a time without news, does to one history written by hand.
+//! Replays one hand-written history with restarts, delays and disconnected watches.
 
 use std::{fmt::Write as _, fs, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     written::{self, built_in, merged, object, owned, status},
 };
 
-/// Of a day of histories written by hand: ten o'clock, and so many seconds.
+/// The time `second` seconds after ten o'clock, when hand-written histories start.
 pub(crate) fn at(second: f64) -> Timestamp {
     let begin = Timestamp::parse("2026-11-24T10:00:00Z").unwrap();
     begin.plus(Duration::from_secs_f64(second))
@@ -31,7 +31,7 @@ pub(crate) fn seconds(at: Timestamp) -> f64 {
     at.since(begin).as_secs_f64() - begin.since(at).as_secs_f64()
 }
 
-/// Last written in that second, as its managedFields tell.
+/// The object with managedFields that date its last write to `second`.
 pub(crate) fn written_in(object: &Value, second: u32) -> Value {
     let time = format!("2026-11-24T10:{:02}:{:02}Z", second / 60, second % 60);
     let fields = json!([{"manager": "controller", "operation": "Update", "time": time}]);
@@ -42,7 +42,8 @@ pub(crate) fn ready(value: &str) -> Value {
     status(&json!({"conditions": [{"type": "Ready", "status": value}]}))
 }
 
-/// spanlink and its disk; its watches say what a history holds, when a test says so.
+/// A tracer with its checkpoint. The test decides when its watches deliver the events of the
+/// history.
 pub(crate) struct Daemon {
     pub(crate) run: Run,
     pub(crate) history: disorder::History,
@@ -78,14 +79,14 @@ impl Daemon {
         self.history.said[self.said - count..self.said].to_vec()
     }
 
-    /// The next that the history holds, when it happened.
+    /// Delivers the next events of the history at their own time.
     pub(crate) fn hears(&mut self, count: usize) {
         for (id, notice) in self.next(count) {
             self.hear(id, notice);
         }
     }
 
-    /// The next that the history holds, late.
+    /// Delivers the next events of the history late, at `second`.
     pub(crate) fn catches_up(&mut self, count: usize, second: f64) {
         for (id, mut notice) in self.next(count) {
             *received_at(&mut notice) = at(second);
@@ -113,7 +114,7 @@ impl Daemon {
         self.hear(self.watch(kind).0, WatchEvent::ListStarted { at: at(second) });
     }
 
-    /// Everything up to what the history holds next.
+    /// Delivers a bookmark right before the next event of the history.
     pub(crate) fn bookmark(&mut self, kind: &str, second: f64) {
         let said = self.history.said[..self.said].iter().rev();
         let versions = said.filter_map(|(_, notice)| match notice {
@@ -127,22 +128,22 @@ impl Daemon {
         self.hear(self.watch(kind).0, WatchEvent::Bookmark { at: at(second), resource_version });
     }
 
-    /// As much time has gone by, and nothing was said.
+    /// Lets time pass until `second` without events.
     pub(crate) fn is_at(&mut self, second: f64) {
-        while let Some(due) = self.run.tracer.next().filter(|due| *due <= at(second)) {
+        while let Some(due) = self.run.tracer.next_deadline().filter(|due| *due <= at(second)) {
             let output = self.run.tracer.expire(due);
             self.run.take(output);
         }
         self.run.commit();
     }
 
-    /// When it has something to do next.
+    /// Checks the time of the next deadline.
     pub(crate) fn is_due_at(&self, second: f64) {
-        let due = self.run.tracer.next().map(seconds);
+        let due = self.run.tracer.next_deadline().map(seconds);
         assert!(due.is_some_and(|due| (due - second).abs() < 1e-6), "{due:?}, not {second}");
     }
 
-    /// Spans since this was last asked, from when to when, in seconds. That of a head is no news.
+    /// The spans since the last call, with start and end in seconds, without those of heads.
     pub(crate) fn lines(&mut self) -> String {
         let mut text = String::new();
         for span in std::mem::take(&mut self.run.told) {
@@ -170,18 +171,18 @@ impl Daemon {
     }
 }
 
-/// Current in its second second: over at 3.2, if nothing is said.
+/// A Widget that is Current in second 2, and converges at 3.2 without further events.
 pub(crate) fn current_widget() -> written::History {
     let widget = object("Widget", "w");
     written::History::default().added(&widget).later(1).modified(&widget, &ready("True"))
 }
 
-/// A Widget that is over at 3.2, and a watch of Parts.
+/// A Widget that converges at 3.2, and a watch of Parts.
 pub(crate) fn with_parts() -> written::History {
     current_widget().added(&object("Part", "p"))
 }
 
-/// The same, of a watch that has begun with a list.
+/// The same history, with a watch that started with a list.
 pub(crate) fn listed_widget() -> written::History {
     let widget = object("Widget", "w");
     let empty = written::History::default().listed("Widget", &[]);

@@ -201,7 +201,7 @@ async fn an_image_nobody_can_run_is_stuck_within_15_seconds_and_fails() -> Resul
     // What all of them wait for can be alerted on, long before there is an outcome.
     for kind in ["Deployment.apps", "ReplicaSet.apps", "Pod"] {
         let waits = format!("{{kind=\"{kind}\",waiting_for=\"ImagePullBackOff\"}}");
-        let open = format!("spanlink_convergences_open{waits}");
+        let open = format!("spanlink_open_convergences{waits}");
         until(&format!("{kind} to wait"), SOON, async || {
             ensure!(daemon.metric(&open).await? > 0.5, "it does not");
             Ok(())
@@ -351,6 +351,6 @@ async fn it_leaves_in_time_when_the_collector_is_away() -> Result<()> {
     let (status, took) = daemon.stop().await?;
     // Those of a Pod that is deleted, as it is shipped.
     assert!(status.success() && took < Duration::from_secs(30), "{status}, {took:?}");
-    assert!(daemon.log().contains("left_behind"), "{}", daemon.log());
+    assert!(daemon.log().contains("unsent_spans"), "{}", daemon.log());
     Ok(())
 }

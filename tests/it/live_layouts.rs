@@ -15,7 +15,7 @@ const SERVICES: [&str; 3] = ["deployment-controller", "replicaset-controller", "
 
 /// The span in which somebody applied something, so that it is there for what continues it.
 async fn annotated_span(jaeger: &Jaeger, stamp: &Stamp) -> Result<()> {
-    let now = spanlink::daemon::clock().nanos();
+    let now = spanlink::daemon::now().nanos();
     let span = PersonSpan {
         trace_id: &stamp.trace_id,
         span_id: "00f067aa0ba902b7",

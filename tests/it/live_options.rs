@@ -423,7 +423,7 @@ async fn a_chain_whose_context_is_not_sampled_or_that_the_ratio_leaves_out_is_co
     for kind in ROLLOUT {
         let created = format!("spanlink_changes_total{{kind=\"{kind}\",verb=\"create\"}}");
         assert_eq!(stage.daemon.metric(&created).await?.to_string(), "3", "{kind}");
-        let converged = format!("spanlink_convergence_seconds_count{{kind=\"{kind}\"}}");
+        let converged = format!("spanlink_convergence_duration_seconds_count{{kind=\"{kind}\"}}");
         assert_eq!(stage.daemon.metric(&converged).await?.to_string(), "3", "{kind}");
     }
     Ok(())

@@ -192,7 +192,7 @@ async fn what_is_held_up_says_why_while_it_is() -> Result<()> {
     until("all that waits to be counted", SOON, async || {
         for (kind, reason, count) in waits {
             let labels = format!("{{kind=\"{kind}\",waiting_for=\"{reason}\"}}");
-            let open = daemon.metric(&format!("spanlink_convergences_open{labels}")).await?;
+            let open = daemon.metric(&format!("spanlink_open_convergences{labels}")).await?;
             ensure!((open - count).abs() < 0.5, "{kind} {reason}: {open}");
         }
         Ok(())

@@ -92,7 +92,8 @@ impl Scene {
     }
 
     async fn fell_mute(&self, kind: &str) -> Result<f64> {
-        let failures = format!("spanlink_watch_failures_total{{kind=\"{kind}\",reason=\"mute\"}}");
+        let failures =
+            format!("spanlink_watch_failures_total{{kind=\"{kind}\",reason=\"timeout\"}}");
         self.daemon.metric(&failures).await
     }
 }

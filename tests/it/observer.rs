@@ -1,4 +1,4 @@
-//! A watcher of the test's own, to compare with: what was seen of every object, and when.
+//! An independent watcher for comparison: the state of every object and when it was observed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use spanlink::trace::model::time::Timestamp;
 
 use crate::control_plane::ControlPlane;
 
-/// What one watch event said.
+/// The content of one watch event.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) at: Timestamp,
@@ -25,14 +25,14 @@ pub(crate) struct Seen {
     pub(crate) object: Value,
 }
 
-/// Watches for as long as it lives.
+/// Watches until it is dropped.
 pub(crate) struct Observer {
     seen: Arc<Mutex<Vec<Seen>>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Observer {
-    /// Of one namespace, of kinds given as `apps/v1/Deployment`.
+    /// Watches the given kinds, such as `apps/v1/Deployment`, in one namespace.
     pub(crate) async fn begin(
         plane: &ControlPlane,
         namespace: &str,
@@ -50,7 +50,7 @@ impl Observer {
             tasks.push(tokio::spawn(async move {
                 let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
                 while let Some(event) = events.next().await {
-                    let at = spanlink::daemon::clock();
+                    let at = spanlink::daemon::now();
                     let (object, is_gone) = match event {
                         Ok(Event::Apply(object) | Event::InitApply(object)) => (object, false),
                         Ok(Event::Delete(object)) => (object, true),
@@ -71,14 +71,14 @@ impl Observer {
         Ok(Self { seen, tasks })
     }
 
-    /// Every of Kubernetes' Events about an object of that name.
+    /// Every Kubernetes Event about an object of this name.
     pub(crate) fn events_about(&self, name: &str) -> Vec<Seen> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let is_about = |it: &&Seen| it.object["regarding"]["name"] == name;
         seen.iter().filter(is_about).cloned().collect()
     }
 
-    /// Everything seen of one object, in order.
+    /// Every observation of one object, in order.
     pub(crate) fn of(&self, kind: &str, name: &str) -> Vec<Seen> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.iter().filter(|it| it.kind == kind && it.name == name).cloned().collect()

@@ -1,4 +1,4 @@
-//! What a daemon keeps on its disk, and what it makes of that.
+//! The entries of the checkpoint: when they are written, removed and restored.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -6,8 +6,11 @@ use bytes::Bytes;
 use expect_test::expect_file;
 use serde_json::json;
 use spanlink::trace::{
-    model::observation::{WatchEvent, WatchScope},
-    rules::{Layout, Rules},
+    model::{
+        id::Layout,
+        observation::{WatchEvent, WatchScope},
+    },
+    rules::Rules,
     tracer::{
         Tracer,
         checkpoint::{CheckpointReader, RestoreError},
@@ -22,7 +25,7 @@ use crate::{
     written::{self, annotated, built_in, condition, is_true, owned, status},
 };
 
-/// Everything that is there has gone.
+/// Every object of this history is deleted in the end.
 fn coming_and_going() -> written::History {
     let set = replica_set();
     let done = status(&json!({"observedGeneration": 1, "replicas": 1, "fullyLabeledReplicas": 1,
@@ -37,7 +40,7 @@ fn coming_and_going() -> written::History {
         .deleted(&set)
 }
 
-/// A Deployment on its way, a Pod that was lost, and the one in its place that cannot run.
+/// A Deployment in progress, a lost Pod, and its replacement, which cannot pull its image.
 fn told_stuck() -> written::History {
     let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
     let set = owned(&replica_set(), &[(&deployment, true)]);
@@ -60,7 +63,7 @@ fn told_stuck() -> written::History {
         .modified(&pod_of(&set, "b", 20), &stuck)
 }
 
-/// What a disk holds, by what it is of.
+/// The types of the entries in the checkpoint.
 fn kept(daemon: &Daemon) -> String {
     const KEYS: [&str; 5] = ["origin", "watch", "object", "losses", "stuck"];
     let names = daemon.run.disk.keys().map(|key| KEYS[usize::from(key[0])]);
@@ -68,7 +71,7 @@ fn kept(daemon: &Daemon) -> String {
 }
 
 #[test]
-fn what_is_forgotten_is_on_the_disk_no_more() {
+fn entries_of_forgotten_objects_are_removed_from_the_checkpoint() {
     let mut daemon = Daemon::of(&coming_and_going());
     daemon.hears(4);
     daemon.is_at(12.0);
@@ -82,9 +85,9 @@ fn what_is_forgotten_is_on_the_disk_no_more() {
     assert_eq!(daemon.run.tracer.checkpoint(), []);
 }
 
-/// Should its kind be watched again one day, it begins with a list.
+/// If the kind is watched again later, its watch starts with a list.
 #[test]
-fn a_watch_that_is_closed_right_after_a_restart_is_on_the_disk_no_more() {
+fn a_watch_closed_right_after_a_restart_is_removed_from_the_checkpoint() {
     let mut daemon = Daemon::of(&with_parts());
     daemon.hears(3);
     daemon.is_not_there(3.0, 5.0);
@@ -94,7 +97,7 @@ fn a_watch_that_is_closed_right_after_a_restart_is_on_the_disk_no_more() {
 }
 
 #[test]
-fn what_has_not_changed_is_not_written_again() {
+fn unchanged_entries_are_not_written_again() {
     let mut daemon = Daemon::of(&with_parts());
     daemon.hears(3);
     assert_eq!(daemon.run.tracer.checkpoint(), []);
@@ -102,46 +105,46 @@ fn what_has_not_changed_is_not_written_again() {
     daemon.run.tracer.expire(at(2.0));
     assert_eq!(daemon.run.tracer.checkpoint(), []);
     daemon.is_not_there(2.0, 3.0);
-    // Not one object, though all were read.
+    // Restoring makes no object dirty.
     let keys = daemon.run.tracer.checkpoint().into_iter().map(|entry| entry.key[0]);
     assert_eq!(keys.collect::<Vec<_>>(), [0, 1, 1]);
 }
 
 #[test]
-fn a_disk_that_is_lost_is_written_anew_as_it_was() {
+fn a_lost_checkpoint_is_rewritten_identically() {
     let mut daemon = Daemon::of(&told_stuck());
     daemon.hears(7);
     daemon.is_at(40.0);
     assert_eq!(kept(&daemon), "origin watch watch watch object object object object losses stuck");
     let before = std::mem::take(&mut daemon.run.disk);
-    daemon.run.tracer.remember_all();
+    daemon.run.tracer.rewrite_checkpoint();
     daemon.run.commit();
     assert_eq!(daemon.run.disk, before);
 }
 
 #[test]
-fn a_watch_goes_on_after_the_last_that_it_said_and_never_before() {
+fn a_watch_resumes_after_its_newest_delivered_event_and_never_earlier() {
     let mut daemon = Daemon::of(&current_widget());
     daemon.hears(2);
     let (id, watched) = daemon.watch("Widget");
     let version = |daemon: &Daemon| {
-        let resumable: Vec<_> = daemon.run.tracer.resumable().collect();
-        assert!(resumable.iter().all(|it| it.id == id && it.watched == watched));
+        let resumable: Vec<_> = daemon.run.tracer.resume_points().collect();
+        assert!(resumable.iter().all(|it| it.id == id && it.scope == watched));
         resumable.first().map(|it| it.resource_version)
     };
     assert_eq!(version(&daemon), Some(12));
     daemon.hear(id, WatchEvent::Bookmark { at: at(2.0), resource_version: 5 });
     daemon.is_not_there(2.0, 3.0);
     assert_eq!(version(&daemon), Some(12));
-    // Another selection of the same id has seen nothing yet.
+    // A watch of the same id with another scope has received no event yet.
     let of_shop = WatchScope { namespace: Some("shop".into()), ..watched.clone() };
     daemon.run.tracer.open(id, of_shop, at(3.0));
-    let resumable: Vec<_> = daemon.run.tracer.resumable().collect();
+    let resumable: Vec<_> = daemon.run.tracer.resume_points().collect();
     assert_eq!(resumable.iter().map(|it| it.resource_version).collect::<Vec<_>>(), [0]);
     assert!(!daemon.run.tracer.has_listed());
 }
 
-/// What comes of the entries of a disk, for a tracer of that cluster and layout.
+/// Restores the entries for a tracer with this cluster and layout.
 fn restored(
     disk: &BTreeMap<Bytes, Bytes>,
     layout: Layout,
@@ -157,7 +160,7 @@ fn restored(
 }
 
 #[test]
-fn a_checkpoint_of_something_else_is_not_restored_and_says_of_what() {
+fn an_incompatible_checkpoint_is_rejected_with_the_reason() {
     let mut daemon = Daemon::of(&current_widget());
     daemon.hears(2);
     let disk = &mut daemon.run.disk;
@@ -170,7 +173,7 @@ fn a_checkpoint_of_something_else_is_not_restored_and_says_of_what() {
     assert_eq!(reason(&BTreeMap::new(), Layout::Cascade, "", 0), Some(RestoreError::Nothing));
     let whole = disk.clone();
     for cut in whole.keys() {
-        // What comes after it can be read.
+        // One unreadable entry is enough.
         disk.clone_from(&whole);
         disk.insert(cut.clone(), Bytes::new());
         assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(RestoreError::Unreadable));
@@ -178,7 +181,7 @@ fn a_checkpoint_of_something_else_is_not_restored_and_says_of_what() {
     disk.clone_from(&whole);
     disk.insert(Bytes::from_static(&[99]), Bytes::new());
     assert_eq!(reason(disk, Layout::Cascade, "", 0), Some(RestoreError::Unreadable));
-    // What cannot be read is what another version wrote, where that says so.
+    // Another format version in the header takes precedence over unreadable entries.
     let origin = disk.get_mut(&[0][..]).unwrap();
     let mut another = origin.to_vec();
     another[0] += 1;
@@ -187,7 +190,7 @@ fn a_checkpoint_of_something_else_is_not_restored_and_says_of_what() {
 }
 
 #[test]
-fn what_was_read_back_is_written_again_with_the_same_bytes() {
+fn a_restored_checkpoint_is_rewritten_with_the_same_bytes() {
     for scenario in scenarios() {
         let history = disorder::read(&scenario);
         let middle = history.said.len() / 2;
@@ -201,7 +204,7 @@ fn what_was_read_back_is_written_again_with_the_same_bytes() {
             run.commit();
             let before = run.disk.clone();
             run.restart(now);
-            run.tracer.remember_all();
+            run.tracer.rewrite_checkpoint();
             run.disk.clear();
             run.commit();
             assert!(run.disk == before, "{}, after {said}", scenario.display());
@@ -209,9 +212,9 @@ fn what_was_read_back_is_written_again_with_the_same_bytes() {
     }
 }
 
-/// Another text here is another format: `FORMAT` in `src/trace/checkpoint.rs` has to be increased.
+/// If the expected text changes, the format has changed: increase `FORMAT` of the checkpoint.
 #[test]
-fn the_format_of_a_checkpoint_stays_as_it_is() {
+fn the_checkpoint_format_is_unchanged() {
     let mut daemon = Daemon::of(&told_stuck());
     daemon.hears(7);
     daemon.is_at(40.0);

@@ -1,4 +1,4 @@
-//! Every generation that was written is told exactly once: an oracle notes what it writes itself.
+//! Every written generation has exactly one span. The test compares with its own record of writes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,12 +24,12 @@ use crate::{
 /// UID and generation.
 type Generation = (String, i64);
 
-/// What was told: of each generation how often, and how many before it were marked as missed.
+/// The exported spans: how many per generation, and how many generations before it were missed.
 #[derive(Debug, Default)]
 struct Told {
     times: BTreeMap<Generation, usize>,
     missed: BTreeMap<Generation, i64>,
-    /// Spans that came again.
+    /// How many spans were exported again.
     repeats: usize,
 }
 
@@ -40,7 +40,7 @@ fn told(receiver: &Receiver) -> Told {
         let scopes = got.request.resource_spans.into_iter().flat_map(|r| r.scope_spans);
         for span in scopes.flat_map(|scope| scope.spans) {
             if let Some(before) = known.insert(span.span_id.clone(), span.clone()) {
-                assert_eq!(before, span, "a repeat is the same to the last bit");
+                assert_eq!(before, span, "a repeat must be identical");
                 told.repeats += 1;
                 continue;
             }
@@ -71,7 +71,7 @@ fn told(receiver: &Receiver) -> Told {
     told
 }
 
-/// Creates Deployments without replicas and updates each a few times, at uneven moments.
+/// Creates Deployments without replicas and updates each several times, at irregular intervals.
 async fn write(
     plane: &ControlPlane,
     namespace: &str,
@@ -95,7 +95,7 @@ async fn write(
         let created = until("a create", Duration::from_mins(1), async || {
             match api.create(&PostParams::default(), &object).await {
                 Ok(created) => Ok(created),
-                // The answer to an earlier attempt was lost.
+                // The response to an earlier attempt was lost.
                 Err(kube::Error::Api(status)) if status.code == 409 => Ok(api.get(&name).await?),
                 Err(error) => Err(error.into()),
             }
@@ -124,14 +124,15 @@ fn generation_of(object: &Deployment) -> Result<Generation> {
     Ok((uid, object.metadata.generation.context("no generation")?))
 }
 
-/// Waits until everything is told or marked; then nothing may be told twice or made up.
+/// Waits until every generation has a span or is marked as missed, then checks that no span is a
+/// duplicate or of an unwritten generation. Returns how many generations were missed.
 async fn settle(receiver: &Receiver, written: &BTreeSet<Generation>) -> Result<usize> {
     let missing = until("every generation to be told", Duration::from_mins(2), async || {
         let told = told(receiver);
         let missing: BTreeSet<&Generation> =
             written.iter().filter(|generation| !told.times.contains_key(*generation)).collect();
         for (uid, generation) in &missing {
-            // Overwritten before it could be seen: the next one that was seen says so.
+            // A generation overwritten before it was observed is marked as missed by the next one.
             let marked = told.missed.iter().any(|((of, at), missed)| {
                 of == uid && generation < at && *generation >= at - missed
             });
@@ -143,8 +144,8 @@ async fn settle(receiver: &Receiver, written: &BTreeSet<Generation>) -> Result<u
     let told = told(receiver);
     let doubled: Vec<_> = told.times.iter().filter(|(_, times)| **times > 1).collect();
     let spurious: Vec<_> = told.times.keys().filter(|told| !written.contains(*told)).collect();
-    assert!(doubled.is_empty(), "told twice: {doubled:?}");
-    assert!(spurious.is_empty(), "made up: {spurious:?}");
+    assert!(doubled.is_empty(), "exported twice: {doubled:?}");
+    assert!(spurious.is_empty(), "never written: {spurious:?}");
     Ok(missing)
 }
 
@@ -155,7 +156,7 @@ fn only_deployments(namespace: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_200_deployments_updated_five_times_every_generation_is_told_once() -> Result<()> {
+async fn every_generation_of_200_deployments_updated_five_times_has_one_span() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("oracle").await?;
     let receiver = Receiver::grpc([], None).await;
@@ -169,7 +170,7 @@ async fn of_200_deployments_updated_five_times_every_generation_is_told_once() -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_every_generation_is_told_once() -> Result<()> {
+async fn every_generation_has_one_span_though_the_daemon_is_killed_repeatedly() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("killed").await?;
     let mut teller = Teller::start(plane, &only_deployments(&namespace), Memory::Kept).await?;
@@ -178,7 +179,7 @@ async fn killed_at_any_moment_every_generation_is_told_once() -> Result<()> {
     let written = {
         tokio::pin!(writing);
         loop {
-            // At uneven moments: before it watches, while it catches up, and later.
+            // Kills before the watches open, while they catch up, and later.
             let moment = tokio::time::sleep(Duration::from_millis(137 * (1 + kills % 7)));
             tokio::select! {
                 written = &mut writing => break written?,
@@ -192,19 +193,19 @@ async fn killed_at_any_moment_every_generation_is_told_once() -> Result<()> {
     assert_eq!(written.len(), 60 * 41);
     let missing = settle(&teller.receiver, &written).await?;
     let log = teller.daemon.log();
-    // A busy API server may begin its cache anew, and says that it does not remember any more.
+    // A busy API server may rebuild its watch cache, and then answers 410 Gone.
     let has_forgotten = relists(&log).any(|reason| reason == "410");
     assert!(missing == 0 || has_forgotten, "{missing} missing after {kills} kills: {log}");
     let repeats = told(&teller.receiver).repeats;
     to_stderr(&format!("Killed {kills} times, {repeats} spans came again, {missing} missing."));
-    // A fresh change still passes.
+    // New changes are still exported.
     let fresh = write(plane, &namespace, 61, 0).await?;
     let fresh: BTreeSet<Generation> = fresh.union(&written).cloned().collect();
     assert_eq!(settle(&teller.receiver, &fresh).await?, missing, "missing");
     Ok(())
 }
 
-/// Why it listed anew.
+/// The log lines about relists.
 fn relists(log: &str) -> impl Iterator<Item = String> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     lines
@@ -213,11 +214,11 @@ fn relists(log: &str) -> impl Iterator<Item = String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_server_that_is_killed_and_a_collector_that_is_away_cost_nothing_unmarked()
--> Result<()> {
+async fn a_killed_api_server_and_an_unavailable_collector_lose_no_generation_unmarked() -> Result<()>
+{
     let plane = ControlPlane::start(&Options::default(), &to_stderr).await?;
     let namespace = plane.namespace("faults").await?;
-    // Away for a minute: each refusal asks for ten seconds.
+    // The collector rejects requests for a minute; each rejection asks for a delay of ten seconds.
     let away = || Step::Grpc(tonic::Code::Unavailable, Some(Duration::from_secs(10)));
     let receiver = Receiver::grpc([(); 6].map(|()| away()), None).await;
     let otlp = format!("http://{}", receiver.address);
@@ -237,7 +238,7 @@ async fn an_api_server_that_is_killed_and_a_collector_that_is_away_cost_nothing_
         "{missing} of {} generations were overwritten unseen, each marked",
         written.len()
     ));
-    // The faults were real.
+    // The faults took effect.
     let relists = async || -> Result<()> {
         let (_, text) = daemon.get("/metrics").await?;
         ensure!(text.contains("spanlink_relists_total{"), "no relist");
@@ -245,7 +246,7 @@ async fn an_api_server_that_is_killed_and_a_collector_that_is_away_cost_nothing_
         Ok(())
     };
     until("relists to be counted", Duration::from_mins(1), relists).await?;
-    // A fresh change still passes.
+    // New changes are still exported.
     let fresh = write(&plane, &namespace, 41, 0).await?;
     let fresh: BTreeSet<Generation> = fresh.union(&written).cloned().collect();
     settle(&receiver, &fresh).await?;

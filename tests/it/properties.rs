@@ -260,14 +260,14 @@ impl Played {
 
     fn take(&mut self, output: Output) {
         self.spans.extend(output.spans);
-        for note in output.notes {
+        for note in output.metrics {
             self.opened += usize::from(note == TraceMetric::Opened);
             self.closed += usize::from(matches!(note, TraceMetric::Closed { .. }));
         }
     }
 
     fn run_until(&mut self, time: Timestamp) {
-        while let Some(due) = self.tracer.next().filter(|due| *due < time) {
+        while let Some(due) = self.tracer.next_deadline().filter(|due| *due < time) {
             let output = self.tracer.expire(due);
             self.take(output);
         }
@@ -318,14 +318,14 @@ impl Played {
             }
         };
         for notice in notices {
-            let output = self.tracer.notice(id, notice);
+            let output = self.tracer.process(id, notice);
             self.take(output);
         }
     }
 
     fn finish(&mut self) {
         while !self.tracer.is_settled()
-            && let Some(due) = self.tracer.next()
+            && let Some(due) = self.tracer.next_deadline()
         {
             let output = self.tracer.expire(due);
             self.take(output);

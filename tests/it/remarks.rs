@@ -400,7 +400,7 @@ fn notes(text: &str) -> Vec<TraceMetric> {
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), text).unwrap();
     let mut notes = Vec::new();
-    let each = |out: Output| notes.extend(out.notes);
+    let each = |out: Output| notes.extend(out.metrics);
     replay(file.path(), Rules::default(), &configured(""), Take::Everything, each).unwrap();
     notes
 }

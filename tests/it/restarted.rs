@@ -1,4 +1,4 @@
-//! A restart goes on where it was: the spans are those of a run without one.
+//! A restart resumes from the checkpoint: the spans are those of a run without a restart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,11 +8,12 @@ use std::{
 use bytes::Bytes;
 use spanlink::trace::{
     model::{
+        id::Layout,
         observation::{WatchEvent, WatchId},
         span::{Span, SpanId},
         time::Timestamp,
     },
-    rules::{Layout, Rules},
+    rules::Rules,
     spans::output::Output,
     tracer::{Tracer, checkpoint::CheckpointReader},
 };
@@ -22,7 +23,7 @@ use crate::{
     scenarios::scenarios,
 };
 
-/// What a disk holds, and who writes it.
+/// A tracer, the checkpoint it writes and the spans it emits.
 pub(crate) struct Run {
     pub(crate) rules: Rules,
     pub(crate) tracer: Tracer,
@@ -33,7 +34,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn begin(rules: &Rules, history: &History) -> Self {
         let mut tracer = Tracer::new(rules.clone(), "");
-        tracer.remember(0);
+        tracer.start_checkpoints(0);
         for (id, watched, starts_empty) in &history.watches {
             if *starts_empty {
                 tracer.open_empty(*id, watched.clone(), history.begin);
@@ -49,11 +50,11 @@ impl Run {
     }
 
     pub(crate) fn hear(&mut self, id: WatchId, notice: WatchEvent) {
-        while let Some(due) = self.tracer.next().filter(|due| *due < notice.at()) {
+        while let Some(due) = self.tracer.next_deadline().filter(|due| *due < notice.at()) {
             let output = self.tracer.expire(due);
             self.take(output);
         }
-        let output = self.tracer.notice(id, notice);
+        let output = self.tracer.process(id, notice);
         self.take(output);
     }
 
@@ -66,19 +67,19 @@ impl Run {
         }
     }
 
-    /// Killed; what comes back knows what was on the disk and nothing else.
+    /// Kills the tracer and starts another from the checkpoint alone.
     pub(crate) fn restart(&mut self, at: Timestamp) {
         let mut restoring = CheckpointReader::new(self.rules.clone(), "", 0);
         for (key, value) in &self.disk {
             restoring.entry(key, value);
         }
         self.tracer = restoring.finish(at).unwrap();
-        self.tracer.remember(0);
+        self.tracer.start_checkpoints(0);
     }
 
     pub(crate) fn end(mut self) -> Vec<Span> {
         while !self.tracer.is_settled()
-            && let Some(due) = self.tracer.next()
+            && let Some(due) = self.tracer.next_deadline()
         {
             let output = self.tracer.expire(due);
             self.take(output);
@@ -87,12 +88,12 @@ impl Run {
     }
 }
 
-/// Some restarts, each down for as long as it is given.
+/// Replays the history with some restarts, each with a downtime of `down`.
 fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec<Span> {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut run = Run::begin(rules, history);
     let mut left: std::collections::VecDeque<(WatchId, WatchEvent)> = history.said.clone().into();
-    // What a list that is only now asked for shows, no watch says again.
+    // Objects that a list after the restart returns arrive as items, not as watch events.
     let is_end_of_list =
         |(_, notice): &(WatchId, WatchEvent)| matches!(notice, WatchEvent::ListCompleted { .. });
     let first = if down.is_zero() { 0 } else { left.iter().rposition(is_end_of_list).unwrap_or(0) };
@@ -111,7 +112,7 @@ fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec
         run.restart(now);
         for (id, watched, starts_empty) in &history.watches {
             run.tracer.open(*id, watched.clone(), now);
-            // A list that was not complete is asked for again, from its beginning.
+            // A list that was incomplete is requested again from its beginning.
             let items = broken_off(&heard, *id);
             let is_listed =
                 *starts_empty || heard.iter().any(|it| it.0 == *id && is_end_of_list(it));
@@ -124,7 +125,7 @@ fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec
             run.hear(*id, begins);
             items.into_iter().rev().for_each(|item| left.push_front(item));
         }
-        // What was missed comes at once, and says nothing of where it ends.
+        // The missed events arrive at once, without the bookmarks between them.
         left.retain(|(_, notice)| !matches!(notice, WatchEvent::Bookmark { at, .. } if *at < now));
         for (_, notice) in &mut left {
             let at = received_at(notice);
@@ -135,7 +136,7 @@ fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec
     run.end()
 }
 
-/// The items of the list that a watch was reading.
+/// The items of a list that the watch had started and not completed.
 fn broken_off(heard: &[(WatchId, WatchEvent)], id: WatchId) -> Vec<(WatchId, WatchEvent)> {
     let newest_first = heard.iter().rev().filter(|(of, _)| *of == id);
     let items = newest_first.take_while(|(_, notice)| matches!(notice, WatchEvent::ListItem(_)));
@@ -144,8 +145,8 @@ fn broken_off(heard: &[(WatchId, WatchEvent)], id: WatchId) -> Vec<(WatchId, Wat
     items
 }
 
-/// Every history, restarted here and there, is told as it was without, each span once. Times may
-/// differ by less than `apart`.
+/// Checks that every history, replayed with restarts, emits each span of the run without restarts
+/// exactly once. Times may differ by less than `apart`.
 fn restarts(down: Duration, apart: Duration) {
     let rules = [
         Rules::default(),
@@ -159,7 +160,7 @@ fn restarts(down: Duration, apart: Duration) {
             for seed in 0..interleavings() / 20 {
                 let told = restarted(&history, rules, seed, down);
                 let ids: BTreeSet<SpanId> = told.iter().map(|span| span.span_id).collect();
-                assert_eq!(ids.len(), told.len(), "{}: told twice", scenario.display());
+                assert_eq!(ids.len(), told.len(), "{}: emitted twice", scenario.display());
                 let difference = difference(&expected, &by_id(told, down), apart);
                 let shown = scenario.display();
                 assert_eq!(difference, None, "{shown}, rules {at}, seed {seed}");
@@ -169,18 +170,18 @@ fn restarts(down: Duration, apart: Duration) {
 }
 
 #[test]
-fn a_restart_anywhere_changes_no_span() {
+fn restarts_at_any_event_change_no_span() {
     restarts(Duration::ZERO, Duration::ZERO);
 }
 
 #[test]
-fn what_happened_while_it_was_down_is_told_as_it_was() {
+fn changes_during_a_short_downtime_have_the_same_spans() {
     let down = Duration::from_secs(2);
     restarts(down, down);
 }
 
-/// Nobody says when something was deleted: no earlier than what was written before.
+/// The API has no time for a completed deletion, so the span dates it after the last write.
 #[test]
-fn what_happened_while_it_was_down_for_long_is_told_with_the_same_causes() {
+fn changes_during_a_long_downtime_have_the_same_causes() {
     restarts(Duration::from_secs(30), Duration::from_mins(5));
 }

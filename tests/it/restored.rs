@@ -1,4 +1,4 @@
-//! What was known before a restart is known after it.
+//! State that the checkpoint restores after a restart.
 
 use std::collections::BTreeSet;
 
@@ -16,9 +16,9 @@ use crate::{
     },
 };
 
-/// What lasted while it was down lasted until then, and not until now.
+/// Phases that ended during the downtime end at the time of the write, not of the restart.
 #[test]
-fn what_was_stuck_while_it_was_down_and_came_right_is_told_as_of_then() {
+fn a_stuck_pod_that_became_ready_during_the_downtime_is_dated_by_its_status() {
     let set = replica_set();
     let pod = pod_of(&set, "a", 0);
     let unschedulable =
@@ -51,7 +51,7 @@ fn what_was_stuck_while_it_was_down_and_came_right_is_told_as_of_then() {
 }
 
 #[test]
-fn a_watch_that_lists_anew_after_a_restart_dates_what_has_changed_and_tells_what_is_gone() {
+fn a_relist_after_a_restart_dates_changes_and_reports_deletions() {
     let (widget, gone) = (object("Widget", "w"), object("Widget", "gone"));
     let changed = merged(&written_in(&widget, 100), &ready("False"));
     let created = json!({"metadata": {"creationTimestamp": "2026-11-24T10:10:00Z"}});
@@ -69,13 +69,13 @@ fn a_watch_that_lists_anew_after_a_restart_dates_what_has_changed_and_tells_what
     daemon.hears(5);
     daemon.is_not_there(2.0, 590.0);
     assert!(daemon.run.tracer.has_listed());
-    // Its resourceVersion is too old, and the server takes its time.
+    // The resourceVersion has expired, and the list takes 30 seconds.
     daemon.resumes("Widget", 590.0);
     daemon.loses("Widget", 590.0);
     daemon.lists("Widget", 590.1);
     daemon.is_at(599.9);
     daemon.catches_up(1, 600.0);
-    // A list that is being read says nothing of what is not in it yet.
+    // An object absent from an incomplete list is not deleted.
     daemon.is_at(620.0);
     daemon.tells_nothing();
     daemon.catches_up(1, 620.0);
@@ -91,7 +91,7 @@ fn a_watch_that_lists_anew_after_a_restart_dates_what_has_changed_and_tells_what
 }
 
 #[test]
-fn ready_is_who_has_every_list() {
+fn the_tracer_has_listed_once_every_list_is_complete() {
     let history = written::History::default()
         .listed("Widget", &[&object("Widget", "w")])
         .listed("Part", &[&object("Part", "p")]);
@@ -104,7 +104,7 @@ fn ready_is_who_has_every_list() {
 }
 
 #[test]
-fn a_loss_is_replaced_after_a_restart() {
+fn a_pod_lost_before_a_restart_is_replaced_after_it() {
     let set = replica_set();
     let done = status(&json!({"observedGeneration": 1, "replicas": 1, "fullyLabeledReplicas": 1,
         "readyReplicas": 1, "availableReplicas": 1}));
@@ -131,7 +131,7 @@ fn a_loss_is_replaced_after_a_restart() {
 }
 
 #[test]
-fn what_is_stuck_is_told_once_across_a_restart() {
+fn a_stuck_span_is_emitted_once_across_a_restart() {
     let set = built_in("apps/v1", "ReplicaSet", &json!({"replicas": 2}));
     let unschedulable =
         status(&json!({"conditions": [condition("PodScheduled", "False", "Unschedulable", 1)]}));
@@ -157,7 +157,7 @@ fn what_is_stuck_is_told_once_across_a_restart() {
 }
 
 #[test]
-fn what_goes_with_its_namespace_after_a_restart_is_caused_by_that() {
+fn a_deletion_with_its_namespace_after_a_restart_is_caused_by_the_namespace() {
     let namespace = |uid: &str| {
         let metadata = json!({"name": "shop", "namespace": null, "uid": uid});
         merged(&built_in("v1", "Namespace", &json!({})), &json!({ "metadata": metadata }))
@@ -165,7 +165,7 @@ fn what_goes_with_its_namespace_after_a_restart_is_caused_by_that() {
     let widget = object("Widget", "w");
     let going_namespace = merged(&namespace("second"), &status(&json!({"phase": "Terminating"})));
     let active = status(&json!({"phase": "Active"}));
-    // The name has come again: the first one is known as gone.
+    // The second Namespace has the name of the first, which is deleted.
     let history = written::History::default()
         .added(&namespace("first"))
         .deleted(&namespace("first"))
@@ -177,7 +177,7 @@ fn what_goes_with_its_namespace_after_a_restart_is_caused_by_that() {
         .say("MODIFIED", &going(&going_namespace, &["kubernetes"]))
         .deleted(&widget)
         .deleted(&going_namespace);
-    // What is kept is kept in no order.
+    // The checkpoint has no order, so a wrong lookup by name would fail only sometimes.
     let told: BTreeSet<String> = std::iter::repeat_with(|| {
         let mut daemon = Daemon::of(&history);
         daemon.hears(6);
@@ -200,7 +200,7 @@ fn what_goes_with_its_namespace_after_a_restart_is_caused_by_that() {
 }
 
 #[test]
-fn an_object_whose_owner_was_not_heard_of_finds_it_after_a_restart() {
+fn an_object_that_waits_for_its_owner_finds_it_after_a_restart() {
     let widget = object("Widget", "w");
     let second = json!({"metadata": {"generation": 2}, "spec": {"size": 2},
         "status": {"observedGeneration": 1}});

@@ -264,7 +264,7 @@ fn links_that_are_known_late_are_counted_too() {
     let mut counted = 0;
     play(&history, |output| {
         let is_link = |note: &&TraceMetric| matches!(note, TraceMetric::Link { .. });
-        counted += output.notes.iter().filter(is_link).count();
+        counted += output.metrics.iter().filter(is_link).count();
     });
     assert_eq!(counted, on_spans);
 }
@@ -279,7 +279,7 @@ fn play(history: &History, mut hear: impl FnMut(Output)) -> Tracer {
         tracer.open_empty(watch.id, watch.watched.clone(), begin);
     }
     let settings = configured("");
-    let notice = |watch, notice| hear(tracer.notice(watch, notice));
+    let notice = |watch, notice| hear(tracer.process(watch, notice));
     recording.play(&settings, notice, |line, error| unreachable!("{line}: {error}")).unwrap();
     tracer
 }

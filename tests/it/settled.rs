@@ -1,4 +1,4 @@
-//! Whether controllers have nothing left to do: every object is as it is wanted.
+//! Checks that the controllers have finished: every object has reached its desired state.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -6,14 +6,14 @@ use serde_json::Value;
 use crate::recorder::Objects;
 
 /// # Errors
-/// When an object is not as it is wanted yet: which, and why.
+/// If an object has not reached its desired state: which object, and why.
 pub(crate) fn settled(objects: &Objects) -> Result<()> {
     for (key, object) in objects {
         let metadata = &object["metadata"];
         ensure!(metadata["deletionTimestamp"].is_null(), "{key} is being deleted");
         for owner in references(object) {
             let is_there = objects.values().any(|other| other["metadata"]["uid"] == owner["uid"]);
-            // Of a kind that is not recorded, nobody knows.
+            // The state of an unrecorded kind is unknown.
             let is_known = objects.values().any(|other| other["kind"] == owner["kind"])
                 || matches!(owner["kind"].as_str(), Some("Deployment" | "ReplicaSet" | "Widget"));
             ensure!(is_there || !is_known, "{key} has outlived its owner");

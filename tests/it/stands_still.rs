@@ -1,4 +1,4 @@
-//! While nothing can be heard nothing is over, and no longer than that.
+//! The deadline clock: no convergence ends while the watches are disconnected.
 
 use expect_test::expect;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[test]
-fn while_no_watch_is_heard_nothing_is_over_and_after_that_at_its_own_time() {
+fn convergences_end_at_their_own_time_after_all_watches_were_disconnected() {
     let mut daemon = Daemon::of(&current_widget());
     daemon.hears(2);
     daemon.loses("Widget", 2.0);
@@ -30,7 +30,7 @@ fn while_no_watch_is_heard_nothing_is_over_and_after_that_at_its_own_time() {
 }
 
 #[test]
-fn a_watch_that_says_nothing_has_caught_up_after_the_wait_for_owners() {
+fn a_resumed_watch_without_events_has_caught_up_after_the_owner_wait() {
     let mut daemon = Daemon::of(&current_widget());
     daemon.hears(2);
     daemon.is_not_there(2.0, 200.0);
@@ -44,7 +44,7 @@ fn a_watch_that_says_nothing_has_caught_up_after_the_wait_for_owners() {
 }
 
 #[test]
-fn a_watch_that_says_old_things_has_not_caught_up() {
+fn a_watch_that_delivers_old_events_has_not_caught_up() {
     let old = merged(&written_in(&object("Widget", "other"), 20), &ready("False"));
     let history = current_widget()
         .added(&object("Widget", "other"))
@@ -64,7 +64,7 @@ fn a_watch_that_says_old_things_has_not_caught_up() {
 }
 
 #[test]
-fn what_an_api_server_has_forgotten_is_waited_for_no_longer() {
+fn a_watch_disconnected_for_five_minutes_is_no_longer_awaited() {
     let mut daemon = Daemon::of(&current_widget());
     daemon.hears(2);
     daemon.loses("Widget", 2.0);
@@ -78,7 +78,7 @@ fn what_an_api_server_has_forgotten_is_waited_for_no_longer() {
 }
 
 #[test]
-fn a_restart_waits_as_long_from_its_own_beginning() {
+fn a_restart_waits_as_long_as_a_disconnected_watch() {
     let mut daemon = Daemon::of(&current_widget());
     daemon.hears(2);
     daemon.is_not_there(2.0, 100.0);
@@ -86,7 +86,7 @@ fn a_restart_waits_as_long_from_its_own_beginning() {
 }
 
 #[test]
-fn once_one_watch_is_heard_the_others_are_waited_for_half_a_minute() {
+fn after_one_watch_is_live_the_others_are_awaited_for_half_a_minute() {
     let mut daemon = Daemon::of(&with_parts());
     daemon.hears(3);
     daemon.loses("Part", 2.0);
@@ -111,7 +111,7 @@ fn once_one_watch_is_heard_the_others_are_waited_for_half_a_minute() {
 }
 
 #[test]
-fn a_watch_that_is_lost_again_before_it_has_caught_up_is_waited_for_anew() {
+fn a_watch_lost_while_catching_up_is_awaited_from_the_start() {
     let mut daemon = Daemon::of(&current_widget());
     daemon.hears(2);
     daemon.is_not_there(2.0, 10.0);
@@ -129,7 +129,7 @@ fn a_watch_that_is_lost_again_before_it_has_caught_up_is_waited_for_anew() {
 }
 
 #[test]
-fn a_kind_that_is_served_no_more_is_not_heard() {
+fn closing_the_last_connected_watch_pauses_the_clock() {
     let mut daemon = Daemon::of(&with_parts());
     daemon.hears(3);
     daemon.loses("Widget", 2.0);
@@ -141,7 +141,7 @@ fn a_kind_that_is_served_no_more_is_not_heard() {
 }
 
 #[test]
-fn a_watch_that_says_news_has_caught_up() {
+fn a_watch_that_delivers_a_new_event_has_caught_up() {
     let other = object("Widget", "other");
     let news = merged(&written_in(&other, 20), &ready("False"));
     let history = current_widget().added(&other).later(19).say("MODIFIED", &news);
@@ -154,7 +154,7 @@ fn a_watch_that_says_news_has_caught_up() {
 }
 
 #[test]
-fn a_restart_knows_that_nothing_is_heard_before_its_watches_are_opened() {
+fn after_a_restart_all_watches_are_disconnected_until_opened() {
     let mut daemon = Daemon::of(&current_widget());
     daemon.hears(2);
     daemon.run.restart(at(100.0));
@@ -162,7 +162,7 @@ fn a_restart_knows_that_nothing_is_heard_before_its_watches_are_opened() {
 }
 
 #[test]
-fn a_watch_that_lists_anew_is_not_heard() {
+fn a_relisting_watch_counts_as_disconnected() {
     let history = listed_widget().later(1).listed("Widget", &[&object("Widget", "other")]);
     let mut daemon = Daemon::of(&history);
     daemon.hears(3);
@@ -172,7 +172,7 @@ fn a_watch_that_lists_anew_is_not_heard() {
 }
 
 #[test]
-fn a_watch_that_has_listed_anew_is_heard_and_the_others_are_waited_for_half_a_minute() {
+fn after_one_watch_has_relisted_the_others_are_awaited_for_half_a_minute() {
     let history = with_parts().later(90).listed("Widget", &[]);
     let mut daemon = Daemon::of(&history);
     daemon.hears(3);
@@ -183,7 +183,7 @@ fn a_watch_that_has_listed_anew_is_heard_and_the_others_are_waited_for_half_a_mi
     daemon.is_due_at(130.0);
 }
 
-/// A Part of a Widget, of which more may have been written.
+/// A Part whose owner, a Widget, may have changed since its last event.
 fn owned_part() -> written::History {
     let widget = object("Widget", "w");
     let part = owned(&object("Part", "p"), &[(&widget, true)]);
@@ -191,7 +191,7 @@ fn owned_part() -> written::History {
 }
 
 #[test]
-fn an_owners_watch_is_waited_for_half_a_minute_since_it_was_lost_whatever_it_lists() {
+fn the_watch_of_an_owner_is_awaited_for_half_a_minute_after_its_loss_even_while_it_lists() {
     let mut daemon = Daemon::of(&owned_part());
     daemon.hears(3);
     daemon.is_at(4.0);
@@ -203,7 +203,7 @@ fn an_owners_watch_is_waited_for_half_a_minute_since_it_was_lost_whatever_it_lis
 }
 
 #[test]
-fn an_owners_watch_is_waited_for_half_a_minute_since_it_was_opened_after_a_restart() {
+fn the_watch_of_an_owner_is_awaited_for_half_a_minute_after_a_restart_opens_it() {
     let mut daemon = Daemon::of(&owned_part());
     daemon.hears(4);
     daemon.run.restart(at(100.0));
@@ -215,7 +215,7 @@ fn an_owners_watch_is_waited_for_half_a_minute_since_it_was_opened_after_a_resta
 }
 
 #[test]
-fn at_the_start_the_other_lists_are_waited_for_half_a_minute_after_the_first() {
+fn at_the_start_the_other_lists_are_awaited_for_half_a_minute_after_the_first() {
     let unschedulable = condition("PodScheduled", "False", "Unschedulable", 0);
     let pod =
         merged(&pod_of(&replica_set(), "a", 0), &status(&json!({"conditions": [unschedulable]})));

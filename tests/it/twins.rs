@@ -1,4 +1,4 @@
-//! Two daemons that know nothing of each other tell the same of the same changes.
+//! Two independent daemons emit the same spans for the same changes.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -14,25 +14,25 @@ use crate::{
     scene::{Scene, deployment, stamped, template},
 };
 
-/// Times of receipt refine what the API says in whole seconds; of what it tells no time, one of two
-/// processes on a busy machine may hear later than the other.
+/// Times of receipt refine the whole seconds of the API and date changes without a time. On a busy
+/// machine, one process may receive an event later than the other.
 const APART: Duration = Duration::from_secs(3);
 
-/// Everything that was printed.
+/// All spans the daemon has printed.
 fn spans(daemon: &Daemon) -> Result<Spans> {
     let printed = fs::read_to_string(daemon.path("spans.jsonl"))?;
     let mut spans = Vec::new();
-    // The last line may be half written.
+    // The last line may be incomplete.
     for request in printed.lines().map_while(|line| serde_json::from_str::<Value>(line).ok()) {
         spans.extend(otlp_json::spans(&request)?);
     }
     let (spans, repeats) = alike::by_id(spans)?;
-    assert_eq!(repeats, 0, "told twice");
+    assert_eq!(repeats, 0, "emitted twice");
     Ok(spans)
 }
 
 #[tokio::test]
-async fn two_daemons_tell_the_same_ids_parents_links_and_attributes() -> Result<()> {
+async fn two_daemons_emit_the_same_ids_parents_links_and_attributes() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("twins").await?;
     let kinds = ["Deployment.apps", "ReplicaSet.apps", "CronJob.batch", "Job.batch", "Pod"];
@@ -50,7 +50,7 @@ async fn two_daemons_tell_the_same_ids_parents_links_and_attributes() -> Result<
     }
     let scene = Scene::quiet_in(plane, namespace, &kinds).await?;
 
-    // A rollout, one that supersedes it, a Pod that is lost, a run of a CronJob, the end of it all.
+    // A rollout, another that supersedes it, a lost Pod, a CronJob run, and the deletion of all.
     let mut object = deployment();
     object["spec"]["replicas"] = json!(3);
     scene.apply(&object).await?;
@@ -84,7 +84,7 @@ async fn two_daemons_tell_the_same_ids_parents_links_and_attributes() -> Result<
     .await?;
     let (furthest, of) = alike::how_far_apart(&one, &other)?;
     assert!(furthest <= APART, "{furthest:?}: {of:#?}");
-    // It was worth comparing.
+    // The comparison covered every kind of span.
     let names: BTreeSet<&str> = one.values().map(|span| &*span.name).collect();
     expect![[r#"
         {
@@ -115,7 +115,7 @@ async fn two_daemons_tell_the_same_ids_parents_links_and_attributes() -> Result<
     Ok(())
 }
 
-/// Runs when it is told to.
+/// A CronJob that runs on demand only.
 pub(crate) fn cron_job() -> Value {
     let mut pod = template();
     pod["spec"]["restartPolicy"] = json!("Never");

@@ -1,4 +1,4 @@
-//! The recorded histories under other rules: layouts, the cut, sampling, noise.
+//! The recorded histories with other options: layout, cascade limit, sampling, ignored changes.
 
 use std::{
     collections::HashSet,
@@ -11,10 +11,11 @@ use spanlink::{
     export::tree::{Style, render},
     trace::{
         model::{
+            id::Layout,
             object::GroupKind,
             span::{Role, Span, Value},
         },
-        rules::{Ignore, KindRules, Layout, OptionalLinks, Rules, sampling::Sampling},
+        rules::{Ignore, KindRules, OptionalLinks, Rules, sampling::Sampling},
     },
 };
 
@@ -24,7 +25,7 @@ fn scenario(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios").join(name)
 }
 
-/// `edit`: what to change in the recording's text before it is played.
+/// Replays the recording after `edit` has changed its text.
 fn played(scenario: &Path, rules: &Rules, edit: impl Fn(String) -> String) -> Vec<Span> {
     let text = fs::read_to_string(scenario.join("history.jsonl")).unwrap();
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
@@ -32,7 +33,7 @@ fn played(scenario: &Path, rules: &Rules, edit: impl Fn(String) -> String) -> Ve
     replayed(file.path(), rules, &configured(""))
 }
 
-/// Compares with `spans.<variant>.txt` beside the history.
+/// Compares the spans with `spans.<variant>.txt` beside the history.
 fn check(name: &str, variant: &str, rules: &Rules) {
     let scenario = scenario(name);
     let text = render(&spans_of(&scenario, rules), Style::STABLE);
@@ -51,7 +52,7 @@ fn ignoring(group: &str, kind: &str, fields: &[&str], managers: &[&str]) -> Rule
 }
 
 #[test]
-fn in_linked_every_change_is_a_root_that_links_to_origin_and_owner() {
+fn layout_linked_makes_every_change_a_root_with_links_to_origin_and_owner() {
     check("rolling-update", "linked", &layout(Layout::Linked));
     check("set-image-then-annotate", "linked", &layout(Layout::Linked));
     for scenario in scenarios() {
@@ -64,7 +65,7 @@ fn in_linked_every_change_is_a_root_that_links_to_origin_and_owner() {
 }
 
 #[test]
-fn in_joined_a_head_with_a_fresh_context_continues_its_trace() {
+fn layout_joined_continues_the_trace_of_a_fresh_context_in_its_head() {
     check("rolling-update", "joined", &layout(Layout::Joined));
     let spans = spans_of(&scenario("rolling-update"), &layout(Layout::Joined));
     let heads: Vec<&Span> = spans.iter().filter(|span| span.parent_is_remote).collect();
@@ -76,13 +77,13 @@ fn in_joined_a_head_with_a_fresh_context_continues_its_trace() {
 }
 
 #[test]
-fn children_of_an_owner_that_wants_too_many_are_roots_of_their_own() {
+fn children_of_an_owner_over_the_cascade_limit_are_roots() {
     check("rolling-update", "cut", &Rules { cascade_max: 1, ..Rules::default() });
     check("namespace-deleted", "cut", &Rules { cascade_max: 1, ..Rules::default() });
 }
 
 #[test]
-fn a_projection_is_in_the_annotated_trace_and_links_to_the_change() {
+fn a_projected_span_is_in_the_annotated_trace_and_links_to_the_change() {
     let rules = Rules { project: true, ..Rules::default() };
     let spans = spans_of(&scenario("rolling-update"), &rules);
     let projections: Vec<&Span> =
@@ -104,7 +105,7 @@ fn a_projection_is_in_the_annotated_trace_and_links_to_the_change() {
 }
 
 #[test]
-fn every_origin_is_on_all_that_a_fresh_context_caused_in_every_layout() {
+fn every_change_that_a_fresh_context_caused_has_its_origin_in_every_layout() {
     let origins = |spans: &[Span]| -> HashSet<(String, String)> {
         spans
             .iter()
@@ -128,7 +129,7 @@ fn every_origin_is_on_all_that_a_fresh_context_caused_in_every_layout() {
 }
 
 #[test]
-fn a_span_id_is_never_used_in_two_layouts_and_parents_are_there() {
+fn layouts_share_no_span_id_and_every_parent_exists() {
     let mut seen = HashSet::new();
     for scenario in scenarios() {
         for of in [Layout::Cascade, Layout::Linked, Layout::Joined] {
@@ -146,7 +147,7 @@ fn a_span_id_is_never_used_in_two_layouts_and_parents_are_there() {
 }
 
 #[test]
-fn an_unsampled_context_silences_all_it_caused_and_nothing_else() {
+fn an_unsampled_context_suppresses_exactly_the_spans_it_caused() {
     let unsampled = |text: String| text.replace("-01\"", "-00\"");
     let all = spans_of(&scenario("rolling-update"), &Rules::default());
     let rest = played(&scenario("rolling-update"), &Rules::default(), unsampled);
@@ -160,11 +161,11 @@ fn an_unsampled_context_silences_all_it_caused_and_nothing_else() {
     assert_eq!(told.len(), all.len());
     let joined = Rules { layout: Layout::Joined, ..rules };
     let told = played(&scenario("rolling-update"), &joined, unsampled);
-    assert_eq!(told.len(), expected.len(), "what would be below a span that is not there");
+    assert_eq!(told.len(), expected.len(), "a suppressed parent suppresses its children");
 }
 
 #[test]
-fn a_ratio_of_zero_leaves_only_what_a_sampled_context_caused() {
+fn a_sampling_ratio_of_zero_keeps_only_spans_that_a_sampled_context_caused() {
     let sampling = Sampling { by_context: true, ratio: 0.0 };
     for scenario in scenarios() {
         for span in spans_of(&scenario, &Rules { sampling, ..Rules::default() }) {
@@ -174,7 +175,7 @@ fn a_ratio_of_zero_leaves_only_what_a_sampled_context_caused() {
 }
 
 #[test]
-fn what_is_ignored_supersedes_nothing_and_what_it_alone_caused_is_ignored_with_it() {
+fn an_ignored_change_supersedes_nothing_and_changes_it_alone_caused_are_ignored() {
     let scaling = ignoring("apps", "Deployment", &["spec.replicas"], &[]);
     check("scaled-during-a-rollout", "ignored", &scaling);
     let by = ignoring("apps", "Deployment", &[], &["kubectl-patch"]);
@@ -182,13 +183,13 @@ fn what_is_ignored_supersedes_nothing_and_what_it_alone_caused_is_ignored_with_i
 }
 
 #[test]
-fn metadata_changes_that_are_ignored_still_join() {
+fn ignored_metadata_changes_still_join() {
     let rules = Rules { ignores_metadata: true, ..Rules::default() };
     check("set-image-then-annotate", "ignored", &rules);
 }
 
 #[test]
-fn previous_links_lead_through_all_changes_of_an_object() {
+fn previous_links_connect_all_changes_of_an_object() {
     let links = OptionalLinks { previous: true, ..OptionalLinks::default() };
     let spans = spans_of(&scenario("six-patches"), &Rules { links, ..Rules::default() });
     let of_deployment: Vec<&Span> = spans
@@ -203,7 +204,7 @@ fn previous_links_lead_through_all_changes_of_an_object() {
 }
 
 #[test]
-fn a_namespace_or_an_object_can_be_left_alone() {
+fn a_namespace_or_an_object_can_be_excluded() {
     let off = r#""annotations":{"spanlink.io/ignore":"true","#;
     let of_deployments = |text: String| {
         let lines = text.lines().map(|line| {
@@ -222,7 +223,7 @@ fn a_namespace_or_an_object_can_be_left_alone() {
 }
 
 #[test]
-fn without_propagation_no_span_knows_of_a_context() {
+fn without_propagation_no_span_has_a_context() {
     let settings = configured("propagation: {enabled: false}\n");
     for scenario in scenarios() {
         let told = replayed(&scenario.join("history.jsonl"), &Rules::default(), &settings);
@@ -232,7 +233,7 @@ fn without_propagation_no_span_knows_of_a_context() {
             assert_eq!(span.attribute("spanlink.origin.trace_id"), None);
             assert_eq!(span.attribute("spanlink.context.trace_id"), None);
         }
-        // The same chains, but for origins.
+        // The chains are the same, without origins.
         let with = spans_of(&scenario, &Rules::default());
         let chains = |spans: &[Span]| {
             spans.iter().map(|s| (s.trace_id, s.span_id, s.parent)).collect::<HashSet<_>>()

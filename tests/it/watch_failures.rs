@@ -103,7 +103,7 @@ async fn refusals_and_broken_connections_interrupt_once_and_keep_the_resource_ve
     watching.says(&["0 interrupted", "0 resumed"]).await;
     let failures =
         |reason| watching.metrics.watch_failures.with_label_values(&["Pod", reason]).get();
-    assert_eq!((failures("503"), failures("broken")), (1, 2));
+    assert_eq!((failures("503"), failures("connection")), (1, 2));
     watching.stop().await;
 }
 

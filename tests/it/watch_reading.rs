@@ -77,7 +77,7 @@ async fn hostile_objects_harm_only_themselves() {
 }
 
 #[tokio::test]
-async fn who_only_leaves_a_selector_is_not_deleted() {
+async fn object_that_leaves_the_selector_is_not_deleted() {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let mut selected = kind("", "Pod");
     selected.label_selector = Some("a=b,c in (d)".into());
@@ -102,8 +102,9 @@ async fn who_only_leaves_a_selector_is_not_deleted() {
         .says(&["0 opened Pod", "0 lists", "0 listed a@5", "0 listed b@5", "0 listed c@5"])
         .await;
     watching.says(&["0 listed d@5", "0 reset 7"]).await;
+    watching.says(&["0 left selector uid-a@8"]).await;
     watching.says(&["0 deleted b@9", "0 deleted c@10", "0 deleted d@11"]).await;
-    watching.says(&["0 applied a@12 (status)"]).await;
+    watching.says(&["0 applied a@12"]).await;
     watching.stop().await;
 }
 

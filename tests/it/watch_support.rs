@@ -112,6 +112,11 @@ impl Watching {
         self.synced.borrow().get(kind) == Some(&true)
     }
 
+    /// The names of all watches that readiness depends on.
+    pub(crate) fn registered(&self) -> Vec<String> {
+        self.synced.borrow().keys().cloned().collect()
+    }
+
     pub(crate) async fn becomes_synced(&mut self, kind: &str) {
         let synced = self.synced.wait_for(|kinds| kinds.get(kind) == Some(&true));
         assert!(timeout(PATIENCE, synced).await.is_ok(), "{kind} is not synced");

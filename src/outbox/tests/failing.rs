@@ -1,21 +1,21 @@
-//! A disk that fails for a while loses nothing.
+//! No record is lost while the disk fails.
 
 use super::{
     simulated::{Faults, SimulatedDisk},
     *,
 };
 
-fn failing(disk: &SimulatedDisk) -> (Outbox, Metrics) {
+fn open_with_metrics(disk: &SimulatedDisk) -> (Outbox, Metrics) {
     let metrics = Metrics::new().unwrap();
     let limits = Limits::records(1000);
-    let outbox = Outbox::stored(Box::new(disk.clone()), limits, metrics.clone(), PATIENCE);
+    let outbox = Outbox::with_storage(Box::new(disk.clone()), limits, metrics.clone(), BACKOFF);
     (outbox.unwrap(), metrics)
 }
 
 #[test]
-fn a_write_that_fails_is_tried_until_it_succeeds() {
+fn a_failed_write_is_retried_until_it_succeeds() {
     let disk = SimulatedDisk::default();
-    let (outbox, metrics) = failing(&disk);
+    let (outbox, metrics) = open_with_metrics(&disk);
     for round in 0..10 {
         disk.fail(Faults { writes: round * 3, ..Faults::default() });
         outbox.commit(Commit {
@@ -28,15 +28,15 @@ fn a_write_that_fails_is_tried_until_it_succeeds() {
     assert!(metrics.outbox_write_failures.get() > 9, "{}", metrics.outbox_write_failures.get());
     assert_eq!(metrics.outbox_corruptions.get(), 0);
     drop(outbox);
-    let outbox = on(&disk);
+    let outbox = open_on(&disk);
     assert_eq!(outbox.take(10, 100), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
     assert_eq!(checkpoint(&outbox).len(), 10);
 }
 
 #[test]
-fn while_a_write_fails_the_outbox_is_not_ready_and_closing_it_ends_the_attempts() {
+fn closing_the_outbox_ends_the_retries_of_a_failed_write() {
     let disk = SimulatedDisk::default();
-    let (outbox, metrics) = failing(&disk);
+    let (outbox, metrics) = open_with_metrics(&disk);
     outbox.commit(commit(&["a"]));
     wait(outbox.written());
     disk.fail(Faults { writes: usize::MAX, ..Faults::default() });
@@ -50,13 +50,13 @@ fn while_a_write_fails_the_outbox_is_not_ready_and_closing_it_ends_the_attempts(
     wait(outbox.written());
     disk.fail(Faults::default());
     drop(outbox);
-    assert_eq!(on(&disk).take(9, 9), ["a"]);
+    assert_eq!(open_on(&disk).take(9, 9), ["a"]);
 }
 
 #[test]
-fn acknowledgements_are_not_lost_by_writes_that_fail() {
+fn acknowledgements_survive_failed_writes() {
     let disk = SimulatedDisk::default();
-    let (outbox, _) = failing(&disk);
+    let (outbox, _) = open_with_metrics(&disk);
     outbox.commit(commit(&["a", "b"]));
     wait(outbox.written());
     outbox.take(1, 9);
@@ -64,15 +64,15 @@ fn acknowledgements_are_not_lost_by_writes_that_fail() {
     outbox.acknowledge(1);
     wait(outbox.written());
     drop(outbox);
-    assert_eq!(on(&disk).take(9, 9), ["b"]);
+    assert_eq!(open_on(&disk).take(9, 9), ["b"]);
 }
 
 #[test]
-fn a_read_that_fails_takes_nothing_and_the_file_is_opened_again() {
+fn a_failed_read_takes_no_record_and_the_file_is_reopened() {
     let disk = SimulatedDisk::default();
     let record = Bytes::from("x".repeat(1000));
-    on(&disk).commit(Commit { records: vec![record.clone(); 8000], entries: Vec::new() });
-    let (outbox, metrics) = failing(&disk);
+    open_on(&disk).commit(Commit { records: vec![record.clone(); 8000], entries: Vec::new() });
+    let (outbox, metrics) = open_with_metrics(&disk);
     let mut taken = 0;
     for round in 0.. {
         disk.fail(Faults { reads: round % 4, ..Faults::default() });
@@ -91,11 +91,12 @@ fn a_read_that_fails_takes_nothing_and_the_file_is_opened_again() {
 }
 
 #[test]
-fn on_a_full_disk_what_is_exported_makes_room_for_what_is_not() {
+fn on_a_full_disk_acknowledged_records_make_room_for_new_ones() {
     let disk = SimulatedDisk::default();
     let metrics = metrics();
     let limits = Limits::records(100_000);
-    let outbox = Outbox::stored(Box::new(disk.clone()), limits, metrics.clone(), PATIENCE).unwrap();
+    let outbox =
+        Outbox::with_storage(Box::new(disk.clone()), limits, metrics.clone(), BACKOFF).unwrap();
     disk.fail(Faults { space: Some(2 << 20), ..Faults::default() });
     let record = Bytes::from(vec![b'x'; 1000]);
     let mut committed = 0;

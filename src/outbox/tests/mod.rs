@@ -1,32 +1,34 @@
-//! What the outbox promises on disk.
+//! The guarantees of an outbox on disk.
 
-mod damage;
+mod corruption;
 mod failing;
 mod model;
 mod power_loss;
+mod queue;
 mod simulated;
+mod writer_panic;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use bytes::Bytes;
 
 use self::simulated::SimulatedDisk;
-use super::{Commit, Entry, Limits, OpenError, Outbox, disk::chain, writer::Patience};
+use super::{Commit, Entry, Limits, OpenError, Outbox, error::error_chain, writer::RetryBackoff};
 use crate::metrics::Metrics;
 
-const PATIENCE: Patience =
-    Patience { first: Duration::from_millis(1), max: Duration::from_millis(4) };
+const BACKOFF: RetryBackoff =
+    RetryBackoff { first: Duration::from_millis(1), max: Duration::from_millis(4) };
 
 fn metrics() -> Metrics {
     Metrics::new().unwrap()
 }
 
-fn on(disk: &SimulatedDisk) -> Outbox {
-    Outbox::stored(Box::new(disk.clone()), Limits::records(1000), metrics(), PATIENCE).unwrap()
+fn open_on(disk: &SimulatedDisk) -> Outbox {
+    Outbox::with_storage(Box::new(disk.clone()), Limits::records(1000), metrics(), BACKOFF).unwrap()
 }
 
-fn open(folder: &Path) -> Result<Outbox, OpenError> {
-    Outbox::on_disk(folder, Limits::records(10), metrics())
+fn open(directory: &Path) -> Result<Outbox, OpenError> {
+    Outbox::on_disk(directory, Limits::records(10), metrics())
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -49,9 +51,9 @@ fn checkpoint(outbox: &Outbox) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 #[test]
-fn what_was_written_is_there_again_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let outbox = open(folder.path()).unwrap();
+fn a_restart_restores_unacknowledged_records_and_the_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path()).unwrap();
     assert!(outbox.is_on_disk());
     let entries = vec![entry(b"key", b"value"), entry(b"other", b"")];
     outbox.commit(Commit { entries, ..commit(&["a", "b"]) });
@@ -59,42 +61,42 @@ fn what_was_written_is_there_again_after_a_restart() {
     assert_eq!(outbox.take(1, 9), ["a"]);
     outbox.acknowledge(1);
     drop(outbox);
-    let outbox = open(folder.path()).unwrap();
+    let outbox = open(directory.path()).unwrap();
     assert_eq!((outbox.len(), outbox.take(9, 9)), (1, vec![Bytes::from("b")]));
     let (key, value) = (b"key".to_vec(), b"value".to_vec());
     assert_eq!(checkpoint(&outbox), [(key, value), (b"other".to_vec(), Vec::new())]);
 }
 
 #[test]
-fn what_is_promised_is_there_when_the_power_comes_back() {
+fn written_records_survive_power_loss() {
     let disk = SimulatedDisk::default();
-    let outbox = on(&disk);
+    let outbox = open_on(&disk);
     for count in 1..20 {
         outbox.commit(commit(&["a"]));
         wait(outbox.written());
-        let after = on(&disk.after_power_loss(|| false));
+        let after = open_on(&disk.after_power_loss(|| false));
         assert_eq!(after.len(), count);
     }
     outbox.take(5, 9);
     outbox.acknowledge(5);
     wait(outbox.written());
-    assert_eq!(on(&disk.after_power_loss(|| false)).len(), 14);
+    assert_eq!(open_on(&disk.after_power_loss(|| false)).len(), 14);
 }
 
 #[test]
-fn a_record_can_be_taken_only_once_it_is_durable() {
+fn records_cannot_be_taken_before_they_are_durable() {
     let disk = SimulatedDisk::default();
-    let outbox = on(&disk);
+    let outbox = open_on(&disk);
     outbox.commit(commit(&["a"]));
     wait(outbox.filled());
-    assert_eq!(on(&disk.after_power_loss(|| false)).len(), 1);
+    assert_eq!(open_on(&disk.after_power_loss(|| false)).len(), 1);
 }
 
 #[test]
-fn what_waits_on_disk_is_not_in_memory() {
-    let folder = tempfile::tempdir().unwrap();
+fn records_on_disk_are_not_kept_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
     let limits = Limits::records(100_000);
-    let outbox = Outbox::on_disk(folder.path(), limits, Metrics::new().unwrap()).unwrap();
+    let outbox = Outbox::on_disk(directory.path(), limits, Metrics::new().unwrap()).unwrap();
     let record = Bytes::from(vec![1; 600]);
     for _ in 0..50 {
         wait(outbox.ready()).unwrap();
@@ -102,7 +104,7 @@ fn what_waits_on_disk_is_not_in_memory() {
     }
     wait(outbox.written());
     assert_eq!(outbox.len(), 50_000);
-    // Nobody else holds on to them.
+    // The outbox has dropped its clones.
     assert!(record.is_unique());
     let taken = outbox.take(512, usize::MAX);
     assert_eq!(taken.len(), 512);
@@ -110,62 +112,66 @@ fn what_waits_on_disk_is_not_in_memory() {
 }
 
 #[test]
-fn the_checkpoint_can_be_forgotten_and_records_stay() {
-    let folder = tempfile::tempdir().unwrap();
-    let outbox = open(folder.path()).unwrap();
+fn deleting_the_checkpoint_keeps_the_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let outbox = open(directory.path()).unwrap();
     outbox.commit(Commit { entries: vec![entry(b"key", b"value")], ..commit(&["a"]) });
     wait(outbox.written());
-    outbox.forget_checkpoint().unwrap();
+    outbox.delete_checkpoint().unwrap();
     drop(outbox);
-    let outbox = open(folder.path()).unwrap();
+    let outbox = open(directory.path()).unwrap();
     assert_eq!(checkpoint(&outbox), []);
     assert_eq!(outbox.take(9, 9), ["a"]);
 }
 
 #[test]
-fn a_folder_in_use_is_said_to_be() {
-    let folder = tempfile::tempdir().unwrap();
-    let _outbox = open(folder.path()).unwrap();
-    let error = open(folder.path()).unwrap_err();
-    let path = folder.path().display();
-    let expected =
-        format!("{path} is in use by another spanlink; each needs a data_dir of its own");
+fn a_data_directory_in_use_is_an_error_with_advice() {
+    let directory = tempfile::tempdir().unwrap();
+    let _outbox = open(directory.path()).unwrap();
+    let error = open(directory.path()).unwrap_err();
+    let path = directory.path().display();
+    let expected = format!(
+        "{path} is in use by another spanlink process; \
+         give each process a data directory of its own (option data_dir)"
+    );
     assert_eq!(error.to_string(), expected);
 }
 
 #[test]
-fn what_cannot_be_a_folder_is_said_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("file");
+fn a_data_directory_that_cannot_be_created_is_an_error_with_its_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
     let path = file.display();
-    let expected =
-        format!("{path} is no folder to keep data in (data_dir): File exists (os error 17)");
-    assert_eq!(chain(&open(&file).unwrap_err()), expected);
+    let expected = format!(
+        "cannot create the data directory {path} (option data_dir): File exists (os error 17)"
+    );
+    assert_eq!(error_chain(&open(&file).unwrap_err()), expected);
     let path = path.to_string() + "/below";
-    let expected =
-        format!("{path} is no folder to keep data in (data_dir): Not a directory (os error 20)");
-    assert_eq!(chain(&open(Path::new(&path)).unwrap_err()), expected);
+    let expected = format!(
+        "cannot create the data directory {path} (option data_dir): Not a directory (os error 20)"
+    );
+    assert_eq!(error_chain(&open(Path::new(&path)).unwrap_err()), expected);
 }
 
 #[test]
-fn what_cannot_be_a_file_is_said_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("spanlink.redb");
+fn an_outbox_file_that_cannot_be_opened_is_an_error_with_its_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("spanlink.redb");
     fs::create_dir(&file).unwrap();
-    let text = chain(&open(folder.path()).unwrap_err());
-    let expected = format!("cannot open the outbox {}: ", file.display());
+    let text = error_chain(&open(directory.path()).unwrap_err());
+    let expected = format!("cannot open the outbox file {}: ", file.display());
     assert!(text.starts_with(&expected) && text.contains("Is a directory"), "{text}");
 }
 
 #[test]
-fn nobody_else_can_read_a_folder_it_creates() {
+fn other_users_cannot_read_the_data_directory() {
     let parent = tempfile::tempdir().unwrap();
-    let folder = parent.path().join("data");
-    drop(open(&folder).unwrap());
+    let directory = parent.path().join("data");
+    drop(open(&directory).unwrap());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&folder), 0o700);
-    for file in fs::read_dir(&folder).unwrap() {
+    assert_eq!(mode(&directory), 0o700);
+    for file in fs::read_dir(&directory).unwrap() {
         assert_eq!(mode(&file.unwrap().path()), 0o600);
     }
 }

@@ -1,4 +1,4 @@
-//! On disk the outbox is a queue and a map, whatever is done in whichever order.
+//! On disk the outbox behaves like a queue and a map, for any sequence of operations.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,25 +7,25 @@ use proptest::prelude::*;
 use super::{simulated::SimulatedDisk, *};
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Operation {
     Commit { records: Vec<usize>, entries: Vec<(u8, Option<usize>)> },
     Take { records_max: usize, bytes_max: usize },
     Acknowledge(usize),
-    ForgetCheckpoint,
+    DeleteCheckpoint,
     Restart,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn operation() -> impl Strategy<Value = Operation> {
     let len = prop_oneof![4 => 0_usize..100, 1 => 0_usize..10_000];
     let entry = (0_u8..8, prop::option::of(len.clone()));
     prop_oneof![
         4 => (prop::collection::vec(len, 0..6), prop::collection::vec(entry, 0..4))
-            .prop_map(|(records, entries)| Step::Commit { records, entries }),
+            .prop_map(|(records, entries)| Operation::Commit { records, entries }),
         4 => (0_usize..8, 0_usize..3000)
-            .prop_map(|(records_max, bytes_max)| Step::Take { records_max, bytes_max }),
-        4 => (0_usize..8).prop_map(Step::Acknowledge),
-        1 => Just(Step::ForgetCheckpoint),
-        1 => Just(Step::Restart),
+            .prop_map(|(records_max, bytes_max)| Operation::Take { records_max, bytes_max }),
+        4 => (0_usize..8).prop_map(Operation::Acknowledge),
+        1 => Just(Operation::DeleteCheckpoint),
+        1 => Just(Operation::Restart),
     ]
 }
 
@@ -43,20 +43,20 @@ fn oldest(records: &VecDeque<Bytes>, records_max: usize, bytes_max: usize) -> Ve
 
 proptest! {
     #[test]
-    fn on_disk_the_outbox_is_a_queue_and_a_map(steps in prop::collection::vec(step(), 0..40)) {
+    fn the_outbox_on_disk_behaves_like_a_queue_and_a_map(operations in prop::collection::vec(operation(), 0..40)) {
         let disk = SimulatedDisk::default();
         let metrics = Metrics::new().unwrap();
         let limits = Limits::records(1000);
-        let start =
-            || Outbox::stored(Box::new(disk.clone()), limits, metrics.clone(), PATIENCE).unwrap();
-        let mut outbox = start();
+        let open =
+            || Outbox::with_storage(Box::new(disk.clone()), limits, metrics.clone(), BACKOFF).unwrap();
+        let mut outbox = open();
         let mut records = VecDeque::new();
         let mut entries = BTreeMap::new();
-        let mut taken = 0;
-        for (number, step) in steps.into_iter().enumerate() {
+        let mut in_flight = 0;
+        for (number, operation) in operations.into_iter().enumerate() {
             let fill = |len| vec![u8::try_from(number).unwrap(); len];
-            match step {
-                Step::Commit { records: lens, entries: changes } => {
+            match operation {
+                Operation::Commit { records: lens, entries: changes } => {
                     let commit = Commit {
                         records: lens.into_iter().map(|len| fill(len).into()).collect(),
                         entries: changes
@@ -77,26 +77,26 @@ proptest! {
                     outbox.commit(commit);
                     wait(outbox.written());
                 }
-                Step::Take { records_max, bytes_max } => {
+                Operation::Take { records_max, bytes_max } => {
                     let expected = oldest(&records, records_max, bytes_max);
-                    taken = expected.len();
+                    in_flight = expected.len();
                     prop_assert_eq!(outbox.take(records_max, bytes_max), expected);
                 }
-                Step::Acknowledge(count) => {
-                    let count = count.min(taken);
-                    taken -= count;
+                Operation::Acknowledge(count) => {
+                    let count = count.min(in_flight);
+                    in_flight -= count;
                     records.drain(..count);
                     outbox.acknowledge(count);
                 }
-                Step::ForgetCheckpoint => {
+                Operation::DeleteCheckpoint => {
                     wait(outbox.written());
-                    outbox.forget_checkpoint().unwrap();
+                    outbox.delete_checkpoint().unwrap();
                     entries.clear();
                 }
-                Step::Restart => {
+                Operation::Restart => {
                     drop(outbox);
-                    outbox = start();
-                    taken = 0;
+                    outbox = open();
+                    in_flight = 0;
                 }
             }
             let bytes: usize = records.iter().map(Bytes::len).sum();
@@ -105,6 +105,6 @@ proptest! {
             prop_assert_eq!(gauges, expected);
             prop_assert_eq!(checkpoint(&outbox), entries.clone().into_iter().collect::<Vec<_>>());
         }
-        prop_assert!(disk.aside().is_none());
+        prop_assert!(disk.damaged().is_none());
     }
 }

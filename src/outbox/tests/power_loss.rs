@@ -1,37 +1,35 @@
-//! What was written survives the loss of power, at any moment, and of anything not yet synced.
+//! A durable commit survives power loss at any moment, whichever unsynced sectors are lost.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
 use super::{
-    super::{
-        disk::{Changes, Disk},
-        waiting::Found,
-    },
+    super::{backlog::Recovered, disk::Disk, tables::Changes},
     simulated::{Faults, SimulatedDisk},
     *,
 };
 
-/// One transaction.
+/// One write transaction.
 #[derive(Clone, Debug)]
-struct Step {
+struct Transaction {
     records: Vec<usize>,
     acknowledged: usize,
     entries: Vec<(u8, Option<usize>)>,
-    /// So many operations of the disk fail before it goes well.
+    /// How many operations of the disk fail before one succeeds.
     failures: usize,
 }
 
-/// From a start to a loss of power.
+/// The time from a start of the process to a power loss.
 #[derive(Clone, Debug)]
 struct Round {
-    steps: Vec<Step>,
-    /// Changes and syncs of the disk until then; if there are fewer, it comes at the end.
+    transactions: Vec<Transaction>,
+    /// How many changes and syncs of the disk succeed before the power loss. If there are fewer,
+    /// the power is lost after the last one.
     power_for: usize,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn transaction() -> impl Strategy<Value = Transaction> {
     let len = prop_oneof![4 => 1_usize..900, 1 => 3000_usize..20_000];
     (
         prop::collection::vec(len.clone(), 0..6),
@@ -39,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         prop::collection::vec((0_u8..6, prop::option::of(len)), 0..4),
         prop_oneof![4 => Just(0), 1 => 1_usize..12],
     )
-        .prop_map(|(records, acknowledged, entries, failures)| Step {
+        .prop_map(|(records, acknowledged, entries, failures)| Transaction {
             records,
             acknowledged,
             entries,
@@ -48,23 +46,23 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn round() -> impl Strategy<Value = Round> {
-    (prop::collection::vec(step(), 0..8), 0_usize..200)
-        .prop_map(|(steps, power_for)| Round { steps, power_for })
+    (prop::collection::vec(transaction(), 0..8), 0_usize..200)
+        .prop_map(|(transactions, power_for)| Round { transactions, power_for })
 }
 
-/// What the file holds.
+/// The expected content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Model {
-    begins: u64,
+    start: u64,
     records: VecDeque<Bytes>,
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Model {
-    fn of(disk: &Disk, found: &Found) -> Self {
-        let mut model = Self { begins: found.sequences.start, ..Self::default() };
+    fn of(disk: &Disk, recovered: &Recovered) -> Self {
+        let mut model = Self { start: recovered.sequences.start, ..Self::default() };
         disk.read(
-            || found.sequences.clone(),
+            || recovered.sequences.clone(),
             |_| true,
             |records| model.records.extend(records.into_iter().map(|(_, bytes)| bytes)),
         )
@@ -77,17 +75,18 @@ impl Model {
     }
 
     fn end(&self) -> u64 {
-        self.begins + self.records.len() as u64
+        self.start + self.records.len() as u64
     }
 
-    /// Applies the step, and says what is to be written for it.
-    fn apply(&mut self, step: &Step, number: &mut usize) -> Commit {
+    /// Applies the transaction, and returns the commit to write for it.
+    fn apply(&mut self, transaction: &Transaction, number: &mut usize) -> Commit {
         let mut bytes = |len: usize| {
             *number += 1;
             format!("{number} ").repeat(len / 4 + 1)
         };
-        let records: Vec<Bytes> = step.records.iter().map(|len| bytes(*len).into()).collect();
-        let entries: Vec<Entry> = step
+        let records: Vec<Bytes> =
+            transaction.records.iter().map(|len| bytes(*len).into()).collect();
+        let entries: Vec<Entry> = transaction
             .entries
             .iter()
             .map(|(key, len)| Entry {
@@ -95,9 +94,9 @@ impl Model {
                 value: len.map(|len| bytes(len).into_bytes().into()),
             })
             .collect();
-        let acknowledged = step.acknowledged.min(self.records.len());
+        let acknowledged = transaction.acknowledged.min(self.records.len());
         self.records.drain(..acknowledged);
-        self.begins += acknowledged as u64;
+        self.start += acknowledged as u64;
         self.records.extend(records.iter().cloned());
         for Entry { key, value } in &entries {
             match value {
@@ -109,16 +108,16 @@ impl Model {
     }
 }
 
-/// As the writer does, until it is written or there is no power.
+/// Retries the write as the writer thread does. Returns false if the power was lost first.
 fn write(
     disk: &Disk,
     simulated: &SimulatedDisk,
     before: &Model,
-    begins: u64,
+    start: u64,
     commit: &Commit,
 ) -> bool {
     let changes = Changes {
-        begins: (begins != before.begins).then_some(begins),
+        start: (start != before.start).then_some(start),
         first: before.end(),
         records: &commit.records,
         entries: &commit.entries,
@@ -127,32 +126,35 @@ fn write(
         if disk.write(&changes).is_ok() {
             return true;
         }
-        let wait = before.begins..before.end();
-        disk.reopen(wait, |_, damaged| panic!("only writes failed, but {damaged:?}")).ok();
+        let unacknowledged = before.start..before.end();
+        disk.reopen(unacknowledged, |_, corruption| {
+            panic!("only writes failed, but {corruption:?}")
+        })
+        .ok();
         if simulated.faults_left().power_for == Some(0) {
             return false;
         }
     }
 }
 
-fn survives(rounds: &[Round], mut chance: impl FnMut() -> bool) {
+fn check_power_losses(rounds: &[Round], mut chance: impl FnMut() -> bool) {
     let mut simulated = SimulatedDisk::default();
-    // What the file may hold: one thing, or two while nobody knows whether a commit was written.
-    let mut may_hold = vec![Model { begins: 1, ..Model::default() }];
+    // The possible contents of the file: two while a commit may or may not be durable.
+    let mut may_hold = vec![Model { start: 1, ..Model::default() }];
     let mut number = 0;
     for round in rounds {
         simulated.fail(Faults { power_for: Some(round.power_for), ..Faults::default() });
-        if let Ok((disk, found, damaged)) = Disk::open(Box::new(simulated.clone())) {
-            assert!(damaged.is_none(), "{damaged:?}");
-            let mut model = Model::of(&disk, &found);
+        if let Ok((disk, recovered, corruption)) = Disk::open(Box::new(simulated.clone())) {
+            assert!(corruption.is_none(), "{corruption:?}");
+            let mut model = Model::of(&disk, &recovered);
             assert!(may_hold.contains(&model), "{model:?} is none of {may_hold:?}");
-            for step in &round.steps {
+            for transaction in &round.transactions {
                 let before = model.clone();
-                let commit = model.apply(step, &mut number);
+                let commit = model.apply(transaction, &mut number);
                 may_hold = vec![before.clone(), model.clone()];
                 let faults = simulated.faults_left();
-                simulated.fail(Faults { writes: step.failures, ..faults });
-                if !write(&disk, &simulated, &before, model.begins, &commit) {
+                simulated.fail(Faults { writes: transaction.failures, ..faults });
+                if !write(&disk, &simulated, &before, model.start, &commit) {
                     break;
                 }
                 may_hold = vec![model.clone()];
@@ -160,23 +162,23 @@ fn survives(rounds: &[Round], mut chance: impl FnMut() -> bool) {
         }
         simulated = simulated.after_power_loss(&mut chance);
     }
-    let (disk, found, damaged) = Disk::open(Box::new(simulated)).unwrap();
-    assert!(damaged.is_none(), "{damaged:?}");
-    let model = Model::of(&disk, &found);
+    let (disk, recovered, corruption) = Disk::open(Box::new(simulated)).unwrap();
+    assert!(corruption.is_none(), "{corruption:?}");
+    let model = Model::of(&disk, &recovered);
     assert!(may_hold.contains(&model), "{model:?} is none of {may_hold:?}");
 }
 
 proptest! {
     #[test]
-    fn what_is_written_survives_and_what_is_cut_off_is_whole_or_not_there(
+    fn power_loss_keeps_durable_commits_and_half_of_none(
         rounds in prop::collection::vec(round(), 1..5),
         seed: u64,
-        kept in 0_u32..=4,
+        quarters_kept in 0_u32..=4,
     ) {
         let mut random = seed;
-        survives(&rounds, || {
+        check_power_losses(&rounds, || {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (random >> 40) % 4 < u64::from(kept)
+            (random >> 40) % 4 < u64::from(quarters_kept)
         });
     }
 }

@@ -1,4 +1,4 @@
-//! A disk in memory that loses power and fails at will.
+//! A simulated disk in memory, with power losses, failures and corruption.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -11,10 +11,10 @@ use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use super::super::storage::{Contents, Storage};
 
-/// What a disk writes whole or not at all.
+/// A disk writes each sector completely or not at all.
 const SECTOR: usize = 512;
 
-/// Cheap to clone; every clone is the same disk. The names of files are durable at once.
+/// Cheap to clone; every clone is the same disk. Renames are durable at once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SimulatedDisk {
     names: Arc<Mutex<Names>>,
@@ -24,28 +24,28 @@ pub(super) struct SimulatedDisk {
 #[derive(Debug, Default)]
 struct Names {
     current: Option<Arc<Mutex<File>>>,
-    begun: Option<Arc<Mutex<File>>>,
-    aside: Option<Arc<Mutex<File>>>,
+    replacement: Option<Arc<Mutex<File>>>,
+    damaged: Option<Arc<Mutex<File>>>,
 }
 
-/// What is to fail.
+/// The failures to come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
-    /// So many changes and syncs go well still; then the power is away, and nothing does.
+    /// How many changes and syncs succeed before the power loss; after it, none does.
     pub(super) power_for: Option<usize>,
-    /// So many of the next changes and syncs fail.
+    /// How many of the next changes and syncs fail.
     pub(super) writes: usize,
-    /// So many of the next reads fail.
+    /// How many of the next reads fail.
     pub(super) reads: usize,
-    /// Nothing goes beyond this.
+    /// The size in bytes beyond which a file cannot grow.
     pub(super) space: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct File {
-    /// As the page cache has it.
+    /// The content in the page cache.
     cached: Vec<u8>,
-    /// As it is without power, but for some of `unsynced`.
+    /// The content on the disk, to which a power loss may add any part of `unsynced`.
     synced: Vec<u8>,
     unsynced: Vec<Change>,
 }
@@ -57,7 +57,7 @@ enum Change {
 }
 
 impl SimulatedDisk {
-    pub(super) fn of(bytes: Vec<u8>) -> Self {
+    pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
         let file = File { synced: bytes.clone(), cached: bytes, unsynced: Vec::new() };
         let disk = Self::default();
         lock(&disk.names).current = Some(Arc::new(Mutex::new(file)));
@@ -72,27 +72,27 @@ impl SimulatedDisk {
         *lock(&self.faults)
     }
 
-    /// The file as its readers see it.
+    /// The content of the database file.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let names = lock(&self.names);
         names.current.as_ref().map(|file| lock(file).cached.clone()).unwrap_or_default()
     }
 
-    /// What was set aside as damaged.
-    pub(super) fn aside(&self) -> Option<Vec<u8>> {
-        lock(&self.names).aside.as_ref().map(|file| lock(file).cached.clone())
+    /// The content of the corrupt file that was set aside.
+    pub(super) fn damaged(&self) -> Option<Vec<u8>> {
+        lock(&self.names).damaged.as_ref().map(|file| lock(file).cached.clone())
     }
 
-    /// Changes the file behind the back of who has it open.
+    /// Changes the file while a database has it open.
     pub(super) fn damage(&self, damage: impl FnOnce(&mut Vec<u8>)) {
         if let Some(file) = &lock(&self.names).current {
             damage(&mut lock(file).cached);
         }
     }
 
-    /// The disk when the power comes back: `chance` says of each sector that was not synced
-    /// whether it was written.
-    pub(super) fn after_power_loss(&self, mut chance: impl FnMut() -> bool) -> Self {
+    /// The disk after a power loss. `is_kept` decides for each unsynced sector whether it was
+    /// written.
+    pub(super) fn after_power_loss(&self, mut is_kept: impl FnMut() -> bool) -> Self {
         let names = lock(&self.names);
         let Some(file) = names.current.as_deref() else { return Self::default() };
         let file = lock(file);
@@ -100,20 +100,20 @@ impl SimulatedDisk {
         let mut len = bytes.len();
         for change in &file.unsynced {
             match change {
-                Change::Len(new) if chance() => len = *new,
+                Change::Len(new) if is_kept() => len = *new,
                 Change::Len(_) => {}
                 Change::Write { offset, bytes: written } => {
                     for (offset, sector) in sectors(*offset, written) {
-                        if chance() {
+                        if is_kept() {
                             Change::Write { offset, bytes: sector.to_vec() }.apply(&mut bytes);
                         }
                     }
                 }
             }
         }
-        // What is behind the end of the file is lost with it.
+        // Bytes beyond the end of the file are lost.
         bytes.resize(len, 0);
-        Self::of(bytes)
+        Self::from_bytes(bytes)
     }
 
     fn database(
@@ -122,7 +122,7 @@ impl SimulatedDisk {
         builder: &Builder,
     ) -> Result<Database, DatabaseError> {
         let (file, faults) = (Arc::clone(file), Arc::clone(&self.faults));
-        builder.create_with_backend(Opened { file, faults })
+        builder.create_with_backend(OpenFile { file, faults })
     }
 }
 
@@ -132,26 +132,26 @@ impl Storage for SimulatedDisk {
         if let Some(current) = current {
             return self.database(&current, builder);
         }
-        let database = self.begin(builder)?;
+        let database = self.create_replacement(builder)?;
         let mut names = lock(&self.names);
-        names.current = names.begun.take();
+        names.current = names.replacement.take();
         Ok(database)
     }
 
-    fn bytes(&self) -> io::Result<Box<dyn Contents>> {
-        Ok(Box::new(Cursor::new(Self::bytes(self))))
+    fn contents(&self) -> io::Result<Box<dyn Contents>> {
+        Ok(Box::new(Cursor::new(self.bytes())))
     }
 
-    fn begin(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        let begun = Arc::default();
-        lock(&self.names).begun = Some(Arc::clone(&begun));
-        self.database(&begun, builder)
+    fn create_replacement(&self, builder: &Builder) -> Result<Database, DatabaseError> {
+        let replacement = Arc::default();
+        lock(&self.names).replacement = Some(Arc::clone(&replacement));
+        self.database(&replacement, builder)
     }
 
-    fn replace(&self) -> io::Result<()> {
+    fn install_replacement(&self) -> io::Result<()> {
         let mut names = lock(&self.names);
-        names.aside = names.current.take();
-        names.current = names.begun.take();
+        names.damaged = names.current.take();
+        names.current = names.replacement.take();
         Ok(())
     }
 }
@@ -162,15 +162,15 @@ impl Display for SimulatedDisk {
     }
 }
 
-/// The parts of a write that are written each for itself.
+/// Splits a write at the boundaries of sectors.
 fn sectors(offset: usize, bytes: &[u8]) -> Vec<(usize, &[u8])> {
     let mut parts = Vec::new();
-    let (mut at, mut rest) = (offset, bytes);
+    let (mut position, mut rest) = (offset, bytes);
     while !rest.is_empty() {
-        let (part, behind) = rest.split_at((SECTOR - at % SECTOR).min(rest.len()));
-        parts.push((at, part));
-        at += part.len();
-        rest = behind;
+        let (part, remainder) = rest.split_at((SECTOR - position % SECTOR).min(rest.len()));
+        parts.push((position, part));
+        position += part.len();
+        rest = remainder;
     }
     parts
 }
@@ -197,47 +197,47 @@ impl Change {
     }
 }
 
-/// A file of the disk, opened.
+/// An open file of the disk.
 #[derive(Debug)]
-struct Opened {
+struct OpenFile {
     file: Arc<Mutex<File>>,
     faults: Arc<Mutex<Faults>>,
 }
 
-/// What became of a change or a sync.
-enum Fate {
+/// The outcome of a change or a sync.
+enum Outcome {
     Done,
     Failed,
-    /// The power went away meanwhile.
-    CutOff,
+    /// The power was lost during the operation.
+    PowerLost,
 }
 
-impl Opened {
-    fn fate(&self) -> Fate {
+impl OpenFile {
+    fn next_outcome(&self) -> Outcome {
         let mut faults = lock(&self.faults);
         if let Some(left) = &mut faults.power_for {
             match left.checked_sub(1) {
                 Some(fewer) => *left = fewer,
-                None => return Fate::CutOff,
+                None => return Outcome::PowerLost,
             }
         }
-        if fails(&mut faults.writes) { Fate::Failed } else { Fate::Done }
+        if count_down(&mut faults.writes) { Outcome::Failed } else { Outcome::Done }
     }
 
     fn change(&self, change: Change) -> io::Result<()> {
         if lock(&self.faults).space.is_some_and(|space| space < change.end()) {
             return Err(ErrorKind::StorageFull.into());
         }
-        let fate = self.fate();
+        let outcome = self.next_outcome();
         let mut file = lock(&self.file);
-        match fate {
-            Fate::Done => {
+        match outcome {
+            Outcome::Done => {
                 change.apply(&mut file.cached);
                 file.unsynced.push(change);
                 Ok(())
             }
-            Fate::Failed => Err(ErrorKind::StorageFull.into()),
-            Fate::CutOff => {
+            Outcome::Failed => Err(ErrorKind::StorageFull.into()),
+            Outcome::PowerLost => {
                 file.unsynced.push(change);
                 Err(io::Error::other("no power"))
             }
@@ -245,22 +245,22 @@ impl Opened {
     }
 }
 
-fn fails(left: &mut usize) -> bool {
-    let fails = *left > 0;
+fn count_down(left: &mut usize) -> bool {
+    let is_left = *left > 0;
     *left = left.saturating_sub(1);
-    fails
+    is_left
 }
 
-impl StorageBackend for Opened {
+impl StorageBackend for OpenFile {
     fn len(&self) -> io::Result<u64> {
         Ok(lock(&self.file).cached.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if fails(&mut lock(&self.faults).reads) {
+        if count_down(&mut lock(&self.faults).reads) {
             return Err(io::Error::other("unreadable"));
         }
-        let offset = place(offset)?;
+        let offset = to_usize(offset)?;
         let file = lock(&self.file);
         let bytes = file.cached.get(offset..).and_then(|rest| rest.get(..out.len()));
         out.copy_from_slice(bytes.ok_or(ErrorKind::UnexpectedEof)?);
@@ -268,35 +268,35 @@ impl StorageBackend for Opened {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(Change::Len(place(len)?))
+        self.change(Change::Len(to_usize(len)?))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let fate = self.fate();
+        let outcome = self.next_outcome();
         let mut file = lock(&self.file);
-        match fate {
-            Fate::Done => {
+        match outcome {
+            Outcome::Done => {
                 for change in mem::take(&mut file.unsynced) {
                     change.apply(&mut file.synced);
                 }
                 Ok(())
             }
-            // As Linux does: what a failed sync did not write, the next takes for written.
-            Fate::Failed => {
+            // Like Linux: after a failed sync, the next one takes the unwritten pages for clean.
+            Outcome::Failed => {
                 file.unsynced.clear();
                 Err(ErrorKind::StorageFull.into())
             }
-            Fate::CutOff => Err(io::Error::other("no power")),
+            Outcome::PowerLost => Err(io::Error::other("no power")),
         }
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let offset = place(offset)?;
+        let offset = to_usize(offset)?;
         self.change(Change::Write { offset, bytes: bytes.to_vec() })
     }
 }
 
-fn place(offset: u64) -> io::Result<usize> {
+fn to_usize(offset: u64) -> io::Result<usize> {
     usize::try_from(offset).map_err(io::Error::other)
 }
 

@@ -1,13 +1,12 @@
-//! Finds which change of the owner, or of the Namespace, a change follows from, and whether it was
-//! its doing (contract: causes §1 to §4).
+//! Finds the change of the owner, or of the Namespace, that a change follows from
+//! (`docs/causes.md`).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::trace::{
     model::{
         id::{ChangeKey, Verb},
         kind,
-        object::Uid,
         observation::OwnerReference,
         time::Timestamp,
     },
@@ -16,30 +15,31 @@ use crate::trace::{
         detect::same_template,
         tracked::TrackedObject,
     },
+    rules::Rules,
+    state::objects::Objects,
 };
 
-/// A chain this deep ends in a head, as an owner cycle would.
+/// The deepest chain. A change below it is a head; so an owner cycle ends.
 const MAX_DEPTH: u8 = 16;
 
-/// What is known, as causes are looked for in it.
+/// What causes are looked for in.
+#[derive(Clone, Copy)]
 pub(crate) struct CauseFinder<'a> {
-    pub(crate) objects: &'a HashMap<Uid, Box<TrackedObject>>,
-    /// Namespaces by name, the newest of each.
-    pub(crate) namespaces: &'a HashMap<Arc<str>, Uid>,
-    pub(crate) deadline: &'a dyn Fn(&TrackedObject) -> Duration,
+    pub(crate) objects: &'a Objects,
+    pub(crate) rules: &'a Rules,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Cause {
-    /// `None`: a head.
+    /// `None`: the change is a head.
     pub(crate) parent: Option<ChangeKey>,
     pub(crate) owner: Option<OwnerInfo>,
-    /// Of a disruption.
+    /// The reason of a disruption.
     pub(crate) reason: Option<Box<str>>,
 }
 
 impl CauseFinder<'_> {
-    pub(crate) fn cause(&self, object: &TrackedObject, change: &Change) -> Cause {
+    pub(crate) fn find(&self, object: &TrackedObject, change: &Change) -> Cause {
         let owner = change.controller().and_then(|reference| self.owner(object, reference));
         let cause = match change.key.verb {
             Verb::Create => owner.map(|owner| self.of_create(object, change, owner)),
@@ -48,7 +48,7 @@ impl CauseFinder<'_> {
         };
         let mut cause = cause.unwrap_or_default();
         if cause.owner.is_none() {
-            cause.owner = self.mere_owner(object, change);
+            cause.owner = self.owner_without_cause(object, change);
         }
         if cause.parent.as_ref().is_some_and(|parent| self.is_too_deep(parent)) {
             cause.parent = None;
@@ -56,96 +56,102 @@ impl CauseFinder<'_> {
         cause
     }
 
-    /// Somebody who owns it and is not known to have made it: no controller, of a kind that nobody
-    /// watches, or gone.
-    fn mere_owner(&self, object: &TrackedObject, change: &Change) -> Option<OwnerInfo> {
+    /// An owner that caused nothing, as far as is known: it is not the controller, is of a kind that
+    /// is not watched, or was deleted.
+    fn owner_without_cause(&self, object: &TrackedObject, change: &Change) -> Option<OwnerInfo> {
         let reference = change.owners().first()?;
         let Some(owner) = self.owner(object, reference).filter(|_| !reference.controller) else {
-            return Some(named(reference));
+            return Some(only_named(reference));
         };
-        not_its_doing(owner, change, &self.candidates(owner, change)).owner
+        head_with_owner(owner, change, &self.candidates(owner, change)).owner
     }
 
     fn owner(&self, object: &TrackedObject, reference: &OwnerReference) -> Option<&TrackedObject> {
-        let is_another = reference.uid != object.object.uid;
-        self.objects.get(&reference.uid).filter(|_| is_another).map(Box::as_ref)
+        let is_another = reference.uid != *object.uid();
+        self.objects.get(&reference.uid).filter(|_| is_another)
     }
 
     fn is_too_deep(&self, parent: &ChangeKey) -> bool {
         self.objects
             .get(&parent.uid)
-            .and_then(|object| object.change(parent)?.decided.as_ref())
-            .is_none_or(|decided| decided.depth >= MAX_DEPTH)
+            .and_then(|object| object.change(parent)?.decision())
+            .is_none_or(|decision| decision.depth >= MAX_DEPTH)
     }
 
     fn of_create(&self, object: &TrackedObject, change: &Change, owner: &TrackedObject) -> Cause {
-        let candidates = self.makers(owner, change);
+        if let Some(missed) = missed_creator(object, change, owner) {
+            return caused_by(owner, missed);
+        }
+        let candidates = self.creator_candidates(owner, change);
         match best_match(object, change, owner, &candidates) {
             Some(candidate) => caused_by(owner, candidate),
-            None => at_rest(owner, change),
+            None => owner_settled_or_deleting(owner, change),
         }
     }
 
     fn of_update(&self, object: &TrackedObject, change: &Change, owner: &TrackedObject) -> Cause {
-        let managers = change.details.as_ref().and_then(|details| {
-            Some((&details.manager.as_ref()?.name, details.owner_manager.as_ref()?))
+        let managers = change.report().and_then(|report| {
+            Some((&report.manager.as_ref()?.name, report.owner_manager.as_ref()?))
         });
-        // Somebody else than the owner's controller: a person on an operator's Deployment.
+        // Another field manager than the owner's controller: a person on an operator's Deployment.
         if managers.is_some_and(|(writer, controller)| writer != controller) {
-            return not_its_doing(owner, change, &self.candidates(owner, change));
+            return head_with_owner(owner, change, &self.candidates(owner, change));
         }
-        let scaled_up = object.object.kind.is("apps", "ReplicaSet")
-            && change.scaled == ReplicaChange::Increased;
-        let candidates = self.makers(owner, change);
+        let scaled_up =
+            object.is("apps", "ReplicaSet") && change.replica_change == ReplicaChange::Increased;
+        let candidates = self.creator_candidates(owner, change);
         let found = if scaled_up {
             best_match(object, change, owner, &candidates)
         } else {
             candidates.first().copied()
         };
-        found.map_or_else(|| at_rest(owner, change), |candidate| caused_by(owner, candidate))
+        found.map_or_else(
+            || owner_settled_or_deleting(owner, change),
+            |candidate| caused_by(owner, candidate),
+        )
     }
 
-    /// The first that fits.
+    /// The first rule that fits (`docs/causes.md`, Deletions).
     fn of_delete(
         &self,
         object: &TrackedObject,
         change: &Change,
         owner: Option<&TrackedObject>,
     ) -> Cause {
-        // When it went that was not in a list any more is unknown: no later than what went with it.
+        // The time of a deletion that a relist showed is unknown: it was no later than those of the
+        // objects that went with it.
         let before = |deletion: &&Change| {
             let was_before = deletion.resource_version <= change.resource_version;
-            (was_before || deletion.relisted) && deletion.decided.is_some()
+            (was_before || deletion.relisted) && deletion.is_decided()
         };
-        // 1: garbage collection, foreground.
+        // 1: garbage collection, in background or foreground.
         if let Some((owner, deletion)) = self.last_owner_gone(object, change, before) {
             return caused_by(owner, deletion);
         }
-        // 2: the Namespace goes.
-        if let Some(namespace) = namespace_of(self.objects, self.namespaces, object)
+        // 2: the Namespace is deleted.
+        if let Some(namespace) = self.objects.namespace_of(object)
             && let Some(deletion) = namespace.deletion().filter(before)
         {
             return caused_by(namespace, deletion);
         }
         let candidates = owner.map(|owner| self.candidates(owner, change)).unwrap_or_default();
         // 3: eviction, preemption, a lost node.
-        let disruption = change.details.as_ref().and_then(|details| details.disruption.as_ref());
+        let disruption = change.report().and_then(|report| report.disruption.as_ref());
         if let Some(reason) = disruption {
             let cause =
-                owner.map(|owner| not_its_doing(owner, change, &candidates)).unwrap_or_default();
+                owner.map(|owner| head_with_owner(owner, change, &candidates)).unwrap_or_default();
             return Cause { reason: Some(reason.clone()), ..cause };
         }
         let Some(owner) = owner else { return Cause::default() };
         // 4: the owner wants fewer, or other, children.
         let wants_fewer = |candidate: &&&Change| {
-            !owner.object.kind.is("apps", "ReplicaSet")
-                || candidate.scaled == ReplicaChange::Decreased
+            !owner.is("apps", "ReplicaSet") || candidate.replica_change == ReplicaChange::Decreased
         };
         if let Some(candidate) = candidates.iter().find(wants_fewer) {
             return caused_by(owner, candidate);
         }
         // 5: cleaned up beyond revisionHistoryLimit, after the rollout.
-        let is_empty_set = object.object.kind.is("apps", "ReplicaSet")
+        let is_empty_set = object.is("apps", "ReplicaSet")
             && object.spec.replicas == Some(0)
             && !object.has_replicas;
         if is_empty_set
@@ -154,11 +160,11 @@ impl CauseFinder<'_> {
         {
             return caused_by(owner, newest);
         }
-        // 6: a person, or something nobody can tell from one.
-        not_its_doing(owner, change, &candidates)
+        // 6: a person, or an actor that looks like one.
+        head_with_owner(owner, change, &candidates)
     }
 
-    /// What has several owners is garbage with the last of them.
+    /// An object with several owners is garbage once the last one is deleted.
     fn last_owner_gone(
         &self,
         object: &TrackedObject,
@@ -186,7 +192,7 @@ impl CauseFinder<'_> {
             .changes
             .iter()
             .rev()
-            .filter(|change| change.decided.is_some() && change.key.verb != Verb::Delete)
+            .filter(|change| change.is_decided() && !change.key.is_deletion())
             .filter(|change| was_in_flight(owner, change, child))
             .filter(|change| self.is_recent(owner, change, child.api_at))
             .collect();
@@ -195,42 +201,25 @@ impl CauseFinder<'_> {
             if some.is_empty() { all } else { some }
         };
         let of_spec = only(all, |change| change.scope == Scope::Spec);
-        // What is ignored is a cause only where it is alone.
+        // An ignored change is a cause only where there is no other.
         only(of_spec, |change| !change.ignored)
     }
 
-    /// What may have made or changed the child. An operator is at work until it lets its object go;
-    /// a workload that goes makes nothing more.
-    fn makers<'a>(&self, owner: &'a TrackedObject, child: &Change) -> Vec<&'a Change> {
-        let deletion = going(owner, child)
-            .filter(|deletion| !deletion.ignored && !kind::is_built_in(&owner.object.kind));
+    /// The changes that may have created or changed the child. An operator works until its finalizer
+    /// is removed; a built-in controller creates nothing for an object that is being deleted.
+    fn creator_candidates<'a>(&self, owner: &'a TrackedObject, child: &Change) -> Vec<&'a Change> {
+        let deletion = pending_deletion(owner, child)
+            .filter(|deletion| !deletion.ignored && !kind::is_built_in(owner.kind()));
         deletion.into_iter().chain(self.candidates(owner, child)).collect()
     }
 
     fn is_recent(&self, owner: &TrackedObject, change: &Change, at: Timestamp) -> bool {
-        is_recent(change, at, (self.deadline)(owner))
+        is_recent(
+            change,
+            at,
+            self.rules.limits(owner.kind(), owner.spec.progress_deadline_seconds).deadline,
+        )
     }
-}
-
-/// The Namespace that an object is in: what is older than the one that has the name now was in one
-/// before it.
-pub(crate) fn namespace_of<'a>(
-    objects: &'a HashMap<Uid, Box<TrackedObject>>,
-    namespaces: &HashMap<Arc<str>, Uid>,
-    object: &TrackedObject,
-) -> Option<&'a TrackedObject> {
-    let name = object.object.namespace.as_ref()?;
-    let newest = objects.get(namespaces.get(name)?)?.as_ref();
-    if object.created >= newest.created {
-        return Some(newest);
-    }
-    let all = objects.values().map(Box::as_ref);
-    let of_this_name = |other: &&TrackedObject| {
-        other.object.kind.is("", "Namespace")
-            && other.object.name == *name
-            && other.created <= object.created
-    };
-    all.filter(of_this_name).max_by_key(|other| other.created).or(Some(newest))
 }
 
 /// A change stops being a cause when the deadline has passed, in API times, since it or the last
@@ -240,16 +229,17 @@ pub(crate) fn is_recent(change: &Change, at: Timestamp, deadline: Duration) -> b
 }
 
 fn was_in_flight(owner: &TrackedObject, change: &Change, child: &Change) -> bool {
-    if child.relisted && child.key.verb != Verb::Delete {
-        // resourceVersions are those of last writes then; times are not.
+    if child.relisted && !child.key.is_deletion() {
+        // A relist shows the resourceVersion of the last write, but the times of creation.
         let begun = change.api_at <= child.api_at;
         return begun && (child.api_at <= owner.status_written || !owner.was_current);
     }
     change.is_in_flight_at(child.resource_version)
 }
 
-/// The newest that agrees in pod template and annotation, else in template, else in annotation,
-/// else the newest. What a workload's Pod carries is in the template: it tells no more than that.
+/// The newest candidate that agrees in pod template and annotation, else in template, else in
+/// annotation, else the newest. A Pod of a workload has its annotations from the template, so for it
+/// the annotation is no further evidence.
 fn best_match<'a>(
     object: &TrackedObject,
     change: &Change,
@@ -257,9 +247,9 @@ fn best_match<'a>(
     candidates: &[&'a Change],
 ) -> Option<&'a Change> {
     let in_template = |candidate: &&&Change| agrees_in_template(object, change, owner, candidate);
-    // Only ReplicaSets are without one because their owner was.
-    let says_so = change.value.is_some() || object.object.kind.is("apps", "ReplicaSet");
-    let in_value = |candidate: &&&Change| says_so && candidate.value == change.value;
+    // Only a ReplicaSet without an annotation shows that its owner had none.
+    let is_evidence = change.value.is_some() || object.is("apps", "ReplicaSet");
+    let in_value = |candidate: &&&Change| is_evidence && candidate.value == change.value;
     let by_template = is_pod_of_workload(object, owner);
     candidates
         .iter()
@@ -270,6 +260,31 @@ fn best_match<'a>(
         .copied()
 }
 
+/// A child that a relist showed, whose template and context agree with no known change of its owner:
+/// one of the generations that were overwritten meanwhile made it. The owner's change that stands for
+/// those is its cause, not an older one.
+fn missed_creator<'a>(
+    object: &TrackedObject,
+    change: &Change,
+    owner: &'a TrackedObject,
+) -> Option<&'a Change> {
+    if !change.relisted || is_pod_of_workload(object, owner) {
+        return None;
+    }
+    let is_before = |candidate: &&Change| candidate.api_at <= change.api_at;
+    let agrees = |candidate: &Change| {
+        agrees_in_template(object, change, owner, candidate)
+            || (change.value.is_some() && change.value == candidate.value)
+    };
+    let mut decided = owner.changes.iter().filter(|candidate| {
+        candidate.is_decided() && candidate.is_of_live_spec() && !candidate.ignored
+    });
+    if decided.clone().any(agrees) {
+        return None;
+    }
+    decided.find(|candidate| !is_before(candidate)).filter(|next| next.missed > 0)
+}
+
 fn agrees_in_template(
     object: &TrackedObject,
     change: &Change,
@@ -277,12 +292,12 @@ fn agrees_in_template(
     candidate: &Change,
 ) -> bool {
     let of_pods = |mark: Option<&Box<str>>| mark.is_some() && mark == candidate.revision.as_ref();
-    if owner.object.kind.is("apps", "StatefulSet") {
+    if owner.is("apps", "StatefulSet") {
         of_pods(object.revision.as_ref().and_then(|r| r.controller_revision_hash.as_ref()))
-    } else if owner.object.kind.is("apps", "DaemonSet") {
+    } else if owner.is("apps", "DaemonSet") {
         of_pods(object.revision.as_ref().and_then(|r| r.pod_template_generation.as_ref()))
-    } else if owner.object.kind.is("apps", "ReplicaSet") || owner.object.kind.is("batch", "Job") {
-        // They have one and the same for life.
+    } else if owner.is("apps", "ReplicaSet") || owner.is("batch", "Job") {
+        // Their template never changes.
         is_pod_of_workload(object, owner)
     } else {
         same_template(change.template, candidate.template)
@@ -290,60 +305,61 @@ fn agrees_in_template(
 }
 
 fn is_pod_of_workload(object: &TrackedObject, owner: &TrackedObject) -> bool {
-    object.object.kind.is("", "Pod") && kind::is_built_in(&owner.object.kind)
+    object.is("", "Pod") && kind::is_built_in(owner.kind())
 }
 
 fn caused_by(owner: &TrackedObject, parent: &Change) -> Cause {
     Cause {
         parent: Some(parent.key.clone()),
-        owner: Some(mention(owner, Some(parent), false)),
+        owner: Some(owner_info(owner, Some(parent), false)),
         reason: None,
     }
 }
 
-/// Nothing that is to stay is in flight: what an operator does while its object goes, before it lets
-/// that go, follows from the deletion.
-fn at_rest(owner: &TrackedObject, child: &Change) -> Cause {
-    going(owner, child).map_or_else(|| settled(owner, child), |deletion| caused_by(owner, deletion))
+/// No change is in flight. Whatever an operator does while its object is being deleted follows from
+/// the deletion.
+fn owner_settled_or_deleting(owner: &TrackedObject, child: &Change) -> Cause {
+    pending_deletion(owner, child)
+        .map_or_else(|| settled(owner, child), |deletion| caused_by(owner, deletion))
 }
 
-/// The owner's deletion, where it came before.
-fn going<'a>(owner: &'a TrackedObject, child: &Change) -> Option<&'a Change> {
+/// The owner's deletion, where it came before the child's change.
+fn pending_deletion<'a>(owner: &'a TrackedObject, child: &Change) -> Option<&'a Change> {
     owner.deletion().filter(|deletion| {
-        deletion.decided.is_some() && deletion.resource_version < child.resource_version
+        deletion.is_decided() && deletion.resource_version < child.resource_version
     })
 }
 
-/// A head whose owner has nothing in flight: last week's rollout did not cause it.
+/// A head whose owner has no change in flight: last week's rollout did not cause it.
 fn settled(owner: &TrackedObject, child: &Change) -> Cause {
     let newest = owner.newest_below(child.resource_version);
-    // Known from start-up alone: settled only if it was Current there.
+    // An owner known only from the start is settled if it was Current then.
     let settled = newest.is_some() || owner.began_current;
-    Cause { owner: Some(mention(owner, newest, settled)), ..Cause::default() }
+    Cause { owner: Some(owner_info(owner, newest, settled)), ..Cause::default() }
 }
 
-/// A head although the owner may have something in flight. What is ignored has no span to lead to.
-fn not_its_doing(owner: &TrackedObject, child: &Change, candidates: &[&Change]) -> Cause {
+/// A head although the owner may have a change in flight. An ignored change has no span to link to.
+fn head_with_owner(owner: &TrackedObject, child: &Change, candidates: &[&Change]) -> Cause {
     match candidates.iter().find(|candidate| !candidate.ignored) {
         Some(change) => {
-            Cause { owner: Some(mention(owner, Some(change), false)), ..Cause::default() }
+            Cause { owner: Some(owner_info(owner, Some(change), false)), ..Cause::default() }
         }
         None => settled(owner, child),
     }
 }
 
-fn mention(owner: &TrackedObject, change: Option<&Change>, settled: bool) -> OwnerInfo {
+fn owner_info(owner: &TrackedObject, change: Option<&Change>, settled: bool) -> OwnerInfo {
     OwnerInfo {
-        kind: owner.object.kind.clone(),
-        name: Arc::clone(&owner.object.name),
-        uid: owner.object.uid.clone(),
+        kind: owner.kind().clone(),
+        name: Arc::clone(owner.name()),
+        uid: owner.uid().clone(),
         generation: change.map_or(owner.target, |change| change.generation),
         settled,
-        span: change.and_then(|change| Some(change.decided.as_ref()?.span())),
+        span: change.and_then(|change| Some(change.decision()?.span())),
     }
 }
 
-fn named(reference: &OwnerReference) -> OwnerInfo {
+fn only_named(reference: &OwnerReference) -> OwnerInfo {
     OwnerInfo {
         kind: reference.kind.clone(),
         name: Arc::clone(&reference.name),

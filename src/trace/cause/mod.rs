@@ -1,5 +1,7 @@
-//! Finds which change caused a change, and where that places it in traces.
+//! Finds the change that caused a change, and places it in traces: functions over the tables.
 
-pub mod find;
-pub mod placement;
-pub mod references;
+pub(crate) mod context;
+pub(crate) mod find;
+pub(crate) mod placement;
+pub(crate) mod references;
+pub(crate) mod wait;

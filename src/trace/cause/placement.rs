@@ -1,74 +1,86 @@
-//! Places a change in traces: in whose, below what, and what it takes over from its cause.
+//! Places a change in traces: in which one, below which span, with which origin and sampling.
 
 use std::sync::Arc;
 
 use crate::trace::{
     cause::find::Cause,
-    model::{context::TraceContext, id::Verb, span::Role},
+    model::{
+        context::TraceContext,
+        id::{Ids, Layout, Verb},
+        span::Role,
+    },
     object::{
         change::{Change, ContextUse, Decision, OwnerChain, Placement},
         detect,
         tracked::TrackedObject,
     },
-    rules::Layout,
-    tracer::Tracer,
+    rules::Rules,
+    state::objects::Objects,
 };
 
-impl Tracer {
-    /// A caused change copies trace, origin and sampling from its cause; a head has its own, or
-    /// carries on what it superseded.
+/// What a placement depends on besides the change and its cause.
+#[derive(Clone, Copy)]
+pub(crate) struct Placer<'a> {
+    pub(crate) objects: &'a Objects,
+    pub(crate) rules: &'a Rules,
+    pub(crate) ids: &'a Ids,
+}
+
+impl Placer<'_> {
+    /// A caused change copies trace, origin and sampling from its cause. A head has its own, or those
+    /// of the change it superseded.
     pub(crate) fn place(
         &self,
-        known: &TrackedObject,
+        object: &TrackedObject,
         change: &Change,
         cause: &Cause,
-        judged: Option<ContextUse>,
+        context_use: Option<ContextUse>,
     ) -> Decision {
         let by = cause.parent.as_ref().and_then(|key| {
-            let (object, parent) = self.change(key)?;
-            Some((object, parent, parent.decided.as_ref()?))
+            let (owner, parent) = self.objects.change(key)?;
+            Some((owner, parent, parent.decision()?))
         });
         match by {
-            Some((object, parent, decided)) => {
-                let mut placed = self.below(change, decided);
+            Some((owner, parent, above)) => {
+                let mut placed = self.child_of(change, above);
                 placed.cause = Some(parent.key.clone());
-                placed.depth = decided.depth + 1;
+                placed.depth = above.depth + 1;
                 placed.owner_chain = Some(Arc::new(OwnerChain {
-                    kind: object.object.kind.clone(),
-                    name: Arc::clone(&object.object.name),
-                    above: decided.owner_chain.clone(),
+                    kind: owner.kind().clone(),
+                    name: Arc::clone(owner.name()),
+                    above: above.owner_chain.clone(),
                 }));
                 if self.rules.layout == Layout::Linked {
-                    self.set_apart(&mut placed, change, Placement::Linked);
-                } else if self.is_too_many(change, object, parent) {
-                    self.set_apart(&mut placed, change, Placement::Cut);
+                    self.start_own_trace(&mut placed, change, Placement::Linked);
+                } else if self.exceeds_trace(change, owner, parent) {
+                    self.start_own_trace(&mut placed, change, Placement::Cut);
                 }
                 placed
             }
             None => Decision {
                 owner_chain: self.lineage_of_owner(change, cause),
-                ..self.head(known, change, judged)
+                ..self.head(object, change, context_use)
             },
         }
     }
 
-    /// A metadata change that joins is told below the change it joins, in every layout: the two are
-    /// one step to whoever acts on them.
+    /// A metadata change is placed below the change it joins, in every layout: controllers act on both
+    /// as one.
     pub(crate) fn place_joining(&self, change: &Change, open: &Change) -> Option<Decision> {
-        let decided = open.decided.as_ref()?;
-        let mut placed = self.below(change, decided);
+        let decision = open.decision()?;
+        let mut placed = self.child_of(change, decision);
         placed.cause = Some(open.key.clone());
-        placed.depth = decided.depth;
-        placed.owner_chain.clone_from(&decided.owner_chain);
+        placed.depth = decision.depth;
+        placed.owner_chain.clone_from(&decision.owner_chain);
         Some(placed)
     }
 
-    fn below(&self, change: &Change, above: &Decision) -> Decision {
+    fn child_of(&self, change: &Change, above: &Decision) -> Decision {
         Decision {
             trace_id: above.trace_id,
             span_id: self.ids.span(&change.key, Role::Change, ""),
             parent: Some(above.span_id),
-            place: Placement::Caused,
+            placement: Placement::Caused,
             sampled: above.sampled,
             cause: None,
             head: above.head,
@@ -78,26 +90,32 @@ impl Tracer {
         }
     }
 
-    fn set_apart(&self, placed: &mut Decision, change: &Change, place: Placement) {
-        placed.place = place;
+    fn start_own_trace(&self, placed: &mut Decision, change: &Change, placement: Placement) {
+        placed.placement = placement;
         placed.trace_id = self.ids.trace(&change.key);
         placed.parent = None;
         placed.head = placed.span_id;
     }
 
-    fn head(&self, known: &TrackedObject, change: &Change, judged: Option<ContextUse>) -> Decision {
-        let context = change.details.as_ref().and_then(|details| details.context.as_ref());
-        let fresh = context.filter(|_| judged == Some(ContextUse::Fresh));
+    fn head(
+        &self,
+        object: &TrackedObject,
+        change: &Change,
+        context_use: Option<ContextUse>,
+    ) -> Decision {
+        let context = change.report().and_then(|report| report.context.as_ref());
+        let fresh = context.filter(|_| context_use == Some(ContextUse::Fresh));
         let span_id = self.ids.span(&change.key, Role::Change, "");
         let own_trace = self.ids.trace(&change.key);
-        // What continues an annotated trace is there if that is.
+        // A head that continues an annotated trace is exported if that trace is.
         let continues = fresh.filter(|_| self.rules.layout == Layout::Joined);
-        let carried = if fresh.is_none() { carried_on(known, change) } else { None };
+        let carried =
+            if fresh.is_none() { inherited_from_superseded(object, change) } else { None };
         Decision {
             trace_id: continues.map_or(own_trace, |context| context.trace_id),
             span_id,
             parent: continues.map(|context| context.span_id),
-            place: Placement::Head,
+            placement: Placement::Head,
             sampled: match (continues, carried) {
                 (Some(context), _) => context.is_sampled(),
                 (None, Some(older)) => older.sampled,
@@ -116,30 +134,33 @@ impl Tracer {
 
     fn lineage_of_owner(&self, change: &Change, cause: &Cause) -> Option<Arc<OwnerChain>> {
         let owner = cause.owner.as_ref()?;
-        let object = change.controller().and_then(|reference| self.objects.get(&reference.uid));
+        let tracked = change.controller().and_then(|reference| self.objects.get(&reference.uid));
         let before = |older: &&Change| older.resource_version < change.resource_version;
-        let above = object
-            .and_then(|object| object.changes.iter().rev().find(before))
-            .and_then(|older| older.decided.as_ref()?.owner_chain.clone());
+        let above = tracked
+            .and_then(|owner| owner.changes.iter().rev().find(before))
+            .and_then(|older| older.decision()?.owner_chain.clone());
         let (kind, name) = (owner.kind.clone(), Arc::clone(&owner.name));
         Some(Arc::new(OwnerChain { kind, name, above }))
     }
 
-    /// Whether a child would make its cause's trace too large (contract: causes §11).
-    fn is_too_many(&self, child: &Change, owner: &TrackedObject, parent: &Change) -> bool {
-        let is_owner = child.controller().is_some_and(|of| of.uid == owner.object.uid);
-        match parent.children_wanted.filter(|_| is_owner) {
+    /// Whether a child would make its cause's trace too large (`docs/causes.md`, The cut).
+    fn exceeds_trace(&self, child: &Change, owner: &TrackedObject, parent: &Change) -> bool {
+        let is_owner = child.controller().is_some_and(|of| of.uid == *owner.uid());
+        match parent.desired_children.filter(|_| is_owner) {
             Some(wanted) => wanted > self.rules.cascade_max,
             None => parent.caused >= self.rules.cascade_max,
         }
     }
 }
 
-/// A change that overtakes one with the same pod template, without a fresh context of its own,
-/// carries that one's origin and sampling on: an HPA scaling during a rollout.
-fn carried_on<'a>(known: &'a TrackedObject, change: &Change) -> Option<&'a Decision> {
-    let older = known.change(change.details.as_ref()?.supersedes.as_ref()?)?;
-    let goes_on =
+/// A change without a fresh context that supersedes one with the same pod template takes over that
+/// one's origin and sampling, as where an HPA scales during a rollout.
+fn inherited_from_superseded<'a>(
+    object: &'a TrackedObject,
+    change: &Change,
+) -> Option<&'a Decision> {
+    let older = object.change(change.report()?.supersedes.as_ref()?)?;
+    let continues =
         change.key.verb == Verb::Update && detect::same_template(older.template, change.template);
-    older.decided.as_ref().filter(|_| goes_on)
+    older.decision().filter(|_| continues)
 }

@@ -1,136 +1,68 @@
-//! Links to what an object names without being owned by it: configured references, and the
+//! Links to objects that an object names without being owned by them: by configured fields, and the
 //! autoscaler that scaled it.
 
 use crate::trace::{
     cause::find::is_recent,
-    model::{
-        id::{ChangeKey, Verb},
-        object::Uid,
-        observation::Reference,
-        span::Link,
-    },
+    model::{object::Uid, span::Link},
     object::{
         change::{Change, Scope},
         tracked::TrackedObject,
     },
+    rules::Rules,
     spans::links,
-    tracer::Tracer,
+    state::objects::Objects,
 };
 
-impl Tracer {
-    /// What the object's configured fields name, as far as it is known.
-    pub(crate) fn referenced_by<'a>(
-        &'a self,
-        known: &'a TrackedObject,
-    ) -> impl Iterator<Item = &'a TrackedObject> {
-        let references = known.references.iter().flat_map(|references| &references.to);
-        references.filter_map(|reference| self.named(known, reference))
-    }
-
-    /// Objects are known by UID: references are few, and looked up by name only when something that
-    /// has them changed.
-    fn named(&self, by: &TrackedObject, reference: &Reference) -> Option<&TrackedObject> {
-        let namespace = reference.namespace.as_ref().or(by.object.namespace.as_ref());
-        self.objects.values().map(Box::as_ref).find(|other| {
-            let object = &other.object;
-            object.name == reference.name
-                && object.kind == reference.kind
-                && (object.namespace.is_none() || object.namespace.as_ref() == namespace)
-                && other.gone.is_none()
-        })
-    }
-
-    /// To the change in flight of each object it names.
-    pub(crate) fn reference_links(&self, known: &TrackedObject, change: &Change) -> Vec<Link> {
-        let in_flight = |other: &TrackedObject| {
-            let mut newest_first = other.changes.iter().rev();
-            let deadline = self.deadline(other);
-            let change = newest_first.find(|other| {
-                other.decided.is_some()
-                    && other.scope == Scope::Spec
-                    && !other.ignored
-                    && other.is_in_flight_at(change.resource_version)
-                    && (other.key.verb == Verb::Delete || is_recent(other, change.api_at, deadline))
-            })?;
-            links::change_link("reference", &other.object, change)
-        };
-        self.referenced_by(known).filter_map(in_flight).collect()
-    }
-
-    /// An autoscaler's status came: it may say why something was scaled.
-    pub(crate) fn scaled(&mut self, autoscaler: &Uid) {
-        let Some(known) = self.objects.get(autoscaler) else { return };
-        let target = known
-            .references
-            .as_ref()
-            .and_then(|references| self.named(known, references.scales.as_ref()?))
-            .map(|target| target.object.uid.clone());
-        if let Some(target) = target {
-            self.link_autoscaler(&target, autoscaler);
-        }
-    }
-
-    /// A change was decided: an autoscaler may have said before why it was made.
-    pub(crate) fn look_for_autoscaler(&mut self, key: &ChangeKey) {
-        let Some((known, change)) = self.change(key) else { return };
-        if !is_by_scale(change) {
-            return;
-        }
-        let scales_it = |other: &TrackedObject| {
-            let target = other.references.as_ref().and_then(|refs| refs.scales.as_ref());
-            target
-                .and_then(|target| self.named(other, target))
-                .is_some_and(|target| target.object.uid == known.object.uid)
-        };
-        let autoscaler = self.objects.values().find(|other| scales_it(other));
-        if let Some(autoscaler) = autoscaler.map(|other| other.object.uid.clone()) {
-            self.link_autoscaler(&key.uid, &autoscaler);
-        }
-    }
-
-    /// It scaled just then, and the replicas it wanted are the replicas there are to be: its last
-    /// change is the reason. A person may scale as well, and then it agrees with that.
-    fn link_autoscaler(&mut self, target: &Uid, autoscaler: &Uid) {
-        let Some(by) = self.objects.get(autoscaler) else { return };
-        let Some(references) = by.references.as_deref() else { return };
-        let (desired, rescaled) = (references.desired, references.rescaled);
-        let scaled = self.objects.get(target).and_then(|known| {
-            known.changes.iter().rev().find(|change| change.scope == Scope::Spec)
-        });
-        let Some(scaled_at) = scaled.map(|change| change.resource_version) else { return };
-        if !rescaled.is_some_and(|rescaled| rescaled.is_at(scaled_at)) {
-            return;
-        }
-        let mut newest_first = by.changes.iter().rev();
-        // What was made of it after is no reason.
-        let reason = newest_first.find(|change| {
-            change.decided.is_some()
-                && change.scope == Scope::Spec
-                && change.key.verb != Verb::Delete
-                && !change.ignored
-                && change.resource_version < scaled_at
-        });
-        let link = reason.and_then(|change| links::change_link("reference", &by.object, change));
-        let (Some(link), Some(desired)) = (link, desired) else { return };
-        let Some(known) = self.objects.get_mut(target) else { return };
-        if known.spec.replicas != Some(desired) {
-            return;
-        }
-        let newest = known.changes.iter_mut().rev().find(|change| change.scope == Scope::Spec);
-        let Some(change) = newest.filter(|change| is_by_scale(change)) else { return };
-        if let Some(details) = change.details.as_deref_mut()
-            && !details.late_links.iter().any(|other| other.span_id == link.span_id)
-        {
-            details.late_links.push(link);
-        }
-    }
+/// A link to the change in flight of each object that the configured fields name.
+pub(crate) fn reference_links(
+    objects: &Objects,
+    rules: &Rules,
+    object: &TrackedObject,
+    change: &Change,
+) -> Vec<Link> {
+    let in_flight = |other: &TrackedObject| {
+        let progress_deadline = other.spec.progress_deadline_seconds;
+        let deadline = rules.limits(other.kind(), progress_deadline).deadline;
+        let change = other.changes.iter().rev().find(|candidate| {
+            candidate.is_decided()
+                && candidate.scope == Scope::Spec
+                && !candidate.ignored
+                && candidate.is_in_flight_at(change.resource_version)
+                && (candidate.key.is_deletion() || is_recent(candidate, change.api_at, deadline))
+        })?;
+        links::change_link("reference", &other.reference, change)
+    };
+    objects.referenced_by(object).filter_map(in_flight).collect()
 }
 
-/// Written through `/scale`.
-fn is_by_scale(change: &Change) -> bool {
+/// A link from the newest change of a scaled object to the autoscaler's last change, where the
+/// autoscaler scaled just then and wants as many replicas as the object has. A person may scale as
+/// well, and the autoscaler then agrees with that.
+pub(crate) fn autoscaler_link(objects: &Objects, target: &Uid, autoscaler: &Uid) -> Option<Link> {
+    let autoscaler = objects.get(autoscaler)?;
+    let references = autoscaler.references.as_deref()?;
+    let target = objects.get(target)?;
+    let scaled = target.changes.iter().rev().find(|change| change.scope == Scope::Spec)?;
+    let is_its_doing = is_by_scale(scaled)
+        && references.rescaled.is_some_and(|at| at.is_at(scaled.resource_version))
+        && target.spec.replicas == Some(references.desired?);
+    if !is_its_doing {
+        return None;
+    }
+    // A later change of the autoscaler is not the reason.
+    let reason = autoscaler.changes.iter().rev().find(|change| {
+        change.is_decided()
+            && change.is_of_live_spec()
+            && !change.ignored
+            && change.resource_version < scaled.resource_version
+    })?;
+    links::change_link("reference", &autoscaler.reference, reason)
+}
+
+/// Whether the change was written through the subresource `/scale`.
+pub(crate) fn is_by_scale(change: &Change) -> bool {
     change
-        .details
-        .as_ref()
-        .and_then(|details| details.manager.as_ref())
+        .report()
+        .and_then(|report| report.manager.as_ref())
         .is_some_and(|manager| &*manager.subresource == "scale")
 }

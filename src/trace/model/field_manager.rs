@@ -78,6 +78,12 @@ impl Managers {
         })
     }
 
+    /// The last time that anything but the status was written, as far as the entries say.
+    pub fn last_write(&self) -> Option<Timestamp> {
+        let writes = self.entries.iter().filter(|entry| entry.subresource != "status");
+        writes.filter_map(|entry| Timestamp::parse(&entry.time)).max()
+    }
+
     /// Who created the object: the earliest entry that owns anything of its content.
     pub fn of_creation(&self) -> Option<Manager> {
         self.entries

@@ -4,16 +4,35 @@ use serde::{Deserialize, Serialize};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::trace::{
-    model::{
-        object::Uid,
-        span::{Role, SpanId, TraceId},
-    },
-    rules::Layout,
+use crate::trace::model::{
+    object::Uid,
+    span::{Role, SpanId, TraceId},
 };
 
 /// Part of every id, so that a change of the rules cannot collide with what is stored.
 const VERSION: &[u8] = b"spanlink-1";
+
+/// The shape of traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Layout {
+    /// A head is a new root that links to its context, all it caused is below it.
+    Cascade,
+    /// Every change is a head in a trace of its own.
+    Linked,
+    /// A head continues the annotated trace.
+    Joined,
+}
+
+impl Layout {
+    /// Part of every id: a span id is never used in two traces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cascade => "cascade",
+            Self::Linked => "linked",
+            Self::Joined => "joined",
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Verb {
@@ -33,7 +52,7 @@ impl Verb {
 }
 
 /// What makes a change itself and no other.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct ChangeKey {
     pub uid: Uid,
     /// 0, or the resourceVersion of the first observation after a rewind.
@@ -42,6 +61,12 @@ pub struct ChangeKey {
     /// The generation; of kinds without one the resourceVersion at which the content was first
     /// seen. Creates and deletes have none: each happens once per UID.
     pub step: u64,
+}
+
+impl ChangeKey {
+    pub fn is_deletion(&self) -> bool {
+        self.verb == Verb::Delete
+    }
 }
 
 /// Ids for one cluster.
@@ -88,7 +113,8 @@ impl Ids {
             reason.as_bytes(),
         ];
         for part in parts {
-            hash.update(part.len().to_be_bytes());
+            // As 64 bits, so that ids are the same on every platform.
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);
         }
         let mut words = hash.finalize().into_iter();

@@ -79,6 +79,11 @@ const BUILT_IN_GROUPS: &[&str] = &[
     "storagemigration.k8s.io",
 ];
 
+/// The kind Namespace.
+pub fn namespace() -> GroupKind {
+    GroupKind::new("", "Namespace")
+}
+
 /// Whether its generation also moves with labels.
 pub fn generation_counts_labels(kind: &GroupKind) -> bool {
     kind.is("discovery.k8s.io", "EndpointSlice")
@@ -129,25 +134,5 @@ pub fn service(kind: &GroupKind) -> Option<&'static str> {
         ("", "PersistentVolume" | "PersistentVolumeClaim") => "persistentvolume-controller",
         ("", "Service") => "service-controller",
         _ => "spanlink",
-    })
-}
-
-/// The attribute that semantic conventions have for the kind's name
-/// ([k8s resource](https://opentelemetry.io/docs/specs/semconv/resource/k8s/)).
-pub fn name_attribute(kind: &GroupKind) -> Option<&'static str> {
-    Some(match (&*kind.group, &*kind.kind) {
-        ("apps", "Deployment") => "k8s.deployment.name",
-        ("apps", "ReplicaSet") => "k8s.replicaset.name",
-        ("apps", "StatefulSet") => "k8s.statefulset.name",
-        ("apps", "DaemonSet") => "k8s.daemonset.name",
-        ("batch", "Job") => "k8s.job.name",
-        ("batch", "CronJob") => "k8s.cronjob.name",
-        ("autoscaling", "HorizontalPodAutoscaler") => "k8s.hpa.name",
-        ("", "Pod") => "k8s.pod.name",
-        ("", "Namespace") => "k8s.namespace.name",
-        ("", "Node") => "k8s.node.name",
-        ("", "ReplicationController") => "k8s.replicationcontroller.name",
-        ("", "ResourceQuota") => "k8s.resourcequota.name",
-        _ => return None,
     })
 }

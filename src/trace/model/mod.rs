@@ -6,6 +6,7 @@ pub mod field_manager;
 pub mod id;
 pub mod interner;
 pub mod kind;
+pub mod kubernetes_event;
 pub mod object;
 pub mod observation;
 pub mod path;

@@ -4,13 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::trace::{
-    model::{
-        content::{Content, Leaf},
-        object::{GroupKind, ObjectRef, Uid},
-        time::Timestamp,
-    },
-    tracer::kubernetes_event::KubernetesEvent,
+use crate::trace::model::{
+    content::{Content, Leaf},
+    kubernetes_event::KubernetesEvent,
+    object::{GroupKind, ObjectRef, Uid},
+    time::Timestamp,
 };
 
 /// Names one watch for as long as the daemon runs.
@@ -26,6 +24,19 @@ pub struct WatchScope {
     /// Label and field selectors as they are asked for; `None`: everything.
     pub selectors: Option<Arc<str>>,
 }
+
+impl WatchScope {
+    /// The scope of a watch in a recording, which does not name its selectors.
+    pub fn of_recording(kind: GroupKind, namespace: Option<Arc<str>>) -> Self {
+        Self { kind, namespace, selectors: Some(UNKNOWN_SELECTORS.into()) }
+    }
+
+    pub(crate) fn has_known_selectors(&self) -> bool {
+        self.selectors.as_deref().is_some_and(|selectors| selectors != UNKNOWN_SELECTORS)
+    }
+}
+
+const UNKNOWN_SELECTORS: &str = "unknown";
 
 /// What a watch said at one instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,6 +159,13 @@ impl Body {
     }
 }
 
+impl Body {
+    /// The digests of its content's leaves and of the configured labels and annotations.
+    pub fn leaf_digests(&self) -> Box<[u32]> {
+        self.content.leaves.iter().chain(&self.marks).map(|leaf| leaf.digest).collect()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deletion {
     /// `metadata.deletionTimestamp`: the request's time **plus** the grace period.
@@ -182,7 +200,7 @@ pub struct OwnerReference {
 }
 
 /// An object named by another, that does not own it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Reference {
     pub kind: GroupKind,
     /// `None`: the namespace of whoever refers to it, if the kind has any.
@@ -219,7 +237,7 @@ pub struct SpecFacts {
     /// How many children it is to have, once all that was asked for is done: a ReplicaSet's
     /// `spec.replicas` or its annotation `deployment.kubernetes.io/desired-replicas`, the larger; a
     /// StatefulSet's `spec.replicas`; a Job's `spec.parallelism`.
-    pub children_wanted: Option<u32>,
+    pub desired_children: Option<u32>,
     pub paused: bool,
     pub progress_deadline_seconds: Option<i64>,
     /// Pods: `restartPolicy`.

@@ -26,6 +26,9 @@ impl fmt::Display for SpanId {
     }
 }
 
+/// Events of one span; further ones are dropped.
+pub const MAX_EVENTS: usize = 32;
+
 /// What a span is in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -72,6 +75,21 @@ pub struct Span {
 pub struct Attribute {
     pub key: Cow<'static, str>,
     pub value: Value,
+}
+
+impl Attribute {
+    pub fn text(key: impl Into<Cow<'static, str>>, value: &str) -> Self {
+        Self { key: key.into(), value: Value::Text(value.into()) }
+    }
+
+    pub fn int(key: &'static str, value: i64) -> Self {
+        Self { key: key.into(), value: Value::Int(value) }
+    }
+
+    /// A boolean attribute that is true; a false one is left out.
+    pub fn flag(key: &'static str) -> Self {
+        Self { key: key.into(), value: Value::Bool(true) }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

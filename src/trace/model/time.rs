@@ -51,6 +51,20 @@ fn nanos_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// Combines an API time, which names a whole second, with the time of receipt. A receipt within that
+/// second is the better time; shortly after it, the last instant of the second is; else the API's
+/// time stands.
+pub fn refine(api: Option<Timestamp>, seen: Timestamp) -> Timestamp {
+    const SECOND: Duration = Duration::from_secs(1);
+    let Some(api) = api else { return seen };
+    let next = api.whole_second().plus(SECOND);
+    if seen < api || seen >= next.plus(SECOND) {
+        api
+    } else {
+        seen.min(next.minus(Duration::from_micros(1)))
+    }
+}
+
 /// RFC 3339 with nanoseconds.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

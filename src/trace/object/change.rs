@@ -1,4 +1,4 @@
-//! A change of one object, from the moment it is seen until nobody asks for it any more.
+//! A change of one object, from its detection until nothing can follow from it any more.
 
 use std::sync::Arc;
 
@@ -15,15 +15,19 @@ use crate::trace::{
         span::{Link, SpanId, TraceId},
         time::Timestamp,
     },
-    progress::{convergence::Convergence, phase::PhaseTracker},
-    tracer::{kubernetes_event::RecordedEvents, slowest::Slowest},
+    progress::{
+        convergence::Convergence,
+        phase_tracker::{Open as OpenPhase, PhaseTracker},
+        recorded_events::RecordedEvents,
+        slowest::Slowest,
+    },
 };
 
 /// Which part of the object changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Scope {
     Spec,
-    /// Only annotations: of Deployments this makes a generation too.
+    /// Only annotations; for Deployments this makes a generation too.
     Metadata,
 }
 
@@ -36,11 +40,11 @@ impl Scope {
     }
 }
 
-/// How many there were to be before a change, and after.
+/// How a change moved `spec.replicas`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum ReplicaChange {
     Decreased,
-    /// As before, or nobody said.
+    /// Also where the kind has no replicas.
     Unchanged,
     Increased,
 }
@@ -48,7 +52,7 @@ pub enum ReplicaChange {
 /// Which clock a change's time comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum TimeSource {
-    /// When the watch event was received; where the API knows the second, within that second.
+    /// The receipt of the watch event; where the API names the second, within that second.
     Received,
     ManagedFields,
     CreationTimestamp,
@@ -66,7 +70,7 @@ impl TimeSource {
     }
 }
 
-/// A value of the context annotation, told from others without keeping it.
+/// A fingerprint of a context annotation's value: equal values have equal fingerprints.
 pub type ContextValue = u64;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -74,75 +78,204 @@ pub struct Change {
     pub key: ChangeKey,
     pub resource_version: u64,
     pub scope: Scope,
-    /// Who wrote the status of a custom resource by then.
+    /// The field manager that had written the status of a custom resource by then.
     pub service: Option<Arc<str>>,
     /// `None` for kinds without one.
     pub generation: Option<i64>,
-    /// When it was made, as well as can be known; never before its cause.
+    /// The best known time of the change; never before its cause.
     pub at: Timestamp,
     pub source: TimeSource,
-    /// When it was made by the API's clock: what two changes are compared by.
+    /// The second of the change by the API server's clock. Two changes are compared by it.
     pub api_at: Timestamp,
     pub received: Timestamp,
-    /// First seen in a list after start-up: its resourceVersion is that of a later write, or, of
-    /// what was not in it any more, that of the list.
+    /// First observed in a list after the start: its resourceVersion is that of a later write, or,
+    /// for an object absent from the list, that of the list.
     pub relisted: bool,
-    /// Configuration says that nobody wants to hear of it, nor of what it alone caused.
+    /// The configuration or an annotation excludes it and what it alone caused from export.
     pub ignored: bool,
+    /// Generations that were overwritten before they were observed; this change stands for them.
+    pub missed: i64,
+    /// Digest of the pod template.
     pub template: Option<Digest>,
+    /// The context annotation at the time of the change.
     pub value: Option<ContextValue>,
-    /// How many children the object is to have from then on, where it says so.
-    pub children_wanted: Option<u32>,
-    /// How `spec.replicas` moved.
-    pub scaled: ReplicaChange,
-    /// The resourceVersion at which the object was Current again: until then it is in flight.
+    /// How many children the object wants from then on, where its kind has such a field.
+    pub desired_children: Option<u32>,
+    pub replica_change: ReplicaChange,
+    /// The resourceVersion at which the object was Current again; the change is in flight until then.
     pub until: Option<u64>,
-    /// The API time of the last change it caused.
+    /// API time of the last change it caused.
     pub last_caused: Timestamp,
     /// How many changes it has caused.
     pub caused: u32,
-    /// What its Pods are marked with: a StatefulSet's first `status.updateRevision` that belongs
-    /// to it, a DaemonSet's template generation.
+    /// The mark of its Pods: a `StatefulSet`'s first `status.updateRevision` for this change, a
+    /// `DaemonSet`'s template generation.
     pub revision: Option<Box<str>>,
-    pub decided: Option<Decision>,
     pub convergence: Convergence,
-    /// What only its spans need; dropped with the last of them.
-    pub details: Option<Box<PendingReport>>,
+    life: Life,
+}
+
+/// The stages of a change's life.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+enum Life {
+    /// Its cause is not decided yet.
+    Pending(Box<Report>),
+    /// Its cause is decided; its last span is not emitted yet.
+    Open(Box<Report>, Decision),
+    /// All its spans are emitted. It stays a possible cause.
+    Reported(Decision),
 }
 
 impl Change {
+    /// A change as the state of its object alone describes it; the caller fills in the rest.
+    pub(crate) fn pending(change: PendingChange, report: Report) -> Self {
+        let PendingChange { key, resource_version, received, api_at, convergence } = change;
+        Self {
+            key,
+            resource_version,
+            scope: Scope::Spec,
+            service: None,
+            generation: None,
+            at: received,
+            source: TimeSource::Received,
+            api_at,
+            received,
+            relisted: false,
+            ignored: false,
+            missed: 0,
+            template: None,
+            value: None,
+            desired_children: None,
+            replica_change: ReplicaChange::Unchanged,
+            until: None,
+            last_caused: api_at,
+            caused: 0,
+            revision: None,
+            convergence,
+            life: Life::Pending(Box::new(report)),
+        }
+    }
+
     pub fn is_in_flight_at(&self, resource_version: u64) -> bool {
         self.resource_version < resource_version
             && self.until.is_none_or(|until| until > resource_version)
     }
 
-    /// Whom it may follow from, until that is decided: the controller first.
+    /// `None` while it is pending.
+    pub fn decision(&self) -> Option<&Decision> {
+        match &self.life {
+            Life::Pending(_) => None,
+            Life::Open(_, decision) | Life::Reported(decision) => Some(decision),
+        }
+    }
+
+    pub fn is_decided(&self) -> bool {
+        self.decision().is_some()
+    }
+
+    /// The change that caused it.
+    pub fn cause(&self) -> Option<&ChangeKey> {
+        self.decision()?.cause.as_ref()
+    }
+
+    /// `None` once all its spans are emitted.
+    pub fn report(&self) -> Option<&Report> {
+        match &self.life {
+            Life::Pending(report) | Life::Open(report, _) => Some(report),
+            Life::Reported(_) => None,
+        }
+    }
+
+    pub fn report_mut(&mut self) -> Option<&mut Report> {
+        match &mut self.life {
+            Life::Pending(report) | Life::Open(report, _) => Some(report),
+            Life::Reported(_) => None,
+        }
+    }
+
+    pub fn is_reported(&self) -> bool {
+        self.report().is_none()
+    }
+
+    /// Its cause was found. A change is decided once.
+    pub(crate) fn decide(&mut self, decision: Decision) {
+        if let Life::Pending(report) = &mut self.life {
+            let report = std::mem::take(report);
+            self.life = Life::Open(report, decision);
+        }
+    }
+
+    /// Its last span was emitted.
+    pub(crate) fn finish(&mut self) {
+        if let Life::Open(_, decision) = &self.life {
+            self.life = Life::Reported(decision.clone());
+        }
+    }
+
+    pub(crate) fn owner_chain_mut(&mut self) -> Option<&mut Arc<OwnerChain>> {
+        match &mut self.life {
+            Life::Pending(_) => None,
+            Life::Open(_, decision) | Life::Reported(decision) => decision.owner_chain.as_mut(),
+        }
+    }
+
+    /// Its possible owners, the controller first; none once its cause is decided.
     pub fn owners(&self) -> &[OwnerReference] {
-        self.details.as_deref().map_or(&[], |details| &details.owners)
+        self.report().map_or(&[], |report| &report.owners)
     }
 
     pub fn controller(&self) -> Option<&OwnerReference> {
         self.owners().first().filter(|owner| owner.controller)
     }
+
+    /// A head without a reconcile span: it had converged when it was observed, or it changes
+    /// metadata and opens nothing.
+    pub(crate) fn is_instant(&self) -> bool {
+        self.scope == Scope::Metadata || self.convergence.was_over_when_seen()
+    }
+
+    /// The phase that an open change is in, where it is known.
+    pub(crate) fn open_phase(&self) -> Option<OpenPhase<'_>> {
+        self.report()?.phases.as_ref()?.open().filter(|_| self.convergence.is_open())
+    }
+
+    /// The reason of the problem that it has.
+    pub(crate) fn active_reason(&self) -> Option<&str> {
+        self.convergence.trouble().map(|active| &*active.problem.reason)
+    }
+
+    /// A change of the spec that is not a deletion: settled owners are known by such changes.
+    pub(crate) fn is_of_live_spec(&self) -> bool {
+        self.scope == Scope::Spec && !self.key.is_deletion()
+    }
 }
 
-/// The cause that was found, and all that follows from it.
+/// What every new change has.
+pub(crate) struct PendingChange {
+    pub(crate) key: ChangeKey,
+    pub(crate) resource_version: u64,
+    pub(crate) received: Timestamp,
+    pub(crate) api_at: Timestamp,
+    pub(crate) convergence: Convergence,
+}
+
+/// The cause that was found and everything that follows from it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Decision {
     pub trace_id: TraceId,
     pub span_id: SpanId,
     /// The change span of its cause, or in layout `joined` the annotated span.
     pub parent: Option<SpanId>,
-    pub place: Placement,
+    pub placement: Placement,
     /// Exported, or only counted.
     pub sampled: bool,
-    /// The change it was caused by, also where that is in another trace.
+    /// The change that caused it, also where that is in another trace.
     pub cause: Option<ChangeKey>,
     /// The change span of its trace's head.
     pub head: SpanId,
     /// The annotated span at the beginning of the chain.
     pub origin: Option<Arc<TraceContext>>,
-    /// Steps from the head.
+    /// Number of changes between it and the head.
     pub depth: u8,
     /// The owners up to the head.
     pub owner_chain: Option<Arc<OwnerChain>>,
@@ -153,18 +286,18 @@ pub struct Decision {
 pub enum Placement {
     /// Below the change that caused it.
     Caused,
-    /// Nothing in flight caused it.
+    /// The root of a chain: no change in flight caused it.
     Head,
-    /// Caused, and a head all the same: layout `linked`.
+    /// Caused, but the root of a trace: layout `linked`.
     Linked,
-    /// Caused, and a head all the same: its cause's trace would grow too large.
+    /// Caused, but the root of a trace: its cause's trace would grow too large.
     Cut,
 }
 
 impl Decision {
-    /// Its change span leaves at once, its outcome follows in a reconcile span.
+    /// Its change span is emitted at once, its outcome follows in a reconcile span.
     pub fn is_head(&self) -> bool {
-        self.place != Placement::Caused
+        self.placement != Placement::Caused
     }
 
     pub fn span(&self) -> SpanRef {
@@ -172,7 +305,7 @@ impl Decision {
     }
 }
 
-/// A change's span, to link to.
+/// A change's span as the target of links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SpanRef {
     pub trace_id: TraceId,
@@ -180,7 +313,7 @@ pub struct SpanRef {
     pub sampled: bool,
 }
 
-/// An owner, and its own.
+/// An owner and the owners above it.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct OwnerChain {
     pub kind: GroupKind,
@@ -188,52 +321,53 @@ pub struct OwnerChain {
     pub above: Option<Arc<Self>>,
 }
 
+/// What only the spans of a change need; dropped with the last of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct PendingReport {
+pub struct Report {
+    /// Paths of the changed fields.
     pub fields: Vec<Box<str>>,
-    /// `path=value` of those whose new values may be told.
+    /// `path=value` of the changed fields whose new values may be exported.
     pub values: Vec<Box<str>>,
-    pub missed: i64,
     pub rewound: bool,
+    /// The field manager that made the change.
     pub manager: Option<Manager>,
-    /// Its object's by then: another may have it before a cause is found. Dropped when one is.
+    /// The owners at the time of the change: another object may own it before the cause is decided.
     pub owners: Box<[OwnerReference]>,
-    /// Who made the owner the controller.
+    /// The field manager that set the controller reference.
     pub owner_manager: Option<Box<str>>,
-    /// The annotation as it stood, and since when.
+    /// The context annotation at the time of the change, and since when it has this value.
     pub context: Option<TraceContext>,
     pub context_since: Option<Timestamp>,
-    /// It came with the change itself.
+    /// The annotation came in the same write as the change.
     pub context_is_new: bool,
-    /// What was found out about it, and about the owner.
-    pub judged: Option<ContextUse>,
+    /// How the context relates to the change, once decided.
+    pub context_use: Option<ContextUse>,
     pub owner: Option<OwnerInfo>,
-    /// What disrupted it, by the condition it had when it was to go.
+    /// The reason of a `DisruptionTarget` condition at the time of a deletion.
     pub disruption: Option<Box<str>>,
-    /// Of a disruption, where that is what it was.
+    /// The reason to report, where a disruption decided the cause.
     pub reason: Option<Box<str>>,
-    /// Where steps are known.
-    pub road: Option<PhaseTracker>,
-    /// When it first caused something.
+    /// `None` where the kind has no known phases.
+    pub phases: Option<PhaseTracker>,
+    /// When it first caused a change.
     pub first_caused: Option<Timestamp>,
-    /// What it waited for longest by now.
+    /// The longest wait so far.
     pub slowest: Option<Box<Slowest>>,
-    /// What Kubernetes' Events say of it.
-    pub remarks: RecordedEvents,
-    /// For the change span.
+    pub events: RecordedEvents,
+    /// Links of the change span.
     pub links: Vec<Link>,
-    /// For the reconcile span: known only after a head's change span has left.
+    /// Links that became known after a head's change span was emitted: for the reconcile span.
     pub late_links: Vec<Link>,
-    /// The change it overtook.
+    /// The change of the same object that this one overtook.
     pub supersedes: Option<ChangeKey>,
-    pub replaced: Option<Replaced>,
-    /// Of metadata, while a change of the spec was on its way: told below that.
+    pub replaced: Option<ReplacedPod>,
+    /// A metadata change while a change of the spec was open: it is reported below that.
     pub joins: bool,
-    /// A joined metadata change's origin.
+    /// Trace id of the context that a metadata change brought to the change it joined.
     pub joined_origin: Option<TraceId>,
 }
 
-/// How a context relates to the change that carries it.
+/// How a context relates to the change that carries it (`docs/causes.md`, Contexts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum ContextUse {
     Fresh,
@@ -242,7 +376,7 @@ pub enum ContextUse {
     Revived,
 }
 
-/// What is said of an owner.
+/// What spans report about an owner.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct OwnerInfo {
     pub kind: GroupKind,
@@ -250,16 +384,16 @@ pub struct OwnerInfo {
     pub uid: Uid,
     pub generation: Option<i64>,
     pub settled: bool,
-    /// Its change; `None`: it is only named.
+    /// The owner's change; `None` where the owner is only named.
     pub span: Option<SpanRef>,
 }
 
-/// A Pod of the same owner that this one was made in place of.
+/// The Pod of the same owner that a new Pod replaces.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Replaced {
+pub struct ReplacedPod {
     pub kind: GroupKind,
     pub name: Arc<str>,
     pub uid: Uid,
-    /// Its delete, else its last change; `None`: it is only named.
+    /// Its deletion, else its last change; `None` where it is only named.
     pub span: Option<SpanRef>,
 }

@@ -1,4 +1,4 @@
-//! Tells what changed between two observations of one object (contract: from watch event to change).
+//! Detects what changed between two observations of one object (`docs/model.md`, Changes).
 
 use crate::trace::{
     model::{
@@ -11,22 +11,22 @@ use crate::trace::{
     object::{change::Scope, tracked::TrackedObject},
 };
 
-/// A difference that means something.
+/// A difference that is a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectDiff {
     pub(crate) verb: Verb,
     pub(crate) scope: Scope,
     /// Paths that changed, at most [`MAX_FIELDS`].
     pub(crate) fields: Vec<Box<str>>,
-    /// Generations overwritten before they could be seen.
+    /// Generations that were overwritten before they were observed.
     pub(crate) missed: i64,
     pub(crate) rewound: bool,
-    /// No step of the generation tells it from others, the resourceVersion does.
+    /// The generation did not move: the resourceVersion identifies the change.
     pub(crate) by_version: bool,
 }
 
 impl ObjectDiff {
-    pub(crate) fn of(verb: Verb) -> Self {
+    pub(crate) fn new(verb: Verb) -> Self {
         Self {
             verb,
             scope: Scope::Spec,
@@ -40,48 +40,48 @@ impl ObjectDiff {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Detected {
-    /// Status, labels, managedFields: it feeds the open convergence.
+    /// Only status, labels or managedFields differ: news for the open convergence.
     Nothing,
-    /// Other content without a step: a Pod's binding, an upgraded API server's new defaults.
-    Baseline,
+    /// Other content in the same generation: a Pod's binding, new defaults of an upgraded API server.
+    OtherContent,
     Changed(ObjectDiff),
 }
 
 const MAX_FIELDS: usize = 32;
 
-/// Compares a known object with what was observed of it now.
-pub(crate) fn detect(known: &TrackedObject, now: &Observation) -> Detected {
-    let body = now.body.as_deref();
-    if known.is_terminating {
-        // Later steps belong to the deletion; nothing updates what is going. Nor does anything
-        // bring it back, but a store that has gone back itself.
+/// Compares a tracked object with a new observation of it.
+pub(crate) fn detect(object: &TrackedObject, observation: &Observation) -> Detected {
+    let body = observation.body.as_deref();
+    if object.is_terminating {
+        // Later generations belong to the deletion. Only a store that was restored to an earlier
+        // state brings the object back.
         let is_back = body.is_some_and(|body| body.deletion.is_none());
-        let rewound = ObjectDiff { rewound: true, ..ObjectDiff::of(Verb::Update) };
+        let rewound = ObjectDiff { rewound: true, ..ObjectDiff::new(Verb::Update) };
         return if is_back { Detected::Changed(rewound) } else { Detected::Nothing };
     }
-    let step = generation_step(known, now);
+    let step = generation_step(object, observation);
     if body.is_some_and(|body| body.deletion.is_some()) {
-        if known.deletion().is_some() {
-            // It was gone already: an event that comes after.
+        if object.deletion().is_some() {
+            // A late event: the deletion was observed before.
             return Detected::Nothing;
         }
-        // The deletion is itself one step.
+        // The deletion itself adds one generation.
         let missed = step.map_or(0, |step| step - 1).max(0);
-        return Detected::Changed(ObjectDiff { missed, ..ObjectDiff::of(Verb::Delete) });
+        return Detected::Changed(ObjectDiff { missed, ..ObjectDiff::new(Verb::Delete) });
     }
-    let content_differs = body.is_some_and(|body| body.content.digest != known.digest);
+    let content_differs = body.is_some_and(|body| body.content.digest != object.digest);
     let annotations_differ =
-        body.is_some_and(|body| body.annotations_fingerprint != known.annotations_fingerprint);
-    let marks_differ =
-        body.is_some_and(|body| body.marks.iter().any(|mark| !known.leaves.contains(&mark.digest)));
-    let fields = || body.map_or_else(Vec::new, |body| changed_fields(&known.leaves, body));
-    let update = ObjectDiff::of(Verb::Update);
+        body.is_some_and(|body| body.annotations_fingerprint != object.annotations_fingerprint);
+    let marks_differ = body
+        .is_some_and(|body| body.marks.iter().any(|mark| !object.leaves.contains(&mark.digest)));
+    let fields = || body.map_or_else(Vec::new, |body| changed_fields(&object.leaves, body));
+    let update = ObjectDiff::new(Verb::Update);
     match step {
         None if content_differs => match fields() {
-            fields if is_binding(now, &fields) => Detected::Baseline,
+            fields if is_binding(observation, &fields) => Detected::OtherContent,
             fields => Detected::Changed(ObjectDiff { fields, ..update }),
         },
-        Some(0) if content_differs => Detected::Baseline,
+        Some(0) if content_differs => Detected::OtherContent,
         None | Some(0) if marks_differ => Detected::Changed(ObjectDiff {
             scope: Scope::Metadata,
             fields: fields(),
@@ -99,10 +99,11 @@ pub(crate) fn detect(known: &TrackedObject, now: &Observation) -> Detected {
             } else if annotations_differ {
                 let fields = fields();
                 Detected::Changed(ObjectDiff { scope: Scope::Metadata, fields, missed, ..update })
-            } else if kind::is_built_in(&now.object.kind)
-                && !kind::generation_counts_labels(&now.object.kind)
+            } else if kind::is_built_in(&observation.object.kind)
+                && !kind::generation_counts_labels(&observation.object.kind)
             {
-                // There and back again, unseen: built-in kinds step for nothing else.
+                // Changed and changed back between two observations: the generation of a built-in
+                // kind moves for no other reason.
                 Detected::Changed(ObjectDiff { missed, ..update })
             } else {
                 // A custom resource without a status subresource: its status moves the generation.
@@ -112,10 +113,10 @@ pub(crate) fn detect(known: &TrackedObject, now: &Observation) -> Detected {
     }
 }
 
-/// A claim and its volume name each other once they are bound: that is how it went, and nothing
-/// anybody asked for. A Pod's binding makes no generation either.
-fn is_binding(now: &Observation, fields: &[Box<str>]) -> bool {
-    let bound_by = match &now.object.kind {
+/// A claim and its volume name each other once they are bound: a result, not a request. A Pod's
+/// binding makes no generation either.
+fn is_binding(observation: &Observation, fields: &[Box<str>]) -> bool {
+    let bound_by = match &observation.object.kind {
         kind if kind.is("", "PersistentVolumeClaim") => "spec.volumeName",
         kind if kind.is("", "PersistentVolume") => "spec.claimRef",
         _ => return false,
@@ -123,31 +124,33 @@ fn is_binding(now: &Observation, fields: &[Box<str>]) -> bool {
     !fields.is_empty() && fields.iter().all(|field| is_within(field, bound_by))
 }
 
-/// By how much the generation moved; `None` where the kind, or its server, has none.
-fn generation_step(known: &TrackedObject, now: &Observation) -> Option<i64> {
-    match kind::change_detection(&now.object.kind) {
-        ChangeDetection::Generation => Some(now.generation?.saturating_sub(known.generation?)),
+/// By how much the generation moved; `None` where the kind has none.
+fn generation_step(object: &TrackedObject, observation: &Observation) -> Option<i64> {
+    match kind::change_detection(&observation.object.kind) {
+        ChangeDetection::Generation => {
+            Some(observation.generation?.saturating_sub(object.generation?))
+        }
         ChangeDetection::Digest => None,
     }
 }
 
-/// The step of a change: its generation, or the resourceVersion where the kind has none.
-pub(crate) fn generation_of(now: &Observation) -> Option<i64> {
-    match kind::change_detection(&now.object.kind) {
-        ChangeDetection::Generation => now.generation,
+/// The generation of a change; `None` where the kind has none.
+pub(crate) fn generation_of(observation: &Observation) -> Option<i64> {
+    match kind::change_detection(&observation.object.kind) {
+        ChangeDetection::Generation => observation.generation,
         ChangeDetection::Digest => None,
     }
 }
 
-/// A list's keys are a leaf of their own: they name what something was removed from, and say
-/// nothing where what is below them is named already.
-fn changed_fields(known: &[u32], body: &Body) -> Vec<Box<str>> {
+/// The keys of a list are a leaf too. It names the list that an item was removed from, and is left out
+/// where a path below it is listed.
+fn changed_fields(leaves: &[u32], body: &Body) -> Vec<Box<str>> {
     let new: Vec<&str> = body
         .content
         .leaves
         .iter()
         .chain(&body.marks)
-        .filter(|leaf| !known.contains(&leaf.digest))
+        .filter(|leaf| !leaves.contains(&leaf.digest))
         .map(|leaf| &*leaf.path)
         .collect();
     new.iter()
@@ -157,13 +160,13 @@ fn changed_fields(known: &[u32], body: &Body) -> Vec<Box<str>> {
         .collect()
 }
 
-/// Whether something changed, and nothing that is not covered.
-pub(crate) fn changes_only(known: &[u32], body: &Body, is_covered: impl Fn(&str) -> bool) -> bool {
+/// Whether something changed, and only covered paths did.
+pub(crate) fn changes_only(before: &[u32], body: &Body, is_covered: impl Fn(&str) -> bool) -> bool {
     let leaves = || body.content.leaves.iter().chain(&body.marks);
-    let new: Vec<_> = leaves().filter(|leaf| !known.contains(&leaf.digest)).collect();
+    let new: Vec<_> = leaves().filter(|leaf| !before.contains(&leaf.digest)).collect();
     let is_gone = |digest: &&u32| !leaves().any(|leaf| leaf.digest == **digest);
-    // As many as came: what has other keys has lost some.
-    let has_lost = known.iter().filter(is_gone).count() >= new.len();
+    // As many leaves went as came: other keys then mean that items were removed.
+    let has_lost = before.iter().filter(is_gone).count() >= new.len();
     let is_added = |path: &str| !has_lost && new.iter().any(|leaf| is_below(&leaf.path, path));
     !new.is_empty()
         && new.iter().all(|leaf| is_covered(&leaf.path) || (leaf.is_keys && is_added(&leaf.path)))
@@ -171,11 +174,6 @@ pub(crate) fn changes_only(known: &[u32], body: &Body, is_covered: impl Fn(&str)
 
 fn is_below(field: &str, path: &str) -> bool {
     field.strip_prefix(path).is_some_and(|below| below.starts_with(['.', '[']))
-}
-
-/// The digests of a body's leaves, all that is kept of them.
-pub(crate) fn leaves_of(body: &Body) -> Box<[u32]> {
-    body.content.leaves.iter().chain(&body.marks).map(|leaf| leaf.digest).collect()
 }
 
 /// Compares templates only where both sides have one.

@@ -1,6 +1,10 @@
-//! One object over time: what is remembered of it, its differences, its changes.
+//! One object over time: what is kept of it, its differences, its changes.
 
 pub mod change;
+pub mod context_history;
 pub mod detect;
+pub mod new_change;
 pub mod redact;
+pub mod references;
+pub mod retention;
 pub mod tracked;

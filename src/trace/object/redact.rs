@@ -1,17 +1,18 @@
-//! Decides what of a change's fields may be said: names, values where they are allowed, and of what
-//! is redacted nothing but that it changed.
+//! Decides what may be exported of changed fields: names, configured values, and of redacted paths
+//! only that something below them changed.
 
 use crate::trace::{
     model::{id::Verb, observation::Body, path::covering},
     object::detect::ObjectDiff,
 };
 
-/// Values of one change.
+/// Values exported with one change; further ones are left out.
 const MAX_VALUES: usize = 32;
 
-/// Paths as they may be told, and `path=value` of those whose new value may be: on an update those
-/// that changed, on a create all there are. `redacted`: paths that stand for all below them.
-pub(crate) fn disclosed<'r, R: Iterator<Item = &'r str>>(
+/// Returns the changed paths, and `path=value` of those whose new value is configured to be exported:
+/// the changed ones of an update, all of a creation. `redacted` yields the paths that stand for
+/// everything below them.
+pub(crate) fn redact<'r, R: Iterator<Item = &'r str>>(
     difference: &ObjectDiff,
     body: Option<&Body>,
     redacted: impl Fn() -> R,

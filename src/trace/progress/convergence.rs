@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::trace::{
     model::{
         observation::StatusFacts,
-        span::{Attribute, SpanEvent, Value},
-        time::Timestamp,
+        span::{Attribute, MAX_EVENTS, SpanEvent, Value},
+        time::{Timestamp, refine},
     },
     readiness::{problem::Problem, status::Status},
+    rules::Limits,
 };
 
 /// How a convergence ended.
@@ -56,23 +57,10 @@ impl Ended {
     }
 }
 
-/// Limits of one kind's convergences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// How long Current must hold.
-    pub settle: Duration,
-    /// Without progress, and without a verdict.
-    pub deadline: Duration,
-    /// How long a problem must hold to be told.
-    pub stuck_after: Duration,
-}
-
 /// How long a custom resource may stay without evidence.
 const EVIDENCE_WAIT: Duration = Duration::from_mins(1);
 /// How long a convergence is looked for that came after its verdict.
 const LATE_WAIT: Duration = Duration::from_hours(24);
-/// Of one span.
-pub(crate) const MAX_EVENTS: usize = 32;
 const CONDITION: &str = "condition";
 const WAITING: &str = "waiting";
 /// As many as a status is read for; more, of ever other names, are no conditions.
@@ -506,18 +494,4 @@ impl Convergence {
 pub(crate) fn make_room(events: &mut Vec<SpanEvent>) -> bool {
     let last = events.iter().rposition(|event| event.name == CONDITION);
     last.map(|last| events.remove(last)).is_some()
-}
-
-/// API times are whole seconds: what they tell of happened within that second. If the time of
-/// receipt falls within it, take that; if it came just after, the last instant of the second, which
-/// is the nearest to it; what is older is as old as the API says.
-pub fn refine(api: Option<Timestamp>, seen: Timestamp) -> Timestamp {
-    const SECOND: Duration = Duration::from_secs(1);
-    let Some(api) = api else { return seen };
-    let next = api.whole_second().plus(SECOND);
-    if seen < api || seen >= next.plus(SECOND) {
-        api
-    } else {
-        seen.min(next.minus(Duration::from_micros(1)))
-    }
 }

@@ -3,3 +3,6 @@
 pub mod convergence;
 pub mod phase;
 pub mod phase_tables;
+pub mod phase_tracker;
+pub mod recorded_events;
+pub mod slowest;

@@ -3,7 +3,7 @@
 //! From status, conditions and finalizers alone, but for what only Events tell: images that are pulled
 //! ([Pod lifecycle](https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions),
 //! [finalizers](https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/)).
-//! A kind's steps are a row in [`PhaseTable::of`] and a table.
+//! A kind's steps are a row in `PhaseTable::of` and a table.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,21 +11,17 @@ use crate::trace::{
     model::{
         id::Verb,
         kind::{self, ChangeDetection},
+        kubernetes_event::KubernetesEvent,
         object::GroupKind,
         observation::{Container, StatusFacts},
-        span::SpanEvent,
-        time::Timestamp,
+        span::{Attribute, SpanEvent},
+        time::{Timestamp, refine},
     },
-    progress::{
-        convergence::refine,
-        phase::{Actor, PhaseInput, event},
-    },
+    progress::phase::{Actor, PhaseInput, event},
     readiness::{
         problem::{Blocker, Problem},
         status::{condition, is_observed, observed},
     },
-    spans::links::{int, text},
-    tracer::kubernetes_event::KubernetesEvent,
 };
 
 pub(crate) const OBSERVE: &str = "observe";
@@ -332,12 +328,12 @@ impl PhaseFacts {
     ) -> Option<SpanEvent> {
         let now = now.filter(|now| *now > self.counted)?;
         self.counted = now;
-        Some(event(name, seen, [int(key, now)]))
+        Some(event(name, seen, [Attribute::int(key, now)]))
     }
 }
 
 fn removal(finalizer: &str, at: Timestamp) -> SpanEvent {
-    event("finalizer removed", at, [text("finalizer", finalizer)])
+    event("finalizer removed", at, [Attribute::text("finalizer", finalizer)])
 }
 
 fn is_true(look: &PhaseInput<'_>, kind: &str) -> Option<Timestamp> {

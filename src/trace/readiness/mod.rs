@@ -1,6 +1,7 @@
 //! Judges a status: is the object done, in progress, failed, or is there a known problem?
 
 pub mod conventions;
+pub mod kstatus;
 pub mod problem;
 pub mod status;
 pub mod status_field;

@@ -1,27 +1,26 @@
-//! What the trace was told to do, by kind.
+//! The options of the configuration as the trace means them, with the differences of each kind.
 
 pub mod sampling;
+pub mod status_field;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 use crate::trace::{
-    model::{field_manager::Manager, object::GroupKind, path::is_within},
-    progress::convergence::Limits,
-    readiness::status_field::StatusFieldRule,
-    rules::sampling::Sampling,
+    model::{field_manager::Manager, id::Layout, object::GroupKind, path::is_within},
+    rules::{sampling::Sampling, status_field::StatusFieldRule},
 };
 
-/// Jobs may run for long: a day without progress.
+/// Jobs may run for a long time without progress.
 const JOB_DEADLINE: Duration = Duration::from_hours(24);
 
+/// Every option that decides about changes, causes and spans.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
     pub layout: Layout,
-    /// Each annotated trace gets a span that links to the change it led to.
+    /// The annotated trace gets a span that links to the change it led to.
     pub project: bool,
-    /// Children an owner may have in its own trace.
+    pub span_names: SpanNames,
+    /// The most children that an owner may have in its own trace.
     pub cascade_max: u32,
     pub sampling: Sampling,
     pub links: OptionalLinks,
@@ -29,16 +28,38 @@ pub struct Rules {
     pub owner_wait: Duration,
     /// Changes of annotations alone have no spans.
     pub ignores_metadata: bool,
-    /// Objects that existed before are told as created.
+    /// Objects that existed at the start are reported as created.
     pub report_existing: bool,
-    /// Paths below which neither values nor names leave, of kinds that have no rules of their own.
+    /// Paths below which neither values nor field names are exported, for kinds without an entry.
     pub redact: Vec<Box<str>>,
     pub kinds: HashMap<GroupKind, KindRules>,
-    /// For every kind of a group.
+    /// By group, for every kind of the group.
     pub groups: HashMap<Arc<str>, KindRules>,
 }
 
-/// Links that some want and some do not.
+/// Limits of one kind's convergences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long Current must hold.
+    pub settle: Duration,
+    /// Without progress, and without a verdict.
+    pub deadline: Duration,
+    /// How long a problem must hold to be told.
+    pub stuck_after: Duration,
+}
+
+/// What span names are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpanNames {
+    /// Verb and kind: `update Deployment`. Metrics made from spans stay few.
+    #[default]
+    Kind,
+    /// As `Kind`, with `namespace/name` of objects that no controller owns; never of a `ReplicaSet`
+    /// or a Pod.
+    Object,
+}
+
+/// Links that can be switched on and off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionalLinks {
     /// To contexts that were not written for the change.
@@ -53,29 +74,7 @@ impl Default for OptionalLinks {
     }
 }
 
-/// The shape of traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Layout {
-    /// A head is a new root that links to its context, all it caused is below it.
-    Cascade,
-    /// Every change is a head in a trace of its own.
-    Linked,
-    /// A head continues the annotated trace.
-    Joined,
-}
-
-impl Layout {
-    /// Part of every id: a span id is never used in two traces.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cascade => "cascade",
-            Self::Linked => "linked",
-            Self::Joined => "joined",
-        }
-    }
-}
-
-/// Where a kind differs.
+/// The options of one entry of `watch`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KindRules {
     pub service: Option<Arc<str>>,
@@ -84,16 +83,16 @@ pub struct KindRules {
     pub owner_wait: Option<Duration>,
     pub stuck_after: Option<Duration>,
     pub ignore: Ignore,
-    /// By the words of a field; `None`: by kstatus' rules and conventions.
-    pub words: Option<StatusFieldRule>,
-    /// Of the kind, those of every kind among them.
+    /// `None`: kstatus' rules and conventions apply.
+    pub status_field: Option<StatusFieldRule>,
+    /// As [`Rules::redact`], which it includes.
     pub redact: Vec<Box<str>>,
 }
 
-/// Changes of a kind that nobody wants to hear of.
+/// Changes of a kind that have no spans.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ignore {
-    /// Paths, and all below them; `[*]` stands for any item.
+    /// Paths, which include everything below them; `[*]` stands for any item.
     pub fields: Vec<Box<str>>,
     /// Field managers.
     pub managers: Vec<Box<str>>,
@@ -114,6 +113,7 @@ impl Default for Rules {
         Self {
             layout: Layout::Cascade,
             project: false,
+            span_names: SpanNames::Kind,
             cascade_max: 200,
             sampling: Sampling::default(),
             links: OptionalLinks::default(),
@@ -133,13 +133,14 @@ impl Default for Rules {
 }
 
 impl Rules {
-    fn of(&self, kind: &GroupKind) -> Option<&KindRules> {
+    fn for_kind(&self, kind: &GroupKind) -> Option<&KindRules> {
         self.kinds.get(kind).or_else(|| self.groups.get(&kind.group))
     }
 
-    /// `progress_deadline`: the object's own, in seconds; ours is never under it and a minute.
+    /// `progress_deadline` is the object's `progressDeadlineSeconds`: the deadline is at least a
+    /// minute longer.
     pub fn limits(&self, kind: &GroupKind, progress_deadline: Option<i64>) -> Limits {
-        let of_kind = self.of(kind);
+        let of_kind = self.for_kind(kind);
         let by_default = if kind.is("batch", "Job") { JOB_DEADLINE } else { self.limits.deadline };
         let own = progress_deadline
             .filter(|seconds| *seconds < i64::from(i32::MAX))
@@ -153,22 +154,23 @@ impl Rules {
     }
 
     pub fn owner_wait(&self, kind: &GroupKind) -> Duration {
-        self.of(kind).and_then(|k| k.owner_wait).unwrap_or(self.owner_wait)
+        self.for_kind(kind).and_then(|k| k.owner_wait).unwrap_or(self.owner_wait)
     }
 
     pub(crate) fn ignore(&self, kind: &GroupKind) -> Option<&Ignore> {
-        Some(&self.of(kind)?.ignore)
+        Some(&self.for_kind(kind)?.ignore)
     }
 
+    /// Paths of the kind below which nothing is exported.
     pub(crate) fn redacted(&self, kind: &GroupKind) -> impl Iterator<Item = &str> {
-        self.of(kind).map_or(&self.redact, |rules| &rules.redact).iter().map(AsRef::as_ref)
+        self.for_kind(kind).map_or(&self.redact, |rules| &rules.redact).iter().map(AsRef::as_ref)
     }
 
-    pub(crate) fn words(&self, kind: &GroupKind) -> Option<&StatusFieldRule> {
-        self.of(kind)?.words.as_ref()
+    pub(crate) fn status_field(&self, kind: &GroupKind) -> Option<&StatusFieldRule> {
+        self.for_kind(kind)?.status_field.as_ref()
     }
 
     pub fn service(&self, kind: &GroupKind) -> Option<Arc<str>> {
-        self.of(kind)?.service.clone()
+        self.for_kind(kind)?.service.clone()
     }
 }

@@ -1,4 +1,4 @@
-//! Tells changes as spans: names, extents, attributes, links (contract: §2, §6).
+//! Builds the spans of a change: names, extents, attributes, links (`docs/model.md`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,179 +6,181 @@ use crate::trace::{
     model::{
         context::TraceContext,
         id::{ChangeKey, Ids},
-        kind,
         object::GroupKind,
         span::{Attribute, Link, Role, Span, SpanEvent, SpanStatus, TraceId, Value},
         time::Timestamp,
     },
     object::{
-        change::{Change, ContextUse, Decision, OwnerChain, PendingReport, Placement},
+        change::{Change, ContextUse, Decision, OwnerChain, Placement, Report},
         tracked::TrackedObject,
     },
     progress::{
         convergence::{ActiveProblem, Ended, Outcome},
         phase::{Actor, Phase},
+        slowest::Slowest,
     },
-    spans::links::{self, flag, int, text},
-    tracer::slowest::Slowest,
+    rules::SpanNames,
+    spans::{attributes, links},
 };
 
-/// A head's change span: there is nothing in it but that it happened.
-const MOMENT: Duration = Duration::from_micros(1);
-/// Every other span lasts this long at least: Jaeger warns on less.
-const SHORTEST: Duration = Duration::from_micros(2);
+/// Extent of a head's change span, which marks an instant.
+const HEAD_SPAN_DURATION: Duration = Duration::from_micros(1);
+/// Every other span lasts at least this long: Jaeger warns about shorter ones.
+const MIN_SPAN_DURATION: Duration = Duration::from_micros(2);
+/// Links of one span; the number of dropped ones is exported.
 const MAX_LINKS: usize = 16;
 
-/// Everything a span is told from.
+/// Everything that the spans of one change are built from.
 pub(crate) struct SpanBuilder<'a> {
     pub(crate) ids: &'a Ids,
     pub(crate) object: &'a TrackedObject,
     pub(crate) change: &'a Change,
-    pub(crate) decided: &'a Decision,
+    pub(crate) decision: &'a Decision,
     pub(crate) service: Arc<str>,
+    pub(crate) names: SpanNames,
 }
 
 impl SpanBuilder<'_> {
-    /// The change span: of a head at once (`ended` where it is over when seen), of a caused change
-    /// at its outcome.
+    /// The change span. That of a head is emitted at once (`ended` only where it had ended when it was
+    /// observed), that of a caused change at its outcome.
     pub(crate) fn change(
         &self,
-        details: &PendingReport,
+        report: &Report,
         ended: Option<&Ended>,
         events: Vec<SpanEvent>,
     ) -> Span {
         let mut attributes = self.object_attributes();
-        let object = &self.object.object;
-        attributes.push(text("k8s.object.uid", &object.uid.to_string()));
-        attributes.push(text("k8s.object.api_version", &self.object.api_version));
+        let object = &self.object.reference;
+        attributes.push(Attribute::text(attributes::K8S_OBJECT_UID, &object.uid.to_string()));
         attributes
-            .push(text("k8s.object.resource_version", &self.change.resource_version.to_string()));
-        attributes.extend(owner_names(&object.kind, self.decided.owner_chain.as_ref()));
-        attributes.extend(self.step_attributes());
-        attributes.extend(detail_attributes(self.change, details));
-        if self.decided.place == Placement::Cut {
-            attributes.push(text("spanlink.cascade", "cut"));
+            .push(Attribute::text(attributes::K8S_OBJECT_API_VERSION, &self.object.api_version));
+        attributes.push(Attribute::text(
+            attributes::K8S_OBJECT_RESOURCE_VERSION,
+            &self.change.resource_version.to_string(),
+        ));
+        attributes.extend(owner_names(&object.kind, self.decision.owner_chain.as_ref()));
+        attributes.extend(self.change_attributes());
+        attributes.extend(report_attributes(self.change, report));
+        if self.decision.placement == Placement::Cut {
+            attributes.push(Attribute::text(attributes::CASCADE, "cut"));
         }
-        let is_head = self.decided.is_head();
-        let mut links = details.links.clone();
+        let is_head = self.decision.is_head();
+        let mut links = report.links.clone();
         if !is_head {
-            links.extend(details.late_links.iter().cloned());
+            links.extend(report.late_links.iter().cloned());
         }
         let extent = match ended {
             Some(ended) if !is_head => self.until(ended.at),
-            _ => MOMENT,
+            _ => HEAD_SPAN_DURATION,
         };
         let mut span = self.span(Role::Change, self.change.key.verb.name(), extent, attributes);
-        span.parent = self.decided.parent;
+        span.parent = self.decision.parent;
         span.parent_is_remote = is_head && span.parent.is_some();
-        span.origin(details.joined_origin.or_else(|| self.origin()));
+        span.origin(report.joined_origin.or_else(|| self.origin()));
         span.link_all(links);
         if let Some(ended) = ended {
-            span.end_as(ended, details.reason.as_deref());
-            span.waited_for(details.slowest.as_deref());
-        } else if let Some(reason) = &details.reason {
-            span.attributes.push(text("spanlink.reason", reason));
+            span.end_as(ended, report.reason.as_deref());
+            span.waited_for(report.slowest.as_deref());
+        } else if let Some(reason) = &report.reason {
+            span.attributes.push(Attribute::text(attributes::REASON, reason));
         }
-        span.baggage(details);
+        span.baggage(report);
         span.events = within(events, span.start, span.end);
         span
     }
 
-    /// A head's road to its outcome.
-    pub(crate) fn reconcile(
-        &self,
-        details: &PendingReport,
-        ended: &Ended,
-        events: Vec<SpanEvent>,
-    ) -> Span {
+    /// The reconcile span: a head's way from its change to the outcome.
+    pub(crate) fn reconcile(&self, report: &Report, ended: &Ended, events: Vec<SpanEvent>) -> Span {
         let mut attributes = self.object_attributes();
-        attributes.extend(self.step_attributes());
+        attributes.extend(self.change_attributes());
         let mut span = self.span(Role::Reconcile, "reconcile", self.until(ended.at), attributes);
-        span.parent = Some(self.decided.span_id);
+        span.parent = Some(self.decision.span_id);
         span.origin(self.origin());
-        span.link_all(details.late_links.clone());
+        span.link_all(report.late_links.clone());
         span.end_as(ended, None);
-        span.waited_for(details.slowest.as_deref());
+        span.waited_for(report.slowest.as_deref());
         span.events = within(events, span.start, span.end);
         span
     }
 
-    /// A convergence after the verdict.
+    /// The late span: a convergence after the outcome was reported.
     pub(crate) fn late(&self, at: Timestamp) -> Span {
         let mut attributes = self.object_attributes();
-        attributes.extend(self.step_attributes());
-        let mut span = self.span(Role::Late, "late", SHORTEST, attributes);
-        span.parent = Some(self.decided.span_id);
+        attributes.extend(self.change_attributes());
+        let mut span = self.span(Role::Late, "late", MIN_SPAN_DURATION, attributes);
+        span.parent = Some(self.decision.span_id);
         span.start = at.max(self.change.at);
-        span.end = span.start.plus(SHORTEST);
+        span.end = span.start.plus(MIN_SPAN_DURATION);
         span.origin(self.origin());
         span
     }
 
-    /// A problem that has held: under its trace's head, one for all that the same change caused.
-    pub(crate) fn stuck(&self, shared: &ChangeKey, trouble: &ActiveProblem, at: Timestamp) -> Span {
-        let reason = &trouble.problem.reason;
+    /// The stuck span of a lasting problem: below the head of its trace, one for everything that the
+    /// same change (`shared`) caused.
+    pub(crate) fn stuck(&self, shared: &ChangeKey, active: &ActiveProblem, at: Timestamp) -> Span {
+        let reason = &active.problem.reason;
         let mut attributes = self.object_attributes();
-        attributes.push(text("error.type", reason));
-        attributes.push(text("spanlink.reason", reason));
-        if !trouble.problem.container.is_empty() {
-            attributes.push(text("k8s.container.name", &trouble.problem.container));
+        attributes.push(Attribute::text(attributes::ERROR_TYPE, reason));
+        attributes.push(Attribute::text(attributes::REASON, reason));
+        if !active.problem.container.is_empty() {
+            attributes
+                .push(Attribute::text(attributes::K8S_CONTAINER_NAME, &active.problem.container));
         }
-        let mut span = self.span(Role::Stuck, "stuck", SHORTEST, attributes);
+        let mut span = self.span(Role::Stuck, "stuck", MIN_SPAN_DURATION, attributes);
         span.span_id = self.ids.span(shared, Role::Stuck, reason);
-        span.parent = Some(self.decided.head);
+        span.parent = Some(self.decision.head);
         span.start = at.max(self.change.at);
-        span.end = span.start.plus(SHORTEST);
+        span.end = span.start.plus(MIN_SPAN_DURATION);
         span.origin(self.origin());
         let message: &str =
-            if trouble.problem.message.is_empty() { reason } else { &trouble.problem.message };
+            if active.problem.message.is_empty() { reason } else { &active.problem.message };
         span.status = SpanStatus::Error(message.into());
         span
     }
 
-    /// A span of the annotated trace that links to the change.
+    /// A span in the annotated trace that links to the change.
     pub(crate) fn projection(&self, context: &TraceContext) -> Span {
         let mut attributes = self.object_attributes();
-        attributes.extend(self.step_attributes());
+        attributes.extend(self.change_attributes());
         let mut span =
-            self.span(Role::Projection, self.change.key.verb.name(), SHORTEST, attributes);
+            self.span(Role::Projection, self.change.key.verb.name(), MIN_SPAN_DURATION, attributes);
         span.trace_id = context.trace_id;
         span.parent = Some(context.span_id);
         span.parent_is_remote = true;
         span.service = "spanlink".into();
-        span.links.extend(links::change_link("change", &self.object.object, self.change));
+        span.links.extend(links::change_link("change", &self.object.reference, self.change));
         span
     }
 
-    /// A step on the way: below the span that has the whole extent.
+    /// A phase span, below the span that has the extent of the whole convergence.
     pub(crate) fn phase(&self, phase: &Phase) -> Span {
         let id = |name: &str| self.ids.span(&self.change.key, Role::Phase, name);
-        let object = &self.object.object;
+        let object = &self.object.reference;
         let mut attributes = Vec::with_capacity(6);
         if let Some(namespace) = &object.namespace {
-            attributes.push(text("k8s.namespace.name", namespace));
+            attributes.push(Attribute::text(attributes::K8S_NAMESPACE_NAME, namespace));
         }
-        let name = kind::name_attribute(&object.kind).unwrap_or("k8s.object.name");
-        attributes.push(text(name, &object.name));
-        attributes.push(text("spanlink.phase.actor", self.actor(&phase.actor)));
-        let mut span = self.span(Role::Phase, "", SHORTEST, attributes);
+        let name = attributes::name_attribute(&object.kind).unwrap_or(attributes::K8S_OBJECT_NAME);
+        attributes.push(Attribute::text(name, &object.name));
+        attributes.push(Attribute::text(attributes::PHASE_ACTOR, self.actor(&phase.actor)));
+        let mut span = self.span(Role::Phase, "", MIN_SPAN_DURATION, attributes);
         span.name = (*phase.name).into();
         span.span_id = id(&phase.name);
-        span.parent = Some(if self.decided.is_head() {
+        span.parent = Some(if self.decision.is_head() {
             self.ids.span(&self.change.key, Role::Reconcile, "")
         } else {
-            self.decided.span_id
+            self.decision.span_id
         });
         if !phase.container.is_empty() {
-            span.attributes.push(text("k8s.container.name", &phase.container));
+            span.attributes.push(Attribute::text(attributes::K8S_CONTAINER_NAME, &phase.container));
             span.span_id = id(&format!("{}/{}", phase.name, phase.container));
             span.parent = Some(id(&phase.name));
         }
         span.start = phase.begin.max(self.change.at);
-        span.end = phase.end.max(span.start.plus(SHORTEST));
+        span.end = phase.end.max(span.start.plus(MIN_SPAN_DURATION));
         span.origin(self.origin());
         if let Some(problem) = &phase.problem {
-            span.attributes.push(text("error.type", &problem.reason));
+            span.attributes.push(Attribute::text(attributes::ERROR_TYPE, &problem.reason));
             let message =
                 if problem.message.is_empty() { &problem.reason } else { &problem.message };
             span.status = SpanStatus::Error(message.clone());
@@ -199,18 +201,18 @@ impl SpanBuilder<'_> {
     }
 
     fn origin(&self) -> Option<TraceId> {
-        self.decided.origin.as_ref().map(|origin| origin.trace_id)
+        self.decision.origin.as_ref().map(|origin| origin.trace_id)
     }
 
     fn span(&self, role: Role, verb: &str, extent: Duration, attributes: Vec<Attribute>) -> Span {
-        let object = &self.object.object;
+        let object = &self.object.reference;
         Span {
-            trace_id: self.decided.trace_id,
+            trace_id: self.decision.trace_id,
             span_id: self.ids.span(&self.change.key, role, ""),
             parent: None,
             parent_is_remote: false,
             role,
-            name: format!("{verb} {}", object.kind.kind).into(),
+            name: self.name(verb),
             service: Arc::clone(&self.service),
             object: object.clone(),
             start: self.change.at,
@@ -223,43 +225,62 @@ impl SpanBuilder<'_> {
         }
     }
 
+    fn name(&self, verb: &str) -> Box<str> {
+        let object = &self.object.reference;
+        let kind = &object.kind;
+        let is_named = self.names == SpanNames::Object
+            && self.object.owner.is_none()
+            && !kind.is("apps", "ReplicaSet")
+            && !kind.is("", "Pod");
+        match (&object.namespace, is_named) {
+            (_, false) => format!("{verb} {}", kind.kind).into(),
+            (Some(namespace), true) => {
+                format!("{verb} {} {namespace}/{}", kind.kind, object.name).into()
+            }
+            (None, true) => format!("{verb} {} {}", kind.kind, object.name).into(),
+        }
+    }
+
     fn until(&self, end: Timestamp) -> Duration {
-        end.since(self.change.at).max(SHORTEST)
+        end.since(self.change.at).max(MIN_SPAN_DURATION)
     }
 
     fn object_attributes(&self) -> Vec<Attribute> {
-        let object = &self.object.object;
+        let object = &self.object.reference;
         let mut attributes = Vec::with_capacity(24);
         if let Some(namespace) = &object.namespace {
-            attributes.push(text("k8s.namespace.name", namespace));
+            attributes.push(Attribute::text(attributes::K8S_NAMESPACE_NAME, namespace));
         }
-        if let Some(key) = kind::name_attribute(&object.kind) {
-            attributes.push(text(key, &object.name));
+        if let Some(key) = attributes::name_attribute(&object.kind) {
+            attributes.push(Attribute::text(key, &object.name));
         }
-        attributes.push(text("k8s.object.kind", &object.kind.kind));
-        attributes.push(text("k8s.object.name", &object.name));
+        attributes.push(Attribute::text(attributes::K8S_OBJECT_KIND, &object.kind.kind));
+        attributes.push(Attribute::text(attributes::K8S_OBJECT_NAME, &object.name));
         attributes
     }
 
-    fn step_attributes(&self) -> impl Iterator<Item = Attribute> {
-        let verb = text("spanlink.verb", self.change.key.verb.name());
-        let generation = self.change.generation.map(|g| int("spanlink.generation", g));
+    fn change_attributes(&self) -> impl Iterator<Item = Attribute> {
+        let verb = Attribute::text(attributes::VERB, self.change.key.verb.name());
+        let generation = self.change.generation.map(|g| Attribute::int(attributes::GENERATION, g));
         [verb].into_iter().chain(generation)
     }
 }
 
 impl Span {
     fn origin(&mut self, origin: Option<TraceId>) {
-        self.attributes
-            .extend(origin.map(|origin| text("spanlink.origin.trace_id", &origin.to_string())));
+        self.attributes.extend(
+            origin.map(|origin| Attribute::text(attributes::ORIGIN_TRACE_ID, &origin.to_string())),
+        );
     }
 
-    /// Under the entries' own keys, as OpenTelemetry's baggage processors do; ours come first.
-    fn baggage(&mut self, details: &PendingReport) {
-        let fresh = details.context.as_ref().filter(|_| details.judged == Some(ContextUse::Fresh));
+    /// Under the keys of the entries, as OpenTelemetry's baggage processors do. Existing attributes
+    /// keep their values.
+    fn baggage(&mut self, report: &Report) {
+        let fresh =
+            report.context.as_ref().filter(|_| report.context_use == Some(ContextUse::Fresh));
         for (key, value) in fresh.into_iter().flat_map(|context| &context.baggage) {
             if self.attribute(key).is_none() {
-                self.attributes.push(text(key.clone().into_string(), value));
+                self.attributes.push(Attribute::text(key.clone().into_string(), value));
             }
         }
     }
@@ -271,32 +292,32 @@ impl Span {
         self.links = links;
     }
 
-    /// The one thing it waited for longest.
+    /// What it waited for longest.
     fn waited_for(&mut self, slowest: Option<&Slowest>) {
         let Some(slowest) = slowest else { return };
         let facts = [
-            ("spanlink.slowest.kind", &*slowest.kind),
-            ("spanlink.slowest.name", &*slowest.name),
-            ("spanlink.slowest.phase", &*slowest.phase),
-            ("spanlink.slowest.reason", &*slowest.reason),
+            (attributes::SLOWEST_KIND, &*slowest.kind),
+            (attributes::SLOWEST_NAME, &*slowest.name),
+            (attributes::SLOWEST_PHASE, &*slowest.phase),
+            (attributes::SLOWEST_REASON, &*slowest.reason),
         ];
         let known = facts.into_iter().filter(|(_, value)| !value.is_empty());
-        self.attributes.extend(known.map(|(key, value)| text(key, value)));
+        self.attributes.extend(known.map(|(key, value)| Attribute::text(key, value)));
     }
 
     fn end_as(&mut self, ended: &Ended, other_reason: Option<&str>) {
-        self.attributes.push(text("spanlink.outcome", ended.outcome.name()));
+        self.attributes.push(Attribute::text(attributes::OUTCOME, ended.outcome.name()));
         let reason = if ended.reason.is_empty() { other_reason } else { Some(&*ended.reason) };
-        self.attributes.extend(reason.map(|reason| text("spanlink.reason", reason)));
+        self.attributes.extend(reason.map(|reason| Attribute::text(attributes::REASON, reason)));
         match ended.outcome {
             Outcome::Failed => {
-                self.attributes.push(text("error.type", &ended.reason));
+                self.attributes.push(Attribute::text(attributes::ERROR_TYPE, &ended.reason));
                 let message: &str =
                     if ended.message.is_empty() { &ended.reason } else { &ended.message };
                 self.status = SpanStatus::Error(message.into());
             }
             Outcome::TimedOut => {
-                self.attributes.push(text("error.type", "timeout"));
+                self.attributes.push(Attribute::text(attributes::ERROR_TYPE, "timeout"));
                 self.status = SpanStatus::Error("no verdict before the deadline".into());
             }
             Outcome::Converged
@@ -308,73 +329,73 @@ impl Span {
     }
 }
 
-/// The names of the owners up to the head, by their semantic convention: `k8s.deployment.name=web`
-/// finds its Pods too. The nearest of a kind counts, the object itself before all.
+/// The names of the owners up to the head under their semantic conventions, so that
+/// `k8s.deployment.name=web` finds its Pods too. Of several owners of a kind the nearest counts.
 fn owner_names(own: &GroupKind, owner_chain: Option<&Arc<OwnerChain>>) -> Vec<Attribute> {
     let mut names: Vec<Attribute> = Vec::new();
-    let own = kind::name_attribute(own);
+    let own = attributes::name_attribute(own);
     let mut at = owner_chain;
     while let Some(owner) = at {
-        if let Some(key) = kind::name_attribute(&owner.kind)
+        if let Some(key) = attributes::name_attribute(&owner.kind)
             && !names.iter().any(|name| name.key == key)
-            && key != "k8s.namespace.name"
+            && key != attributes::K8S_NAMESPACE_NAME
             && Some(key) != own
         {
-            names.push(text(key, &owner.name));
+            names.push(Attribute::text(key, &owner.name));
         }
         at = owner.above.as_ref();
     }
     names
 }
 
-fn detail_attributes(change: &Change, details: &PendingReport) -> Vec<Attribute> {
-    let mut attributes = vec![text("spanlink.change.scope", change.scope.name())];
-    if !details.fields.is_empty() {
-        let fields = Value::Texts(details.fields.clone());
-        attributes.push(Attribute { key: "spanlink.change.fields".into(), value: fields });
+fn report_attributes(change: &Change, report: &Report) -> Vec<Attribute> {
+    let mut attributes = vec![Attribute::text(attributes::CHANGE_SCOPE, change.scope.name())];
+    if !report.fields.is_empty() {
+        let fields = Value::Texts(report.fields.clone());
+        attributes.push(Attribute { key: attributes::CHANGE_FIELDS.into(), value: fields });
     }
-    if !details.values.is_empty() {
-        let values = Value::Texts(details.values.clone());
-        attributes.push(Attribute { key: "spanlink.change.values".into(), value: values });
+    if !report.values.is_empty() {
+        let values = Value::Texts(report.values.clone());
+        attributes.push(Attribute { key: attributes::CHANGE_VALUES.into(), value: values });
     }
-    if details.missed > 0 {
-        attributes.push(int("spanlink.change.missed_generations", details.missed));
+    if change.missed > 0 {
+        attributes.push(Attribute::int(attributes::CHANGE_MISSED_GENERATIONS, change.missed));
     }
-    if details.rewound {
-        attributes.push(flag("spanlink.change.rewound"));
+    if report.rewound {
+        attributes.push(Attribute::flag(attributes::CHANGE_REWOUND));
     }
-    if let Some(manager) = &details.manager {
-        attributes.push(text("spanlink.change.manager", &manager.name));
-        attributes.push(text("spanlink.change.operation", &manager.operation));
+    if let Some(manager) = &report.manager {
+        attributes.push(Attribute::text(attributes::CHANGE_MANAGER, &manager.name));
+        attributes.push(Attribute::text(attributes::CHANGE_OPERATION, &manager.operation));
         if !manager.subresource.is_empty() {
-            attributes.push(text("spanlink.change.subresource", &manager.subresource));
+            attributes.push(Attribute::text(attributes::CHANGE_SUBRESOURCE, &manager.subresource));
         }
     }
-    attributes.push(text("spanlink.time.source", change.source.name()));
-    attributes.extend(context_attributes(details));
-    attributes.extend(owner_attributes(details));
-    if let Some(replaced) = &details.replaced {
-        attributes.push(text("spanlink.replaced.name", &replaced.name));
-        attributes.push(text("spanlink.replaced.uid", &replaced.uid.to_string()));
+    attributes.push(Attribute::text(attributes::TIME_SOURCE, change.source.name()));
+    attributes.extend(context_attributes(report));
+    attributes.extend(owner_attributes(report));
+    if let Some(replaced) = &report.replaced {
+        attributes.push(Attribute::text(attributes::REPLACED_NAME, &replaced.name));
+        attributes.push(Attribute::text(attributes::REPLACED_UID, &replaced.uid.to_string()));
     }
     attributes
 }
 
-/// Link attributes are invisible in most UIs: the first context is mirrored.
-fn context_attributes(details: &PendingReport) -> Vec<Attribute> {
-    let (Some(context), Some(judged)) = (&details.context, details.judged) else {
+/// Most UIs do not show link attributes: the first context is repeated as attributes of the span.
+fn context_attributes(report: &Report) -> Vec<Attribute> {
+    let (Some(context), Some(context_use)) = (&report.context, report.context_use) else {
         return Vec::new();
     };
     let mut attributes = vec![
-        text("spanlink.context.trace_id", &context.trace_id.to_string()),
-        text("spanlink.context.span_id", &context.span_id.to_string()),
+        Attribute::text(attributes::CONTEXT_TRACE_ID, &context.trace_id.to_string()),
+        Attribute::text(attributes::CONTEXT_SPAN_ID, &context.span_id.to_string()),
     ];
-    match judged {
-        ContextUse::Stale => attributes.push(flag("spanlink.context.stale")),
-        ContextUse::Revived => attributes.push(flag("spanlink.context.revived")),
+    match context_use {
+        ContextUse::Stale => attributes.push(Attribute::flag(attributes::CONTEXT_STALE)),
+        ContextUse::Revived => attributes.push(Attribute::flag(attributes::CONTEXT_REVIVED)),
         ContextUse::Fresh => {
-            if details.joined_origin.is_some() {
-                attributes.push(flag("spanlink.context.joined"));
+            if report.joined_origin.is_some() {
+                attributes.push(Attribute::flag(attributes::CONTEXT_JOINED));
             }
         }
         ContextUse::Inherited => {}
@@ -382,25 +403,25 @@ fn context_attributes(details: &PendingReport) -> Vec<Attribute> {
     attributes
 }
 
-fn owner_attributes(details: &PendingReport) -> Vec<Attribute> {
-    let Some(owner) = &details.owner else { return Vec::new() };
+fn owner_attributes(report: &Report) -> Vec<Attribute> {
+    let Some(owner) = &report.owner else { return Vec::new() };
     let mut attributes = vec![
-        text("spanlink.owner.kind", &owner.kind.kind),
-        text("spanlink.owner.name", &owner.name),
-        text("spanlink.owner.uid", &owner.uid.to_string()),
+        Attribute::text(attributes::OWNER_KIND, &owner.kind.kind),
+        Attribute::text(attributes::OWNER_NAME, &owner.name),
+        Attribute::text(attributes::OWNER_UID, &owner.uid.to_string()),
     ];
-    attributes.extend(owner.generation.map(|g| int("spanlink.owner.generation", g)));
+    attributes.extend(owner.generation.map(|g| Attribute::int(attributes::OWNER_GENERATION, g)));
     if owner.settled {
-        attributes.push(flag("spanlink.owner.settled"));
+        attributes.push(Attribute::flag(attributes::OWNER_SETTLED));
     }
     if let Some(span) = owner.span {
-        attributes.push(text("spanlink.owner.trace_id", &span.trace_id.to_string()));
-        attributes.push(text("spanlink.owner.span_id", &span.span_id.to_string()));
+        attributes.push(Attribute::text(attributes::OWNER_TRACE_ID, &span.trace_id.to_string()));
+        attributes.push(Attribute::text(attributes::OWNER_SPAN_ID, &span.span_id.to_string()));
     }
     attributes
 }
 
-/// Events lie inside their span.
+/// Moves events that lie outside of their span to its nearer end.
 fn within(events: Vec<SpanEvent>, start: Timestamp, end: Timestamp) -> Vec<SpanEvent> {
     let inside = |event: SpanEvent| SpanEvent { at: event.at.clamp(start, end), ..event };
     events.into_iter().map(inside).collect()

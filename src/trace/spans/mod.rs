@@ -1,5 +1,6 @@
 //! Reports a change as spans: names, extents, attributes, links.
 
-pub mod builder;
-pub mod links;
+pub mod attributes;
+pub(crate) mod builder;
+pub(crate) mod links;
 pub mod output;

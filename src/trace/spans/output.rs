@@ -1,4 +1,4 @@
-//! What follows from a notice: spans to send, and notes to count.
+//! What follows from an event: spans to export, and facts to count.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use crate::trace::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
     pub spans: Vec<Span>,
-    pub notes: Vec<TraceMetric>,
+    pub metrics: Vec<TraceMetric>,
 }
 
-/// Something that happened and is worth a metric.
+/// Something that happened and is counted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TraceMetric {
     Change {
         kind: GroupKind,
         verb: Verb,
     },
-    /// A change that nobody wants to hear of.
+    /// A change that is excluded from export.
     Ignored {
         kind: GroupKind,
     },
-    /// A change whose owner is not known: not watched, or long gone.
+    /// A change whose owner is not tracked: its kind is not watched, or it was deleted long ago.
     OwnerUnknown {
         kind: GroupKind,
     },
@@ -42,13 +42,18 @@ pub enum TraceMetric {
         outcome: Outcome,
         took: Duration,
     },
-    /// A change was decided without its owner's watch.
-    OwnerLate,
-    /// Content moved without a generation.
-    Baseline,
-    Rewound,
-    /// Generations overwritten before they could be seen.
-    Gap {
+    /// A cause was decided after the wait, without news of the owner.
+    OwnerWaitTimeout,
+    /// Content changed in the same generation.
+    ContentWithoutGeneration,
+    /// A generation went back.
+    GenerationRollback,
+    /// Generations that were overwritten before they were observed.
+    MissedGenerations {
         generations: i64,
+    },
+    /// A bounded table was full: by the name of the bound.
+    BoundReached {
+        bound: &'static str,
     },
 }

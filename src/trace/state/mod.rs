@@ -1,5 +1,27 @@
-//! Tables that own their state.
+//! Tables that own their state and the indices into it.
 
-pub mod clock;
-pub mod dirty_map;
-pub mod pod_losses;
+pub(crate) mod checkpoint_writer;
+pub(crate) mod clock;
+pub(crate) mod dirty_map;
+mod names;
+pub(crate) mod objects;
+pub(crate) mod pod_losses;
+pub(crate) mod reported_problems;
+pub(crate) mod unclaimed_events;
+pub(crate) mod watches;
+
+use self::{
+    clock::DeadlineClock, objects::Objects, pod_losses::PodLosses,
+    reported_problems::ReportedProblems, unclaimed_events::UnclaimedEvents, watches::Watches,
+};
+
+/// Everything that is remembered.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) objects: Objects,
+    pub(crate) watches: Watches,
+    pub(crate) clock: DeadlineClock,
+    pub(crate) losses: PodLosses,
+    pub(crate) unclaimed_events: UnclaimedEvents,
+    pub(crate) reported_problems: ReportedProblems,
+}

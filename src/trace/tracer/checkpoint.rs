@@ -1,75 +1,74 @@
-//! Writes down what is known, entry by entry, and reads it back: a restart goes on where it was.
+//! Writes the state down, entry by entry, and restores it: a restart resumes where it stopped.
 //!
-//! An entry is what is kept of one object, one watch, and so on: hundreds of bytes, in
-//! [postcard](https://postcard.jamesmunns.com/wire-format). What can be found again by looking is not
-//! written: timers, names, the Events that nobody has claimed (they are listed anew).
-
-use std::{collections::BTreeMap, sync::Arc};
+//! An entry is the state of one object, one watch, and so on: hundreds of bytes, in
+//! [postcard](https://postcard.jamesmunns.com/wire-format). Whatever can be derived is not written:
+//! indices, timers, names; nor are unclaimed Kubernetes Events, which are listed again.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::trace::{
     model::{
+        id::Layout,
         object::Uid,
         observation::{WatchId, WatchScope},
         span::SpanId,
         time::Timestamp,
     },
     object::tracked::TrackedObject,
-    rules::{Layout, Rules},
-    state::pod_losses::PodLoss,
-    tracer::{Tracer, Watch},
+    rules::Rules,
+    state::{checkpoint_writer::CheckpointWriter, pod_losses::PodLoss, watches::Watch},
+    tracer::Tracer,
 };
 
-/// One more for every change of what is written: what an older version wrote is not read.
-const FORMAT: u32 = 2;
+/// Increased with every change of the format: an older format is not read.
+const FORMAT: u32 = 3;
 
-/// One thing to write down.
+/// One entry of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub key: Bytes,
-    /// `None`: it is known no more.
+    /// `None`: the entry is removed.
     pub value: Option<Bytes>,
 }
 
-/// Where a watch can go on.
+/// Where a watch can resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resumable {
+pub struct ResumePoint {
     pub id: WatchId,
-    pub watched: WatchScope,
-    /// Everything up to it was delivered; 0: not even a list was.
+    pub scope: WatchScope,
+    /// Everything up to it was delivered; 0 where no list was complete.
     pub resource_version: u64,
 }
 
-/// Why what was written down is of no use.
+/// Why a checkpoint cannot be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    #[error("there is none")]
+    #[error("no checkpoint")]
     Nothing,
-    #[error("another version of spanlink wrote it")]
+    #[error("written by an incompatible version of spanlink")]
     Format,
-    #[error("it is of another cluster")]
+    #[error("belongs to another cluster")]
     Cluster,
-    #[error("the configuration read other things of objects")]
+    #[error("the watched fields changed in the configuration")]
     Reading,
-    #[error("the layout of traces was another")]
+    #[error("the trace layout changed")]
     Layout,
-    #[error("it cannot be read")]
+    #[error("unreadable")]
     Unreadable,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
 enum Key {
-    CheckpointHeader,
+    Header,
     Watch(WatchId),
     Object(Uid),
-    /// Of one owner.
+    /// The Pod losses of one owner.
     Losses(Uid),
     Stuck(SpanId),
 }
 
-/// What must be the same for the rest to mean anything.
+/// The other entries mean something only under the same header.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct CheckpointHeader {
     format: u32,
@@ -78,104 +77,94 @@ pub(crate) struct CheckpointHeader {
     reading: u64,
 }
 
-/// What was last written down of what is not a [`crate::trace::state::dirty_map::DirtyMap`].
-#[derive(Debug)]
-pub(crate) struct CheckpointWriter {
-    reading: u64,
-    has_origin: bool,
-    /// Fingerprints, as far as this run wrote them: most watches have said nothing new.
-    watches: BTreeMap<WatchId, Option<u64>>,
-}
-
 impl Tracer {
-    /// From now on it remembers what changes, for [`Self::checkpoint`]. `reading`: a fingerprint of
-    /// the options by which objects are read; what was read by others cannot be compared.
-    pub fn remember(&mut self, reading: u64) {
-        self.objects.remember();
-        self.losses.remember();
-        self.stuck_told.remember();
-        // Those of an earlier run are written down, too: one that is closed now has to go.
-        let watches = self.watches.keys().map(|id| (*id, None)).collect();
-        self.written = Some(CheckpointWriter { reading, has_origin: false, watches });
+    /// Records what changes from now on, for [`Self::checkpoint`]. `reading` is a fingerprint of the
+    /// options by which objects are read: the results of other options cannot be compared.
+    pub fn start_checkpoints(&mut self, reading: u64) {
+        self.state.objects.start_recording();
+        self.state.losses.0.start_recording();
+        self.state.reported_problems.table.start_recording();
+        // Watches of an earlier run have entries: those that are closed have to be removed.
+        let watches = self.state.watches.iter().map(|(id, _)| (id, None)).collect();
+        self.checkpoint = Some(CheckpointWriter { reading, has_header: false, watches });
     }
 
-    /// What was written down is lost: the next checkpoint is of everything.
-    pub fn remember_all(&mut self) {
-        self.objects.touch_all();
-        self.losses.touch_all();
-        self.stuck_told.touch_all();
-        if let Some(written) = &mut self.written {
-            written.has_origin = false;
-            written.watches.clear();
+    /// The stored checkpoint is lost: the next one holds everything.
+    pub fn rewrite_checkpoint(&mut self) {
+        self.state.objects.mark_all();
+        self.state.losses.0.mark_all();
+        self.state.reported_problems.table.mark_all();
+        if let Some(writer) = &mut self.checkpoint {
+            writer.has_header = false;
+            writer.watches.clear();
         }
     }
 
-    fn origin(&self, reading: u64) -> CheckpointHeader {
+    fn header(&self, reading: u64) -> CheckpointHeader {
         let (cluster, layout) = (self.ids.cluster.clone(), self.ids.layout);
         CheckpointHeader { format: FORMAT, cluster, layout, reading }
     }
 
-    /// Everything that has changed since the last call. With what was returned before, it is the
-    /// whole state after all that was noticed: to be written together with the spans that followed.
+    /// Everything that has changed since the last call. Together with what earlier calls returned it
+    /// is the whole state, to be stored in one transaction with the spans that followed.
     pub fn checkpoint(&mut self) -> Vec<Entry> {
-        let Some(mut written) = self.written.take() else { return Vec::new() };
-        let mut page = EntryBuffer::default();
-        if !std::mem::replace(&mut written.has_origin, true) {
-            page.write(&Key::CheckpointHeader, Some(&self.origin(written.reading)));
+        let Some(mut writer) = self.checkpoint.take() else { return Vec::new() };
+        let mut buffer = EntryBuffer::default();
+        if !std::mem::replace(&mut writer.has_header, true) {
+            buffer.write(&Key::Header, Some(&self.header(writer.reading)));
         }
-        for uid in self.objects.take_touched() {
-            let known = self.objects.get(&uid).map(Box::as_ref);
-            page.write(&Key::Object(uid), known);
+        for (uid, object) in self.state.objects.take_dirty() {
+            buffer.write(&Key::Object(uid), object);
         }
-        for uid in self.losses.take_touched() {
-            let losses = self.losses.get(&uid);
-            page.write(&Key::Losses(uid), losses);
+        for uid in self.state.losses.0.take_dirty() {
+            let losses = self.state.losses.0.get(&uid);
+            buffer.write(&Key::Losses(uid), losses);
         }
-        for id in self.stuck_told.take_touched() {
-            page.write(&Key::Stuck(id), self.stuck_told.get(&id));
+        for id in self.state.reported_problems.table.take_dirty() {
+            buffer.write(&Key::Stuck(id), self.state.reported_problems.table.get(&id));
         }
-        written.watches.retain(|id, _| {
-            let is_open = self.watches.contains_key(id);
+        writer.watches.retain(|id, _| {
+            let is_open = self.state.watches.get(*id).is_some();
             if !is_open {
-                page.write::<Watch>(&Key::Watch(*id), None);
+                buffer.write::<Watch>(&Key::Watch(*id), None);
             }
             is_open
         });
-        for (id, watch) in &self.watches {
-            let fingerprint = Some(page.write(&Key::Watch(*id), Some(watch)));
-            if written.watches.insert(*id, fingerprint) == Some(fingerprint) {
-                page.take_back();
+        for (id, watch) in self.state.watches.iter() {
+            let fingerprint = Some(buffer.write(&Key::Watch(id), Some(watch)));
+            if writer.watches.insert(id, fingerprint) == Some(fingerprint) {
+                buffer.take_back();
             }
         }
-        self.written = Some(written);
-        page.entries()
+        self.checkpoint = Some(writer);
+        buffer.entries()
     }
 
-    /// Where its watches can go on.
-    pub fn resumable(&self) -> impl Iterator<Item = Resumable> {
-        self.watches.iter().map(|(id, watch)| Resumable {
-            id: *id,
-            watched: watch.watched.clone(),
+    /// Where its watches can resume.
+    pub fn resume_points(&self) -> impl Iterator<Item = ResumePoint> {
+        self.state.watches.iter().map(|(id, watch)| ResumePoint {
+            id,
+            scope: watch.scope.clone(),
             resource_version: watch.delivered,
         })
     }
 }
 
-/// A tracer on its way back, entry by entry, in any order.
+/// Restores a tracer from the entries of a checkpoint, in any order.
 #[derive(Debug)]
 pub struct CheckpointReader {
     tracer: Tracer,
     expected: CheckpointHeader,
-    origin: Option<CheckpointHeader>,
+    header: Option<CheckpointHeader>,
     is_unreadable: bool,
 }
 
 impl CheckpointReader {
-    /// `cluster` and `reading` as for [`Tracer::new`] and [`Tracer::remember`].
+    /// `cluster` and `reading` as for [`Tracer::new`] and [`Tracer::start_checkpoints`].
     pub fn new(rules: Rules, cluster: &str, reading: u64) -> Self {
         let tracer = Tracer::new(rules, cluster);
-        let expected = tracer.origin(reading);
-        Self { tracer, expected, origin: None, is_unreadable: false }
+        let expected = tracer.header(reading);
+        Self { tracer, expected, header: None, is_unreadable: false }
     }
 
     pub fn entry(&mut self, key: &[u8], value: &[u8]) {
@@ -184,25 +173,30 @@ impl CheckpointReader {
 
     fn read(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         match postcard::from_bytes(key).ok()? {
-            Key::CheckpointHeader => self.origin = Some(read(value)?),
-            Key::Watch(id) => drop(self.tracer.watches.insert(id, read(value)?)),
+            Key::Header => self.header = Some(read(value)?),
+            Key::Watch(id) => self.tracer.state.watches.restore(id, read(value)?),
             Key::Object(uid) => {
-                let mut known: Box<TrackedObject> = read(value)?;
-                known.share_names(&mut self.tracer.names);
-                self.tracer.objects.insert(uid, known);
+                let object: Box<TrackedObject> = read(value)?;
+                if *object.uid() == uid {
+                    self.tracer.state.objects.restore(object);
+                }
             }
-            Key::Losses(uid) => drop(self.tracer.losses.insert(uid, read::<Vec<PodLoss>>(value)?)),
-            Key::Stuck(id) => drop(self.tracer.stuck_told.insert(id, read::<Timestamp>(value)?)),
+            Key::Losses(uid) => {
+                drop(self.tracer.state.losses.0.insert(uid, read::<Vec<PodLoss>>(value)?));
+            }
+            Key::Stuck(id) => {
+                self.tracer.state.reported_problems.restore(id, read::<Timestamp>(value)?);
+            }
         }
         Some(())
     }
 
-    /// Nothing is over before its watches have caught up.
+    /// No deadline passes before the watches have caught up.
     ///
     /// # Errors
-    /// When what was read is nothing to go on from.
+    /// When the entries are not a checkpoint that this tracer can resume from.
     pub fn finish(self, now: Timestamp) -> Result<Tracer, RestoreError> {
-        let Some(origin) = self.origin else {
+        let Some(header) = self.header else {
             return Err(if self.is_unreadable {
                 RestoreError::Unreadable
             } else {
@@ -210,57 +204,41 @@ impl CheckpointReader {
             });
         };
         let expected = self.expected;
-        if origin.format != expected.format {
+        if header.format != expected.format {
             return Err(RestoreError::Format);
         }
-        if origin.cluster != expected.cluster {
+        if header.cluster != expected.cluster {
             return Err(RestoreError::Cluster);
         }
-        if origin.layout != expected.layout {
+        if header.layout != expected.layout {
             return Err(RestoreError::Layout);
         }
-        if origin.reading != expected.reading {
+        if header.reading != expected.reading {
             return Err(RestoreError::Reading);
         }
         if self.is_unreadable {
             return Err(RestoreError::Unreadable);
         }
         let mut tracer = self.tracer;
-        tracer.find_again();
-        tracer.lose_all(now);
+        tracer.state.objects.finish_restoring();
+        // Objects that were created while no watch was open are new.
+        tracer.began = tracer.state.watches.values().map(|watch| watch.last_event).max();
+        tracer.state.watches.disconnect_all(now);
+        tracer.state.clock.update(&tracer.state.watches, now);
         Ok(tracer)
     }
 }
 
-impl Tracer {
-    /// What is not written down.
-    fn find_again(&mut self) {
-        for known in self.objects.values() {
-            let uid = &known.object.uid;
-            self.timers.extend(known.timer.map(|timer| (timer, uid.clone())));
-            if !known.object.kind.is("", "Namespace") {
-                continue;
-            }
-            // A name may have come again: who is there has it, not who is gone.
-            let other = self.namespaces.get(&known.object.name);
-            let other = other.and_then(|uid| self.objects.get(uid));
-            if other.is_none_or(|other| other.resource_version < known.resource_version) {
-                self.namespaces.insert(Arc::clone(&known.object.name), uid.clone());
-            }
-        }
-    }
-}
-
-/// What is written at once stands in one piece of memory, whatever its parts.
+/// Holds the entries of one checkpoint in one piece of memory.
 #[derive(Debug, Default)]
 struct EntryBuffer {
     bytes: Vec<u8>,
-    /// Where each key ends, and its value.
+    /// The end of each key, and of its value.
     ends: Vec<(usize, Option<usize>)>,
 }
 
 impl EntryBuffer {
-    /// A fingerprint of the value.
+    /// Returns a fingerprint of the value.
     fn write<T: Serialize>(&mut self, key: &Key, value: Option<&T>) -> u64 {
         let key_end = self.append(key);
         let value_end = value.map(|value| self.append(value));
@@ -269,11 +247,11 @@ impl EntryBuffer {
     }
 
     fn append<T: Serialize>(&mut self, value: &T) -> usize {
-        postcard::to_io(value, &mut self.bytes).expect("all that is kept knows how long it is");
+        postcard::to_io(value, &mut self.bytes).expect("every kept sequence has a known length");
         self.bytes.len()
     }
 
-    /// What was written last.
+    /// Removes the last entry.
     fn take_back(&mut self) {
         self.ends.pop();
         let end = self.ends.last().map_or(0, |(key, value)| value.unwrap_or(*key));
@@ -299,6 +277,8 @@ fn read<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::trace::model::{
         object::{GroupKind, ObjectRef},
@@ -307,9 +287,9 @@ mod tests {
 
     const AT: Timestamp = Timestamp::from_nanos(1);
 
-    fn remembering() -> Tracer {
+    fn recording_tracer() -> Tracer {
         let mut tracer = Tracer::new(Rules::default(), "");
-        tracer.remember(0);
+        tracer.start_checkpoints(0);
         tracer
     }
 
@@ -332,19 +312,19 @@ mod tests {
     }
 
     #[test]
-    fn objects_that_were_read_back_share_their_words() {
-        let mut tracer = remembering();
+    fn restored_objects_share_their_names() {
+        let mut tracer = recording_tracer();
         let kind = GroupKind::new("apps", "Deployment");
-        let watched = WatchScope { kind, namespace: None, selectors: None };
-        tracer.open_empty(WatchId(0), watched, AT);
-        tracer.notice(WatchId(0), named("a"));
-        tracer.notice(WatchId(0), named("b"));
+        let scope = WatchScope { kind, namespace: None, selectors: None };
+        tracer.open_empty(WatchId(0), scope, AT);
+        tracer.process(WatchId(0), named("a"));
+        tracer.process(WatchId(0), named("b"));
         let mut restoring = CheckpointReader::new(Rules::default(), "", 0);
         for entry in tracer.checkpoint() {
             restoring.entry(&entry.key, &entry.value.unwrap());
         }
         let tracer = restoring.finish(AT).unwrap();
-        let of = |uid: &str| &tracer.objects[&Uid::new(uid)].object;
+        let of = |uid: &str| &tracer.state.objects.get(&Uid::new(uid)).unwrap().reference;
         assert!(Arc::ptr_eq(&of("a").kind.kind, &of("b").kind.kind));
         assert_eq!(
             of("a").namespace.as_ref().map(Arc::as_ptr),
@@ -353,13 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_remembered_as_stuck_is_written_as_gone() {
-        let mut tracer = remembering();
+    fn forgotten_problem_is_removed_from_the_checkpoint() {
+        let mut tracer = recording_tracer();
         let id = SpanId(1);
-        tracer.stuck_told.insert(id, AT);
+        tracer.state.reported_problems.insert(id, AT);
         let stuck = |entries: Vec<Entry>| entries.into_iter().find(|entry| entry.key[0] == 4);
         assert_eq!(stuck(tracer.checkpoint()).map(|entry| entry.value.is_some()), Some(true));
-        tracer.stuck_told.remove(&id);
+        tracer.state.reported_problems.table.remove(&id);
         assert_eq!(stuck(tracer.checkpoint()).map(|entry| entry.value), Some(None));
     }
 }

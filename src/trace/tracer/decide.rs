@@ -1,218 +1,79 @@
-//! Decides each change's cause, in resourceVersion order, once its owner's news can be known.
+//! Decides causes: each watch in resourceVersion order, once the news of the owners can have arrived.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::trace::{
-    cause::find::{Cause, CauseFinder, namespace_of},
+    cause::{
+        context,
+        find::{Cause, CauseFinder},
+        placement::Placer,
+        references::{autoscaler_link, is_by_scale, reference_links},
+        wait::{Readiness, Waits},
+    },
     model::{
+        context::TraceContext,
         id::{ChangeKey, Verb},
-        observation::{OwnerReference, WatchId},
+        object::Uid,
+        observation::OwnerReference,
+        span::Link,
         time::Timestamp,
     },
     object::{
-        change::{Change, ContextUse, PendingReport, Scope},
+        change::{Change, ContextUse, Decision, Placement, ReplacedPod, Report, Scope, SpanRef},
+        context_history::ContextHistory,
         tracked::TrackedObject,
     },
     spans::{links, output::TraceMetric},
-    tracer::{Tracer, Watch, WatchState},
+    state::pod_losses::{PodLoss, Replacement},
+    tracer::Tracer,
 };
 
-/// An owner's watch that stays away longer is waited for no more.
-const WATCH_AWAY: Duration = Duration::from_secs(30);
-
-/// A metadata change this close to an open change joins it.
+/// A metadata change joins an open change that is no older than this.
 const JOINS_WITHIN: Duration = Duration::from_secs(5);
+/// The deepest chain; see [`CauseFinder`].
+const MAX_DEPTH: usize = 16;
 
 impl Tracer {
-    /// Decides what can be decided, each watch in resourceVersion order.
-    pub(crate) fn decide(&mut self, now: Timestamp) {
-        for watch in self.watches.values_mut() {
-            if let WatchState::CatchingUp { heard } = watch.state
-                && heard.plus(self.rules.owner_wait) <= now
-            {
-                watch.state = WatchState::Live { since: heard };
-            }
-        }
-        let ids: Vec<WatchId> = self
-            .watches
-            .iter()
-            .filter(|(_, watch)| !watch.undecided.is_empty())
-            .map(|(id, _)| *id)
-            .collect();
-        let mut went_on = !ids.is_empty();
-        while went_on {
-            went_on = false;
+    /// Decides everything that can be decided.
+    pub(super) fn decide(&mut self, now: Timestamp) {
+        self.state.watches.finish_quiet_backlogs(now, self.rules.owner_wait);
+        let ids = self.state.watches.with_undecided();
+        let mut has_decided = !ids.is_empty();
+        while has_decided {
+            has_decided = false;
             for id in &ids {
-                while let Some((order, key)) = self.first_undecided(*id)
-                    && let Some(late) = self.can_decide(&key, now)
+                while let Some(watch) = self.state.watches.get(*id)
+                    && let Some((order, key)) = watch.first_undecided()
                 {
-                    if let Some(watch) = self.watches.get_mut(id) {
-                        watch.undecided.remove(&order);
+                    let waits = Waits { state: &self.state, rules: &self.rules };
+                    let readiness = waits.readiness(key, now);
+                    if readiness == Readiness::NotYet {
+                        break;
                     }
-                    if late {
-                        self.out.notes.push(TraceMetric::OwnerLate);
+                    let (order, key) = (*order, key.clone());
+                    self.state.watches.unqueue(*id, order);
+                    if readiness == Readiness::TimedOut {
+                        self.out.metrics.push(TraceMetric::OwnerWaitTimeout);
                     }
-                    self.decide_one(&key);
-                    went_on = true;
+                    self.decide_change(&key);
+                    has_decided = true;
                 }
             }
         }
     }
 
-    pub(crate) fn first_undecided(&self, id: WatchId) -> Option<((u64, u64), ChangeKey)> {
-        let (order, key) = self.watches.get(&id)?.undecided.first_key_value()?;
-        Some((*order, key.clone()))
-    }
-
-    /// `None`: not yet. `Some(true)`: the wait ran out.
-    pub(crate) fn can_decide(&self, key: &ChangeKey, now: Timestamp) -> Option<bool> {
-        let Some((known, change)) = self.change(key) else { return Some(false) };
-        if self.owner_has_undecided(known, change) {
-            return None;
+    /// Decides the cause of a change that is pending.
+    pub(super) fn decide_change(&mut self, key: &ChangeKey) {
+        let objects = &self.state.objects;
+        let Some((object, change)) = objects.change(key) else { return };
+        if change.is_decided() {
+            return;
         }
-        if self.relisted_owner_waits_until(known, change).is_some_and(|until| until > now) {
-            return None;
-        }
-        let mut late = false;
-        for watch in self.awaited(known, change) {
-            if watch.delivered > change.resource_version {
-                continue;
-            }
-            if self.wait_for(watch, known, change) > now {
-                return None;
-            }
-            late = true;
-        }
-        Some(late)
-    }
-
-    /// When the wait for a change runs out; `None` where it waits for another change.
-    pub(crate) fn waits_until(&self, key: &ChangeKey) -> Option<Timestamp> {
-        let (known, change) = self.change(key)?;
-        if self.owner_has_undecided(known, change) {
-            return None;
-        }
-        self.awaited(known, change)
-            .filter(|watch| watch.delivered <= change.resource_version)
-            .map(|watch| self.wait_for(watch, known, change))
-            .chain(self.relisted_owner_waits_until(known, change))
-            .max()
-    }
-
-    /// What of the owner was first seen in a list has a resourceVersion that says nothing about what
-    /// was first: it is decided before, but where both wait for each other.
-    fn relisted_owner_waits_until(
-        &self,
-        known: &TrackedObject,
-        change: &Change,
-    ) -> Option<Timestamp> {
-        let owner = change.controller().filter(|owner| owner.uid != known.object.uid)?;
-        let mut of_owner = self.objects.get(&owner.uid)?.changes.iter();
-        let waits = of_owner.any(|older| older.relisted && older.decided.is_none());
-        let wait = WATCH_AWAY + self.rules.owner_wait(&known.object.kind);
-        waits.then(|| change.received.plus(wait))
-    }
-
-    pub(crate) fn change(&self, key: &ChangeKey) -> Option<(&TrackedObject, &Change)> {
-        let known = self.objects.get(&key.uid)?;
-        Some((known, known.change(key)?))
-    }
-
-    /// Every change with a lower resourceVersion of whom it may follow from is decided first.
-    pub(crate) fn owner_has_undecided(&self, known: &TrackedObject, change: &Change) -> bool {
-        let is_delete = change.key.verb == Verb::Delete;
-        let of_namespace = self.namespace_of(known).filter(|_| is_delete);
-        if self.goes_with_namespace(known, change) && self.is_behind_others(known, change) {
-            return true;
-        }
-        let owners = change.owners().iter().filter_map(|owner| self.objects.get(&owner.uid));
-        owners
-            .map(Box::as_ref)
-            .chain(of_namespace)
-            .chain(self.referenced_by(known))
-            .filter(|owner| owner.object.uid != known.object.uid)
-            .any(|owner| {
-                owner.changes.iter().any(|older| {
-                    older.decided.is_none() && older.resource_version < change.resource_version
-                })
-            })
-    }
-
-    pub(crate) fn namespace_of(&self, known: &TrackedObject) -> Option<&TrackedObject> {
-        namespace_of(&self.objects, &self.namespaces, known)
-    }
-
-    /// Where the Namespace goes, all in it goes in one order, that of resourceVersions: how many
-    /// have gone before decides about the cut.
-    fn goes_with_namespace(&self, known: &TrackedObject, change: &Change) -> bool {
-        change.key.verb == Verb::Delete
-            && self.namespace_of(known).is_some_and(|namespace| namespace.deletion().is_some())
-    }
-
-    /// Whether another watch has an older change of the same namespace to decide.
-    fn is_behind_others(&self, known: &TrackedObject, change: &Change) -> bool {
-        self.watches.values().filter_map(|watch| watch.undecided.iter().next()).any(
-            |((version, _), key)| {
-                let other = self.objects.get(&key.uid);
-                *version < change.resource_version
-                    && other.is_some_and(|o| o.object.namespace == known.object.namespace)
-            },
-        )
-    }
-
-    /// The watches of the owners' kinds and of what is referred to; for a delete of Namespaces.
-    pub(crate) fn awaited<'a>(
-        &'a self,
-        known: &'a TrackedObject,
-        change: &'a Change,
-    ) -> impl Iterator<Item = &'a Watch> {
-        let namespace = known.object.namespace.as_deref();
-        let deletes = change.key.verb == Verb::Delete && namespace.is_some();
-        let goes_with_namespace = self.goes_with_namespace(known, change);
-        let is_awaited = move |watch: &Watch| {
-            let kind = &watch.watched.kind;
-            let covers = watch.watched.namespace.is_none()
-                || watch.watched.namespace.as_deref() == namespace;
-            let is_of_kind =
-                |owner: &OwnerReference| owner.uid != known.object.uid && owner.kind == *kind;
-            let of_owner = change.owners().iter().any(is_of_kind);
-            let of_reference = known
-                .references
-                .as_ref()
-                .is_some_and(|references| references.to.iter().any(|to| to.kind == *kind));
-            ((of_owner || of_reference || goes_with_namespace) && covers)
-                || (deletes && kind.is("", "Namespace"))
-        };
-        self.watches.values().filter(move |watch| is_awaited(watch))
-    }
-
-    /// While the awaited watch reconnects or reads a backlog, time starts when it has caught up. One
-    /// that has been away for long is waited for no more than any other.
-    pub(crate) fn wait_for(
-        &self,
-        watch: &Watch,
-        known: &TrackedObject,
-        change: &Change,
-    ) -> Timestamp {
-        let wait = self.rules.owner_wait(&known.object.kind);
-        match watch.state {
-            WatchState::Live { since: from } | WatchState::CatchingUp { heard: from } => {
-                from.max(change.received).plus(wait)
-            }
-            WatchState::Disconnected { since } => {
-                since.plus(WATCH_AWAY).max(change.received.plus(wait))
-            }
-        }
-    }
-
-    pub(crate) fn decide_one(&mut self, key: &ChangeKey) {
-        let Some((known, change)) = self.change(key) else { return };
-        let joins = change.details.as_ref().is_some_and(|details| details.joins);
-        let newest_first = || known.changes.iter().rev();
-        let open = newest_first().find(|open| {
+        let joins = change.report().is_some_and(|report| report.joins);
+        let open = object.changes.iter().rev().find(|open| {
             open.scope == Scope::Spec
                 && open.resource_version < change.resource_version
-                && open.decided.is_some()
+                && open.is_decided()
                 && !open.ignored
         });
         if let Some(open) = open.filter(|_| joins) {
@@ -220,91 +81,299 @@ impl Tracer {
             self.decide_joining(key, &open);
             return;
         }
-        let deadline = |owner: &TrackedObject| self.deadline(owner);
-        let view = CauseFinder {
-            objects: &self.objects,
-            namespaces: &self.namespaces,
-            deadline: &deadline,
-        };
-        let cause = view.cause(known, change);
-        let judged = self.judge(known, change, &cause);
-        let decided = self.place(known, change, &cause, judged);
-        self.adopt(key, decided, cause, judged);
+        let rules = &self.rules;
+        let cause = CauseFinder { objects, rules }.find(object, change);
+        let context_use = context::context_use(objects, rules, object, change, &cause);
+        let placer = Placer { objects, rules, ids: &self.ids };
+        let decision = placer.place(object, change, &cause, context_use);
+        self.apply_decision(key, decision, cause, context_use);
     }
 
-    /// How long its changes are causes without progress.
-    pub(crate) fn deadline(&self, owner: &TrackedObject) -> Duration {
-        self.rules.limits(&owner.object.kind, owner.spec.progress_deadline_seconds).deadline
-    }
-
-    pub(crate) fn judge(
-        &self,
-        known: &TrackedObject,
-        change: &Change,
-        cause: &Cause,
-    ) -> Option<ContextUse> {
-        let details = change.details.as_deref()?;
-        details.context.as_ref()?;
-        let value = change.value?;
-        let owner =
-            change.controller().and_then(|owner| self.objects.get(&owner.uid)).map(Box::as_ref);
-        // `rollout undo` brings an old ReplicaSet's annotations back, in the change itself.
-        let on_older_sets = known.object.kind.is("apps", "Deployment")
-            && details.context_is_new
-            && self.objects.values().any(|set| {
-                set.owner.as_ref().is_some_and(|owner| owner.uid == known.object.uid)
-                    && set.object.kind.is("apps", "ReplicaSet")
-                    && set.contexts.was_seen(value)
-                    && set.created.is_some_and(|created| created < change.api_at)
-                    && set.contexts.current.as_ref().is_none_or(|(current, _)| {
-                        *current != value || set.template != change.template || is_empty(set)
-                    })
-            });
-        let judged = links::judge(known, change, value, owner, on_older_sets)?;
-        let settled_create = change.key.verb == Verb::Create
-            && cause.parent.is_none()
-            && cause.owner.as_ref().is_some_and(|owner| owner.settled);
-        match judged {
-            // An inherited value says why only where the owner is settled.
-            ContextUse::Inherited => settled_create.then_some(judged),
-            ContextUse::Stale if !self.rules.links.stale => None,
-            ContextUse::Fresh | ContextUse::Stale | ContextUse::Revived => Some(judged),
-        }
-    }
-
-    /// A metadata change while a change of the spec is on its way is a span under that change.
+    /// A metadata change while a change of the spec is open is a span below that.
     fn decide_joining(&mut self, key: &ChangeKey, open: &ChangeKey) {
-        let (Some((known, change)), Some((_, open))) = (self.change(key), self.change(open)) else {
+        let objects = &self.state.objects;
+        let (Some((object, change)), Some((_, open))) = (objects.change(key), objects.change(open))
+        else {
             return;
         };
         let cause = Cause { parent: Some(open.key.clone()), ..Cause::default() };
-        let judged = self.judge(known, change, &cause);
-        let Some(decided) = self.place_joining(change, open) else { return };
-        let has_context = open.details.as_ref().is_none_or(|details| {
-            details.judged == Some(ContextUse::Fresh)
-                || details.late_links.iter().any(links::is_joined)
+        let context_use = context::context_use(objects, &self.rules, object, change, &cause);
+        let placer = Placer { objects, rules: &self.rules, ids: &self.ids };
+        let Some(decision) = placer.place_joining(change, open) else { return };
+        let has_context = open.report().is_none_or(|report| {
+            report.context_use == Some(ContextUse::Fresh)
+                || report.late_links.iter().any(links::is_joined)
         });
-        let joins = judged == Some(ContextUse::Fresh)
+        let joins = context_use == Some(ContextUse::Fresh)
             && !has_context
             && change.api_at.since(open.api_at) <= JOINS_WITHIN;
-        let open_key = open.key.clone();
-        let context = change.details.as_ref().and_then(|details| details.context.clone());
+        let open = open.key.clone();
+        let context = change.report().and_then(|report| report.context.clone());
         if joins && let Some(context) = context {
-            if let Some(details) = self.details_mut(key) {
-                details.joined_origin = Some(context.trace_id);
+            if let Some(report) = self.state.objects.report_mut(key) {
+                report.joined_origin = Some(context.trace_id);
             }
-            if let Some(details) = self.details_mut(&open_key) {
-                details.late_links.push(links::context_link(&context, ContextUse::Fresh, true));
+            if let Some(report) = self.state.objects.report_mut(&open) {
+                report.late_links.push(links::context_link(&context, ContextUse::Fresh, true));
             }
         }
-        self.adopt(key, decided, cause, judged);
+        self.apply_decision(key, decision, cause, context_use);
     }
 
-    pub(crate) fn details_mut(&mut self, key: &ChangeKey) -> Option<&mut PendingReport> {
-        self.objects.get_mut(&key.uid)?.change_mut(key)?.details.as_deref_mut()
+    /// Records a decision, and emits what can be emitted by now.
+    fn apply_decision(
+        &mut self,
+        key: &ChangeKey,
+        decision: Decision,
+        cause: Cause,
+        context_use: Option<ContextUse>,
+    ) {
+        let parent = decision.cause.clone();
+        let parent_change = parent.as_ref().and_then(|parent| self.state.objects.change(parent));
+        let earliest = parent_change.map(|(_, parent)| parent.at);
+        let follows_ignored = parent_change.is_some_and(|(_, parent)| parent.ignored);
+        let is_lost = decision.placement == Placement::Head && key.is_deletion();
+        let replaced =
+            if key.verb == Verb::Create { self.match_lost_pod(key, &cause) } else { None };
+        let Some(object) = self.state.objects.get_mut(&key.uid) else { return };
+        let Some(index) = object.changes.iter().position(|change| change.key == *key) else {
+            return;
+        };
+        let resumed = take_paused_contexts(object, index);
+        let kind = object.kind().clone();
+        let Some(change) = object.changes.get_mut(index) else { return };
+        change.at = earliest.map_or(change.at, |earliest| change.at.max(earliest));
+        change.ignored |= follows_ignored;
+        // Counted only now, when it is known whether the change is exported.
+        if change.ignored {
+            self.out.metrics.push(TraceMetric::Ignored { kind });
+        } else {
+            let metrics = [TraceMetric::Change { kind, verb: key.verb }, TraceMetric::Opened];
+            self.out.metrics.extend(metrics);
+        }
+        let mut owners = Box::default();
+        let at = change.at;
+        if let Some(report) = change.report_mut() {
+            owners = std::mem::take(&mut report.owners);
+            report.phases.iter_mut().for_each(|phases| phases.not_before(at));
+            report.context_use = context_use;
+            report.owner = cause.owner;
+            report.reason = cause.reason;
+            report.replaced = replaced;
+            link_resumed_contexts(report, &resumed);
+        }
+        self.record_used_context(key, context_use);
+        self.state.objects.decide_change(key, decision);
+        self.add_links(key, owners.first());
+        self.link_autoscaler(key);
+        if let Some(parent) = parent {
+            self.propagate_progress(key, parent);
+        }
+        let controller = owners.first().filter(|owner| owner.controller).map(|owner| &owner.uid);
+        if let Some(controller) = controller {
+            if is_lost {
+                self.record_deleted_pod(key, controller);
+            } else if key.is_deletion() {
+                self.state.losses.withdraw(&key.uid, controller);
+            }
+        }
+        self.record_current(key);
+        self.emitter().emit_decided(key);
+        self.reschedule(&key.uid);
+    }
+
+    fn record_used_context(&mut self, key: &ChangeKey, context_use: Option<ContextUse>) {
+        let Some(object) = self.state.objects.get_mut(&key.uid) else { return };
+        let Some(change) = object.change(key) else { return };
+        if change.scope != Scope::Spec || change.ignored {
+            return;
+        }
+        let (last, generation) = (change.value, change.generation);
+        let context = change.report().and_then(|report| report.context.clone());
+        if context_use == Some(ContextUse::Fresh)
+            && let Some(value) = last
+        {
+            let contexts = object.contexts_mut();
+            contexts.record_used(value);
+            if let Some((generation, context)) = generation.zip(context) {
+                contexts.record_unobserved(generation, context);
+            }
+        }
+        if object.contexts().and_then(|contexts| contexts.last) != last {
+            object.contexts_mut().last = last;
+        }
+    }
+
+    /// Creates the links of the change span.
+    fn add_links(&mut self, key: &ChangeKey, owner: Option<&OwnerReference>) {
+        let Some((object, change)) = self.state.objects.change(key) else { return };
+        let (Some(decision), Some(report)) = (change.decision(), change.report()) else { return };
+        let links = self.links(object, change, decision, report);
+        let is_unknown = owner.is_some_and(|owner| !self.state.objects.contains(&owner.uid));
+        let unknown = is_unknown.then(|| TraceMetric::OwnerUnknown { kind: object.kind().clone() });
+        let is_exported = decision.sampled && !change.ignored;
+        let exported = links.iter().filter(|_| is_exported);
+        let exported = exported.map(|(role, _)| TraceMetric::Link { role });
+        self.out.metrics.extend(unknown.into_iter().chain(exported));
+        if let Some(report) = self.state.objects.report_mut(key) {
+            report.links = links.into_iter().map(|(_, link)| link).collect();
+        }
+    }
+
+    /// In the order of `docs/model.md`, each with its role.
+    fn links(
+        &self,
+        object: &TrackedObject,
+        change: &Change,
+        decision: &Decision,
+        report: &Report,
+    ) -> Vec<(&'static str, Link)> {
+        let is_apart = matches!(decision.placement, Placement::Linked | Placement::Cut);
+        let joined = report.joined_origin.is_some();
+        let context =
+            report.context.as_ref().zip(report.context_use).map(|(context, context_use)| {
+                let link = links::context_link(context, context_use, joined);
+                (links::context_role(context_use), link)
+            });
+        let origin = decision.origin.as_ref().filter(|_| is_apart);
+        let owner = report.owner.as_ref().filter(|_| decision.is_head());
+        // An ignored change has no span to link to.
+        let has_span = |older: &&Change| older.is_decided() && !older.ignored;
+        let to_same_object = |role: &'static str, older: Option<&Change>| {
+            let link = links::change_link(role, &object.reference, older.filter(has_span)?)?;
+            Some((role, link))
+        };
+        let superseded = report.supersedes.as_ref().and_then(|key| object.change(key));
+        let previous = || {
+            let before = object.changes.iter().rev().skip_while(|other| other.key != change.key);
+            before.skip(1).find(has_span)
+        };
+        let previous = if self.rules.links.previous { previous() } else { None };
+        context
+            .into_iter()
+            .chain(origin.map(|context| ("origin", links::origin_link(context))))
+            .chain(owner.and_then(links::owner_link).map(|link| ("owner", link)))
+            .chain(to_same_object("supersedes", superseded))
+            .chain(report.replaced.as_ref().and_then(links::replaced_link).map(|l| ("replaced", l)))
+            .chain(to_same_object("previous", previous))
+            .chain(
+                reference_links(&self.state.objects, &self.rules, object, change)
+                    .into_iter()
+                    .map(|link| ("reference", link)),
+            )
+            .collect()
+    }
+
+    /// A change through `/scale` may be the doing of an autoscaler that has reported it already.
+    fn link_autoscaler(&mut self, key: &ChangeKey) {
+        let Some((object, change)) = self.state.objects.change(key) else { return };
+        if !is_by_scale(change) {
+            return;
+        }
+        let autoscaler = self.state.objects.autoscalers_of(object).next();
+        if let Some(autoscaler) = autoscaler.map(|autoscaler| autoscaler.uid().clone()) {
+            self.add_autoscaler_link(&key.uid, &autoscaler);
+        }
+    }
+
+    pub(super) fn add_autoscaler_link(&mut self, target: &Uid, autoscaler: &Uid) {
+        let Some(link) = autoscaler_link(&self.state.objects, target, autoscaler) else { return };
+        let Some(object) = self.state.objects.get_mut(target) else { return };
+        let newest = object.changes.iter_mut().rev().find(|change| change.scope == Scope::Spec);
+        if let Some(report) = newest.and_then(Change::report_mut)
+            && !report.late_links.iter().any(|other| other.span_id == link.span_id)
+        {
+            report.late_links.push(link);
+        }
+    }
+
+    /// A change has caused another: that is progress of its whole chain.
+    fn propagate_progress(&mut self, key: &ChangeKey, parent: ChangeKey) {
+        let Some((_, child)) = self.state.objects.change(key) else { return };
+        let (at, received, api_at) = (child.at, child.received, child.api_at);
+        let mut next = Some(parent);
+        for depth in 0..=MAX_DEPTH {
+            let Some(key) = next.take() else { return };
+            let Some(change) = self.state.objects.change_mut(&key) else { return };
+            if depth == 0 {
+                change.caused += 1;
+                if let Some(report) = change.report_mut() {
+                    let first = report.first_caused.map_or(at, |first| first.min(at));
+                    report.first_caused = Some(first);
+                }
+            }
+            change.convergence.note_progress(received);
+            change.last_caused = change.last_caused.max(api_at);
+            next = change.cause().cloned();
+            self.reschedule(&key.uid);
+        }
+    }
+
+    /// Records that a Pod was deleted other than by its owner's doing.
+    fn record_deleted_pod(&mut self, key: &ChangeKey, owner: &Uid) {
+        let Some((_, change)) = self.state.objects.change(key) else { return };
+        let span = change.decision().map(Decision::span);
+        let (resource_version, at) = (change.resource_version, change.api_at);
+        self.record_lost_pod(&key.uid, owner, resource_version, at, span);
+    }
+
+    pub(super) fn record_lost_pod(
+        &mut self,
+        uid: &Uid,
+        owner: &Uid,
+        resource_version: u64,
+        at: Timestamp,
+        span: Option<SpanRef>,
+    ) {
+        let pod = self.state.objects.get(uid).filter(|object| object.is("", "Pod"));
+        // The losses of an owner that is not tracked would never be forgotten.
+        let Some(pod) = pod.filter(|_| self.state.objects.contains(owner)) else { return };
+        let (name, uid) = (Arc::clone(pod.name()), uid.clone());
+        let loss = PodLoss { name, uid, resource_version, at, span, is_replaced: false };
+        self.state.losses.record(owner, loss);
+    }
+
+    /// The lost Pod that a new Pod replaces. Reported only where the owner is settled: otherwise the
+    /// new Pod may have another reason.
+    fn match_lost_pod(&mut self, key: &ChangeKey, cause: &Cause) -> Option<ReplacedPod> {
+        let (object, change) = self.state.objects.change(key)?;
+        if !object.is("", "Pod") {
+            return None;
+        }
+        let is_settled = cause.owner.as_ref().is_some_and(|owner| owner.settled);
+        let owner = change.controller()?;
+        let pod = Replacement {
+            kind: object.kind(),
+            name: object.name(),
+            resource_version: change.resource_version,
+            at: change.api_at,
+            keeps_name: owner.kind.is("apps", "StatefulSet"),
+        };
+        let replaced = self.state.losses.match_replacement(&owner.uid, &pod)?;
+        let lost = self.state.objects.get(&replaced.uid);
+        let last_span = lost.and_then(|lost| {
+            lost.changes.iter().rev().find_map(|change| change.decision().map(Decision::span))
+        });
+        let span = replaced.span.or(last_span);
+        is_settled.then_some(ReplacedPod { span, ..replaced })
     }
 }
 
-fn is_empty(set: &TrackedObject) -> bool {
-    set.spec.replicas == Some(0)
+/// A resumed rollout does what the paused changes asked for: it links to their contexts too.
+fn link_resumed_contexts(report: &mut Report, resumed: &[TraceContext]) {
+    let is_fresh = report.context_use == Some(ContextUse::Fresh);
+    let own = report.context.as_ref().filter(|_| is_fresh).map(|context| context.span_id);
+    let others = resumed.iter().filter(|context| Some(context.span_id) != own);
+    let links = others.map(|context| links::context_link(context, ContextUse::Fresh, false));
+    report.late_links.extend(links);
+}
+
+/// The contexts of paused changes, where the change at `index` resumes them.
+fn take_paused_contexts(object: &mut TrackedObject, index: usize) -> Vec<TraceContext> {
+    let is_update_of_spec =
+        |change: &Change| change.key.verb == Verb::Update && change.scope == Scope::Spec;
+    let resumes = !object.spec.paused
+        && object.changes.get(index).is_some_and(is_update_of_spec)
+        && object.contexts().is_some_and(ContextHistory::has_paused);
+    if resumes { object.contexts_mut().take_paused() } else { Vec::new() }
 }

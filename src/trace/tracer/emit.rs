@@ -1,236 +1,345 @@
-//! Emits what is to be told, once: heads at once, all else when it has ended.
+//! Emits spans, each once: those of a head at once, all others when they have ended.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::trace::{
     model::{
-        id::ChangeKey,
+        id::{ChangeKey, Ids},
         kind,
-        span::{Role, Span},
+        span::{MAX_EVENTS, Role, Span, SpanEvent},
         time::Timestamp,
     },
     object::{
-        change::{Change, ContextUse, Scope},
+        change::{Change, ContextUse},
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{Ended, Limits, MAX_EVENTS, Outcome, make_room},
-        phase::{self, PhaseTracker},
+        convergence::{Ended, Outcome, make_room},
+        phase::{self, Phase},
+        phase_tracker::PhaseTracker,
+        slowest::Slowest,
     },
     readiness::problem::{Blocker, Problem},
-    spans::{builder::SpanBuilder, links, output::TraceMetric},
-    tracer::Tracer,
+    rules::{Limits, Rules},
+    spans::{
+        builder::SpanBuilder,
+        links,
+        output::{Output, TraceMetric},
+    },
+    state::State,
 };
 
-/// Problems told once are remembered this long.
-const STUCK_MEMORY: Duration = Duration::from_hours(24);
+/// Changes above a change; a chain is no deeper.
+const MAX_CAUSES: usize = 16;
 
-impl Tracer {
-    pub(crate) fn service(&self, known: &TrackedObject, change: &Change) -> Arc<str> {
-        let kind = &known.object.kind;
-        let by_rule = self.rules.service(kind);
+pub(super) struct Emitter<'a> {
+    pub(super) state: &'a mut State,
+    pub(super) rules: &'a Rules,
+    pub(super) ids: &'a Ids,
+    pub(super) out: &'a mut Output,
+}
+
+impl Emitter<'_> {
+    /// A change was decided: emits what was held back until then.
+    pub(super) fn emit_decided(&mut self, key: &ChangeKey) {
+        self.emit_head(key);
+        self.emit_projection(key);
+        self.emit_phases(key);
+        let change = self.state.objects.change(key);
+        if change.is_some_and(|(_, change)| !change.convergence.is_open()) {
+            self.close_convergence(key);
+        }
+    }
+
+    /// A head's change span, so that its trace has a name from the first second.
+    fn emit_head(&mut self, key: &ChangeKey) {
+        let Some((object, change)) = self.state.objects.change(key) else { return };
+        let (Some(builder), Some(report)) = (self.builder(object, change), change.report()) else {
+            return;
+        };
+        if !builder.decision.is_head() {
+            return;
+        }
+        let ended = change.convergence.ended().filter(|_| change.is_instant());
+        let span = builder.change(report, ended, Vec::new());
+        self.emit(key, Some(span));
+    }
+
+    /// A span in the annotated trace, where the configuration asks for one.
+    fn emit_projection(&mut self, key: &ChangeKey) {
+        if !self.rules.project {
+            return;
+        }
+        let Some((object, change)) = self.state.objects.change(key) else { return };
+        let (Some(decision), Some(report)) = (change.decision(), change.report()) else { return };
+        let Some(context) = report.context.as_ref().filter(|context| context.is_sampled()) else {
+            return;
+        };
+        let is_in_trace = decision.trace_id == context.trace_id;
+        if is_in_trace || report.context_use != Some(ContextUse::Fresh) {
+            return;
+        }
+        let span = self.builder(object, change).map(|builder| builder.projection(context));
+        self.emit(key, span);
+    }
+
+    /// The phases that have ended, once the cause is decided.
+    pub(super) fn emit_phases(&mut self, key: &ChangeKey) {
+        let change = self.state.objects.change_mut(key).filter(|change| change.is_decided());
+        let report = change.and_then(Change::report_mut);
+        let phases = report.and_then(|report| report.phases.as_mut()).map(PhaseTracker::take);
+        let Some(phases) = phases.filter(|phases| !phases.is_empty()) else { return };
+        let Some((object, change)) = self.state.objects.change(key) else { return };
+        let Some(builder) = self.builder(object, change) else { return };
+        let spans: Vec<Span> = phases.iter().map(|phase| builder.phase(phase)).collect();
+        for span in spans {
+            self.emit(key, Some(span));
+        }
+        for phase in phases.iter().filter(|phase| phase.container.is_empty()) {
+            self.record_phase(key, phase);
+        }
+    }
+
+    /// A convergence has ended: emits its span, once its cause is decided.
+    pub(super) fn close_convergence(&mut self, key: &ChangeKey) {
+        let Some(change) = self.state.objects.change_mut(key) else { return };
+        if !change.is_decided() || change.is_reported() || change.convergence.is_open() {
+            return;
+        }
+        let (events, reached) = take_events(change);
+        let caused = change.caused > 0;
+        let Some(ended) = change.convergence.ended() else { return };
+        let (at, outcome) = (ended.at, ended.outcome);
+        self.emit_phases(key);
+        if caused && matches!(outcome, Outcome::Failed | Outcome::TimedOut | Outcome::Unknown) {
+            self.record_open_waits(key, at);
+        }
+        self.record_total(key);
+        let Some((object, change)) = self.state.objects.change(key) else { return };
+        let (Some(report), Some(ended)) = (change.report(), change.convergence.ended()) else {
+            return;
+        };
+        let Some(builder) = self.builder(object, change) else { return };
+        let span = match builder.decision.is_head() {
+            false => Some(builder.change(report, Some(ended), events)),
+            true if change.is_instant() => None,
+            true => Some(builder.reconcile(report, ended, events)),
+        };
+        // A phase without an extent lasts an instant all the same.
+        let span = span.map(|span| Span { end: span.end.max(reached.unwrap_or(span.end)), ..span });
+        let paused = (outcome == Outcome::Paused && report.context_use == Some(ContextUse::Fresh))
+            .then(|| report.context.clone())
+            .flatten();
+        // The exported extent is counted.
+        let took = span.as_ref().map_or(Duration::ZERO, |span| span.end.since(span.start));
+        let closed = TraceMetric::Closed { kind: object.kind().clone(), outcome, took };
+        let is_ignored = change.ignored;
+        // The links of the change span were counted when they were decided.
+        let is_exported = span.is_some() && !is_ignored && builder.decision.sampled;
+        let late = report.late_links.iter().filter(|_| is_exported);
+        let late: Vec<TraceMetric> =
+            late.map(|link| TraceMetric::Link { role: links::late_role(link) }).collect();
+        self.out.metrics.extend(late);
+        self.emit(key, span);
+        self.out.metrics.extend(Some(closed).filter(|_| !is_ignored));
+        if let Some(object) = self.state.objects.get_mut(&key.uid) {
+            if let Some(context) = paused {
+                object.contexts_mut().record_paused(context);
+            }
+            if let Some(change) = object.change_mut(key) {
+                change.finish();
+            }
+        }
+    }
+
+    pub(super) fn emit_late(&mut self, key: &ChangeKey, at: Timestamp) {
+        let Some((object, change)) = self.state.objects.change(key) else { return };
+        let span = self.builder(object, change).map(|builder| builder.late(at));
+        self.emit(key, span);
+    }
+
+    /// One span for a problem of everything that one change caused: 200 Pods with one wrong image are
+    /// one row. It names the object of the lowest resourceVersion that has the problem by then, by the
+    /// second, which is as exact as conditions are. An owner that repeats the problem of its children
+    /// is named only where they do not have it: which of both is observed first is chance.
+    pub(super) fn emit_stuck(&mut self, key: &ChangeKey, now: Timestamp, limits: &Limits) {
+        let Some((_, change)) = self.state.objects.change(key) else { return };
+        let Some(active) = change.convergence.trouble() else { return };
+        if !change.is_decided() || self.repeats_child(key, &active.problem) {
+            return;
+        }
+        let (reason, since) = (active.problem.reason.clone(), active.since);
+        let shared = change.cause().cloned().unwrap_or_else(|| key.clone());
+        let id = self.ids.span(&shared, Role::Stuck, &reason);
+        if !self.state.reported_problems.insert(id, now) {
+            return;
+        }
+        let has_problem = |change: &Change| {
+            change.convergence.is_open()
+                && change.convergence.trouble().is_some_and(|active| {
+                    active.problem.reason == reason
+                        && active.since.whole_second() <= since.whole_second()
+                })
+        };
+        let first = self
+            .state
+            .objects
+            .caused_by(&shared)
+            .chain(self.state.objects.change(key))
+            .filter(|(_, change)| has_problem(change))
+            .min_by_key(|(_, change)| (change.key == shared, change.resource_version));
+        let span = first.and_then(|(object, change)| {
+            let active = change.convergence.trouble()?;
+            let at = since.plus(limits.stuck_after);
+            Some(self.builder(object, change)?.stuck(&shared, active, at))
+        });
+        self.emit(key, span);
+    }
+
+    /// Whether a child has the same condition word for word: then the child is reported. Finalizers
+    /// are each object's own, whatever their names.
+    fn repeats_child(&self, key: &ChangeKey, problem: &Problem) -> bool {
+        let is_same = |of: &Problem| {
+            (&of.reason, &of.message, &of.blocks)
+                == (&problem.reason, &problem.message, &problem.blocks)
+        };
+        matches!(problem.blocks, Blocker::Condition { .. })
+            && self.state.objects.caused_by(key).any(|(_, change)| {
+                change.convergence.is_open()
+                    && change.convergence.trouble().is_some_and(|active| is_same(&active.problem))
+            })
+    }
+
+    /// A phase has ended: it may be what the change and its causes waited for longest.
+    fn record_phase(&mut self, key: &ChangeKey, phase: &Phase) {
+        let Some((object, change)) = self.state.objects.change(key) else { return };
+        let caused = change.report().and_then(|report| report.first_caused);
+        // From its first caused change on, it waited for that, unless it has a problem itself.
+        let own_end = caused.filter(|_| phase.problem.is_none()).unwrap_or(phase.end);
+        let slowest = Slowest {
+            took: phase.end.min(own_end).since(phase.begin),
+            kind: Arc::clone(&object.kind().kind),
+            name: Arc::clone(object.name()),
+            phase: phase.name.clone(),
+            reason: phase.problem.as_ref().map(|p| p.reason.clone()).unwrap_or_default(),
+        };
+        self.record_slowest(Some(key.clone()), &slowest);
+    }
+
+    /// An object without phases was waited for as a whole.
+    fn record_total(&mut self, key: &ChangeKey) {
+        let Some((object, change)) = self.state.objects.change(key) else { return };
+        let Some(ended) = change.convergence.ended() else { return };
+        let has_slowest = change.report().is_none_or(|report| report.slowest.is_some());
+        if has_slowest || change.ignored || ended.outcome == Outcome::Superseded {
+            return;
+        }
+        let slowest = Slowest {
+            took: ended.at.since(change.at),
+            kind: Arc::clone(&object.kind().kind),
+            name: Arc::clone(object.name()),
+            phase: "".into(),
+            reason: ended.reason.clone(),
+        };
+        self.record_slowest(change.cause().cloned(), &slowest);
+    }
+
+    fn record_slowest(&mut self, from: Option<ChangeKey>, slowest: &Slowest) {
+        let mut next = from;
+        for _ in 0..=MAX_CAUSES {
+            let Some(key) = next else { return };
+            let Some(change) = self.state.objects.change_mut(&key) else { return };
+            if let Some(report) = change.report_mut() {
+                let before = report.slowest.as_ref();
+                if before.is_none_or(|before| before.took < slowest.took) {
+                    report.slowest = Some(Box::new(slowest.clone()));
+                }
+            }
+            next = change.cause().cloned();
+        }
+    }
+
+    /// A change has ended without everything it caused: the open phases below count too.
+    fn record_open_waits(&mut self, key: &ChangeKey, at: Timestamp) {
+        let longest = self
+            .state
+            .objects
+            .descendants_of(key)
+            .filter_map(|(object, change)| Some((object, change, change.open_phase()?)))
+            .map(|(object, change, phase)| Slowest {
+                took: at.since(phase.begin),
+                kind: Arc::clone(&object.kind().kind),
+                name: Arc::clone(object.name()),
+                phase: phase.name.into(),
+                reason: change.active_reason().unwrap_or_default().into(),
+            })
+            // Of equal ones always the same.
+            .max_by(|a, b| a.took.cmp(&b.took).then_with(|| b.name.cmp(&a.name)));
+        if let Some(longest) = longest
+            && let Some(report) = self.state.objects.report_mut(key)
+            && report.slowest.as_ref().is_none_or(|before| before.took < longest.took)
+        {
+            report.slowest = Some(Box::new(longest));
+        }
+    }
+
+    /// Adds a span to the output, unless its change is excluded from export.
+    fn emit(&mut self, key: &ChangeKey, span: Option<Span>) {
+        let is_exported = self.state.objects.change(key).is_some_and(|(_, change)| {
+            !change.ignored && change.decision().is_some_and(|decision| decision.sampled)
+        });
+        self.out.spans.extend(span.filter(|_| is_exported));
+    }
+
+    fn builder<'a>(
+        &'a self,
+        object: &'a TrackedObject,
+        change: &'a Change,
+    ) -> Option<SpanBuilder<'a>> {
+        Some(SpanBuilder {
+            ids: self.ids,
+            object,
+            change,
+            decision: change.decision()?,
+            service: self.service(object, change),
+            names: self.rules.span_names,
+        })
+    }
+
+    /// The `service.name` of an object's spans.
+    fn service(&self, object: &TrackedObject, change: &Change) -> Arc<str> {
+        let kind = object.kind();
         let built_in = || kind::service(kind).map(Arc::from);
         let by_status = || change.service.clone();
-        by_rule
+        self.rules
+            .service(kind)
             .or_else(built_in)
             .or_else(by_status)
             .unwrap_or_else(|| format!("{}-controller", kind.kind.to_lowercase()).into())
     }
-
-    pub(crate) fn teller<'a>(
-        &'a self,
-        known: &'a TrackedObject,
-        change: &'a Change,
-    ) -> Option<SpanBuilder<'a>> {
-        Some(SpanBuilder {
-            ids: &self.ids,
-            object: known,
-            change,
-            decided: change.decided.as_ref()?,
-            service: self.service(known, change),
-        })
-    }
-
-    /// A head's change span leaves at once, so that its trace has a name from the first second.
-    pub(crate) fn tell_head(&mut self, key: &ChangeKey) {
-        let Some((known, change)) = self.change(key) else { return };
-        let Some(details) = change.details.as_deref() else { return };
-        let Some(teller) = self.teller(known, change) else { return };
-        if !teller.decided.is_head() {
-            return;
-        }
-        let over_when_seen =
-            change.convergence.ended().filter(|ended| ended.at <= change.at || is_moment(change));
-        let span = teller.change(details, over_when_seen.filter(|_| is_moment(change)), Vec::new());
-        self.tell(key, Some(span));
-    }
-
-    /// Into the output, unless nobody is to hear of it.
-    pub(crate) fn tell(&mut self, key: &ChangeKey, span: Option<Span>) {
-        let is_told = self.change(key).is_some_and(|(_, change)| {
-            !change.ignored && change.decided.as_ref().is_some_and(|decided| decided.sampled)
-        });
-        self.out.spans.extend(span.filter(|_| is_told));
-    }
-
-    /// A convergence has ended: tells it, once its cause is decided.
-    pub(crate) fn ended(&mut self, key: &ChangeKey) {
-        let Some(known) = self.objects.get_mut(&key.uid) else { return };
-        let kind = known.object.kind.clone();
-        let Some(change) = known.change_mut(key) else { return };
-        if change.decided.is_none() || change.details.is_none() {
-            return;
-        }
-        let mut events = change.convergence.take_events();
-        let Some(ended) = change.convergence.ended() else { return };
-        let (end, outcome, failure) = (ended.at, ended.outcome, failure(ended));
-        let caused = change.caused > 0;
-        let nothing_else = ended.settled && !caused;
-        let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
-        let reached = road.map(|road| {
-            let observed = road.end(end, failure, nothing_else);
-            if let Some(at) = observed
-                && (events.len() < MAX_EVENTS || make_room(&mut events))
-            {
-                events.push(phase::event("observed", at, []));
-            }
-            road.reached()
-        });
-        if let Some(details) = change.details.as_deref_mut() {
-            std::mem::take(&mut details.remarks).tell(&mut events);
-        }
-        self.tell_phases(key);
-        if caused && matches!(outcome, Outcome::Failed | Outcome::TimedOut | Outcome::Unknown) {
-            self.note_still_open(key, end);
-        }
-        self.note_whole(key);
-        let Some((known, change)) = self.change(key) else { return };
-        let (Some(details), Some(ended)) = (change.details.as_deref(), change.convergence.ended())
-        else {
-            return;
-        };
-        let Some(teller) = self.teller(known, change) else { return };
-        let span = match teller.decided.is_head() {
-            false => Some(teller.change(details, Some(ended), events)),
-            true if is_moment(change) => None,
-            true => Some(teller.reconcile(details, ended, events)),
-        };
-        // A step that took no time has lasted a moment all the same.
-        let span = span.map(|span| Span { end: span.end.max(reached.unwrap_or(span.end)), ..span });
-        let paused = (ended.outcome == Outcome::Paused
-            && details.judged == Some(ContextUse::Fresh))
-        .then(|| details.context.clone())
-        .flatten();
-        // What is counted is what is told.
-        let took = span.as_ref().map_or(Duration::ZERO, |span| span.end.since(span.start));
-        let note = TraceMetric::Closed { kind, outcome: ended.outcome, took };
-        let is_ignored = change.ignored;
-        // Those of the change span were counted when it was decided.
-        let is_told = span.is_some() && !is_ignored && teller.decided.sampled;
-        let links = details.late_links.iter().filter(|_| is_told);
-        let links: Vec<TraceMetric> =
-            links.map(|link| TraceMetric::Link { role: links::late_role(link) }).collect();
-        self.out.notes.extend(links);
-        self.tell(key, span);
-        self.out.notes.extend(Some(note).filter(|_| !is_ignored));
-        if let Some(known) = self.objects.get_mut(&key.uid) {
-            if let Some(context) = paused {
-                known.contexts.note_paused(context);
-            }
-            if let Some(change) = known.change_mut(key) {
-                change.details = None;
-            }
-        }
-    }
-
-    /// Steps of a Pod that have ended, once the cause is decided.
-    pub(crate) fn tell_phases(&mut self, key: &ChangeKey) {
-        let Some(known) = self.objects.get_mut(&key.uid) else { return };
-        let Some(change) = known.change_mut(key).filter(|change| change.decided.is_some()) else {
-            return;
-        };
-        let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
-        let Some(phases) = road.map(PhaseTracker::take).filter(|phases| !phases.is_empty()) else {
-            return;
-        };
-        let Some((known, change)) = self.change(key) else { return };
-        let Some(teller) = self.teller(known, change) else { return };
-        let spans: Vec<Span> = phases.iter().map(|phase| teller.phase(phase)).collect();
-        for span in spans {
-            self.tell(key, Some(span));
-        }
-        for phase in phases.iter().filter(|phase| phase.container.is_empty()) {
-            self.note_step(key, phase);
-        }
-    }
-
-    pub(crate) fn tell_late(&mut self, key: &ChangeKey, at: Timestamp) {
-        let Some((known, change)) = self.change(key) else { return };
-        let span = self.teller(known, change).map(|teller| teller.late(at));
-        self.tell(key, span);
-    }
-
-    /// Once for all that one change caused: 200 Pods with one wrong image are one row, and it names
-    /// the object of the lowest resourceVersion hit by then, to the second, as conditions tell it.
-    /// An owner that repeats what its own say is named only without them: of the two, whose news
-    /// came first is chance.
-    pub(crate) fn tell_stuck(&mut self, key: &ChangeKey, now: Timestamp, limits: &Limits) {
-        let Some((_, change)) = self.change(key) else { return };
-        let Some(decided) = &change.decided else { return };
-        let Some(trouble) = change.convergence.trouble() else { return };
-        if self.repeats_its_own(key, &trouble.problem) {
-            return;
-        }
-        let (reason, since) = (trouble.problem.reason.clone(), trouble.since);
-        let shared = decided.cause.clone().unwrap_or_else(|| key.clone());
-        let id = self.ids.span(&shared, Role::Stuck, &reason);
-        if self.stuck_told.insert(id, now).is_some() {
-            return;
-        }
-        if self.stuck_told.len() > 1024 {
-            self.stuck_told.retain(|told| told.plus(STUCK_MEMORY) > now);
-        }
-        let hit = self
-            .objects
-            .values()
-            .flat_map(|known| known.changes.iter().map(move |change| (known, change)))
-            .filter(|(_, change)| {
-                let same_cause = change.key == *key
-                    || change.decided.as_ref().is_some_and(|d| d.cause.as_ref() == Some(&shared));
-                same_cause
-                    && change.convergence.is_open()
-                    && change.convergence.trouble().is_some_and(|trouble| {
-                        trouble.problem.reason == reason
-                            && trouble.since.whole_second() <= since.whole_second()
-                    })
-            })
-            .min_by_key(|(_, change)| (change.key == shared, change.resource_version));
-        let span = hit.and_then(|(known, change)| {
-            let trouble = change.convergence.trouble()?;
-            let at = since.plus(limits.stuck_after);
-            Some(self.teller(known, change)?.stuck(&shared, trouble, at))
-        });
-        self.tell(key, span);
-    }
-
-    /// Whether a condition says word for word what one of something that the change caused says:
-    /// that is told. Finalizers are everybody's own, whatever they are called.
-    fn repeats_its_own(&self, key: &ChangeKey, problem: &Problem) -> bool {
-        let is_it = |of: &Problem| {
-            (&of.reason, &of.message, &of.blocks)
-                == (&problem.reason, &problem.message, &problem.blocks)
-        };
-        let mut changes = self.objects.values().flat_map(|known| &known.changes);
-        matches!(problem.blocks, Blocker::Condition { .. })
-            && changes.any(|change| {
-                change.decided.as_ref().is_some_and(|decided| decided.cause.as_ref() == Some(key))
-                    && change.convergence.is_open()
-                    && change.convergence.trouble().is_some_and(|trouble| is_it(&trouble.problem))
-            })
-    }
 }
 
-/// The error of a step that was open at such an outcome.
+/// The events of a change that has ended, and when its last phase ended.
+fn take_events(change: &mut Change) -> (Vec<SpanEvent>, Option<Timestamp>) {
+    let mut events = change.convergence.take_events();
+    let Some(ended) = change.convergence.ended() else { return (events, None) };
+    let (end, failure) = (ended.at, failure(ended));
+    let nothing_else = ended.settled && change.caused == 0;
+    let Some(report) = change.report_mut() else { return (events, None) };
+    let reached = report.phases.as_mut().map(|phases| {
+        let observed = phases.end(end, failure, nothing_else);
+        if let Some(at) = observed
+            && (events.len() < MAX_EVENTS || make_room(&mut events))
+        {
+            events.push(phase::event("observed", at, []));
+        }
+        phases.reached()
+    });
+    std::mem::take(&mut report.events).append_to(&mut events);
+    (events, reached)
+}
+
+/// The error of a phase that was open at a failure.
 fn failure(ended: &Ended) -> Option<Problem> {
     let is_failure = matches!(ended.outcome, Outcome::Failed | Outcome::TimedOut);
     is_failure.then(|| Problem {
@@ -244,9 +353,4 @@ fn failure(ended: &Ended) -> Option<Problem> {
         since: None,
         blocks: Blocker::Phase,
     })
-}
-
-/// A head without a reconcile span: over when it was seen, or opening nothing.
-fn is_moment(change: &Change) -> bool {
-    change.scope == Scope::Metadata || change.convergence.was_over_when_seen()
 }

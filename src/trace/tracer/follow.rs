@@ -1,17 +1,18 @@
-//! Follows convergences: by each status that is observed, and by time.
+//! Follows convergences: with each observed status, and with time.
 
 use std::time::Duration;
 
 use crate::trace::{
     model::{
-        id::{ChangeKey, Verb},
-        kind,
+        id::ChangeKey,
+        kind::{self, ChangeDetection},
         object::Uid,
         observation::{Observation, SpecFacts, StatusFacts},
         time::Timestamp,
     },
     object::{
-        change::{Change, Scope},
+        change::{Change, ContextUse, Scope},
+        retention,
         tracked::TrackedObject,
     },
     progress::{
@@ -19,169 +20,177 @@ use crate::trace::{
         phase::PhaseInput,
     },
     readiness::{
+        kstatus,
         problem::{self, Problem},
-        status::{self, Evidence, Status},
+        status::{Evidence, Status},
     },
-    rules::Rules,
-    tracer::{Tracer, kept_until, prune},
+    rules::{Limits, Rules},
+    spans::links,
+    tracer::Tracer,
 };
 
-/// A deleted object stays a cause this long.
-const GONE_WAIT: Duration = Duration::from_mins(15);
-
-/// What owns next to nothing is forgotten sooner: what it caused has arrived by then.
-const GONE_POD_WAIT: Duration = Duration::from_mins(1);
+/// A deleted object stays a possible cause for this long.
+const DELETED_MEMORY: Duration = Duration::from_mins(15);
+/// A deleted Pod, which causes next to nothing, is forgotten sooner.
+const DELETED_POD_MEMORY: Duration = Duration::from_mins(1);
 
 impl Tracer {
-    pub(crate) fn observe_status(&mut self, uid: &Uid, now: &Observation) {
-        let Some(known) = self.objects.get_mut(uid) else { return };
-        known.read_status(now);
-        let verdict = judge(known, now, &self.rules);
-        known.was_current = matches!(verdict, Status::Current { .. });
-        let finished =
-            matches!(verdict, Status::Failed { .. }) && now.object.kind.is("batch", "Job");
-        if known.was_current || finished {
-            for change in &mut known.changes {
-                if change.key.verb != Verb::Delete {
-                    change.until.get_or_insert(now.resource_version);
-                }
+    pub(super) fn observe_status(&mut self, observation: &Observation) {
+        let uid = &observation.object.uid;
+        let status = &observation.status;
+        let Some(object) = self.state.objects.get_mut(uid) else { return };
+        object.read_status(observation);
+        let verdict = verdict(object, observation, &self.rules);
+        object.was_current = matches!(verdict, Status::Current { .. });
+        let has_failed_job = matches!(verdict, Status::Failed { .. }) && object.is("batch", "Job");
+        if object.was_current || has_failed_job {
+            for change in object.changes.iter_mut().filter(|change| !change.key.is_deletion()) {
+                change.until.get_or_insert(observation.resource_version);
             }
         }
-        known.observed(now.status.observed_generation);
-        // Also of what was superseded by then: its Pods may still come.
-        for change in known.changes.iter_mut().filter(|change| change.revision.is_none()) {
-            if is_observed(change, &now.status) {
-                change.revision.clone_from(&known.update_revision);
+        if let Some((key, contexts)) = object.take_observed_contexts(status.observed_generation)
+            && let Some(report) = object.change_mut(&key).and_then(Change::report_mut)
+        {
+            let links = contexts.iter();
+            let links = links.map(|context| links::context_link(context, ContextUse::Fresh, false));
+            report.late_links.extend(links);
+        }
+        // Superseded changes too: their Pods may still arrive.
+        for change in object.changes.iter_mut().filter(|change| change.revision.is_none()) {
+            if is_observed(change, status) {
+                change.revision.clone_from(&object.update_revision);
             }
         }
-        let seen = StatusNews {
-            now,
-            spec: &known.spec,
+        let news = StatusNews {
+            observation,
+            spec: &object.spec,
             verdict,
-            problem: problem::problem(&now.object.kind, &now.status),
-            progress: status::progress(&now.object.kind, &now.status),
+            problem: problem::problem(&observation.object.kind, status),
+            progress: kstatus::progress(&observation.object.kind, status),
         };
-        let open = known.changes.iter_mut().filter(|change| !change.convergence.is_over());
+        let open = object.changes.iter_mut().filter(|change| !change.convergence.is_over());
         let followed: Vec<(ChangeKey, Followed)> =
-            open.map(|change| (change.key.clone(), seen.follow(change))).collect();
-        let is_autoscaler = known.references.as_ref().is_some_and(|refs| refs.scales.is_some());
-        let is_lost = now.status.phase.as_deref() == Some("Failed");
-        let is_news = is_lost && !std::mem::replace(&mut known.has_failed, is_lost);
-        let lost_by = known.owner.as_ref().filter(|_| is_news).map(|owner| owner.uid.clone());
+            open.map(|change| (change.key.clone(), news.follow(change))).collect();
+        let is_autoscaler = object.is_autoscaler();
+        let is_lost = status.phase.as_deref() == Some("Failed");
+        let is_newly_lost = is_lost && !std::mem::replace(&mut object.has_failed, is_lost);
+        let owner = object.owner.as_ref().filter(|_| is_newly_lost).map(|owner| owner.uid.clone());
         for (key, followed) in followed {
-            self.tell_phases(&key);
-            if followed.is_done {
-                self.note_done(&key);
+            self.emitter().emit_phases(&key);
+            if followed.is_current {
+                self.record_current(&key);
             }
             if let Some(news) = followed.news {
-                self.hear(&key, &news);
+                self.emit_news(&key, &news);
             }
         }
         if is_autoscaler {
-            self.scaled(uid);
+            self.link_scaled_object(uid);
         }
-        if let Some(owner) = lost_by {
-            self.note_loss(uid, &owner, now.resource_version, now.at.whole_second(), None);
+        if let Some(owner) = owner {
+            let at = observation.at.whole_second();
+            self.record_lost_pod(uid, &owner, observation.resource_version, at, None);
         }
     }
 
-    /// What an owner waited for is Current: so the owner was no earlier, whichever watch was first.
-    pub(crate) fn note_done(&mut self, key: &ChangeKey) {
-        let Some((known, change)) = self.change(key) else { return };
+    /// The status of an autoscaler can explain a change of its target.
+    fn link_scaled_object(&mut self, autoscaler: &Uid) {
+        let object = self.state.objects.get(autoscaler);
+        let references = object.and_then(|object| object.references.as_ref());
+        let Some(target) = references.and_then(|references| references.scales.clone()) else {
+            return;
+        };
+        if let Some(target) = self.state.objects.named(autoscaler, &target) {
+            self.add_autoscaler_link(&target, autoscaler);
+        }
+    }
+
+    /// A change is Current, so whatever waited for it was not Current earlier: the watch of the owner
+    /// may only have been faster.
+    pub(super) fn record_current(&mut self, key: &ChangeKey) {
+        let objects = &mut self.state.objects;
+        let Some((object, change)) = objects.change(key) else { return };
         let Some(since) = change.convergence.current_since() else { return };
-        let road = change.details.as_deref().and_then(|details| details.road.as_ref());
-        let since = road.map_or(since, |road| road.reached().max(since));
-        let apart = self.rules.owner_wait(&known.object.kind);
-        let causes: Vec<ChangeKey> = self.causes_of(change).cloned().collect();
+        let phases = change.report().and_then(|report| report.phases.as_ref());
+        let since = phases.map_or(since, |phases| phases.reached().max(since));
+        let apart = self.rules.owner_wait(object.kind());
+        let causes: Vec<ChangeKey> = objects.causes_of(change).cloned().collect();
         for cause in causes {
-            let known = self.objects.get_mut(&cause.uid);
-            if let Some(change) = known.and_then(|known| known.change_mut(&cause)) {
+            if let Some(change) = objects.change_mut(&cause) {
                 change.convergence.waited_until(since, apart);
             }
         }
     }
 
-    pub(crate) fn hear(&mut self, key: &ChangeKey, news: &News) {
+    fn emit_news(&mut self, key: &ChangeKey, news: &News) {
         match news {
-            News::Ended => self.ended(key),
-            News::Late { at } => self.tell_late(key, *at),
+            News::Ended => self.emitter().close_convergence(key),
+            News::Late { at } => self.emitter().emit_late(key, *at),
         }
     }
 
-    /// A timer of this object has run out.
-    pub(crate) fn ring(&mut self, uid: &Uid, now: Timestamp) {
-        let Some(known) = self.objects.get_mut(uid) else { return };
-        known.timer = None;
-        let wait = if known.object.kind.is("", "Pod") { GONE_POD_WAIT } else { GONE_WAIT };
-        if known.gone.is_some_and(|gone| gone.plus(wait) <= now) {
+    /// A timer of the object has expired.
+    pub(super) fn fire_timer(&mut self, uid: &Uid, now: Timestamp) {
+        let Some(object) = self.state.objects.get_mut(uid) else { return };
+        if forget_at(object).is_some_and(|at| at <= now) {
             self.forget(uid);
             return;
         }
-        let limits = self.rules.limits(&known.object.kind, known.spec.progress_deadline_seconds);
+        let limits = limits(object, &self.rules);
         let mut news = Vec::new();
         let mut stuck = Vec::new();
-        for change in &mut known.changes {
+        for change in &mut object.changes {
             news.extend(change.convergence.expire(now, &limits).map(|n| (change.key.clone(), n)));
+            let is_decided = change.is_decided();
             let is_open = change.convergence.is_open();
-            if let Some(trouble) = change.convergence.trouble_mut()
+            if let Some(active) = change.convergence.trouble_mut()
                 && is_open
-                && !trouble.told
-                && change.decided.is_some()
-                && trouble.since.plus(limits.stuck_after) <= now
+                && !active.told
+                && is_decided
+                && active.since.plus(limits.stuck_after) <= now
             {
-                trouble.told = true;
+                active.told = true;
                 stuck.push(change.key.clone());
             }
         }
         for key in stuck {
-            self.tell_stuck(&key, now, &limits);
+            self.emitter().emit_stuck(&key, now, &limits);
         }
-        for (key, what) in news {
-            self.hear(&key, &what);
+        for (key, news) in news {
+            self.emit_news(&key, &news);
         }
-        // What came late was the last that there was to tell of its change.
-        if let Some(known) = self.objects.get_mut(uid) {
-            prune(known, now);
-        }
-        self.wind(uid);
+        self.state.objects.forget_old_changes(uid, now);
+        self.reschedule(uid);
     }
 
-    /// Sets the object's timer anew.
-    pub(crate) fn wind(&mut self, uid: &Uid) {
-        let Some(known) = self.objects.get_mut(uid) else { return };
-        let limits = self.rules.limits(&known.object.kind, known.spec.progress_deadline_seconds);
-        let wait = if known.object.kind.is("", "Pod") { GONE_POD_WAIT } else { GONE_WAIT };
-        let gone = known.gone.map(|gone| gone.plus(wait));
-        let changes = known
+    /// Sets the object's timer by the deadlines of its changes.
+    pub(super) fn reschedule(&mut self, uid: &Uid) {
+        let Some(object) = self.state.objects.get(uid) else { return };
+        let limits = limits(object, &self.rules);
+        let deadlines = object
             .changes
             .iter()
-            .filter_map(|change| change.convergence.deadline(&limits, change.decided.is_some()));
-        let prunes = (0..known.changes.len()).filter_map(|at| kept_until(known, at));
-        let next = changes.chain(prunes).chain(gone).min();
-        if known.timer != next {
-            if let Some(timer) = known.timer {
-                self.timers.remove(&(timer, uid.clone()));
-            }
-            known.timer = next;
-            self.timers.extend(next.map(|next| (next, uid.clone())));
-        }
-    }
-
-    pub(crate) fn forget(&mut self, uid: &Uid) {
-        let Some(known) = self.objects.remove(uid) else { return };
-        self.losses.remove(uid);
-        if let Some(timer) = known.timer {
-            self.timers.remove(&(timer, uid.clone()));
-        }
-        if self.namespaces.get(&known.object.name) == Some(uid) {
-            self.namespaces.remove(&known.object.name);
-        }
+            .filter_map(|change| change.convergence.deadline(&limits, change.is_decided()));
+        let forgettable =
+            (0..object.changes.len()).filter_map(|index| retention::forgettable_at(object, index));
+        let next = deadlines.chain(forgettable).chain(forget_at(object)).min();
+        self.state.objects.reschedule(uid, next);
     }
 }
 
-/// What a status says, to be held against each change that is open.
+fn limits(object: &TrackedObject, rules: &Rules) -> Limits {
+    rules.limits(object.kind(), object.spec.progress_deadline_seconds)
+}
+
+/// When a deleted object is forgotten.
+fn forget_at(object: &TrackedObject) -> Option<Timestamp> {
+    let memory = if object.is("", "Pod") { DELETED_POD_MEMORY } else { DELETED_MEMORY };
+    Some(object.gone?.plus(memory))
+}
+
+/// An observed status, for each open change of its object.
 struct StatusNews<'a> {
-    now: &'a Observation,
+    observation: &'a Observation,
     spec: &'a SpecFacts,
     verdict: Status,
     problem: Option<Problem>,
@@ -192,52 +201,54 @@ struct StatusNews<'a> {
 struct Followed {
     news: Option<News>,
     /// It has become Current.
-    is_done: bool,
+    is_current: bool,
 }
 
 impl StatusNews<'_> {
     fn follow(&self, change: &mut Change) -> Followed {
-        let status = &self.now.status;
-        let is_observed = is_observed(change, status);
+        let status = &self.observation.status;
+        let at = self.observation.at;
         if change.scope == Scope::Metadata {
-            // Where nobody says what is observed, it is dealt with by the time all else is.
-            let is_over = is_observed || matches!(self.verdict, Status::Current { .. });
+            // Where the kind observes no generation, it is dealt with once the object is Current.
+            let is_over =
+                is_observed(change, status) || matches!(self.verdict, Status::Current { .. });
             if is_over {
-                change.convergence.end(Outcome::Converged, self.now.at);
+                change.convergence.end(Outcome::Converged, at);
             }
-            return Followed { news: is_over.then_some(News::Ended), is_done: false };
+            return Followed { news: is_over.then_some(News::Ended), is_current: false };
         }
-        let is_delete = change.key.verb == Verb::Delete;
-        change.convergence.note_status(self.now.status_fingerprint);
-        let problem = self.walk(change);
-        // Until it is gone, it is going.
-        let verdict = if is_delete { &Status::InProgress } else { &self.verdict };
+        change.convergence.note_status(self.observation.status_fingerprint);
+        let problem = self.follow_phases(change);
+        // A deletion lasts until the object is gone.
+        let verdict = if change.key.is_deletion() { &Status::InProgress } else { &self.verdict };
         let was_current = change.convergence.current_since().is_some();
-        let news = change.convergence.observe(verdict, status, problem, self.progress, self.now.at);
-        let is_done = !was_current && change.convergence.current_since().is_some();
-        Followed { news, is_done }
+        let news = change.convergence.observe(verdict, status, problem, self.progress, at);
+        let is_current = !was_current && change.convergence.current_since().is_some();
+        Followed { news, is_current }
     }
 
-    /// Goes on with its steps. Returns what holds it up.
-    fn walk(&self, change: &mut Change) -> Option<Problem> {
-        let is_delete = change.key.verb == Verb::Delete;
-        // What keeps a container from running does not keep it from going.
-        let is_of_others = is_delete && self.now.object.kind.is("", "Pod");
-        let problem = self.problem.clone().filter(|_| !is_of_others);
-        let road = change.details.as_deref_mut().and_then(|details| details.road.as_mut());
-        let Some(road) = road else { return problem };
-        let happened = road.observe(&PhaseInput {
-            status: &self.now.status,
+    /// Returns the problem that holds the change up.
+    fn follow_phases(&self, change: &mut Change) -> Option<Problem> {
+        let is_deletion = change.key.is_deletion();
+        // A problem that keeps a container from running does not keep its Pod from being deleted.
+        let is_unrelated = is_deletion && self.observation.object.kind.is("", "Pod");
+        let problem = self.problem.clone().filter(|_| !is_unrelated);
+        let generation = change.generation;
+        let phases = change.report_mut().and_then(|report| report.phases.as_mut());
+        let Some(phases) = phases else { return problem };
+        let has_progressed = phases.observe(&PhaseInput {
+            status: &self.observation.status,
             spec: self.spec,
-            body: self.now.body.as_deref(),
-            generation: change.generation,
+            body: self.observation.body.as_deref(),
+            generation,
             problem: problem.as_ref(),
-            seen: self.now.at,
+            seen: self.observation.at,
         });
-        if happened && is_delete {
-            change.convergence.note_progress(self.now.at);
+        let problem = problem.or_else(|| phases.problem());
+        if has_progressed && is_deletion {
+            change.convergence.note_progress(self.observation.at);
         }
-        problem.or_else(|| road.problem())
+        problem
     }
 }
 
@@ -245,27 +256,24 @@ fn is_observed(change: &Change, status: &StatusFacts) -> bool {
     change.generation.is_some() && status.observed_generation >= change.generation
 }
 
-/// By kstatus, against the newest change of the spec.
-fn judge(known: &mut TrackedObject, now: &Observation, rules: &Rules) -> Status {
-    let of_a_job = known.owner.as_ref().is_some_and(|owner| owner.kind.is("batch", "Job"));
-    let mut of_spec = known
-        .changes
-        .iter_mut()
-        .rev()
-        .filter(|change| change.scope == Scope::Spec && change.key.verb != Verb::Delete);
-    // Start-up gives no change to measure a status against: any status counts as evidence.
-    let written_since = of_spec.next().map_or(now.status.present, |newest| {
-        newest.convergence.note_status(now.status_fingerprint)
+/// The verdict about a status, seen against the newest change of the spec.
+fn verdict(object: &mut TrackedObject, observation: &Observation, rules: &Rules) -> Status {
+    let of_a_job = object.owner.as_ref().is_some_and(|owner| owner.kind.is("batch", "Job"));
+    let newest = object.changes.iter_mut().rev().find(|change| change.is_of_live_spec());
+    // An object that existed at the start has no change: any status is evidence.
+    let written_since = newest.map_or(observation.status.present, |newest| {
+        newest.convergence.note_status(observation.status_fingerprint)
     });
-    status::judge(&Evidence {
-        kind: &now.object.kind,
-        spec: &known.spec,
-        status: &now.status,
-        generation: known.target.filter(|_| {
-            kind::change_detection(&now.object.kind) == kind::ChangeDetection::Generation
-        }),
+    let kind = &observation.object.kind;
+    kstatus::judge(&Evidence {
+        kind,
+        spec: &object.spec,
+        status: &observation.status,
+        generation: object
+            .target
+            .filter(|_| kind::change_detection(kind) == ChangeDetection::Generation),
         written_since,
         of_a_job,
-        words: rules.words(&now.object.kind),
+        words: rules.status_field(kind),
     })
 }

@@ -1,13 +1,15 @@
-//! Takes in what watches say: observations, lists, disappearances.
+//! Takes in watch events: observations, lists, deletions, Kubernetes Events.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use crate::trace::{
     model::{
+        field_manager::Managers,
         id::{ChangeKey, Verb},
-        kind,
+        kind::{self, ChangeDetection},
+        kubernetes_event::KubernetesEvent,
         object::Uid,
-        observation::{Body, Observation, WatchId},
+        observation::{Body, Observation, WatchEvent, WatchId},
         time::Timestamp,
     },
     object::{
@@ -17,164 +19,245 @@ use crate::trace::{
     },
     progress::convergence::Outcome,
     spans::output::TraceMetric,
-    tracer::{Tracer, WatchState},
+    state::{
+        clock::SECOND,
+        unclaimed_events,
+        watches::{Watch, WatchState},
+    },
+    tracer::Tracer,
 };
 
-/// Last seen in an event; lists are numbered from 1.
-const IN_NO_LIST: u32 = 0;
+/// The list number of an object that was last part of an event; lists are numbered from 1.
+const NO_LIST: u32 = 0;
+/// An object this much older than the opening of its watch existed before: clocks differ a little.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 impl Tracer {
-    pub(crate) fn heard(&mut self, id: WatchId, at: Timestamp, resource_version: u64) -> Timestamp {
-        if let Some(watch) = self.watches.get_mut(&id) {
-            watch.delivered = watch.delivered.max(resource_version);
-            watch.heard = at;
-            if let WatchState::CatchingUp { heard } = &mut watch.state {
-                *heard = at;
+    /// Returns the time of the event.
+    pub(super) fn take_in(&mut self, id: WatchId, event: WatchEvent) -> Timestamp {
+        let at = event.at();
+        match event {
+            WatchEvent::Applied(mut observation) => {
+                self.state.watches.record_event(id, at, observation.resource_version);
+                self.date(id, &mut observation);
+                self.apply(id, &observation, false);
+            }
+            WatchEvent::ListStarted { at } => {
+                self.state.watches.begin_list(id, at);
+                self.state.clock.update(&self.state.watches, at);
+            }
+            WatchEvent::ListItem(mut observation) => {
+                self.state.watches.continue_list(id, at);
+                self.state.clock.update(&self.state.watches, at);
+                self.date(id, &mut observation);
+                self.apply(id, &observation, true);
+            }
+            WatchEvent::Deleted(mut observation) => {
+                self.state.watches.record_event(id, at, observation.resource_version);
+                self.date(id, &mut observation);
+                self.delete(id, &observation);
+            }
+            WatchEvent::LeftSelector { at, uid, resource_version } => {
+                self.left_selector(id, &uid, at);
+                self.state.watches.record_event(id, at, resource_version);
+            }
+            WatchEvent::KubernetesEvent(event) => self.record_kubernetes_event(event),
+            WatchEvent::ListCompleted { at, resource_version } => {
+                self.complete_list(id, at, resource_version);
+                self.state.watches.record_event(id, at, resource_version);
+            }
+            WatchEvent::Bookmark { at, resource_version } => {
+                self.state.watches.finish_catching_up(id, at);
+                self.state.watches.record_event(id, at, resource_version);
+            }
+            WatchEvent::Interrupted { at } => {
+                self.set_watch_state(id, WatchState::Disconnected { since: at });
+            }
+            WatchEvent::Resumed { at } => {
+                self.set_watch_state(id, WatchState::CatchingUp { last_event: at });
             }
         }
         at
     }
 
-    /// Who was in a list that broke off may be gone by now: only this one counts.
-    pub(crate) fn lists(&mut self, id: WatchId, at: Timestamp) {
-        if let Some(watch) = self.watches.get_mut(&id) {
-            watch.list += 1;
-        }
-        self.connection(id, WatchState::Disconnected { since: at });
-    }
-
-    /// Until its list is complete, a watch has nothing to say about what is newer.
-    pub(crate) fn reads_list(&mut self, id: WatchId, at: Timestamp) {
-        if self.watches.get(&id).is_some_and(|watch| !watch.is_away()) {
-            self.connection(id, WatchState::Disconnected { since: at });
-        }
-    }
-
-    pub(crate) fn connection(&mut self, id: WatchId, state: WatchState) {
-        if let Some(watch) = self.watches.get_mut(&id) {
-            watch.state = state;
-            self.listens(state.since());
-        }
-    }
-
-    pub(crate) fn apply(&mut self, id: WatchId, now: &Observation, in_list: bool) {
-        let Some(watch) = self.watches.get(&id) else { return };
-        let is_first_list = !watch.has_listed;
-        let list = if in_list { watch.list } else { IN_NO_LIST };
-        let uid = now.object.uid.clone();
-        let Some(known) = self.objects.get_mut(&uid) else {
-            self.first_sight(id, list, now, in_list, is_first_list);
-            return;
-        };
-        known.list = list;
-        // The same object through two watches, or a list that repeats what events told.
-        let is_repeat = now.resource_version == known.resource_version;
-        let is_behind =
-            !in_list && known.watch != id && now.resource_version < known.resource_version;
-        if is_repeat || is_behind {
+    /// Events of a backlog count as received when they were written, as far as that is known.
+    /// Deadlines of the object that passed before are processed first.
+    fn date(&mut self, id: WatchId, observation: &mut Observation) {
+        let is_live = self.state.watches.get(id).is_none_or(Watch::is_live);
+        if self.state.clock.is_running() || is_live || observation.written.is_none() {
             return;
         }
-        known.watch = id;
-        known.gone = None;
-        let seen = detect::detect(known, now);
-        if let Detected::Changed(ObjectDiff { rewound: true, .. }) = seen
-            && let Some(watch) = self.watches.get_mut(&id)
-        {
-            // What it delivered before is to come again.
-            watch.delivered = now.resource_version;
+        let Some(at) = self.state.clock.written_at(observation) else { return };
+        // The API server's clock may be ahead of ours.
+        let earliest = at.minus(SECOND).min(observation.at);
+        let at = at.min(observation.at);
+        let uid = &observation.object.uid;
+        while let Some(timer) = self.state.objects.take_timer(uid, earliest) {
+            self.fire_timer(uid, timer);
         }
-        match seen {
-            Detected::Changed(difference) => self.changed(&uid, now, &difference, in_list),
-            Detected::Baseline | Detected::Nothing => {
-                if seen == Detected::Baseline {
-                    self.out.notes.push(TraceMetric::Baseline);
-                }
-                if let Some(body) = now.body.as_deref() {
-                    self.note_context(&uid, now, body);
-                }
-            }
-        }
-        if let Some(known) = self.objects.get_mut(&uid) {
-            known.resource_version = now.resource_version;
-            known.generation = now.generation.or(known.generation);
-            if let Some(body) = now.body.as_deref() {
-                known.read_body(body);
-                known.share_names(&mut self.names);
-            }
-        }
-        self.observe_status(&uid, now);
-        self.wind(&uid);
-    }
-
-    pub(crate) fn first_sight(
-        &mut self,
-        id: WatchId,
-        list: u32,
-        now: &Observation,
-        in_list: bool,
-        is_first_list: bool,
-    ) {
-        // Without a body there is nothing to know it by; the next event has one.
-        let Some(body) = now.body.as_deref() else { return };
-        let uid = now.object.uid.clone();
-        let mut tracked = Box::new(TrackedObject::new(id, list, now, body));
-        tracked.share_names(&mut self.names);
-        self.objects.insert(uid.clone(), tracked);
-        if now.object.kind.is("", "Namespace") {
-            self.namespaces.insert(Arc::clone(&now.object.name), uid.clone());
-        }
-        if is_first_list && in_list && !self.rules.report_existing {
-            self.was_there_before(&uid, now, body);
+        if at == observation.at {
+            self.state.watches.finish_catching_up(id, at);
         } else {
-            let missed = match kind::change_detection(&now.object.kind) {
-                // Created and changed before it was seen.
-                kind::ChangeDetection::Generation if body.deletion.is_none() => {
-                    now.generation.map_or(0, |generation| generation - 1).max(0)
-                }
-                kind::ChangeDetection::Generation | kind::ChangeDetection::Digest => 0,
-            };
-            let created = ObjectDiff { missed, ..ObjectDiff::of(Verb::Create) };
-            self.changed(&uid, now, &created, in_list && !is_first_list);
-            if body.deletion.is_some() {
-                self.changed(&uid, now, &ObjectDiff::of(Verb::Delete), false);
+            observation.at = at;
+            if let Some(watch) = self.state.watches.get_mut(id) {
+                watch.last_event = at;
             }
-            self.observe_status(&uid, now);
-        }
-        self.wind(&uid);
-    }
-
-    /// Known, not a change; the context it has was used by something before.
-    fn was_there_before(&mut self, uid: &Uid, now: &Observation, body: &Body) {
-        self.note_context(uid, now, body);
-        self.observe_status(uid, now);
-        let Some(tracked) = self.objects.get_mut(uid) else { return };
-        tracked.began_current = tracked.was_current;
-        if let Some((value, _)) = tracked.contexts.current {
-            tracked.contexts.note_used(value);
-            tracked.contexts.last = Some(value);
         }
     }
 
-    pub(crate) fn delete(&mut self, id: WatchId, now: &Observation) {
-        let uid = now.object.uid.clone();
-        if !self.objects.contains_key(&uid) {
-            let Some(body) = now.body.as_deref().filter(|_| self.watches.contains_key(&id)) else {
-                return;
-            };
-            let mut tracked = Box::new(TrackedObject::new(id, IN_NO_LIST, now, body));
-            tracked.read_status(now);
-            self.objects.insert(uid.clone(), tracked);
-        }
-        self.gone(&uid, now.at, now.resource_version, false);
-    }
-
-    /// The object lives on outside the watch's selectors: its later states are unknown, and so is how
-    /// its open changes end.
-    pub(crate) fn left_selector(&mut self, id: WatchId, uid: &Uid, at: Timestamp) {
-        let Some(known) = self.objects.get_mut(uid).filter(|known| known.watch == id) else {
+    fn apply(&mut self, id: WatchId, observation: &Observation, in_list: bool) {
+        let Some(watch) = self.state.watches.get(id) else { return };
+        let list = if in_list { watch.list } else { NO_LIST };
+        let uid = &observation.object.uid;
+        let Some(object) = self.state.objects.get_mut(uid) else {
+            self.insert_new(id, list, observation, in_list);
             return;
         };
-        let open: Vec<ChangeKey> = known
+        // Lists are numbered for each watch: another watch's number means nothing.
+        if object.watch == id {
+            object.list = list;
+        }
+        // The same state through two watches, or a list that repeats what events reported. An
+        // unreadable resourceVersion is 0 and repeats nothing.
+        let version = observation.resource_version;
+        let is_repeated = version == object.resource_version && version != 0;
+        let is_outdated = !in_list && object.watch != id && version < object.resource_version;
+        if is_repeated || is_outdated {
+            return;
+        }
+        object.watch = id;
+        object.list = list;
+        let detected = detect::detect(object, observation);
+        self.state.objects.set_gone(uid, None);
+        if let Detected::Changed(ObjectDiff { rewound: true, .. }) = detected
+            && let Some(watch) = self.state.watches.get_mut(id)
+        {
+            // The store was restored: the watch delivers again what it delivered before.
+            watch.delivered = version;
+        }
+        match detected {
+            Detected::Changed(difference) => {
+                self.add_change(observation, &difference, in_list);
+            }
+            Detected::OtherContent | Detected::Nothing => {
+                if detected == Detected::OtherContent {
+                    self.out.metrics.push(TraceMetric::ContentWithoutGeneration);
+                }
+                if let Some(body) = observation.body.as_deref() {
+                    self.record_context(uid, body, observation.at.whole_second(), version);
+                }
+            }
+        }
+        if let Some(object) = self.state.objects.get_mut(uid) {
+            object.resource_version = version;
+            object.generation = observation.generation.or(object.generation);
+        }
+        if let Some(body) = observation.body.as_deref() {
+            self.state.objects.read_body(uid, body);
+            self.state.objects.index_references_of(uid);
+        }
+        self.observe_status(observation);
+        self.reschedule(uid);
+    }
+
+    fn insert_new(&mut self, id: WatchId, list: u32, observation: &Observation, in_list: bool) {
+        // A status alone does not identify an object.
+        let Some(body) = observation.body.as_deref() else { return };
+        let uid = &observation.object.uid;
+        let existed = self.existed_before(id, observation, body, in_list);
+        let has_listed = self.state.watches.get(id).is_some_and(|watch| watch.has_listed);
+        self.state.objects.insert(Box::new(TrackedObject::new(id, list, observation, body)));
+        self.state.objects.index_references_of(uid);
+        if existed {
+            self.record_existing(observation, body);
+        } else {
+            let missed = match kind::change_detection(&observation.object.kind) {
+                // Created and changed before its first observation.
+                ChangeDetection::Generation if body.deletion.is_none() => {
+                    observation.generation.map_or(0, |generation| generation - 1).max(0)
+                }
+                ChangeDetection::Generation | ChangeDetection::Digest => 0,
+            };
+            let created = ObjectDiff { missed, ..ObjectDiff::new(Verb::Create) };
+            self.add_change(observation, &created, in_list && has_listed);
+            if body.deletion.is_some() {
+                self.add_change(observation, &ObjectDiff::new(Verb::Delete), false);
+            }
+            self.observe_status(observation);
+        }
+        self.reschedule(uid);
+    }
+
+    /// Whether an object that is observed for the first time is older than its observation: it was in
+    /// the first list, or has entered the selection of its watch.
+    fn existed_before(
+        &self,
+        id: WatchId,
+        observation: &Observation,
+        body: &Body,
+        in_list: bool,
+    ) -> bool {
+        let Some(watch) = self.state.watches.get(id) else { return false };
+        let is_older_than = |time: Timestamp| {
+            body.created.is_some_and(|created| created.plus(CLOCK_TOLERANCE) < time)
+        };
+        if in_list && !watch.has_listed {
+            // A kind that was installed later can have objects that are new.
+            let is_new = body
+                .created
+                .zip(self.began)
+                .is_some_and(|(created, began)| created > began.whole_second());
+            return !is_new && !self.rules.report_existing;
+        }
+        if !self.state.watches.has_selectors(&watch.scope) {
+            return false;
+        }
+        // Labelling an object writes it after its creation.
+        let last_write = Managers::parse(&body.managed_fields).last_write();
+        let was_written_later = last_write
+            .zip(body.created)
+            .is_some_and(|(write, created)| write > created.plus(SECOND));
+        let is_known_to_enter = !in_list
+            && watch.scope.has_known_selectors()
+            && last_write.map_or_else(|| is_older_than(observation.at), |_| was_written_later);
+        is_older_than(watch.opened) || is_known_to_enter
+    }
+
+    /// The object is tracked without a change; its context was used by something earlier.
+    fn record_existing(&mut self, observation: &Observation, body: &Body) {
+        let uid = &observation.object.uid;
+        let api_at = observation.at.whole_second();
+        self.record_context(uid, body, api_at, observation.resource_version);
+        self.observe_status(observation);
+        let Some(object) = self.state.objects.get_mut(uid) else { return };
+        object.began_current = object.was_current;
+        if let Some(value) = object.context_value() {
+            let contexts = object.contexts_mut();
+            contexts.record_used(value);
+            contexts.last = Some(value);
+        }
+    }
+
+    fn delete(&mut self, id: WatchId, observation: &Observation) {
+        let uid = &observation.object.uid;
+        if !self.state.objects.contains(uid) {
+            let body = observation.body.as_deref();
+            let Some(body) = body.filter(|_| self.state.watches.get(id).is_some()) else { return };
+            let mut object = Box::new(TrackedObject::new(id, NO_LIST, observation, body));
+            object.read_status(observation);
+            self.state.objects.insert(object);
+        }
+        self.mark_deleted(uid, observation.at, observation.resource_version, false);
+    }
+
+    /// The object exists outside the selectors of the watch. Its later states are unknown, and so are
+    /// the outcomes of its open changes.
+    fn left_selector(&mut self, id: WatchId, uid: &Uid, at: Timestamp) {
+        let Some(object) = self.state.objects.get_mut(uid).filter(|object| object.watch == id)
+        else {
+            return;
+        };
+        let open: Vec<ChangeKey> = object
             .changes
             .iter_mut()
             .filter(|change| change.convergence.is_open())
@@ -184,68 +267,112 @@ impl Tracer {
             })
             .collect();
         for key in open {
-            self.decide_one(&key);
-            self.ended(&key);
+            self.decide_change(&key);
+            self.emitter().close_convergence(&key);
         }
-        self.forget(uid);
+        self.hand_over_or_forget(uid);
     }
 
-    /// The end of a list: what was known before and was not in it is gone.
-    pub(crate) fn reset(&mut self, id: WatchId, at: Timestamp, resource_version: u64) {
-        let Some(watch) = self.watches.get_mut(&id) else { return };
-        // Less than was delivered before, where the store has gone back.
-        watch.delivered = resource_version;
-        watch.has_listed = true;
-        watch.state = WatchState::Live { since: at };
-        let list = watch.list;
-        watch.list += 1;
-        self.listens(at);
-        let absent: Vec<Uid> = self
-            .objects
-            .values()
-            .filter(|known| known.watch == id && known.list != list && known.gone.is_none())
-            .map(|known| known.object.uid.clone())
+    /// An object that another watch covers stays tracked.
+    pub(super) fn hand_over_or_forget(&mut self, uid: &Uid) {
+        let Some(object) = self.state.objects.get(uid) else { return };
+        let watch = object.watch;
+        let covers = |(id, other): &(WatchId, &Watch)| {
+            let scope = &other.scope;
+            *id != watch
+                && scope.kind == *object.kind()
+                && scope.selectors.is_none()
+                && (scope.namespace.is_none() || scope.namespace.as_ref() == object.namespace())
+        };
+        let other = self.state.watches.iter().find(covers).map(|(id, _)| id);
+        match (other, self.state.objects.get_mut(uid)) {
+            (Some(other), Some(object)) => object.watch = other,
+            (None, _) | (Some(_), None) => self.forget(uid),
+        }
+    }
+
+    pub(super) fn forget(&mut self, uid: &Uid) {
+        self.state.objects.forget(uid);
+        self.state.losses.0.remove(uid);
+    }
+
+    /// A list is complete: objects of its watch that are not in it were deleted.
+    fn complete_list(&mut self, id: WatchId, at: Timestamp, resource_version: u64) {
+        let Some(list) = self.state.watches.complete_list(id, at, resource_version) else { return };
+        self.state.clock.update(&self.state.watches, at);
+        let of_watch = self.state.objects.of_watch(id);
+        let absent: Vec<Uid> = of_watch
+            .filter(|object| object.list != list && object.gone.is_none())
+            .map(|object| object.uid().clone())
             .collect();
         for uid in absent {
-            self.gone(&uid, at, resource_version, true);
+            self.mark_deleted(&uid, at, resource_version, true);
         }
     }
 
-    /// The object is no more. `relisted`: nobody saw it go.
-    pub(crate) fn gone(&mut self, uid: &Uid, at: Timestamp, resource_version: u64, relisted: bool) {
-        let Some(known) = self.objects.get_mut(uid) else { return };
-        if known.gone.is_some() {
+    /// The object was deleted. `relisted`: it was absent from a list, its deletion was not observed.
+    fn mark_deleted(&mut self, uid: &Uid, at: Timestamp, resource_version: u64, relisted: bool) {
+        if self.state.objects.get(uid).is_none_or(|object| object.gone.is_some()) {
             return;
         }
-        known.gone = Some(at);
-        let epoch = known.epoch;
+        self.state.objects.set_gone(uid, Some(at));
+        let Some(object) = self.state.objects.get_mut(uid) else { return };
+        let epoch = object.epoch;
         let is_deletion =
-            |change: &&mut Change| change.key.verb == Verb::Delete && change.key.epoch == epoch;
-        match known.changes.iter_mut().find(is_deletion) {
-            None => self.disappeared(uid, resource_version, at, relisted),
+            |change: &&mut Change| change.key.is_deletion() && change.key.epoch == epoch;
+        match object.changes.iter_mut().find(is_deletion) {
+            None => self.add_finished_deletion(uid, resource_version, at, relisted),
             Some(deletion) if deletion.convergence.is_lingering() => {
                 let key = deletion.key.clone();
                 deletion.convergence.end(Outcome::Deleted, at);
-                self.tell_late(&key, at);
+                self.emitter().emit_late(&key, at);
             }
             Some(deletion) if deletion.convergence.is_open() => {
                 let key = deletion.key.clone();
                 deletion.convergence.end(Outcome::Deleted, at);
-                self.ended(&key);
+                self.emitter().close_convergence(&key);
             }
-            // It was told to be gone before, and was seen again since.
+            // Its deletion was reported before, and it was observed again since.
             Some(_) => {
-                let open = known.changes.iter_mut();
-                let overtaken: Vec<ChangeKey> = open
+                let overtaken: Vec<ChangeKey> = object
+                    .changes
+                    .iter_mut()
                     .filter_map(|change| {
                         change.convergence.overtake(at).then(|| change.key.clone())
                     })
                     .collect();
                 for key in overtaken {
-                    self.ended(&key);
+                    self.emitter().close_convergence(&key);
                 }
             }
         }
-        self.wind(uid);
+        self.reschedule(uid);
+    }
+
+    /// Adds a Kubernetes Event to the newest open change of its object, or keeps it for a change that
+    /// may still arrive.
+    fn record_kubernetes_event(&mut self, event: KubernetesEvent) {
+        let object = self.state.objects.get_mut(&event.about);
+        let mut changes = object.into_iter().flat_map(|object| object.changes.iter_mut().rev());
+        match changes.find(|change| unclaimed_events::accepts(change, &event)) {
+            Some(change) => attach_event(change, event),
+            None => self.state.unclaimed_events.keep(event),
+        }
+    }
+
+    /// Adds the Events that arrived before their change.
+    pub(super) fn claim_events(&mut self, key: &ChangeKey) {
+        let Some(change) = self.state.objects.change_mut(key) else { return };
+        for event in self.state.unclaimed_events.claim(change) {
+            attach_event(change, event);
+        }
+    }
+}
+
+fn attach_event(change: &mut Change, event: KubernetesEvent) {
+    let changed_at = change.api_at;
+    if let Some(report) = change.report_mut() {
+        report.phases.iter_mut().for_each(|phases| phases.hear(&event));
+        report.events.record(event, changed_at);
     }
 }

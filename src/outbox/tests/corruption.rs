@@ -1,4 +1,4 @@
-//! Whatever happens to the file, it starts, with every record that is whole.
+//! A corrupt file never prevents a start, and every intact record in it is kept.
 
 use std::fs;
 
@@ -6,11 +6,11 @@ use memchr::memmem;
 
 use super::{super::record, simulated::SimulatedDisk, *};
 
-/// A file with some history: records that wait, copies of those that do not any more, a checkpoint.
+/// A file with unacknowledged records, stale copies of acknowledged ones, and a checkpoint.
 struct Case {
     bytes: Vec<u8>,
-    /// Waiting, by their sequences.
-    waiting: Vec<(u64, Bytes)>,
+    /// The unacknowledged records with their sequences.
+    unacknowledged: Vec<(u64, Bytes)>,
 }
 
 const ROUNDS: u64 = 20;
@@ -18,12 +18,12 @@ const ROUNDS: u64 = 20;
 impl Case {
     fn new(closed: bool) -> Self {
         let disk = SimulatedDisk::default();
-        let outbox = on(&disk);
-        let mut waiting = Vec::new();
+        let outbox = open_on(&disk);
+        let mut unacknowledged = Vec::new();
         for round in 0..ROUNDS {
             let records: Vec<Bytes> =
                 (0..3).map(|at| format!("{round}.{at} ").repeat(100).into()).collect();
-            waiting.extend((round * 3 + 1..).zip(records.clone()));
+            unacknowledged.extend((round * 3 + 1..).zip(records.clone()));
             let entries = vec![entry(&[u8::try_from(round % 7).unwrap()], &[b'x'; 700])];
             outbox.commit(Commit { records, entries });
             wait(outbox.written());
@@ -31,62 +31,70 @@ impl Case {
             outbox.acknowledge(2);
             wait(outbox.written());
         }
-        waiting.drain(..usize::try_from(ROUNDS * 2).unwrap());
+        unacknowledged.drain(..usize::try_from(ROUNDS * 2).unwrap());
         let killed = disk.bytes();
         drop(outbox);
-        Self { bytes: if closed { disk.bytes() } else { killed }, waiting }
+        Self { bytes: if closed { disk.bytes() } else { killed }, unacknowledged }
     }
 
-    /// Opens the file with this damage. Whether it was found to be damaged.
-    fn check(&self, what: &str, damage: impl FnOnce(&mut Vec<u8>)) -> bool {
+    /// Opens the file after `damage`, and checks its records. Returns whether the file was found
+    /// to be corrupt.
+    fn check(&self, case: &str, damage: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut bytes = self.bytes.clone();
         damage(&mut bytes);
-        let disk = SimulatedDisk::of(bytes.clone());
+        let disk = SimulatedDisk::from_bytes(bytes.clone());
         let metrics = Metrics::new().unwrap();
-        let opened = Outbox::stored(
+        let opened = Outbox::with_storage(
             Box::new(disk.clone()),
             Limits::records(1000),
             metrics.clone(),
-            PATIENCE,
+            BACKOFF,
         );
-        let outbox = opened.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        let outbox = opened.unwrap_or_else(|error| panic!("{case}: {error:?}"));
         let kept = outbox.take(1000, usize::MAX);
-        let damaged = disk.aside();
-        for (sequence, record) in &self.waiting {
-            let written = record::encode(record::Kind::Waits, *sequence, record);
-            let is_whole = memmem::find(&bytes, &written).is_some();
-            let is_kept = kept.iter().filter(|kept| *kept == record).count();
-            assert_eq!(is_kept, usize::from(is_whole || damaged.is_none()), "{what}: {sequence}");
+        let damaged = disk.damaged();
+        for (sequence, record) in &self.unacknowledged {
+            let encoded = record::encode(record::Kind::Data, *sequence, record);
+            let is_intact = memmem::find(&bytes, &encoded).is_some();
+            let copies_kept = kept.iter().filter(|kept| *kept == record).count();
+            assert_eq!(
+                copies_kept,
+                usize::from(is_intact || damaged.is_none()),
+                "{case}: {sequence}"
+            );
         }
-        let order: Vec<_> = kept.iter().filter_map(|kept| self.number(kept)).collect();
-        assert!(order.is_sorted(), "{what}: {order:?}");
-        assert_eq!(metrics.outbox_corruptions.get(), u64::from(damaged.is_some()), "{what}");
+        let order: Vec<_> = kept.iter().filter_map(|kept| self.sequence_of(kept)).collect();
+        assert!(order.is_sorted(), "{case}: {order:?}");
+        assert_eq!(metrics.outbox_corruptions.get(), u64::from(damaged.is_some()), "{case}");
         if damaged.is_some() {
-            assert_eq!(checkpoint(&outbox), [], "{what}");
+            assert_eq!(checkpoint(&outbox), [], "{case}");
             outbox.acknowledge(kept.len());
             outbox.commit(commit(&["next"]));
             wait(outbox.written());
             drop(outbox);
-            assert_eq!(on(&disk).take(1000, usize::MAX), ["next"], "{what}");
+            assert_eq!(open_on(&disk).take(1000, usize::MAX), ["next"], "{case}");
         } else {
-            assert_eq!(checkpoint(&outbox).len(), 7, "{what}");
-            assert_eq!(kept.len(), self.waiting.len(), "{what}");
+            assert_eq!(checkpoint(&outbox).len(), 7, "{case}");
+            assert_eq!(kept.len(), self.unacknowledged.len(), "{case}");
         }
         damaged.is_some()
     }
 
-    fn number(&self, record: &Bytes) -> Option<u64> {
-        self.waiting.iter().find(|(_, waiting)| waiting == record).map(|(sequence, _)| *sequence)
+    fn sequence_of(&self, record: &Bytes) -> Option<u64> {
+        self.unacknowledged
+            .iter()
+            .find(|(_, unacknowledged)| unacknowledged == record)
+            .map(|(sequence, _)| *sequence)
     }
 }
 
-/// Offsets all over the file; every one in the header, which has the most to say.
+/// Every offset in the header of the file, and one in `step` of the others.
 fn offsets(case: &Case, step: usize) -> impl Iterator<Item = usize> {
     (0..320).chain((320..case.bytes.len()).step_by(step))
 }
 
 #[test]
-fn a_file_with_a_byte_changed_anywhere_starts_with_every_whole_record() {
+fn a_start_with_any_bit_flipped_keeps_every_intact_record() {
     for closed in [false, true] {
         let case = Case::new(closed);
         let mut found = 0;
@@ -99,7 +107,7 @@ fn a_file_with_a_byte_changed_anywhere_starts_with_every_whole_record() {
 }
 
 #[test]
-fn a_file_with_a_page_zeroed_or_repeated_starts_with_every_whole_record() {
+fn a_start_with_any_page_zeroed_or_overwritten_keeps_every_intact_record() {
     const PAGE: usize = 4096;
     for closed in [false, true] {
         let case = Case::new(closed);
@@ -113,7 +121,7 @@ fn a_file_with_a_page_zeroed_or_repeated_starts_with_every_whole_record() {
 }
 
 #[test]
-fn a_file_cut_anywhere_starts_with_every_whole_record() {
+fn a_start_with_the_file_truncated_anywhere_keeps_every_intact_record() {
     for closed in [false, true] {
         let case = Case::new(closed);
         for len in offsets(&case, 509).filter(|len| *len > 0) {
@@ -122,13 +130,14 @@ fn a_file_cut_anywhere_starts_with_every_whole_record() {
     }
 }
 
-/// Damages a file that is open, and larger than the cache; then everything in it is taken.
+/// Corrupts a file that is open and larger than the cache, then takes all records in it.
 fn check_open(damage: impl FnOnce(&mut Vec<u8>)) {
     const RECORDS: usize = 8_000;
     let disk = SimulatedDisk::default();
     let metrics = metrics();
     let limits = Limits::records(10_000);
-    let outbox = Outbox::stored(Box::new(disk.clone()), limits, metrics.clone(), PATIENCE).unwrap();
+    let outbox =
+        Outbox::with_storage(Box::new(disk.clone()), limits, metrics.clone(), BACKOFF).unwrap();
     let record = Bytes::from("x".repeat(1000));
     for _ in 0..8 {
         let entries = vec![entry(b"old", b"value")];
@@ -150,28 +159,28 @@ fn check_open(damage: impl FnOnce(&mut Vec<u8>)) {
         outbox.acknowledge(records);
         taken += records;
     }
-    // What was in hand when the file was replaced may come again; each of 16 damages hits one
-    // page, or the record in it.
+    // The records in flight when the file was replaced may be taken twice. Each of the 16 corrupt
+    // places destroys one page, with four records at most.
     assert!((RECORDS - 16 * 4..=RECORDS + 101).contains(&taken), "{taken}");
     assert_eq!(checkpoint(&outbox), []);
     assert!(outbox.has_lost_checkpoint());
-    outbox.forget_checkpoint().unwrap();
+    outbox.delete_checkpoint().unwrap();
     assert!(!outbox.has_lost_checkpoint());
-    let anew = vec![entry(b"all", b""), entry(b"anew", b"")];
-    outbox.commit(Commit { entries: anew, ..Commit::default() });
+    let entries = vec![entry(b"complete", b""), entry(b"checkpoint", b"")];
+    outbox.commit(Commit { entries, ..Commit::default() });
     wait(outbox.written());
     drop(outbox);
-    assert_eq!(checkpoint(&on(&disk)).len(), 2);
+    assert_eq!(checkpoint(&open_on(&disk)).len(), 2);
 }
 
 #[test]
-fn a_file_damaged_while_it_is_open_is_replaced_and_its_checkpoint_does_not_go_on() {
+fn a_file_corrupted_while_open_is_replaced_and_checkpoint_changes_are_dropped() {
     check_open(|file| file.iter_mut().skip(10_000).step_by(500_000).for_each(|byte| *byte ^= 1));
 }
 
 #[test]
-fn a_page_of_no_kind_found_while_the_file_is_open_ends_nothing() {
-    // redb panics when it reads one.
+fn a_panic_of_the_database_on_a_corrupt_page_does_not_end_the_writer_thread() {
+    // redb panics when it reads a page of an unknown type.
     check_open(|file| {
         for page in (0..file.len()).step_by(4096).skip(50).step_by(150) {
             file[page] = 0xff;
@@ -180,13 +189,13 @@ fn a_page_of_no_kind_found_while_the_file_is_open_ends_nothing() {
 }
 
 #[test]
-fn a_file_of_another_kind_is_set_aside_and_an_empty_one_is_filled() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
+fn a_file_of_another_format_is_set_aside_and_an_empty_one_is_initialized() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
     fs::write(path("spanlink.redb"), "# a text\n").unwrap();
     fs::write(path("spanlink.redb.damaged"), "older").unwrap();
     let metrics = Metrics::new().unwrap();
-    let open = || Outbox::on_disk(folder.path(), Limits::records(10), metrics.clone()).unwrap();
+    let open = || Outbox::on_disk(directory.path(), Limits::records(10), metrics.clone()).unwrap();
     drop(open());
     assert_eq!(metrics.outbox_corruptions.get(), 1);
     assert_eq!(fs::read_to_string(path("spanlink.redb.damaged")).unwrap(), "# a text\n");
@@ -196,14 +205,14 @@ fn a_file_of_another_kind_is_set_aside_and_an_empty_one_is_filled() {
 }
 
 #[test]
-fn a_file_cut_in_a_folder_keeps_what_was_before() {
-    let folder = tempfile::tempdir().unwrap();
+fn records_of_a_corrupt_file_in_a_data_directory_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
     let metrics = Metrics::new().unwrap();
-    let open = || Outbox::on_disk(folder.path(), Limits::records(10), metrics.clone()).unwrap();
+    let open = || Outbox::on_disk(directory.path(), Limits::records(10), metrics.clone()).unwrap();
     let outbox = open();
     outbox.commit(commit(&["a", "b"]));
     drop(outbox);
-    let path = folder.path().join("spanlink.redb");
+    let path = directory.path().join("spanlink.redb");
     let mut bytes = fs::read(&path).unwrap();
     bytes[..4096].fill(0xff);
     fs::write(&path, bytes).unwrap();
@@ -212,12 +221,12 @@ fn a_file_cut_in_a_folder_keeps_what_was_before() {
 }
 
 #[test]
-fn a_replacement_that_was_cut_off_between_its_two_renames_is_finished() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
+fn a_replacement_interrupted_between_its_two_renames_is_finished() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
     let open = || {
         let metrics = Metrics::new().unwrap();
-        Outbox::on_disk(folder.path(), Limits::records(10), metrics).unwrap()
+        Outbox::on_disk(directory.path(), Limits::records(10), metrics).unwrap()
     };
     let outbox = open();
     outbox.commit(commit(&["salvaged"]));

@@ -1,29 +1,29 @@
-//! A list as the daemon's own traces tell it: of what, why, how much, and how it ended.
+//! The span of a list in the daemon's own traces: kind, reason, number of objects, and error.
 
 use tracing::{Span, field::Empty, info_span};
 
-/// The reason of a watch's first list.
+/// The reason of the first list of a watch.
 const START: &str = "start";
 
-/// From the first request to the end of the list, or to what kept it from ending.
+/// Lasts from the first request to the end of the list, or to the failure that interrupted it.
 #[derive(Debug)]
-pub(super) struct Listing {
-    /// What made it necessary.
+pub(super) struct ListSpan {
+    /// Why the list is necessary.
     reason: String,
     span: Option<Span>,
     objects: u64,
 }
 
-impl Listing {
+impl ListSpan {
     pub(super) fn new() -> Self {
         Self { reason: START.to_owned(), span: None, objects: 0 }
     }
 
-    pub(super) fn is_for(&mut self, reason: &str) {
+    pub(super) fn set_reason(&mut self, reason: &str) {
         reason.clone_into(&mut self.reason);
     }
 
-    /// Goes on where pages of the same list follow.
+    /// Continues the span where further pages of the same list follow.
     pub(super) fn begin(&mut self, kind: &str, namespace: Option<&str>) {
         self.span.get_or_insert_with(|| {
             info_span!(
@@ -40,22 +40,22 @@ impl Listing {
         });
     }
 
-    pub(super) fn read_object(&mut self) {
+    pub(super) fn count_object(&mut self) {
         self.objects += 1;
     }
 
-    pub(super) fn ended(&mut self) {
+    pub(super) fn end(&mut self) {
         let objects = std::mem::take(&mut self.objects);
         if let Some(span) = self.span.take() {
             span.record("spanlink.list.objects", objects);
         }
     }
 
-    /// While it watches, there is no list to fail.
-    pub(super) fn failed(&mut self, error: &str) {
+    /// Has no effect outside a list.
+    pub(super) fn fail(&mut self, error: &str) {
         if let Some(span) = &self.span {
             span.record("otel.status_code", "ERROR").record("error.type", error);
         }
-        self.ended();
+        self.end();
     }
 }

@@ -1,0 +1,103 @@
+//! The errors of the outbox, and how they are printed.
+
+use std::{
+    any::Any,
+    error::Error,
+    io::{self, ErrorKind},
+    path::PathBuf,
+};
+
+/// The outbox is closed and accepts no more commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the outbox is closed")]
+pub struct Closed;
+
+/// The writer thread ended although the outbox was not closed: no commit becomes durable any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the outbox writer thread panicked: {reason}")]
+pub struct WriterPanicked {
+    pub(super) reason: String,
+}
+
+/// The checkpoint could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the checkpoint")]
+pub struct ReadError(#[from] DiskError);
+
+/// The checkpoint could not be deleted.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot delete the checkpoint")]
+pub struct DeleteError(#[from] DiskError);
+
+/// An outbox on disk could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot create the data directory {} (option data_dir)", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("cannot write to the data directory {} (option data_dir)", path.display())]
+    Lock { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} is in use by another spanlink process; \
+         give each process a data directory of its own (option data_dir)"
+    )]
+    InUse { path: String },
+    #[error("cannot open the outbox file {path}")]
+    Open { path: String, source: DiskError },
+    #[error("cannot start the outbox writer thread")]
+    Thread { source: io::Error },
+}
+
+/// An operation on the database file failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    #[error("the database reported an error")]
+    Database(#[from] redb::Error),
+    #[error("the database panicked: {0}")]
+    Panicked(String),
+    #[error("record {sequence} is corrupt")]
+    Record { sequence: u64 },
+}
+
+impl DiskError {
+    /// Whether the content of the file is at fault. Otherwise access to the file failed, and the
+    /// same operation may succeed later.
+    pub(super) fn is_corruption(&self) -> bool {
+        use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match self {
+            Self::Panicked(_) | Self::Record { .. } => true,
+            // redb reports a header with a wrong length or a wrong magic number as an I/O error.
+            Self::Database(redb::Error::Io(error)) => {
+                matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+            }
+            Self::Database(error) => matches!(
+                error,
+                redb::Error::Corrupted(_)
+                    | redb::Error::RepairAborted
+                    | redb::Error::UpgradeRequired(_)
+                    | redb::Error::TableTypeMismatch { .. }
+                    | redb::Error::TypeDefinitionChanged { .. }
+                    | redb::Error::TableIsMultimap(_)
+            ),
+        }
+    }
+}
+
+/// An error and all its sources in one line, separated by colons.
+pub(super) fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// The message of a panic, from the payload that `catch_unwind` returned.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no message").to_owned()
+}

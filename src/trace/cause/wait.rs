@@ -1,0 +1,161 @@
+//! Decides when the cause of a change can be decided: once the news of its owners has arrived, or the
+//! wait for it is over (`docs/causes.md`, Waiting and order).
+
+use std::time::Duration;
+
+use crate::trace::{
+    model::{id::ChangeKey, kind, observation::OwnerReference, time::Timestamp},
+    object::{change::Change, tracked::TrackedObject},
+    rules::Rules,
+    state::{
+        State,
+        watches::{Watch, WatchState},
+    },
+};
+
+/// The wait for a watch that stays disconnected.
+const DISCONNECTED_WAIT: Duration = Duration::from_secs(30);
+
+/// Whether a cause can be decided now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    NotYet,
+    Ready,
+    /// The wait is over, and the news of an owner has not arrived.
+    TimedOut,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Waits<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) rules: &'a Rules,
+}
+
+impl<'a> Waits<'a> {
+    pub(crate) fn readiness(self, key: &ChangeKey, now: Timestamp) -> Readiness {
+        let Some((object, change)) = self.state.objects.change(key) else {
+            return Readiness::Ready;
+        };
+        if self.has_undecided_owner(object, change) {
+            return Readiness::NotYet;
+        }
+        if self.relisted_owner_wait(object, change).is_some_and(|until| until > now) {
+            return Readiness::NotYet;
+        }
+        let mut readiness = Readiness::Ready;
+        for watch in self.awaited(object, change) {
+            if watch.delivered > change.resource_version {
+                continue;
+            }
+            if self.wait_for(watch, object, change) > now {
+                return Readiness::NotYet;
+            }
+            readiness = Readiness::TimedOut;
+        }
+        readiness
+    }
+
+    /// When the wait is over; `None` where another change has to be decided first.
+    pub(crate) fn ends_at(self, key: &ChangeKey) -> Option<Timestamp> {
+        let (object, change) = self.state.objects.change(key)?;
+        if self.has_undecided_owner(object, change) {
+            return None;
+        }
+        self.awaited(object, change)
+            .filter(|watch| watch.delivered <= change.resource_version)
+            .map(|watch| self.wait_for(watch, object, change))
+            .chain(self.relisted_owner_wait(object, change))
+            .max()
+    }
+
+    /// The resourceVersion of an owner's change that a relist showed says nothing about the order: it
+    /// is decided first, unless both wait for each other.
+    fn relisted_owner_wait(self, object: &TrackedObject, change: &Change) -> Option<Timestamp> {
+        let owner = change.controller().filter(|owner| owner.uid != *object.uid())?;
+        let mut of_owner = self.state.objects.get(&owner.uid)?.changes.iter();
+        let waits = of_owner.any(|older| older.relisted && !older.is_decided());
+        let wait = DISCONNECTED_WAIT + self.rules.owner_wait(object.kind());
+        waits.then(|| change.received.plus(wait))
+    }
+
+    /// Changes of lower resourceVersion that this one may follow from are decided before it.
+    fn has_undecided_owner(self, object: &TrackedObject, change: &Change) -> bool {
+        let objects = &self.state.objects;
+        let namespace = objects.namespace_of(object).filter(|_| change.key.is_deletion());
+        if self.goes_with_namespace(object, change) && self.is_behind_others(object, change) {
+            return true;
+        }
+        let owners = change.owners().iter().filter_map(|owner| objects.get(&owner.uid));
+        owners
+            .chain(namespace)
+            .chain(objects.referenced_by(object))
+            .filter(|owner| owner.uid() != object.uid())
+            .any(|owner| {
+                owner.changes.iter().any(|older| {
+                    !older.is_decided() && older.resource_version < change.resource_version
+                })
+            })
+    }
+
+    /// Deletions that follow from the Namespace's are decided in the order of their resourceVersions
+    /// over all kinds: how many came before decides whether the trace is cut.
+    fn goes_with_namespace(self, object: &TrackedObject, change: &Change) -> bool {
+        change.key.is_deletion()
+            && self
+                .state
+                .objects
+                .namespace_of(object)
+                .is_some_and(|namespace| namespace.deletion().is_some())
+    }
+
+    /// Whether another watch has an older undecided change of the same namespace.
+    fn is_behind_others(self, object: &TrackedObject, change: &Change) -> bool {
+        let first = self.state.watches.values().filter_map(Watch::first_undecided);
+        first.into_iter().any(|((version, _), key)| {
+            let other = self.state.objects.get(&key.uid);
+            *version < change.resource_version
+                && other.is_some_and(|other| other.namespace() == object.namespace())
+        })
+    }
+
+    /// The watches of the owners' and the referenced kinds; for a deletion, of Namespaces too.
+    fn awaited(
+        self,
+        object: &'a TrackedObject,
+        change: &'a Change,
+    ) -> impl Iterator<Item = &'a Watch> {
+        let namespace = object.namespace().map(AsRef::as_ref);
+        let is_deletion = change.key.is_deletion() && namespace.is_some();
+        let goes_with_namespace = self.goes_with_namespace(object, change);
+        let namespace_kind = kind::namespace();
+        let is_awaited = move |watch: &Watch| {
+            let kind = &watch.scope.kind;
+            let covers =
+                watch.scope.namespace.is_none() || watch.scope.namespace.as_deref() == namespace;
+            let is_of_kind =
+                |owner: &OwnerReference| owner.uid != *object.uid() && owner.kind == *kind;
+            let is_of_owner = change.owners().iter().any(is_of_kind);
+            let is_of_reference = object
+                .references
+                .as_ref()
+                .is_some_and(|references| references.to.iter().any(|to| to.kind == *kind));
+            ((is_of_owner || is_of_reference || goes_with_namespace) && covers)
+                || (is_deletion && *kind == namespace_kind)
+        };
+        self.state.watches.values().filter(move |watch| is_awaited(watch))
+    }
+
+    /// The wait starts once a reconnecting watch has caught up. One that stays disconnected is not
+    /// waited for longer than [`DISCONNECTED_WAIT`].
+    fn wait_for(self, watch: &Watch, object: &TrackedObject, change: &Change) -> Timestamp {
+        let wait = self.rules.owner_wait(object.kind());
+        match watch.state {
+            WatchState::Live { since: from } | WatchState::CatchingUp { last_event: from } => {
+                from.max(change.received).plus(wait)
+            }
+            WatchState::Disconnected { since } => {
+                since.plus(DISCONNECTED_WAIT).max(change.received.plus(wait))
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What the last checkpoint holds, so that the next one writes only what changed.
+
+use std::collections::BTreeMap;
+
+use crate::trace::model::observation::WatchId;
+
+/// Knows what the last checkpoint holds.
+#[derive(Debug)]
+pub(crate) struct CheckpointWriter {
+    pub(crate) reading: u64,
+    pub(crate) has_header: bool,
+    /// Fingerprints of the watches' entries, `None` for those of an earlier run.
+    pub(crate) watches: BTreeMap<WatchId, Option<u64>>,
+}

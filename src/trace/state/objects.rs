@@ -1,0 +1,463 @@
+//! Every tracked object, and the indices by which one is found without looking at all of them.
+//!
+//! | index | answers |
+//! | --- | --- |
+//! | by UID | the table itself |
+//! | by name | which object does a reference name? Only of kinds that were asked for |
+//! | by owner | which objects does this one control? Pods left out: nothing asks for them |
+//! | by cause | which changes did this change cause? |
+//! | by scale target | which autoscalers scale this object? |
+//! | open | which objects have a change without an outcome? |
+//! | timers | whose deadline is next? |
+//!
+//! An index is updated where the table is: in the methods here that insert, update or forget.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::trace::{
+    model::{
+        id::ChangeKey,
+        interner::Interner,
+        kind,
+        object::{GroupKind, Uid},
+        observation::{Body, Reference, WatchId},
+        time::Timestamp,
+    },
+    object::{
+        change::{Change, Decision, OwnerChain, Report},
+        retention,
+        tracked::TrackedObject,
+    },
+    state::{dirty_map::DirtyMap, names::NameIndex},
+};
+
+/// Changes above a change; a chain is no deeper.
+const MAX_CAUSES: usize = 16;
+
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    table: DirtyMap<Uid, Box<TrackedObject>>,
+    names: NameIndex,
+    by_owner: HashMap<Uid, HashSet<Uid>>,
+    by_cause: HashMap<ChangeKey, HashSet<ChangeKey>>,
+    by_scale_target: HashMap<Reference, HashSet<Uid>>,
+    open: HashSet<Uid>,
+    timers: BTreeSet<(Timestamp, Uid)>,
+    counts: HashMap<GroupKind, i64>,
+    interner: Interner,
+}
+
+impl Objects {
+    pub(crate) fn get(&self, uid: &Uid) -> Option<&TrackedObject> {
+        self.table.get(uid).map(Box::as_ref)
+    }
+
+    /// For facts that no index is made of. After changes, [`Self::reschedule`] has to follow.
+    pub(crate) fn get_mut(&mut self, uid: &Uid) -> Option<&mut TrackedObject> {
+        self.table.get_mut(uid).map(Box::as_mut)
+    }
+
+    pub(crate) fn contains(&self, uid: &Uid) -> bool {
+        self.table.contains_key(uid)
+    }
+
+    pub(crate) fn insert(&mut self, mut object: Box<TrackedObject>) {
+        object.share_names(&mut self.interner);
+        self.index(&object);
+        self.table.insert(object.uid().clone(), object);
+    }
+
+    /// Takes over what rarely changes.
+    pub(crate) fn read_body(&mut self, uid: &Uid, body: &Body) {
+        let Some(object) = self.table.get_mut(uid) else { return };
+        let owner_before = object.owner.as_ref().map(|owner| owner.uid.clone());
+        let target_before = scale_target(object);
+        object.read_body(body);
+        object.share_names(&mut self.interner);
+        let owner = object.owner.as_ref().map(|owner| owner.uid.clone());
+        let target = scale_target(object);
+        if owner_before != owner && is_indexed_by_owner(object) {
+            remove_from(&mut self.by_owner, owner_before.as_ref(), uid);
+            add_to(&mut self.by_owner, owner, uid.clone());
+        }
+        if target_before != target {
+            remove_from(&mut self.by_scale_target, target_before.as_ref(), uid);
+            add_to(&mut self.by_scale_target, target, uid.clone());
+        }
+    }
+
+    pub(crate) fn forget(&mut self, uid: &Uid) {
+        let Some(object) = self.table.remove(uid) else { return };
+        if let Some(timer) = object.timer {
+            self.timers.remove(&(timer, uid.clone()));
+        }
+        self.open.remove(uid);
+        self.names.remove(&object);
+        if is_indexed_by_owner(&object) {
+            let owner = object.owner.as_ref().map(|owner| &owner.uid);
+            remove_from(&mut self.by_owner, owner, uid);
+        }
+        remove_from(&mut self.by_scale_target, scale_target(&object).as_ref(), uid);
+        for change in &object.changes {
+            self.unlink_cause(change);
+        }
+        if object.gone.is_none() {
+            self.count(object.kind(), -1);
+        }
+    }
+
+    /// The object was deleted, or is there again.
+    pub(crate) fn set_gone(&mut self, uid: &Uid, gone: Option<Timestamp>) {
+        let Some(object) = self.table.get_mut(uid) else { return };
+        let was_gone = std::mem::replace(&mut object.gone, gone).is_some();
+        let kind = object.kind().clone();
+        match (was_gone, gone.is_some()) {
+            (false, true) => self.count(&kind, -1),
+            (true, false) => self.count(&kind, 1),
+            (false, false) | (true, true) => {}
+        }
+    }
+
+    /// Adds the newest change of its object.
+    pub(crate) fn push_change(&mut self, change: Change) {
+        if let Some(object) = self.table.get_mut(&change.key.uid) {
+            if change.convergence.is_open() {
+                self.open.insert(change.key.uid.clone());
+            }
+            object.changes.push(change);
+        }
+    }
+
+    pub(crate) fn decide_change(&mut self, key: &ChangeKey, decision: Decision) {
+        let Some(change) = self.table.get_mut(&key.uid).and_then(|o| o.change_mut(key)) else {
+            return;
+        };
+        add_to(&mut self.by_cause, decision.cause.clone(), key.clone());
+        change.decide(decision);
+    }
+
+    /// Forgets the changes of an object that can be no cause any more.
+    pub(crate) fn forget_old_changes(&mut self, uid: &Uid, now: Timestamp) {
+        let Some(object) = self.table.get_mut(uid) else { return };
+        for change in retention::forget_old_changes(object, now) {
+            self.unlink_cause(&change);
+        }
+    }
+
+    /// `false` where no change of the object is reported yet, so that none can go.
+    pub(crate) fn forget_oldest_reported(&mut self, uid: &Uid) -> bool {
+        let Some(object) = self.table.get_mut(uid) else { return false };
+        let forgotten = retention::forget_oldest_reported(object);
+        forgotten.inspect(|change| self.unlink_cause(change)).is_some()
+    }
+
+    /// Updates what follows from the object's changes: its timer, and whether it has an open one.
+    pub(crate) fn reschedule(&mut self, uid: &Uid, next: Option<Timestamp>) {
+        let Some(object) = self.table.get(uid) else { return };
+        if object.has_open_change() {
+            if !self.open.contains(uid) {
+                self.open.insert(uid.clone());
+            }
+        } else {
+            self.open.remove(uid);
+        }
+        if object.timer == next {
+            return;
+        }
+        if let Some(timer) = object.timer {
+            self.timers.remove(&(timer, uid.clone()));
+        }
+        if let Some(object) = self.table.get_mut(uid) {
+            object.timer = next;
+            self.timers.extend(next.map(|next| (next, uid.clone())));
+        }
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Removes the first timer that is due.
+    pub(crate) fn pop_timer(&mut self, now: Timestamp) -> Option<(Timestamp, Uid)> {
+        if self.next_timer()? > now {
+            return None;
+        }
+        let (at, uid) = self.timers.pop_first()?;
+        self.clear_timer(&uid);
+        Some((at, uid))
+    }
+
+    /// Removes the object's own timer if that is due.
+    pub(crate) fn take_timer(&mut self, uid: &Uid, now: Timestamp) -> Option<Timestamp> {
+        let at = self.get(uid)?.timer.filter(|at| *at <= now)?;
+        self.timers.remove(&(at, uid.clone()));
+        self.clear_timer(uid);
+        Some(at)
+    }
+
+    fn clear_timer(&mut self, uid: &Uid) {
+        if let Some(object) = self.table.get_mut(uid) {
+            object.timer = None;
+        }
+    }
+
+    pub(crate) fn change(&self, key: &ChangeKey) -> Option<(&TrackedObject, &Change)> {
+        let object = self.get(&key.uid)?;
+        Some((object, object.change(key)?))
+    }
+
+    pub(crate) fn change_mut(&mut self, key: &ChangeKey) -> Option<&mut Change> {
+        self.table.get_mut(&key.uid)?.change_mut(key)
+    }
+
+    pub(crate) fn report_mut(&mut self, key: &ChangeKey) -> Option<&mut Report> {
+        self.change_mut(key)?.report_mut()
+    }
+
+    /// The object that a reference names, as seen from the object that has it.
+    pub(crate) fn named(&mut self, from: &Uid, reference: &Reference) -> Option<Uid> {
+        self.names.add_kind(&reference.kind, &self.table);
+        self.find_named(self.get(from)?, reference).map(|object| object.uid().clone())
+    }
+
+    /// As [`Self::named`], once the kind was asked for.
+    pub(crate) fn find_named(
+        &self,
+        from: &TrackedObject,
+        reference: &Reference,
+    ) -> Option<&TrackedObject> {
+        let namespace = reference.namespace.as_ref().or_else(|| from.namespace());
+        let candidates = self.names.named(&reference.kind, namespace, &reference.name);
+        candidates.filter_map(|uid| self.get(uid)).find(|object| object.gone.is_none())
+    }
+
+    /// The objects that the configured fields of an object name.
+    pub(crate) fn referenced_by<'a>(
+        &'a self,
+        object: &'a TrackedObject,
+    ) -> impl Iterator<Item = &'a TrackedObject> {
+        let references = object.references.iter().flat_map(|references| &references.to);
+        references.filter_map(|reference| self.find_named(object, reference))
+    }
+
+    /// Makes [`Self::referenced_by`] possible for the kinds that an object refers to.
+    pub(crate) fn index_references_of(&mut self, uid: &Uid) {
+        let Some(references) = self.get(uid).and_then(|object| object.references.as_ref()) else {
+            return;
+        };
+        let kinds: Vec<GroupKind> = references
+            .to
+            .iter()
+            .chain(&references.scales)
+            .map(|reference| reference.kind.clone())
+            .collect();
+        for kind in kinds {
+            self.names.add_kind(&kind, &self.table);
+        }
+    }
+
+    /// The Namespace that an object is in. A Namespace can be created again under its name: then the
+    /// object is in the newest one that is no younger than itself.
+    pub(crate) fn namespace_of(&self, object: &TrackedObject) -> Option<&TrackedObject> {
+        let of_this_name = || {
+            let uids = self.names.named(&kind::namespace(), None, object.namespace()?);
+            Some(uids.filter_map(|uid| self.get(uid)))
+        };
+        let newest = of_this_name()?.last()?;
+        if object.created >= newest.created {
+            return Some(newest);
+        }
+        let older = of_this_name()?.filter(|other| other.created <= object.created);
+        older.max_by_key(|other| other.created).or(Some(newest))
+    }
+
+    /// The objects, Pods left out, that an object controls.
+    pub(crate) fn controlled_by(&self, owner: &Uid) -> impl Iterator<Item = &TrackedObject> {
+        self.by_owner.get(owner).into_iter().flatten().filter_map(|uid| self.get(uid))
+    }
+
+    /// The autoscalers of an object.
+    pub(crate) fn autoscalers_of<'a>(
+        &'a self,
+        object: &'a TrackedObject,
+    ) -> impl Iterator<Item = &'a TrackedObject> {
+        let target = Reference {
+            kind: object.kind().clone(),
+            namespace: object.namespace().cloned(),
+            name: Arc::clone(object.name()),
+        };
+        self.by_scale_target
+            .get(&target)
+            .into_iter()
+            .flatten()
+            .filter_map(|uid| self.get(uid))
+            .filter(|autoscaler| autoscaler.gone.is_none())
+    }
+
+    /// The changes that a change caused, as far as they are kept.
+    pub(crate) fn caused_by(
+        &self,
+        cause: &ChangeKey,
+    ) -> impl Iterator<Item = (&TrackedObject, &Change)> {
+        self.by_cause.get(cause).into_iter().flatten().filter_map(|key| self.change(key))
+    }
+
+    /// Everything below a change, depth first.
+    pub(crate) fn descendants_of<'a>(
+        &'a self,
+        cause: &'a ChangeKey,
+    ) -> impl Iterator<Item = (&'a TrackedObject, &'a Change)> {
+        let mut waiting: Vec<(&ChangeKey, usize)> = vec![(cause, 0)];
+        std::iter::from_fn(move || {
+            let (key, depth) = waiting.pop()?;
+            if depth < MAX_CAUSES {
+                let below = self.by_cause.get(key).into_iter().flatten();
+                waiting.extend(below.map(|key| (key, depth + 1)));
+            }
+            Some(key)
+        })
+        .skip(1)
+        .filter_map(|key| self.change(key))
+    }
+
+    /// The causes of a change, from the nearest up to the head.
+    pub(crate) fn causes_of<'a>(
+        &'a self,
+        change: &'a Change,
+    ) -> impl Iterator<Item = &'a ChangeKey> {
+        std::iter::successors(change.cause(), move |key| self.change(key)?.1.cause())
+            .take(MAX_CAUSES)
+    }
+
+    /// Changes without an outcome.
+    pub(crate) fn open_changes(&self) -> impl Iterator<Item = (&TrackedObject, &Change)> {
+        self.open
+            .iter()
+            .filter_map(|uid| self.get(uid))
+            .flat_map(|object| object.changes.iter().map(move |change| (object, change)))
+            .filter(|(_, change)| change.convergence.is_open())
+    }
+
+    /// The objects that a watch reported last. Looks at every object: for the end of a list or of a
+    /// watch, whose cost grows with the kind in any case.
+    pub(crate) fn of_watch(&self, watch: WatchId) -> impl Iterator<Item = &TrackedObject> {
+        self.table.values().map(Box::as_ref).filter(move |object| object.watch == watch)
+    }
+
+    /// Objects that exist, by kind.
+    pub(crate) fn counts(&self) -> &HashMap<GroupKind, i64> {
+        &self.counts
+    }
+
+    /// The entries that may have changed since the last call; `None` for a forgotten object.
+    pub(crate) fn take_dirty(&mut self) -> impl Iterator<Item = (Uid, Option<&TrackedObject>)> {
+        let dirty = self.table.take_dirty();
+        dirty.into_iter().map(|uid| {
+            let object = self.table.get(&uid).map(Box::as_ref);
+            (uid, object)
+        })
+    }
+
+    pub(crate) fn start_recording(&mut self) {
+        self.table.start_recording();
+    }
+
+    pub(crate) fn mark_all(&mut self) {
+        self.table.mark_all();
+    }
+
+    /// Inserts an object from a checkpoint. Its changes keep their causes, and it its timer.
+    pub(crate) fn restore(&mut self, mut object: Box<TrackedObject>) {
+        for change in &mut object.changes {
+            share_owner_chain(change, &mut self.interner);
+            add_to(&mut self.by_cause, change.cause().cloned(), change.key.clone());
+        }
+        if object.has_open_change() {
+            self.open.insert(object.uid().clone());
+        }
+        self.timers.extend(object.timer.map(|timer| (timer, object.uid().clone())));
+        self.insert(object);
+    }
+
+    /// A checkpoint has no order: of several Namespaces of one name the newest comes last.
+    pub(crate) fn finish_restoring(&mut self) {
+        self.names.sort_by_age(&self.table);
+    }
+
+    fn index(&mut self, object: &TrackedObject) {
+        let uid = object.uid();
+        self.names.insert(object);
+        if is_indexed_by_owner(object) {
+            let owner = object.owner.as_ref().map(|owner| owner.uid.clone());
+            add_to(&mut self.by_owner, owner, uid.clone());
+        }
+        add_to(&mut self.by_scale_target, scale_target(object), uid.clone());
+        if object.gone.is_none() {
+            self.count(object.kind(), 1);
+        }
+    }
+
+    fn unlink_cause(&mut self, change: &Change) {
+        remove_from(&mut self.by_cause, change.cause(), &change.key);
+    }
+
+    fn count(&mut self, kind: &GroupKind, step: i64) {
+        match self.counts.get_mut(kind) {
+            Some(count) => *count += step,
+            None => drop(self.counts.insert(kind.clone(), step)),
+        }
+    }
+}
+
+/// Pods are many, and found by their owner only through the changes that made them.
+fn is_indexed_by_owner(object: &TrackedObject) -> bool {
+    !object.is("", "Pod")
+}
+
+fn scale_target(object: &TrackedObject) -> Option<Reference> {
+    let target = object.references.as_ref()?.scales.as_ref()?;
+    let namespace = target.namespace.as_ref().or_else(|| object.namespace()).cloned();
+    Some(Reference { namespace, ..target.clone() })
+}
+
+/// Changes of one object have equal owner chains: one copy of each name serves all.
+fn share_owner_chain(change: &mut Change, interner: &mut Interner) {
+    fn shared(chain: &OwnerChain, interner: &mut Interner) -> OwnerChain {
+        let mut kind = chain.kind.clone();
+        let mut name = Arc::clone(&chain.name);
+        interner.share_kind(&mut kind);
+        interner.share(&mut name);
+        let above = chain.above.as_ref().map(|above| Arc::new(shared(above, interner)));
+        OwnerChain { kind, name, above }
+    }
+    if let Some(chain) = change.owner_chain_mut() {
+        *chain = Arc::new(shared(chain, interner));
+    }
+}
+
+fn add_to<K, V>(index: &mut HashMap<K, HashSet<V>>, key: Option<K>, value: V)
+where
+    K: std::hash::Hash + Eq,
+    V: std::hash::Hash + Eq,
+{
+    if let Some(key) = key {
+        index.entry(key).or_default().insert(value);
+    }
+}
+
+fn remove_from<K, V>(index: &mut HashMap<K, HashSet<V>>, key: Option<&K>, value: &V)
+where
+    K: std::hash::Hash + Eq,
+    V: std::hash::Hash + Eq,
+{
+    let Some(key) = key else { return };
+    if let Some(values) = index.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            index.remove(key);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What the watches send to the trace, and what an earlier run left to resume from.
+
+use crate::trace::model::observation::{WatchEvent, WatchId, WatchScope};
+
+/// A message of the watches to the trace.
+#[derive(Debug)]
+pub enum WatchMessage {
+    Opened(WatchId, WatchScope),
+    Events(WatchId, Vec<WatchEvent>),
+    /// The kind is no longer served, or an earlier run watched it and this one does not.
+    Closed(WatchId),
+}
+
+/// Where the watch of an earlier run stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// Taken over by the watch with the same scope; new watches get higher ones.
+    pub id: WatchId,
+    pub watched: WatchScope,
+    /// All events up to here were delivered; 0 where none was.
+    pub resource_version: u64,
+}
