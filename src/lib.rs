@@ -25,6 +25,7 @@
 //! | [`replay`] | plays a recording through the trace |
 //! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | the interfaces to operators |
 //! | [`error_chain`] | prints an error with its causes |
+//! | [`field_path`] | the grammar of field paths, for options and for the trace |
 //!
 //! The test `architecture` checks which of them may use which.
 //!
@@ -57,6 +58,7 @@ pub mod config;
 pub mod daemon;
 pub mod error_chain;
 pub mod export;
+pub mod field_path;
 pub mod jaeger_ui;
 pub mod logging;
 pub mod metrics;

@@ -89,8 +89,8 @@ fn is_option(name: &str) -> bool {
 }
 
 fn not_unicode(name: &str, part: &str) -> ConfigError {
-    ConfigError::Environment {
-        place: format!("environment variable {name}"),
+    ConfigError::InEnvironment {
+        variable: name.to_owned(),
         problem: format!("the {part} is not valid UTF-8; unset the variable or correct it"),
     }
 }

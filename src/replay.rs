@@ -41,7 +41,7 @@ pub fn replay(
     let hears = |notice: &WatchEvent| match notice {
         WatchEvent::KubernetesEvent(remark) => {
             let kind = &remark.kind;
-            take == Take::Everything || settings.hears(&kind.group, &kind.kind)
+            take == Take::Everything || settings.wants_events(&kind.group, &kind.kind)
         }
         _ => true,
     };

@@ -1,12 +1,13 @@
-//! OpenTelemetry's own environment variables, over everything else.
+//! Applies the environment variables of OpenTelemetry, which replace every other source.
 //!
-//! By the [OTLP exporter's specification](https://opentelemetry.io/docs/specs/otel/protocol/exporter/):
-//! variables for traces come before those for all signals.
+//! The [OTLP exporter's specification](https://opentelemetry.io/docs/specs/otel/protocol/exporter/)
+//! defines them: a variable for traces replaces the one for all signals.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::settings::{Compression, Protocol, Settings};
 
+/// The name of the variable, and what is wrong with its value.
 type Problem = (String, String);
 
 pub(super) const fn default_endpoint(protocol: Protocol) -> &'static str {
@@ -21,9 +22,9 @@ pub(super) fn apply(
     variables: &BTreeMap<String, String>,
 ) -> Result<(), Problem> {
     let get = |name: &str| {
-        let of_traces = format!("OTEL_EXPORTER_OTLP_TRACES_{name}");
-        let of_all = format!("OTEL_EXPORTER_OTLP_{name}");
-        [of_traces, of_all].into_iter().find_map(|name| {
+        let for_traces = format!("OTEL_EXPORTER_OTLP_TRACES_{name}");
+        let for_all_signals = format!("OTEL_EXPORTER_OTLP_{name}");
+        [for_traces, for_all_signals].into_iter().find_map(|name| {
             let value = variables.get(&name).filter(|value| !value.is_empty())?;
             Some((name, value.clone()))
         })
@@ -35,7 +36,10 @@ pub(super) fn apply(
             "grpc" => Protocol::Grpc,
             "http/protobuf" => Protocol::HttpProtobuf,
             other => {
-                return Err((name, format!("{other:?} is not spoken; grpc and http/protobuf are")));
+                return Err((
+                    name,
+                    format!("unsupported protocol {other:?}; use grpc or http/protobuf"),
+                ));
             }
         };
         if export.endpoint == default_endpoint(before) {
@@ -51,19 +55,21 @@ pub(super) fn apply(
         };
     }
     if let Some((name, value)) = get("HEADERS") {
-        export.headers.extend(pairs(&name, &value)?);
+        export.headers.extend(parse_pairs(&name, &value)?);
     }
     if let Some((name, value)) = get("TIMEOUT") {
         let millis: u64 = value
             .parse()
-            .map_err(|_unlike| (name, format!("{value:?} is no number of milliseconds")))?;
+            .map_err(|_malformed| (name, format!("{value:?} is not a number of milliseconds")))?;
         export.timeout = Duration::from_millis(millis);
     }
     if let Some((name, value)) = get("COMPRESSION") {
         export.compression = match value.as_str() {
             "gzip" => Compression::Gzip,
             "none" => Compression::None,
-            other => return Err((name, format!("{other:?} is unknown; gzip and none are known"))),
+            other => {
+                return Err((name, format!("unsupported compression {other:?}; use gzip or none")));
+            }
         };
     }
     let file = |name: &str| get(name).map(|(_, path)| path.into());
@@ -71,14 +77,14 @@ pub(super) fn apply(
     export.tls.cert_file = file("CLIENT_CERTIFICATE").or_else(|| export.tls.cert_file.take());
     export.tls.key_file = file("CLIENT_KEY").or_else(|| export.tls.key_file.take());
     if let Some(value) = variables.get("OTEL_RESOURCE_ATTRIBUTES") {
-        export.resource.extend(pairs("OTEL_RESOURCE_ATTRIBUTES", value)?);
+        export.resource.extend(parse_pairs("OTEL_RESOURCE_ATTRIBUTES", value)?);
     }
     Ok(())
 }
 
-/// `key=value,key=value`, percent-encoded
-/// ([baggage's form](https://www.w3.org/TR/baggage/#header-content)).
-fn pairs(name: &str, text: &str) -> Result<Vec<(String, String)>, Problem> {
+/// Parses `key=value,key=value`, percent-encoded as
+/// [W3C baggage](https://www.w3.org/TR/baggage/#header-content).
+fn parse_pairs(name: &str, text: &str) -> Result<Vec<(String, String)>, Problem> {
     text.split(',')
         .map(str::trim)
         .filter(|pair| !pair.is_empty())
@@ -86,12 +92,12 @@ fn pairs(name: &str, text: &str) -> Result<Vec<(String, String)>, Problem> {
             let (key, value) = pair
                 .split_once('=')
                 .ok_or_else(|| (name.to_owned(), "expected key=value,key=value".to_owned()))?;
-            Ok((percent_decoded(key.trim()), percent_decoded(value.trim())))
+            Ok((percent_decode(key.trim()), percent_decode(value.trim())))
         })
         .collect()
 }
 
-fn percent_decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, after)) = rest.split_first() {

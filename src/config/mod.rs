@@ -1,13 +1,20 @@
-//! Configuration: as written in YAML (`file`), as meant by the rest ([`settings`]).
+//! The configuration: options as written in YAML, then settings as the rest of the daemon reads them.
+//!
+//! [`Settings::load`](settings::Settings::load) reads the file and the environment, checks every
+//! option and fills in the defaults. Other folders use [`settings`] only.
 
-mod chains;
+mod defaults;
+mod deserialize;
 mod environment;
 mod file;
+mod kind_selector;
 mod load;
-mod meant;
-mod path;
-mod selector;
+mod object_selector;
+mod ownership_gaps;
+mod paths;
+mod scalars;
 pub mod settings;
 mod warnings;
+mod yaml;
 
 pub use load::ConfigError;

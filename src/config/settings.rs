@@ -1,10 +1,10 @@
-//! Options as meant: checked, complete, one small struct for each part of the daemon.
+//! The settings: options that are checked and complete, one struct for each part of the daemon.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-/// Everything the daemon can be told.
+/// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub cluster: ClusterSettings,
@@ -15,81 +15,94 @@ pub struct Settings {
     pub admin: AdminSettings,
 }
 
+/// The cluster that is watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterSettings {
-    /// `k8s.cluster.name`; absent where nobody gave one.
+    /// The resource attribute `k8s.cluster.name`; `None`: spans have no such attribute.
     pub name: Option<String>,
 }
 
-/// How and what to watch.
+/// Which objects to watch, and what to read of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchSettings {
+    /// The entries of `watch`.
     pub kinds: Vec<KindSettings>,
-    /// Rest between wake-ups of the watches; zero: none.
-    pub batch: Duration,
-    /// Annotations that may hold a trace context, the first that is there counts. None: no context
-    /// is read at all.
+    /// How long the watches rest between two reads; zero: not at all.
+    pub read_interval: Duration,
+    /// Annotations that may contain a trace context; the first one that an object has is read. Empty:
+    /// no trace context is read.
     pub annotations: Vec<CarrierKey>,
-    /// Keys of baggage entries that become attributes.
+    /// Keys of the baggage entries that become attributes.
     pub baggage: Vec<String>,
+    /// Fields by which objects refer to objects that do not own them.
     pub references: Vec<ReferenceSettings>,
-    /// Paths of every kind below which neither values nor names leave.
+    /// Paths, in every kind, below which neither values nor field names are exported or recorded.
     pub redact: Vec<String>,
 }
 
-/// An annotation that may hold a trace context.
+/// An annotation that may contain a trace context.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a map with key and format")]
 pub struct CarrierKey {
+    /// The key of the annotation.
     pub key: String,
     #[serde(default)]
     pub format: CarrierFormat,
 }
 
-/// How an annotation holds a trace context.
+/// How an annotation contains a trace context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CarrierFormat {
-    /// A `traceparent`; `tracestate` and `baggage` in annotations of the same prefix.
+    /// A W3C `traceparent`; annotations with the same prefix contain `tracestate` and `baggage`.
     #[default]
     W3c,
-    /// A JSON map that holds `traceparent`, and may hold `tracestate` and `baggage`.
+    /// A JSON object with `traceparent`, and optionally `tracestate` and `baggage`.
     Json,
 }
 
-/// A field by which objects of one kind name another object.
+/// A field by which objects of one kind refer to another object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferenceSettings {
+    /// The kind that has the field.
     pub from: KindSelector,
     /// `spec.clusterRef`: an object reference, or the name of an object of the kind `to`.
     pub field: String,
-    /// What is referenced, where the reference does not say it itself.
+    /// The kind of the other object, where the field has only its name.
     pub to: Option<KindSelector>,
 }
 
-/// One entry of `watch`.
+/// One entry of `watch`. Where several entries have the same kind, each opens its own watch, and the
+/// first one decides the options of the kind; `events` and `redact` apply from any of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KindSettings {
     pub selector: KindSelector,
-    /// Empty: every namespace.
+    /// The namespaces to watch; empty: all of them.
     pub namespaces: Vec<String>,
+    /// Only objects whose labels match are watched.
     pub label_selector: Option<String>,
+    /// Only objects whose fields match are watched.
     pub field_selector: Option<String>,
-    /// `service.name` of its spans, where it is not the one known for the kind.
+    /// The `service.name` of the spans; `None`: the one known for the kind.
     pub service: Option<String>,
+    /// Changes that have no spans.
     pub ignore: IgnoreSettings,
+    /// The status field that decides when a change has converged; `None`: the conventions of the
+    /// kind decide.
     pub converges: Option<ConvergesSettings>,
-    /// Kubernetes' Events about its objects are told with their changes.
+    /// Kubernetes Events about the objects become span events of their changes.
     pub events: bool,
-    /// Paths whose new values are told, where they change. Never of a Secret.
+    /// Paths whose new values are exported when they change. Values of a Secret are never exported.
     pub values: Vec<String>,
-    /// Paths below which neither values nor names leave, besides those of every kind and of other
-    /// entries for this one.
+    /// Paths below which neither values nor field names are exported or recorded, in addition to
+    /// [`WatchSettings::redact`] and to other entries for the kind.
     pub redact: Vec<String>,
-    /// Labels that count as changes.
+    /// Keys of labels whose changes have spans.
     pub include_labels: Vec<String>,
-    /// Annotations that count as changes, beside those of kinds whose generation counts them all.
+    /// Keys of annotations whose changes have spans. For kinds whose generation counts annotations,
+    /// all of them have.
     pub include_annotations: Vec<String>,
+    /// The following four replace the options of the same name in [`TraceSettings`].
     pub settle: Option<Duration>,
     pub deadline: Option<Duration>,
     pub owner_wait: Option<Duration>,
@@ -97,8 +110,8 @@ pub struct KindSettings {
 }
 
 impl KindSettings {
-    /// With nothing said but the kind.
-    pub fn of(selector: KindSelector) -> Self {
+    /// An entry with only a kind: every other option has its default.
+    pub fn new(selector: KindSelector) -> Self {
         Self {
             selector,
             namespaces: Vec::new(),
@@ -120,53 +133,60 @@ impl KindSettings {
     }
 }
 
-/// Changes nobody wants to hear of.
+/// Changes that have no spans.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IgnoreSettings {
-    /// Paths; a change that touches nothing else is ignored, and so is what lies below them.
+    /// A change that touches only fields at or below these paths is ignored.
     pub fields: Vec<String>,
-    /// Field managers.
+    /// A change that one of these field managers made is ignored.
     pub managers: Vec<String>,
 }
 
-/// By what objects of a kind converge, where conventions do not tell.
+/// The status field that decides when a change of an object has converged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConvergesSettings {
     /// A path below `status`: `status.health.status`, `status.conditions[Synced].status`.
     pub field: String,
-    /// Values that mean converged, and those that mean failed, in upper or lower case; every other
-    /// is in progress.
+    /// Values that mean converged. Values are compared without regard to case; every other value
+    /// means in progress.
     pub current: Vec<String>,
+    /// Values that mean failed.
     pub failed: Vec<String>,
 }
 
-/// `Deployment.apps`, `Pod`, `apps/v1/Deployment`, `*.example.com`.
+/// A kind, or every kind of a group: `Deployment.apps`, `Pod`, `apps/v1/Deployment`,
+/// `*.example.com`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KindSelector {
     /// Empty for the core group.
     pub group: String,
-    /// `None`: the version the server prefers.
+    /// `None`: the version that the API server prefers.
     pub version: Option<String>,
-    /// `None`: every kind of the group that can be watched, also those installed later.
+    /// `None`: every kind of the group that can be watched, also kinds that are installed later.
     pub kind: Option<String>,
 }
 
-/// What the trace is to make of what it sees.
+/// How changes become traces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TraceSettings {
     pub layout: Layout,
-    /// One span in each annotated trace links to the change it led to.
-    pub project: bool,
-    /// Children of one owner in its own trace.
+    /// One span in each annotated trace links to the change that it led to.
+    pub projection: bool,
+    pub span_names: SpanNames,
+    /// The most children of one owner in the owner's trace; further ones have traces of their own.
     pub cascade_max: u32,
+    /// How long an object must stay converged before its change has the outcome `converged`.
     pub settle: Duration,
+    /// After this time without progress and without a verdict, a change has the outcome `timed_out`.
     pub deadline: Duration,
+    /// The longest time that a change waits for the change of its owner to arrive.
     pub owner_wait: Duration,
+    /// How long a known problem must hold before it is reported.
     pub stuck_after: Duration,
     pub startup: Startup,
     pub metadata_changes: MetadataChanges,
     pub stale: Stale,
-    /// A link to the last change of the same object.
+    /// Each change links to the previous change of the same object.
     pub previous: bool,
     pub sampling: SamplingSettings,
 }
@@ -175,90 +195,107 @@ pub struct TraceSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// A root for a change nothing in flight caused, all it caused below it.
+    /// A head is the root of a trace that contains every change it caused.
     #[default]
     Cascade,
-    /// A root for every change, linked to what caused it.
+    /// Every change is the root of its own trace, and links to its cause.
     Linked,
-    /// As `cascade`, continuing the annotated trace.
+    /// As `cascade`, but the head continues the annotated trace.
     Joined,
 }
 
-/// What becomes of changes of annotations alone.
+/// How spans are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpanNames {
+    /// `update Deployment`: metrics that are made from span names have few series.
+    #[default]
+    Kind,
+    /// `update Deployment shop/web`, for kinds whose objects have no controller owner. Never for a
+    /// `ReplicaSet` or a Pod.
+    Object,
+}
+
+/// Whether a change that touches only annotations has spans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MetadataChanges {
+    /// It has a span.
     #[default]
     Report,
-    /// No span; a context they bring still joins.
+    /// It has no span; a trace context that it brings is still used by the next change.
     Ignore,
 }
 
-/// Which chains are exported.
+/// Which chains are exported. A chain is exported as a whole or not at all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SamplingSettings {
     pub contexts: ContextSampling,
-    /// Of chains that no context decides: 0 to 1.
+    /// The share, from 0 to 1, of the chains that no trace context decides about.
     pub ratio: f64,
 }
 
-/// Whether a head's own fresh context decides by its `sampled` flag.
+/// Whether the trace context that was written for a head decides about its chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ContextSampling {
+    /// Its `sampled` flag decides.
     #[default]
     Follow,
+    /// `ratio` decides.
     Ignore,
 }
 
-/// What objects are that existed before the daemon.
+/// What the first list of a watch reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Startup {
-    /// Known, not changes.
+    /// Objects that existed already have no spans until they change.
     #[default]
     Skip,
-    /// A `create` each.
+    /// Each object has a `create` span.
     Report,
 }
 
-/// What becomes of a context that was not written for this change.
+/// How a change uses a trace context that was not written for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stale {
-    /// A link that says so.
+    /// The link has an attribute that marks the context as stale.
     #[default]
     Mark,
-    /// No link.
+    /// There is no link.
     Drop,
 }
 
 /// Where spans go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportSettings {
-    /// With scheme; for HTTP the complete URL, path included.
+    /// A URL; for HTTP it includes the path.
     pub endpoint: String,
     pub protocol: Protocol,
+    /// Sent with every request.
     pub headers: BTreeMap<String, String>,
     pub compression: Compression,
-    /// Of one request.
+    /// The time limit of one request.
     pub timeout: Duration,
     pub tls: TlsSettings,
-    /// Resource attributes besides `service.name` (`OTEL_RESOURCE_ATTRIBUTES`).
+    /// Resource attributes from `OTEL_RESOURCE_ATTRIBUTES`; `service.name` is not among them.
     pub resource: BTreeMap<String, String>,
 }
 
-/// What waits for export, and what is kept for a restart.
+/// The queue of spans for the collector, and the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxSettings {
-    /// Where both are kept; `None`: in memory, and nothing is kept.
+    /// The directory of both; `None`: they are in memory and end with the process.
     pub folder: Option<PathBuf>,
-    /// Spans that wait in memory; when there are as many, the watches wait.
+    /// The most spans that wait in memory; a full queue blocks the watches.
     pub spans_max: usize,
-    /// Bytes of spans that wait on disk; when there are as many, the watches wait.
+    /// The most bytes of spans that wait on disk; a full queue blocks the watches.
     pub bytes_max: usize,
 }
 
+/// The protocol of OTLP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Protocol {
     #[default]
@@ -268,6 +305,7 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
+/// The compression of requests to the collector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -276,20 +314,23 @@ pub enum Compression {
     Gzip,
 }
 
-/// PEM files.
+/// TLS to the collector; files are in PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
+    /// Certificates of the authorities to trust; `None`: those of the system.
     pub ca_file: Option<PathBuf>,
+    /// The client's certificate, and its key.
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
-    /// Name to expect in the server's certificate, where it is not the endpoint's host.
+    /// The name that the server's certificate must have; `None`: the host of the endpoint.
     pub server_name: Option<String>,
 }
 
+/// What operators use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminSettings {
-    /// Where `/livez`, `/readyz` and `/metrics` answer; `None`: nowhere.
+    /// The address that serves `/livez`, `/readyz` and `/metrics`; `None`: no server.
     pub listen: Option<SocketAddr>,
-    /// Traces of the daemon itself, by OTLP to this gRPC endpoint; `None`: none.
+    /// The OTLP endpoint (gRPC) for traces of the daemon itself; `None`: no such traces.
     pub own_traces: Option<String>,
 }

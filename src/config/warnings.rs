@@ -1,30 +1,30 @@
-//! What a configuration says and does not get.
+//! Warns about options that have no effect, and about gaps between the watched kinds.
 
 use super::settings::{KindSettings, Settings};
 
 impl Settings {
-    /// What is to be warned of, a sentence each.
+    /// Warnings about a valid configuration, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let kinds = &self.watch.kinds;
-        let mut tells_secrets = kinds
+        let entries = &self.watch.kinds;
+        let secret_values = entries
             .iter()
-            .filter(|entry| entry.selector.selects("", "Secret") && !entry.values.is_empty());
-        let secrets = tells_secrets
-            .next()
-            .map(|_| "values of Secrets are never told, whatever values says".to_owned());
-        let repeated = kinds.iter().enumerate().filter_map(|(at, entry)| {
-            let first = kinds[..at].iter().find(|first| is_of_same_kind(first, entry))?;
-            let unheard = differences(first, entry);
-            (!unheard.is_empty()).then(|| {
+            .any(|entry| entry.selector.selects("", "Secret") && !entry.values.is_empty())
+            .then_some(
+                "values of Secrets are never exported; the option values has no effect on them",
+            );
+        let shadowed = entries.iter().enumerate().filter_map(|(index, entry)| {
+            let first = entries[..index].iter().find(|first| is_of_same_kind(first, entry))?;
+            let options = different_kind_options(first, entry);
+            (!options.is_empty()).then(|| {
                 format!(
-                    "{} is watched by several entries, and what the first one says of {} counts \
-                     for all",
+                    "{} has several entries, each of which is watched, but a kind has one value of \
+                     {}: that of the first entry applies to all",
                     entry.selector,
-                    unheard.join(", ")
+                    options.join(", ")
                 )
             })
         });
-        self.broken_chains().chain(secrets).chain(repeated).collect()
+        self.ownership_gaps().chain(secret_values.map(str::to_owned)).chain(shadowed).collect()
     }
 }
 
@@ -32,9 +32,10 @@ fn is_of_same_kind(first: &KindSettings, other: &KindSettings) -> bool {
     (&first.selector.group, &first.selector.kind) == (&other.selector.group, &other.selector.kind)
 }
 
-/// Options that are a kind's and differ. Each entry has its own objects (`namespaces`, selectors),
-/// and `events` and `redact` count wherever they stand.
-fn differences(first: &KindSettings, other: &KindSettings) -> Vec<&'static str> {
+/// The options with different values that a kind has only one value of. The others belong to the
+/// watch of an entry (`namespaces`, `label_selector`, `field_selector`) or apply from any entry
+/// (`events`, `redact`).
+fn different_kind_options(first: &KindSettings, other: &KindSettings) -> Vec<&'static str> {
     [
         ("service", first.service != other.service),
         ("ignore", first.ignore != other.ignore),

@@ -1,20 +1,21 @@
-//! The options of the configuration, as the trace means them.
+//! Maps the settings to the rules of the trace.
 
 use crate::{
     config::settings::{
-        ContextSampling, Layout as LayoutSetting, MetadataChanges, Settings, Stale, Startup,
+        ContextSampling, Layout as LayoutSetting, MetadataChanges, Settings,
+        SpanNames as SpanNamesSetting, Stale, Startup,
     },
     trace::{
         model::{id::Layout, object::GroupKind},
         rules::status_field::StatusFieldRule,
         rules::{
-            Ignore, KindRules, Limits as ConvergenceLimits, OptionalLinks, Rules,
+            Ignore, KindRules, Limits as ConvergenceLimits, OptionalLinks, Rules, SpanNames,
             sampling::Sampling,
         },
     },
 };
 
-/// The options of the configuration, as the trace means them.
+/// The rules of the trace that follow from the settings.
 pub fn rules(settings: &Settings) -> Rules {
     let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
     let mut rules = Rules {
@@ -29,7 +30,11 @@ pub fn rules(settings: &Settings) -> Rules {
             LayoutSetting::Linked => Layout::Linked,
             LayoutSetting::Joined => Layout::Joined,
         },
-        project: settings.trace.project,
+        project: settings.trace.projection,
+        span_names: match settings.trace.span_names {
+            SpanNamesSetting::Kind => SpanNames::Kind,
+            SpanNamesSetting::Object => SpanNames::Object,
+        },
         cascade_max: settings.trace.cascade_max,
         sampling: Sampling {
             by_context: settings.trace.sampling.contexts == ContextSampling::Follow,
@@ -65,7 +70,7 @@ pub fn rules(settings: &Settings) -> Rules {
                 .map(Into::into)
                 .collect(),
         };
-        // As when objects are read, the first entry for a kind counts.
+        // The decoder of objects uses the first entry for a kind as well.
         match &entry.selector.kind {
             Some(name) => {
                 rules.kinds.entry(GroupKind::new(&entry.selector.group, name)).or_insert(kind);

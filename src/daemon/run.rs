@@ -305,7 +305,8 @@ fn watch_on_this_thread(
     core: Core,
     stop: signal::Receiver<bool>,
 ) -> anyhow::Result<usize> {
-    let runtime = watch::runtime(settings.batch).context("cannot start the watch runtime")?;
+    let runtime =
+        watch::runtime(settings.read_interval).context("cannot start the watch runtime")?;
     let result = runtime.block_on(async {
         let client = watch::client(kubeconfig).await?;
         watch_and_trace(client, settings, metrics, core, stop).await

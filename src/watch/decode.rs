@@ -144,7 +144,7 @@ impl Decoder {
 
     /// Whether what Events say of a kind is wanted.
     pub(super) fn hears(&self, kind: &GroupKind) -> bool {
-        self.settings.hears(&kind.group, &kind.kind)
+        self.settings.wants_events(&kind.group, &kind.kind)
     }
 
     fn written(&mut self, meta: &Meta<'_>, at: Timestamp) -> Option<Timestamp> {

@@ -11,8 +11,9 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Every folder and file of `src`, and what of this crate it may use besides itself.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("trace", &[]),
-    ("config", &[]),
+    ("field_path", &[]),
+    ("trace", &["field_path"]),
+    ("config", &["field_path"]),
     ("error_chain", &[]),
     ("metrics", &[]),
     ("logging", &[]),

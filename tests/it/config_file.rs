@@ -1,4 +1,4 @@
-//! Configuration files: what is read, and what people are told when it is wrong.
+//! Tests of the configuration: what a file and the environment set, and the messages that refuse them.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -14,30 +14,30 @@ fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// What is wrong with a file of this content, as people are told.
-fn problem(yaml: &str) -> String {
+/// The message that refuses a file of this content.
+fn refusal(yaml: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spanlink.yaml");
     fs::write(&path, yaml).unwrap();
-    let told = Settings::load(Some(&path), []).unwrap_err().to_string();
-    told.replace(&format!("{}/", folder.path().display()), "")
+    let message = Settings::load(Some(&path), []).unwrap_err().to_string();
+    message.replace(&format!("{}/", folder.path().display()), "")
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "reads as a table")]
 fn refuses(yaml: &str, message: Expect) {
-    message.assert_eq(&problem(yaml));
+    message.assert_eq(&refusal(yaml));
 }
 
 #[test]
-fn the_example_is_every_default() {
+fn example_has_every_option_with_its_default() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.yaml");
-    let nothing = Settings::load(None, []).unwrap();
-    assert_eq!(Settings::load(Some(&example), []).unwrap(), nothing);
-    assert_eq!(nothing.watch.kinds.len(), 8);
+    let defaults = Settings::load(None, []).unwrap();
+    assert_eq!(Settings::load(Some(&example), []).unwrap(), defaults);
+    assert_eq!(defaults.watch.kinds.len(), 8);
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_word() {
+fn mistakes_are_refused_with_their_place_and_the_nearest_valid_word() {
     refuses(
         "setle: 2s\n",
         expect![[r#"spanlink.yaml:1:1: unknown option "setle"; did you mean "settle"?"#]],
@@ -52,82 +52,132 @@ fn what_is_wrong_is_named_with_its_place_and_the_nearest_right_word() {
     );
     refuses(
         "settle: soon\n",
-        expect![[r#"spanlink.yaml:1:9: "soon" is no duration; write 500ms, 2s, 15m or 24h"#]],
+        expect![[
+            r#"spanlink.yaml:1:9: "soon" is not a valid duration; write 500ms, 2s, 15m or 24h"#
+        ]],
     );
     refuses(
         "watch:\n  - kind: deployments\n",
         expect![[
-            r#"spanlink.yaml:2:11: "deployments" names no kind; write Kind.group (Deployment.apps), a core Kind (Pod), group/version/Kind (apps/v1/Deployment) or *.group (*.example.com)"#
+            r#"spanlink.yaml:2:11: "deployments" is not a kind; write Kind.group (Deployment.apps), a core Kind (Pod), group/version/Kind (apps/v1/Deployment) or *.group (*.example.com)"#
         ]],
     );
-    refuses("watch:\n  - namespaces: [a]\n", expect!["spanlink.yaml:2:5: missing field `kind`"]);
+    refuses(
+        "watch:\n  - namespaces: [a]\n",
+        expect![[r#"spanlink.yaml:2:5: missing option "kind""#]],
+    );
     refuses(
         "outbox: {spans_max: many}\n",
-        expect!["spanlink.yaml:1:21: expected a whole number that is not negative"],
+        expect![[r#"spanlink.yaml:1:21: "many" is not a whole number that is not negative"#]],
     );
     refuses(
-        "a: [\n",
+        "a: 1\n",
         expect![[
-            r#"spanlink.yaml:1:1: unknown option "a"; there are cluster, watch, layout, project, cascade_max, settle, deadline, owner_wait, stuck_after, batch, startup, metadata_changes, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
+            r#"spanlink.yaml:1:1: unknown option "a"; expected one of: cluster, watch, layout, projection, span_names, cascade_max, settle, deadline, owner_wait, stuck_after, read_interval, startup, metadata_changes, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
         ]],
+    );
+    refuses("a: [\n", expect!["spanlink.yaml:1:4: unclosed bracket '['"]);
+    refuses(
+        "settle: 1s\nsettle: 2s\n",
+        expect!["spanlink.yaml:2:1: duplicate mapping key `settle` is not allowed here"],
+    );
+    refuses(
+        "- settle\n",
+        expect!["spanlink.yaml:1:1: expected options and their values, as in `settle: 2s`"],
+    );
+    refuses(
+        "otlp: grpc\n",
+        expect![[r#"spanlink.yaml:1:7: invalid type: string "grpc", expected a map of options"#]],
+    );
+    refuses(
+        "otlp.endpoint: http://x\n",
+        expect![[
+            r#"spanlink.yaml:1:1: unknown option "otlp.endpoint"; indent an option below the one it belongs to"#
+        ]],
+    );
+    refuses(
+        "causes: {baggage: tenant}\n",
+        expect![[r#"spanlink.yaml:1:19: invalid type: string "tenant", expected a list"#]],
+    );
+    refuses(
+        "sampling: {ratio: 2}\n",
+        expect!["spanlink.yaml:1:19: 2 is not a ratio; write a number from 0 to 1"],
+    );
+    refuses(
+        "admin: {listen: here}\n",
+        expect![[
+            r#"spanlink.yaml:1:17: "here" is not a valid address; write 0.0.0.0:9464, or none"#
+        ]],
+    );
+    refuses(
+        "propagation: {enabled: maybe}\n",
+        expect![[r#"spanlink.yaml:1:24: "maybe" is neither true nor false"#]],
+    );
+    refuses(
+        "causes: {annotations: [{key: a, format: xml}]}\n",
+        expect![[r#"spanlink.yaml:1:41: unknown value "xml"; expected one of: w3c, json"#]],
+    );
+    refuses(
+        "causes: {annotations: ['']}\n",
+        expect!["spanlink.yaml:1:24: the key of an annotation cannot be empty"],
     );
 }
 
 #[test]
-fn by_what_a_kind_converges_must_be_able_to_tell() {
+fn converges_needs_a_status_field_and_distinct_values() {
     let entry = |converges: &str| format!("watch:\n  - kind: Pod\n    converges: {converges}\n");
     refuses(
         &entry("{field: status.phase}"),
         expect![
-            "spanlink.yaml:3:16: no value of status.phase means anything; list some in current, in failed, or both"
+            "spanlink.yaml:3:16: status.phase has no values; list those that mean converged in current, those that mean failed in failed"
         ],
     );
     refuses(
         &entry("{field: status.phase, current: [Done], failed: [Lost, done]}"),
-        expect![[r#"spanlink.yaml:3:16: "Done" cannot mean both: it is in current and in failed"#]],
+        expect![[
+            r#"spanlink.yaml:3:16: "Done" is in both current and failed; remove it from one of them"#
+        ]],
     );
     refuses(
         &entry("{field: spec.phase, current: [Done]}"),
         expect![[
-            r#"spanlink.yaml:3:24: "spec.phase" names no field of a status; write status.health.status, or status.conditions[Synced].status"#
+            r#"spanlink.yaml:3:24: "spec.phase" is not the path of a status field; write status.health.status, or status.conditions[Synced].status"#
         ]],
     );
     refuses(
         &entry("{field: 'status.conditions[*].status', current: [true]}"),
         expect![[
-            r#"spanlink.yaml:3:24: "status.conditions[*].status" names no field of a status; write status.health.status, or status.conditions[Synced].status"#
+            r#"spanlink.yaml:3:24: "status.conditions[*].status" is not the path of a status field; write status.health.status, or status.conditions[Synced].status"#
         ]],
     );
     refuses(
         &entry("{field: status.phase, current: [[Done]]}"),
-        expect![
-            "spanlink.yaml:3:48: invalid type: sequence, expected a value: text, a number, true or false"
-        ],
+        expect!["spanlink.yaml:3:48: invalid type: list, expected a string"],
     );
     refuses(
         &entry("{field: status.phase, curent: [Done]}"),
         expect![[r#"spanlink.yaml:3:38: unknown option "curent"; did you mean "current"?"#]],
     );
-    let words = configured(&entry(
+    let settings = configured(&entry(
         "{field: 'status.conditions[Ready].status', current: [True, 3], failed: [\"False\"]}",
     ));
-    let converges = words.kinds[0].converges.as_ref().unwrap();
-    assert_eq!(converges.current, ["true", "3"]);
+    let converges = settings.kinds[0].converges.as_ref().unwrap();
+    assert_eq!(converges.current, ["True", "3"]);
     assert_eq!(converges.failed, ["False"]);
 }
 
 #[test]
-fn values_and_redactions_name_what_changes_are_told_of() {
+fn values_and_redactions_are_paths_of_traced_fields() {
     refuses(
         "redact: [status.message]\n",
         expect![[
-            r#"spanlink.yaml:1:10: "status.message" names no field whose changes are told; write spec.replicas, spec.template.spec.containers[*].image or metadata.labels[example.com/team]"#
+            r#"spanlink.yaml:1:10: changes of "status.message" are not traced; write a path of the content, of labels or of annotations: spec.replicas, spec.template.spec.containers[*].image, metadata.labels[example.com/team]"#
         ]],
     );
     refuses(
         "watch: [{kind: Pod, values: ['spec..image']}]\n",
         expect![[
-            r#"spanlink.yaml:1:30: "spec..image" names no field whose changes are told; write spec.replicas, spec.template.spec.containers[*].image or metadata.labels[example.com/team]"#
+            r#"spanlink.yaml:1:30: "spec..image" is not a path: expected names between dots, with the keys of list items in closed brackets, as in spec.template.spec.containers[web].image"#
         ]],
     );
     let text = "redact: [data]\nwatch: [{kind: Pod, values: [spec], redact: [spec.a]}]\n";
@@ -135,56 +185,62 @@ fn values_and_redactions_name_what_changes_are_told_of() {
     assert_eq!(pods.redacted_of("", "Pod").collect::<Vec<_>>(), ["data", "spec.a"]);
     assert_eq!(pods.redacted_of("", "Secret").collect::<Vec<_>>(), ["data"]);
     assert_eq!(pods.values_of("", "Pod"), ["spec"]);
-    // What any entry for a kind redacts stays redacted, whichever came first.
+    // A redaction applies from any entry for the kind.
     let twice = "watch:
   - {kind: Pod, namespaces: [a], settle: 1s}
   - {kind: Pod, namespaces: [b], settle: 9s, redact: [spec.a], events: true}
 ";
     let pods = settings(twice);
     assert_eq!(pods.watch.redacted_of("", "Pod").collect::<Vec<_>>(), ["spec.a"]);
-    assert!(pods.watch.hears("", "Pod"));
+    assert!(pods.watch.wants_events("", "Pod"));
     let of_pods = &spanlink::daemon::rules(&pods).kinds[&GroupKind::new("", "Pod")];
     assert_eq!(of_pods.redact, ["spec.a".into()]);
-    // Of the rest the first entry counts, and the other is told so.
+    // For other options of the kind, the first entry applies.
     assert_eq!(of_pods.settle, Some(Duration::from_secs(1)));
-    warns(
-        "{kind: Pod, namespaces: [a], settle: 1s}, {kind: v1/Pod, ignore: {fields: [spec]}}",
-        expect![
-            "v1/Pod is watched by several entries, and what the first one says of ignore, settle counts for all"
-        ],
-    );
-    warns("{kind: Pod, namespaces: [a]}, {kind: Pod, redact: [spec], events: true}", expect![[""]]);
-    warns(
-        "{kind: Secret, values: [data]}",
-        expect!["values of Secrets are never told, whatever values says"],
-    );
     let secrets = configured("watch: [{kind: Secret, values: [data]}]\n");
     assert!(secrets.values_of("", "Secret").is_empty());
 }
 
 #[test]
-fn events_are_heard_with_the_kinds_they_are_about_and_are_no_kind_to_watch() {
-    let heard = configured(
+fn options_without_effect_are_warned_about() {
+    warns(
+        "{kind: Pod, namespaces: [a], settle: 1s}, {kind: v1/Pod, ignore: {fields: [spec]}}",
+        expect![
+            "v1/Pod has several entries, each of which is watched, but a kind has one value of ignore, settle: that of the first entry applies to all"
+        ],
+    );
+    warns("{kind: Pod, namespaces: [a]}, {kind: Pod, redact: [spec], events: true}", expect![[""]]);
+    warns(
+        "{kind: Secret, values: [data]}",
+        expect!["values of Secrets are never exported; the option values has no effect on them"],
+    );
+    // Each of these entries is watched, with its own selector.
+    warns("{kind: Pod, label_selector: app=a}, {kind: Pod, label_selector: app=b}", expect![[""]]);
+}
+
+#[test]
+fn kubernetes_events_are_an_option_of_the_kinds_they_are_about() {
+    let settings = configured(
         "watch: [{kind: Pod, events: true}, {kind: '*.example.com', events: true}, {kind: Node}]\n",
     );
-    assert!(heard.hears("", "Pod") && heard.hears("example.com", "Widget"));
-    assert!(!heard.hears("", "Node") && !heard.hears("apps", "Deployment"));
+    assert!(settings.wants_events("", "Pod") && settings.wants_events("example.com", "Widget"));
+    assert!(!settings.wants_events("", "Node") && !settings.wants_events("apps", "Deployment"));
     for kind in ["Event", "events.k8s.io/v1/Event", "'*.events.k8s.io'"] {
         assert!(
-            problem(&format!("watch: [{{kind: {kind}}}]\n")).contains("events: true"),
+            refusal(&format!("watch: [{{kind: {kind}}}]\n")).contains("events: true"),
             "{kind}"
         );
     }
     refuses(
         "watch:\n  - kind: Event.events.k8s.io\n",
         expect![
-            "spanlink.yaml:2:11: Event.events.k8s.io is no kind that changes; write events: true at the kinds that Events are about"
+            "spanlink.yaml:2:11: Event.events.k8s.io: Kubernetes Events cannot be watched as a kind; write events: true at the kinds whose Kubernetes Events you want"
         ],
     );
 }
 
 #[test]
-fn the_environment_comes_over_the_file() {
+fn environment_replaces_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spanlink.yaml");
     fs::write(&path, "settle: 3s\notlp: {endpoint: \"http://file:4317\"}\n").unwrap();
@@ -206,7 +262,7 @@ fn the_environment_comes_over_the_file() {
 }
 
 #[test]
-fn services_that_are_called_like_us_are_no_options() {
+fn variables_of_services_named_spanlink_are_ignored() {
     let set = variables(&[
         ("SPANLINK_SERVICE_HOST", "10.0.0.1"),
         ("SPANLINK_SERVICE_PORT", "9464"),
@@ -222,12 +278,12 @@ fn services_that_are_called_like_us_are_no_options() {
     let settings = Settings::load(None, set).unwrap();
     assert_eq!(settings.trace.settle, Duration::from_secs(4));
     assert_eq!(settings.export.headers["x_port"], "1");
-    let wrong = variables(&[("SPANLINK_SERVICE", "x")]);
-    assert!(Settings::load(None, wrong).is_err());
+    let unknown = variables(&[("SPANLINK_SERVICE", "x")]);
+    assert!(Settings::load(None, unknown).is_err());
 }
 
 #[test]
-fn an_endpoint_for_traces_is_used_as_it_is() {
+fn endpoint_for_traces_is_used_unchanged() {
     let set = variables(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4318"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:4318/here"),
@@ -245,37 +301,254 @@ fn warns(watch: &str, of: Expect) {
 }
 
 #[test]
-fn a_broken_chain_is_warned_of_with_where_it_breaks() {
+fn unwatched_kinds_between_owners_are_warned_about() {
     warns(
         "{kind: Deployment.apps}, {kind: Pod}",
         expect![
-            "Deployments and Pods are watched, ReplicaSets between them are not: Pods will not be seen as caused by Deployments"
+            "Deployments and Pods are watched, but not the ReplicaSets between them: changes of Pods are not traced to Deployments"
         ],
     );
     warns(
         "{kind: CronJob.batch, namespaces: [a]}, {kind: v1/Pod}",
         expect![
-            "CronJobs and Pods are watched in a, Jobs between them are not: Pods will not be seen as caused by CronJobs"
+            "CronJobs and Pods are watched in a, but not the Jobs between them: changes of Pods are not traced to CronJobs"
         ],
     );
     let deployments = "{kind: Deployment.apps, namespaces: [a, b]}";
     warns(
         &format!("{deployments}, {{kind: ReplicaSet.apps, namespaces: [a]}}, {{kind: Pod}}"),
         expect![
-            "Deployments and Pods are watched in b, ReplicaSets between them are not: Pods will not be seen as caused by Deployments"
+            "Deployments and Pods are watched in b, but not the ReplicaSets between them: changes of Pods are not traced to Deployments"
         ],
     );
     warns(
         "{kind: Deployment.apps}, {kind: ReplicaSet.apps, namespaces: [a, b]}, {kind: Pod}",
         expect![
-            "Deployments and Pods are watched outside a, b, ReplicaSets between them are not: Pods will not be seen as caused by Deployments"
+            "Deployments and Pods are watched outside a, b, but not the ReplicaSets between them: changes of Pods are not traced to Deployments"
         ],
     );
-    // Whole chains.
+    // Chains without a gap.
     warns(&format!("{deployments}, {{kind: ReplicaSet.apps}}, {{kind: Pod}}"), expect![[""]]);
     warns("{kind: '*.apps'}, {kind: Pod}", expect![[""]]);
-    // One end alone, ends that never meet, a kind of the same name.
+    // One end only, ends in different namespaces, a kind of the same name in another group.
     warns("{kind: Deployment.apps}, {kind: ReplicaSet.apps}", expect![[""]]);
     warns(&format!("{deployments}, {{kind: Pod, namespaces: [c]}}"), expect![[""]]);
     warns("{kind: Deployment.example.com}, {kind: Pod}", expect![[""]]);
+}
+
+#[test]
+fn renamed_options_are_refused_with_their_new_name() {
+    refuses(
+        "settle: 2s\nproject: true\n",
+        expect![[r#"spanlink.yaml:2:1: the option "project" is now called "projection""#]],
+    );
+    refuses(
+        "batch: 25ms\n",
+        expect![[r#"spanlink.yaml:1:1: the option "batch" is now called "read_interval""#]],
+    );
+    for (variable, message) in [
+        (
+            "SPANLINK_PROJECT",
+            expect![[
+                r#"environment variable SPANLINK_PROJECT: the option "project" is now called "projection""#
+            ]],
+        ),
+        (
+            "SPANLINK_BATCH",
+            expect![[
+                r#"environment variable SPANLINK_BATCH: the option "batch" is now called "read_interval""#
+            ]],
+        ),
+    ] {
+        let error = Settings::load(None, variables(&[(variable, "1")])).unwrap_err();
+        message.assert_eq(&error.to_string());
+    }
+}
+
+#[test]
+fn mistakes_in_the_environment_are_refused_with_the_variable() {
+    for (variable, value, message) in [
+        (
+            "SPANLINK_SETTLE",
+            "soon",
+            expect![[
+                r#"environment variable SPANLINK_SETTLE: "soon" is not a valid duration; write 500ms, 2s, 15m or 24h"#
+            ]],
+        ),
+        (
+            "SPANLINK_OTLP__ENDPIONT",
+            "http://x",
+            expect![[
+                r#"environment variable SPANLINK_OTLP__ENDPIONT: unknown option "endpiont"; did you mean "endpoint"?"#
+            ]],
+        ),
+        (
+            "SPANLINK_OTLP",
+            "grpc",
+            expect![[
+                r#"environment variable SPANLINK_OTLP: invalid type: string "grpc", expected a map of options"#
+            ]],
+        ),
+        (
+            "SPANLINK_OUTBOX__SPANS_MAX",
+            "-1",
+            expect![[
+                r#"environment variable SPANLINK_OUTBOX__SPANS_MAX: "-1" is not a whole number that is not negative"#
+            ]],
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "http/json",
+            expect![[
+                r#"environment variable OTEL_EXPORTER_OTLP_PROTOCOL: unsupported protocol "http/json"; use grpc or http/protobuf"#
+            ]],
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_TIMEOUT",
+            "10s",
+            expect![[
+                r#"environment variable OTEL_EXPORTER_OTLP_TIMEOUT: "10s" is not a number of milliseconds"#
+            ]],
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_COMPRESSION",
+            "zstd",
+            expect![[
+                r#"environment variable OTEL_EXPORTER_OTLP_COMPRESSION: unsupported compression "zstd"; use gzip or none"#
+            ]],
+        ),
+    ] {
+        let error = Settings::load(None, variables(&[(variable, value)])).unwrap_err();
+        message.assert_eq(&error.to_string());
+    }
+}
+
+#[test]
+fn environment_is_named_where_it_replaces_a_valid_option_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spanlink.yaml");
+    fs::write(&path, "otlp:\n  timeout: 3s\n  compression: gzip\n").unwrap();
+    let set = variables(&[("SPANLINK_OTLP__TIMEOUT", "soon")]);
+    expect![[r#"environment variable SPANLINK_OTLP__TIMEOUT: "soon" is not a valid duration; write 500ms, 2s, 15m or 24h"#]].assert_eq(&Settings::load(Some(&path), set).unwrap_err().to_string());
+    let set = variables(&[("SPANLINK_OTLP__TIMEOUT", "4s")]);
+    let export = Settings::load(Some(&path), set).unwrap().export;
+    assert_eq!(export.timeout, Duration::from_secs(4));
+    assert_eq!(export.compression, spanlink::config::settings::Compression::Gzip);
+}
+
+#[test]
+fn texts_are_read_as_written() {
+    for name in ["1.10", "007", "1e3", "0x1F", "1_000", "yes", "True", "1e999", "-0", "2026-01-01"]
+    {
+        let settings = settings(&format!("cluster: {{name: {name}}}\n"));
+        assert_eq!(settings.cluster.name.as_deref(), Some(name));
+        let settings = configured(&format!("watch:\n  - kind: Pod\n    service: {name} # why\n"));
+        assert_eq!(settings.kinds[0].service.as_deref(), Some(name));
+    }
+    assert_eq!(settings("cluster: {name: '~'}\n").cluster.name.as_deref(), Some("~"));
+    assert_eq!(settings("cluster: {name: }\n").cluster.name, None);
+    assert_eq!(settings("otlp: {headers: {X-Tenant: 010}}\n").export.headers["X-Tenant"], "010");
+}
+
+#[test]
+fn anchors_merge_keys_and_byte_order_marks_are_read() {
+    let text = "\u{feff}# entries share their options\nwatch:\n  - &base {kind: Pod, settle: 1s}\n  \
+                - {<<: *base, kind: Job.batch}\n";
+    let kinds = &configured(text).kinds;
+    assert_eq!(kinds[1].selector.to_string(), "Job.batch");
+    assert_eq!(kinds[1].settle, Some(Duration::from_secs(1)));
+    assert_eq!(settings("# no options\n"), settings(""));
+}
+
+#[test]
+fn paths_and_selectors_that_could_never_match_are_refused() {
+    refuses(
+        "causes:\n  references:\n    - {kind: Pod, field: 'spec.refs[0'}\n",
+        expect![[
+            r#"spanlink.yaml:3:26: "spec.refs[0" is not a path: expected names between dots, with the keys of list items in closed brackets, as in spec.template.spec.containers[web].image"#
+        ]],
+    );
+    refuses(
+        "causes: {references: [{kind: Pod, field: 'spec.refs[*].name'}]}\n",
+        expect![[
+            r#"spanlink.yaml:1:42: "spec.refs[*].name" is not the path of a reference; write field names between dots, as in spec.clusterRef; a list may only be the last field"#
+        ]],
+    );
+    let entry = |options: &str| format!("watch:\n  - kind: Pod\n    {options}\n");
+    refuses(
+        &entry("ignore: {fields: [spec..replicas]}"),
+        expect![[
+            r#"spanlink.yaml:3:23: "spec..replicas" is not a path: expected names between dots, with the keys of list items in closed brackets, as in spec.template.spec.containers[web].image"#
+        ]],
+    );
+    refuses(
+        &entry("redact: [$.spec.credentials]"),
+        expect![[
+            r#"spanlink.yaml:3:14: "$.spec.credentials" is a JSONPath; write it without its beginning, as spec.credentials"#
+        ]],
+    );
+    refuses(
+        &entry("redact: [/spec/credentials]"),
+        expect![[
+            r#"spanlink.yaml:3:14: "/spec/credentials" is a JSON pointer; write names between dots, as spec.credentials"#
+        ]],
+    );
+    refuses(
+        &entry("values: ['spec.containers[0].image']"),
+        expect![[
+            r#"spanlink.yaml:3:14: "spec.containers[0].image" has an index; write the key of the item (spec.containers[web]), or spec.containers[*] for every item"#
+        ]],
+    );
+    refuses(
+        &entry("namespaces: ['*']"),
+        expect![[
+            r#"spanlink.yaml:3:18: "*" is not the name of a namespace; leave out namespaces to watch them all"#
+        ]],
+    );
+    refuses(
+        &entry("namespaces: [team-*]"),
+        expect![[
+            r#"spanlink.yaml:3:18: "team-*" is a pattern; list the namespaces by their names, or leave out namespaces to watch them all"#
+        ]],
+    );
+    refuses(
+        &entry("namespaces: [Shop]"),
+        expect![[
+            r#"spanlink.yaml:3:18: "Shop" is not the name of a namespace; expected at most 63 lower-case letters, digits and '-', with a letter or digit at both ends"#
+        ]],
+    );
+    refuses(
+        &entry("label_selector: app in web"),
+        expect![[
+            r#"spanlink.yaml:3:21: "app in web" is not a label selector: write app in (web)"#
+        ]],
+    );
+    refuses(
+        &entry("label_selector: app=we_"),
+        expect![[
+            r#"spanlink.yaml:3:21: "app=we_" is not a label selector: "we_" is not the value of a label"#
+        ]],
+    );
+    refuses(
+        &entry("field_selector: status.phase in (Running)"),
+        expect![[
+            r#"spanlink.yaml:3:21: "status.phase in (Running)" is not a field selector: expected path=value or path!=value, found "status.phase in (Running)""#
+        ]],
+    );
+    let accepted = configured(&entry(
+        "label_selector: \"app in (web,api),!canary\"\n    field_selector: status.phase!=Failed",
+    ));
+    assert_eq!(accepted.kinds[0].label_selector.as_deref(), Some("app in (web,api),!canary"));
+}
+
+#[test]
+fn span_names_are_of_the_kind_unless_the_object_is_asked_for() {
+    use spanlink::trace::rules::SpanNames;
+    let span_names = |text: &str| spanlink::daemon::rules(&settings(text)).span_names;
+    assert_eq!(span_names(""), SpanNames::Kind);
+    assert_eq!(span_names("span_names: object\n"), SpanNames::Object);
+    refuses(
+        "span_names: objects\n",
+        expect![[r#"spanlink.yaml:1:13: unknown value "objects"; did you mean "object"?"#]],
+    );
 }

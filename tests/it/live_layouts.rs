@@ -163,7 +163,7 @@ async fn a_cut_cascade_is_found_whole_by_its_origin() -> Result<()> {
 
 #[tokio::test]
 async fn a_projection_leads_from_the_annotated_trace_to_the_change() -> Result<()> {
-    let told = history(shared().await?, "project", "project: true").await?;
+    let told = history(shared().await?, "projection", "projection: true").await?;
     told.is_sound();
     assert_eq!(told.traces(), 1);
     let spans: Vec<&Value> = told.annotated["spans"].as_array().into_iter().flatten().collect();

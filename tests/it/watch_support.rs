@@ -33,7 +33,7 @@ pub(crate) struct Watching {
 }
 
 pub(crate) fn kind(group: &str, kind: &str) -> KindSettings {
-    KindSettings::of(KindSelector {
+    KindSettings::new(KindSelector {
         group: group.into(),
         version: None,
         kind: (kind != "*").then(|| kind.into()),
@@ -89,7 +89,7 @@ impl Watching {
             client,
             settings: Arc::new(WatchSettings {
                 kinds,
-                batch: std::time::Duration::ZERO,
+                read_interval: std::time::Duration::ZERO,
                 ..Settings::load(None, []).unwrap().watch
             }),
             metrics: metrics.clone(),

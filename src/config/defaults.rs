@@ -1,10 +1,11 @@
-//! Turns what is written into what is meant: every default that is not a type's own stands here.
+//! Turns the options of a file into settings, with a default for every option that is not set.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     environment,
-    file::{File, Length, Reference, Watch},
+    file::{File, Reference, Watch},
+    scalars::HumanDuration,
     settings::{
         AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
         KindSettings, OutboxSettings, ReferenceSettings, SamplingSettings, Settings, TlsSettings,
@@ -12,7 +13,7 @@ use super::{
     },
 };
 
-/// What is watched where nothing else is said.
+/// The kinds that are watched without the option `watch`.
 const DEFAULT_KINDS: [&str; 8] = [
     "Deployment.apps",
     "ReplicaSet.apps",
@@ -24,15 +25,16 @@ const DEFAULT_KINDS: [&str; 8] = [
     "Namespace",
 ];
 
-/// KEP-5915's annotation.
+/// The annotation that [KEP-5915](https://github.com/kubernetes/enhancements/issues/5915) proposes.
 const DEFAULT_ANNOTATION: &str = "tracing.k8s.io/traceparent";
 
 impl File {
     pub(super) fn settings(self) -> Settings {
-        let length = |given: Option<Length>, default| given.map_or(default, |length| length.0);
+        let duration =
+            |option: Option<HumanDuration>, default| option.map_or(default, |duration| duration.0);
         let causes = self.causes;
         let annotations = match causes.annotations {
-            // The KEP's gate: nobody reads a context.
+            // As with the feature gate of the KEP, no context is read then.
             _ if !self.propagation.enabled => Vec::new(),
             Some(annotations) => annotations.into_iter().map(|annotation| annotation.0).collect(),
             None => {
@@ -46,7 +48,7 @@ impl File {
                     Some(watch) => watch.into_iter().map(Watch::settings).collect(),
                     None => default_kinds(),
                 },
-                batch: length(self.batch, Duration::from_millis(25)),
+                read_interval: duration(self.read_interval, Duration::from_millis(25)),
                 annotations,
                 baggage: causes.baggage,
                 references: causes.references.into_iter().map(Reference::settings).collect(),
@@ -54,12 +56,13 @@ impl File {
             },
             trace: TraceSettings {
                 layout: self.layout,
-                project: self.project,
+                projection: self.projection,
+                span_names: self.span_names,
                 cascade_max: self.cascade_max.unwrap_or(200),
-                settle: length(self.settle, Duration::from_secs(2)),
-                deadline: length(self.deadline, Duration::from_mins(15)),
-                owner_wait: length(self.owner_wait, Duration::from_millis(500)),
-                stuck_after: length(self.stuck_after, Duration::from_secs(10)),
+                settle: duration(self.settle, Duration::from_secs(2)),
+                deadline: duration(self.deadline, Duration::from_mins(15)),
+                owner_wait: duration(self.owner_wait, Duration::from_millis(500)),
+                stuck_after: duration(self.stuck_after, Duration::from_secs(10)),
                 startup: self.startup,
                 metadata_changes: self.metadata_changes,
                 stale: causes.stale,
@@ -76,7 +79,7 @@ impl File {
                 protocol: self.otlp.protocol,
                 headers: self.otlp.headers,
                 compression: self.otlp.compression,
-                timeout: length(self.otlp.timeout, Duration::from_secs(10)),
+                timeout: duration(self.otlp.timeout, Duration::from_secs(10)),
                 tls: TlsSettings {
                     ca_file: self.otlp.tls.ca_file,
                     cert_file: self.otlp.tls.cert_file,
@@ -105,7 +108,7 @@ fn default_kinds() -> Vec<KindSettings> {
     DEFAULT_KINDS
         .into_iter()
         .filter_map(|kind| KindSelector::parse(kind).ok())
-        .map(KindSettings::of)
+        .map(KindSettings::new)
         .collect()
 }
 
@@ -113,27 +116,30 @@ impl Watch {
     fn settings(self) -> KindSettings {
         KindSettings {
             selector: self.kind.0,
-            namespaces: self.namespaces,
-            label_selector: self.label_selector,
-            field_selector: self.field_selector,
+            namespaces: self.namespaces.into_iter().map(|name| name.0).collect(),
+            label_selector: self.label_selector.map(|selector| selector.0),
+            field_selector: self.field_selector.map(|selector| selector.0),
             service: self.service,
-            ignore: IgnoreSettings { fields: self.ignore.fields, managers: self.ignore.managers },
+            ignore: IgnoreSettings {
+                fields: self.ignore.fields.into_iter().map(|path| path.0).collect(),
+                managers: self.ignore.managers,
+            },
             converges: self.converges.map(|converges| converges.0),
             events: self.events,
             values: self.values.into_iter().map(|path| path.0).collect(),
             redact: self.redact.into_iter().map(|path| path.0).collect(),
             include_labels: self.include_labels,
             include_annotations: self.include_annotations,
-            settle: self.settle.map(|length| length.0),
-            deadline: self.deadline.map(|length| length.0),
-            owner_wait: self.owner_wait.map(|length| length.0),
-            stuck_after: self.stuck_after.map(|length| length.0),
+            settle: self.settle.map(|duration| duration.0),
+            deadline: self.deadline.map(|duration| duration.0),
+            owner_wait: self.owner_wait.map(|duration| duration.0),
+            stuck_after: self.stuck_after.map(|duration| duration.0),
         }
     }
 }
 
 impl Reference {
     fn settings(self) -> ReferenceSettings {
-        ReferenceSettings { from: self.kind.0, field: self.field, to: self.to.map(|kind| kind.0) }
+        ReferenceSettings { from: self.kind.0, field: self.field.0, to: self.to.map(|kind| kind.0) }
     }
 }

@@ -1,11 +1,12 @@
-//! Reads kinds as they are written: `Deployment.apps`, `Pod`, `apps/v1/Deployment`, `*.example.com`.
+//! Parses kinds (`Deployment.apps`, `Pod`, `apps/v1/Deployment`, `*.example.com`) and finds the
+//! entries of `watch` for a kind.
 
 use std::fmt;
 
 use super::settings::{KindSelector, KindSettings, WatchSettings};
 
 impl WatchSettings {
-    /// The entry for a kind: one that names it before one for its whole group.
+    /// The entry whose options apply to a kind: the first that names it, else the first for its group.
     pub fn entry(&self, group: &str, kind: &str) -> Option<&KindSettings> {
         let all = || self.entries(group, kind);
         all().find(|entry| entry.selector.kind.is_some()).or_else(|| all().next())
@@ -15,7 +16,8 @@ impl WatchSettings {
         self.kinds.iter().filter(move |entry| entry.selector.selects(group, kind))
     }
 
-    /// Paths whose values may be told of a kind; of Secrets none, whatever is configured.
+    /// The paths whose values may be exported for a kind. For Secrets there are none, whatever the
+    /// configuration contains.
     pub fn values_of(&self, group: &str, kind: &str) -> &[String] {
         if (group, kind) == ("", "Secret") {
             return &[];
@@ -23,8 +25,8 @@ impl WatchSettings {
         self.entry(group, kind).map(|entry| &*entry.values).unwrap_or_default()
     }
 
-    /// Whether what Kubernetes' Events say of a kind is wanted, in some namespaces or in all.
-    pub fn hears(&self, group: &str, kind: &str) -> bool {
+    /// Whether any entry for a kind asks for Kubernetes Events about its objects.
+    pub fn wants_events(&self, group: &str, kind: &str) -> bool {
         let is_named = |entry: &&KindSettings| entry.selector.kind.is_some();
         let named = || self.entries(group, kind).filter(is_named);
         match named().next() {
@@ -33,8 +35,8 @@ impl WatchSettings {
         }
     }
 
-    /// Paths below which nothing of a kind's objects leaves: those of every kind, and whatever any
-    /// entry for this one adds.
+    /// The paths of a kind below which nothing is exported or recorded: those for every kind, and
+    /// those of any entry for this one.
     pub fn redacted_of<'a>(
         &'a self,
         group: &'a str,
@@ -57,17 +59,19 @@ impl fmt::Display for KindSelector {
 }
 
 impl KindSelector {
-    /// Whatever the version.
+    /// Whether a kind matches, in any version.
     pub fn selects(&self, group: &str, kind: &str) -> bool {
         self.group == group && self.kind.as_deref().is_none_or(|name| name == kind)
     }
 
+    /// Parses a kind as `kubectl` takes it.
+    ///
     /// # Errors
-    /// What would be right, for people.
+    /// A message with the forms that are accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || {
+        let invalid = || {
             format!(
-                "{text:?} names no kind; write Kind.group (Deployment.apps), a core Kind (Pod), \
+                "{text:?} is not a kind; write Kind.group (Deployment.apps), a core Kind (Pod), \
                  group/version/Kind (apps/v1/Deployment) or *.group (*.example.com)"
             )
         };
@@ -84,13 +88,13 @@ impl KindSelector {
         let parts: Vec<&str> = text.split('/').collect();
         let (group, version, kind) = match parts.as_slice() {
             [one] => match one.split_once('.') {
-                Some((_, "")) => return Err(wrong()),
+                Some((_, "")) => return Err(invalid()),
                 Some((kind, group)) => (group, None, kind),
                 None => ("", None, *one),
             },
             [version, kind] => ("", Some(*version), *kind),
             [group, version, kind] => (*group, Some(*version), *kind),
-            _ => return Err(wrong()),
+            _ => return Err(invalid()),
         };
         let every = kind == "*" && version.is_none() && is_group(group);
         let is_right = every
@@ -98,7 +102,7 @@ impl KindSelector {
                 && (group.is_empty() || is_group(group))
                 && version.is_none_or(|version| version.starts_with('v')));
         if !is_right {
-            return Err(wrong());
+            return Err(invalid());
         }
         Ok(Self {
             group: group.to_owned(),
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_written_as_kubectl_takes_them() {
+    fn kinds_are_parsed_as_kubectl_takes_them() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(parts("Pod"), Some((String::new(), None, some("Pod"))));
         assert_eq!(parts("Deployment.apps"), Some(("apps".to_owned(), None, some("Deployment"))));
@@ -130,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn they_are_printed_as_they_are_written() {
+    fn printing_a_kind_gives_the_text_it_was_parsed_from() {
         for text in ["Pod", "v1/Pod", "Deployment.apps", "apps/v1/Deployment", "*.example.com"] {
             assert_eq!(KindSelector::parse(text).unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn what_names_no_kind_is_refused() {
+    fn malformed_kinds_are_refused() {
         for text in ["", "pods", "*", "Pod.", "a/b/c/d", "deployment.apps", "*.Apps", "Po d"] {
             assert_eq!(parts(text), None, "{text}");
         }

@@ -1,0 +1,127 @@
+//! Values of options that are written as one text: durations, kinds, addresses, annotations.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::settings::{CarrierKey, KindSelector};
+
+/// The longest duration an option may have.
+const DURATION_MAX: Duration = Duration::from_hours(24 * 366);
+
+/// A duration with its unit: `500ms`, `5m`. Zero may be written without one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HumanDuration(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for HumanDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("{text:?} is not a valid duration; write 500ms, 2s, 15m or 24h");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let duration: jiff::SignedDuration = text.parse().map_err(|_malformed| invalid())?;
+    let duration = Duration::try_from(duration).map_err(|_negative| invalid())?;
+    if duration > DURATION_MAX {
+        return Err(format!("{text:?} is longer than a year; write a shorter duration"));
+    }
+    Ok(duration)
+}
+
+/// A share of a whole: 0 to 1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ratio(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ratio = f64::deserialize(deserializer)?;
+        if (0.0..=1.0).contains(&ratio) {
+            Ok(Self(ratio))
+        } else {
+            Err(D::Error::custom(format!("{ratio} is not a ratio; write a number from 0 to 1")))
+        }
+    }
+}
+
+/// A kind, or every kind of a group.
+#[derive(Clone, Debug)]
+pub(super) struct Kind(pub(super) KindSelector);
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        KindSelector::parse(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// A kind that can have an entry in `watch`.
+#[derive(Clone, Debug)]
+pub(super) struct WatchedKind(pub(super) KindSelector);
+
+impl<'de> Deserialize<'de> for WatchedKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Kind(selector) = Kind::deserialize(deserializer)?;
+        let selects_events =
+            selector.selects("events.k8s.io", "Event") || selector.selects("", "Event");
+        if selects_events {
+            return Err(D::Error::custom(format!(
+                "{selector}: Kubernetes Events cannot be watched as a kind; write events: true at \
+                 the kinds whose Kubernetes Events you want"
+            )));
+        }
+        Ok(Self(selector))
+    }
+}
+
+/// The address of the admin server, or `none`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listen(pub(super) Option<SocketAddr>);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|address| Self(Some(address))).map_err(|_malformed| {
+            D::Error::custom(format!(
+                "{text:?} is not a valid address; write 0.0.0.0:9464, or none"
+            ))
+        })
+    }
+}
+
+/// `example.com/traceparent`, or `{key: example.com/span-context, format: json}`.
+#[derive(Clone, Debug)]
+pub(super) struct Annotation(pub(super) CarrierKey);
+
+impl<'de> Deserialize<'de> for Annotation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnnotationVisitor;
+        impl<'de> serde::de::Visitor<'de> for AnnotationVisitor {
+            type Value = CarrierKey;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the key of an annotation, or a map with key and format (w3c or json)")
+            }
+            fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<CarrierKey, E> {
+                Ok(CarrierKey { key: key.to_owned(), ..CarrierKey::default() })
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                map: A,
+            ) -> Result<CarrierKey, A::Error> {
+                CarrierKey::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+            }
+        }
+        let carrier = deserializer.deserialize_any(AnnotationVisitor)?;
+        if carrier.key.is_empty() {
+            return Err(D::Error::custom("the key of an annotation cannot be empty"));
+        }
+        Ok(Self(carrier))
+    }
+}
