@@ -313,6 +313,32 @@ fn links_between_pages_lead_to_files_and_headings() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// What comments cite in the form "(`docs/causes.md`, The cut)": the page and, in it, the heading.
+fn citations(source: &str) -> Vec<(String, String)> {
+    let is_comment = |line: &&str| line.trim_start().starts_with("//");
+    let comments = source.lines().filter(is_comment);
+    let text: Vec<&str> =
+        comments.map(|line| line.trim_start().trim_start_matches(['/', '!']).trim()).collect();
+    let text = text.join(" ");
+    let cited = text.split("`docs/").skip(1).filter_map(|rest| rest.split_once('`'));
+    let cited = cited.filter(|(page, _)| page.ends_with(".md"));
+    let with_heading = cited.map(|(page, rest)| {
+        let heading = rest.strip_prefix(", ").and_then(|rest| rest.split_once(')'));
+        let heading = heading.map_or("", |(heading, _)| heading);
+        (page.to_owned(), heading.to_owned())
+    });
+    with_heading.collect()
+}
+
+#[test]
+fn citations_are_found_across_lines() {
+    let source =
+        "//! Decides (`docs/causes.md`, Waiting\n//! and order).\n/// See `docs/model.md`.";
+    let expected = [("causes.md", "Waiting and order"), ("model.md", "")];
+    let expected = expected.map(|(page, heading)| (page.to_owned(), heading.to_owned()));
+    assert_eq!(citations(source), expected);
+}
+
 #[test]
 fn comments_cite_pages_and_headings_that_exist() {
     let mut files = Vec::new();
@@ -321,21 +347,13 @@ fn comments_cite_pages_and_headings_that_exist() {
     }
     let mut broken = Vec::new();
     for path in files {
-        let text = fs::read_to_string(&path).unwrap();
-        for cited in text.split("docs/").skip(1) {
-            let is_path = |c: char| c.is_ascii_alphanumeric() || "-_.#".contains(c);
-            let cited: String = cited.chars().take_while(|c| is_path(*c)).collect();
-            let cited = cited.trim_end_matches('.');
-            let (page, heading) = cited.split_once('#').unwrap_or((cited, ""));
-            if !page.ends_with(".md") || page == ".md" {
-                continue;
-            }
-            let page = root().join("docs").join(page);
-            let exists = page.exists()
+        for (page, heading) in citations(&fs::read_to_string(&path).unwrap()) {
+            let file = root().join("docs").join(&page);
+            let exists = file.exists()
                 && (heading.is_empty()
-                    || anchors(&fs::read_to_string(&page).unwrap()).contains(heading));
+                    || anchors(&fs::read_to_string(&file).unwrap()).contains(&anchor(&heading)));
             if !exists {
-                broken.push(format!("{} cites docs/{cited}", path.display()));
+                broken.push(format!("{} cites docs/{page}, {heading}", path.display()));
             }
         }
     }
