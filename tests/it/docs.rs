@@ -321,7 +321,8 @@ fn citations(source: &str) -> Vec<(String, String)> {
         comments.map(|line| line.trim_start().trim_start_matches(['/', '!']).trim()).collect();
     let text = text.join(" ");
     let cited = text.split("`docs/").skip(1).filter_map(|rest| rest.split_once('`'));
-    let cited = cited.filter(|(page, _)| page.ends_with(".md"));
+    let is_page = |page: &str| Path::new(page).extension().is_some_and(|it| it == "md");
+    let cited = cited.filter(|(page, _)| is_page(page));
     let with_heading = cited.map(|(page, rest)| {
         let heading = rest.strip_prefix(", ").and_then(|rest| rest.split_once(')'));
         let heading = heading.map_or("", |(heading, _)| heading);
