@@ -21,6 +21,7 @@ mod daemon;
 mod dated;
 mod disclosed;
 mod disorder;
+mod docs;
 mod export_grpc;
 mod export_http;
 mod export_support;
