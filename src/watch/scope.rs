@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use super::resolve::{Resolved, Served, percent_encoded};
 use crate::{
     config::settings::{KindSettings, WatchSettings},
-    trace::model::observation::WatchScope,
+    trace::model::observation::{Filter, WatchScope},
 };
 
 /// What one watch covers.
@@ -66,7 +66,10 @@ impl Scope {
         WatchScope {
             kind: self.resolved.kind.clone(),
             namespace: self.namespace.as_deref().map(Into::into),
-            selectors: self.selectors.query().map(Into::into),
+            filter: match self.selectors.query() {
+                Some(query) => Filter::Selectors(query.into()),
+                None => Filter::Everything,
+            },
         }
     }
 }

@@ -20,7 +20,7 @@ use spanlink::{
     trace::{
         model::{
             object::GroupKind,
-            observation::{WatchEvent, WatchId, WatchScope},
+            observation::{Filter, WatchEvent, WatchId, WatchScope},
             time::Timestamp,
         },
         rules::Rules,
@@ -83,7 +83,11 @@ impl Cluster {
         let mut tracer = Tracer::new(Rules::default(), "");
         for (id, (api_version, kind)) in KINDS.iter().enumerate() {
             let kind = GroupKind::of(api_version, kind);
-            tracer.open(watch(id), WatchScope { kind, namespace: None, selectors: None }, now);
+            tracer.open(
+                watch(id),
+                WatchScope { kind, namespace: None, filter: Filter::Everything },
+                now,
+            );
         }
         let decoders = KINDS.iter().map(|_| Decoder::new(&settings)).collect();
         let mut cluster = Self { tracer, decoders, now, next: now, version: 1 };

@@ -27,8 +27,13 @@ pub(crate) struct History {
 }
 
 pub(crate) fn read(scenario: &Path) -> History {
+    read_with(scenario, "")
+}
+
+/// As a daemon with this configuration reads it.
+pub(crate) fn read_with(scenario: &Path, configuration: &str) -> History {
     let recording = Recording::open(&scenario.join("history.jsonl")).unwrap();
-    let settings = configured("");
+    let settings = configured(configuration);
     let mut said = Vec::new();
     recording
         .play(

@@ -10,7 +10,7 @@ use spanlink::{
     trace::{
         model::{
             object::GroupKind,
-            observation::{WatchEvent, WatchId, WatchScope},
+            observation::{Filter, WatchEvent, WatchId, WatchScope},
             span::Span,
             time::Timestamp,
         },
@@ -28,8 +28,11 @@ fn spans_of(lines: &[String]) -> Vec<Span> {
     let at = Timestamp::parse("2026-11-24T10:00:00.5Z").unwrap();
     let mut decoder = Decoder::new(&Arc::new(Settings::load(None, []).unwrap().watch));
     let mut tracer = Tracer::new(Rules::default(), "");
-    let watched =
-        WatchScope { kind: GroupKind::new("apps", "Deployment"), namespace: None, selectors: None };
+    let watched = WatchScope {
+        kind: GroupKind::new("apps", "Deployment"),
+        namespace: None,
+        filter: Filter::Everything,
+    };
     tracer.open_empty(WatchId(0), watched, at);
     let mut spans = Vec::new();
     for line in lines {

@@ -56,9 +56,17 @@ impl Daemon {
     }
 
     pub(crate) fn with(rules: &Rules, history: &written::History) -> Self {
+        Self::configured(rules, "", history)
+    }
+
+    pub(crate) fn configured(
+        rules: &Rules,
+        configuration: &str,
+        history: &written::History,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("history.jsonl"), history.text()).unwrap();
-        let history = disorder::read(folder.path());
+        let history = disorder::read_with(folder.path(), configuration);
         Self { run: Run::begin(rules, &history), history, said: 0 }
     }
 

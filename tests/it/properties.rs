@@ -13,7 +13,7 @@ use spanlink::{
     trace::{
         model::{
             object::GroupKind,
-            observation::{WatchEvent, WatchId, WatchScope},
+            observation::{Filter, WatchEvent, WatchId, WatchScope},
             span::{Role, Span},
             time::Timestamp,
         },
@@ -240,7 +240,7 @@ impl Played {
             let watched = WatchScope {
                 kind: GroupKind::of(api_version, kind),
                 namespace: None,
-                selectors: None,
+                filter: Filter::Everything,
             };
             tracer.open_empty(WatchId(u32::try_from(id).unwrap()), watched, at(0));
         }

@@ -228,3 +228,38 @@ fn an_object_that_waits_for_its_owner_finds_it_after_a_restart() {
         └─ create Part p g1 -> unknown
     "#]].assert_eq(&render(&daemon.told(), Style::STABLE));
 }
+
+/// The name of a referenced object is looked up without reading the referring one again.
+#[test]
+fn a_deletion_after_a_restart_links_to_the_change_of_a_referenced_object() {
+    let cluster = object("Cluster", "c");
+    let machine = merged(&object("Machine", "m"), &json!({"spec": {"clusterName": "c"}}));
+    let second = json!({"metadata": {"generation": 2}, "spec": {"size": 2}});
+    let second = merged(&ready("False"), &second);
+    let history = written::History::default()
+        .added(&cluster)
+        .added(&machine)
+        .modified(&cluster, &ready("True"))
+        .modified(&machine, &ready("True"))
+        .later(60)
+        .modified(&cluster, &second)
+        .later(1)
+        .say("DELETED", &machine);
+    let configuration = "
+causes:
+  references:
+    - {kind: Machine.example.com, field: spec.clusterName, to: Cluster.example.com}
+";
+    let mut daemon = Daemon::configured(&Rules::default(), configuration, &history);
+    daemon.hears(5);
+    daemon.is_not_there(60.5, 61.0);
+    daemon.hears(1);
+    daemon.is_at(2000.0);
+    let text = render(&daemon.told(), Style::STABLE);
+    let deletion = text.lines().find(|line| line.starts_with("delete Machine"));
+    assert_eq!(
+        deletion,
+        Some("delete Machine shop/m g1 -> deleted  [reference Cluster c g2]"),
+        "{text}"
+    );
+}

@@ -6,7 +6,7 @@ use spanlink::{
     config::settings::KindSettings,
     trace::model::{
         object::GroupKind,
-        observation::{WatchId, WatchScope},
+        observation::{Filter, WatchId, WatchScope},
     },
     watch::Resume,
 };
@@ -21,14 +21,15 @@ const WIDGETS: &str = "/apis/example.com/v1/widgets";
 
 fn resume(id: u32, api_version: &str, kind: &str, resource_version: u64) -> Resume {
     let kind = GroupKind::of(api_version, kind);
-    let watched = WatchScope { kind, namespace: None, selectors: None };
+    let watched = WatchScope { kind, namespace: None, filter: Filter::Everything };
     Resume { id: WatchId(id), watched, resource_version }
 }
 
 fn of_pods(id: u32, namespace: Option<&str>, selectors: Option<&str>) -> Resume {
     let mut entry = resume(id, "v1", "Pod", 7);
     entry.watched.namespace = namespace.map(Into::into);
-    entry.watched.selectors = selectors.map(Into::into);
+    entry.watched.filter =
+        selectors.map_or(Filter::Everything, |query| Filter::Selectors(query.into()));
     entry
 }
 

@@ -21,22 +21,18 @@ pub struct WatchScope {
     pub kind: GroupKind,
     /// `None`: every namespace, or a cluster-scoped kind.
     pub namespace: Option<Arc<str>>,
-    /// Label and field selectors as they are asked for; `None`: everything.
-    pub selectors: Option<Arc<str>>,
+    pub filter: Filter,
 }
 
-impl WatchScope {
-    /// The scope of a watch in a recording, which does not name its selectors.
-    pub fn of_recording(kind: GroupKind, namespace: Option<Arc<str>>) -> Self {
-        Self { kind, namespace, selectors: Some(UNKNOWN_SELECTORS.into()) }
-    }
-
-    pub(crate) fn has_known_selectors(&self) -> bool {
-        self.selectors.as_deref().is_some_and(|selectors| selectors != UNKNOWN_SELECTORS)
-    }
+/// Which objects of its kind and namespace a watch receives.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Filter {
+    Everything,
+    /// The objects that match these selectors, as they are sent to the API server.
+    Selectors(Arc<str>),
+    /// A recording does not name the selectors of its watches.
+    Unknown,
 }
-
-const UNKNOWN_SELECTORS: &str = "unknown";
 
 /// What a watch said at one instant.
 #[derive(Clone, Debug, PartialEq)]

@@ -67,7 +67,9 @@ impl Objects {
     pub(crate) fn insert(&mut self, mut object: Box<TrackedObject>) {
         object.share_names(&mut self.interner);
         self.index(&object);
-        self.table.insert(object.uid().clone(), object);
+        let uid = object.uid().clone();
+        self.table.insert(uid.clone(), object);
+        self.index_referenced_kinds(&uid);
     }
 
     /// Takes over what rarely changes.
@@ -87,6 +89,7 @@ impl Objects {
             remove_from(&mut self.by_scale_target, target_before.as_ref(), uid);
             add_to(&mut self.by_scale_target, target, uid.clone());
         }
+        self.index_referenced_kinds(uid);
     }
 
     pub(crate) fn forget(&mut self, uid: &Uid) {
@@ -218,13 +221,7 @@ impl Objects {
     }
 
     /// The object that a reference names, as seen from the object that has it.
-    pub(crate) fn named(&mut self, from: &Uid, reference: &Reference) -> Option<Uid> {
-        self.names.add_kind(&reference.kind, &self.table);
-        self.find_named(self.get(from)?, reference).map(|object| object.uid().clone())
-    }
-
-    /// As [`Self::named`], once the kind was asked for.
-    pub(crate) fn find_named(
+    pub(crate) fn named(
         &self,
         from: &TrackedObject,
         reference: &Reference,
@@ -240,23 +237,7 @@ impl Objects {
         object: &'a TrackedObject,
     ) -> impl Iterator<Item = &'a TrackedObject> {
         let references = object.references.iter().flat_map(|references| &references.to);
-        references.filter_map(|reference| self.find_named(object, reference))
-    }
-
-    /// Makes [`Self::referenced_by`] possible for the kinds that an object refers to.
-    pub(crate) fn index_references_of(&mut self, uid: &Uid) {
-        let Some(references) = self.get(uid).and_then(|object| object.references.as_ref()) else {
-            return;
-        };
-        let kinds: Vec<GroupKind> = references
-            .to
-            .iter()
-            .chain(&references.scales)
-            .map(|reference| reference.kind.clone())
-            .collect();
-        for kind in kinds {
-            self.names.add_kind(&kind, &self.table);
-        }
+        references.filter_map(|reference| self.named(object, reference))
     }
 
     /// The Namespace that an object is in. A Namespace can be created again under its name: then the
@@ -409,6 +390,17 @@ impl Objects {
         add_to(&mut self.by_scale_target, scale_target(object), uid.clone());
         if object.gone.is_none() {
             self.count(object.kind(), 1);
+        }
+    }
+
+    /// The names of the kinds that an object refers to are indexed from then on.
+    fn index_referenced_kinds(&mut self, uid: &Uid) {
+        let references = self.table.get(uid).and_then(|object| object.references.as_deref());
+        let Some(references) = references else { return };
+        let all = references.to.iter().chain(&references.scales);
+        let kinds: Vec<GroupKind> = all.map(|reference| reference.kind.clone()).collect();
+        for kind in kinds {
+            self.names.add_kind(&kind, &self.table);
         }
     }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::trace::model::{
     id::ChangeKey,
-    observation::{WatchId, WatchScope},
+    object::GroupKind,
+    observation::{Filter, WatchId, WatchScope},
     time::Timestamp,
 };
 
@@ -222,10 +223,10 @@ impl Watches {
         self.0.values().all(Watch::is_disconnected)
     }
 
-    /// Whether a watch of this kind sees only objects that match a selector, or may.
-    pub(crate) fn has_selectors(&self, scope: &WatchScope) -> bool {
-        let of_kind = self.0.values().filter(|watch| watch.scope.kind == scope.kind);
-        of_kind.map(|watch| &watch.scope).any(|scope| scope.selectors.is_some())
+    /// Whether a watch of this kind may leave objects out.
+    pub(crate) fn may_filter(&self, kind: &GroupKind) -> bool {
+        let scopes = self.0.values().map(|watch| &watch.scope);
+        scopes.filter(|scope| scope.kind == *kind).any(|scope| scope.filter != Filter::Everything)
     }
 
     pub(crate) fn queue(&mut self, id: WatchId, resource_version: u64, key: ChangeKey) {

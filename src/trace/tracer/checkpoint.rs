@@ -22,7 +22,7 @@ use crate::trace::{
 };
 
 /// Increased with every change of the format: an older format is not read.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// One entry of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
     use crate::trace::model::{
         object::{GroupKind, ObjectRef},
-        observation::{Observation, StatusFacts, WatchEvent},
+        observation::{Filter, Observation, StatusFacts, WatchEvent},
     };
 
     const AT: Timestamp = Timestamp::from_nanos(1);
@@ -315,7 +315,7 @@ mod tests {
     fn restored_objects_share_their_names() {
         let mut tracer = recording_tracer();
         let kind = GroupKind::new("apps", "Deployment");
-        let scope = WatchScope { kind, namespace: None, selectors: None };
+        let scope = WatchScope { kind, namespace: None, filter: Filter::Everything };
         tracer.open_empty(WatchId(0), scope, AT);
         tracer.process(WatchId(0), named("a"));
         tracer.process(WatchId(0), named("b"));

@@ -95,12 +95,12 @@ impl Tracer {
 
     /// The status of an autoscaler can explain a change of its target.
     fn link_scaled_object(&mut self, autoscaler: &Uid) {
-        let object = self.state.objects.get(autoscaler);
-        let references = object.and_then(|object| object.references.as_ref());
-        let Some(target) = references.and_then(|references| references.scales.clone()) else {
-            return;
-        };
-        if let Some(target) = self.state.objects.named(autoscaler, &target) {
+        let objects = &self.state.objects;
+        let target = objects.get(autoscaler).and_then(|object| {
+            let target = object.references.as_ref()?.scales.as_ref()?;
+            Some(objects.named(object, target)?.uid().clone())
+        });
+        if let Some(target) = target {
             self.add_autoscaler_link(&target, autoscaler);
         }
     }

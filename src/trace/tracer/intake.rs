@@ -9,7 +9,7 @@ use crate::trace::{
         kind::{self, ChangeDetection},
         kubernetes_event::KubernetesEvent,
         object::Uid,
-        observation::{Body, Observation, WatchEvent, WatchId},
+        observation::{Body, Filter, Observation, WatchEvent, WatchId},
         time::Timestamp,
     },
     object::{
@@ -154,7 +154,6 @@ impl Tracer {
         }
         if let Some(body) = observation.body.as_deref() {
             self.state.objects.read_body(uid, body);
-            self.state.objects.index_references_of(uid);
         }
         self.observe_status(observation);
         self.reschedule(uid);
@@ -167,7 +166,6 @@ impl Tracer {
         let existed = self.existed_before(id, observation, body, in_list);
         let has_listed = self.state.watches.get(id).is_some_and(|watch| watch.has_listed);
         self.state.objects.insert(Box::new(TrackedObject::new(id, list, observation, body)));
-        self.state.objects.index_references_of(uid);
         if existed {
             self.record_existing(observation, body);
         } else {
@@ -209,7 +207,7 @@ impl Tracer {
                 .is_some_and(|(created, began)| created > began.whole_second());
             return !is_new && !self.rules.report_existing;
         }
-        if !self.state.watches.has_selectors(&watch.scope) {
+        if !self.state.watches.may_filter(&watch.scope.kind) {
             return false;
         }
         // Labelling an object writes it after its creation.
@@ -218,7 +216,7 @@ impl Tracer {
             .zip(body.created)
             .is_some_and(|(write, created)| write > created.plus(SECOND));
         let is_known_to_enter = !in_list
-            && watch.scope.has_known_selectors()
+            && matches!(watch.scope.filter, Filter::Selectors(_))
             && last_write.map_or_else(|| is_older_than(observation.at), |_| was_written_later);
         is_older_than(watch.opened) || is_known_to_enter
     }
@@ -281,7 +279,7 @@ impl Tracer {
             let scope = &other.scope;
             *id != watch
                 && scope.kind == *object.kind()
-                && scope.selectors.is_none()
+                && scope.filter == Filter::Everything
                 && (scope.namespace.is_none() || scope.namespace.as_ref() == object.namespace())
         };
         let other = self.state.watches.iter().find(covers).map(|(id, _)| id);

@@ -15,7 +15,7 @@ use crate::{
     config::settings::WatchSettings,
     trace::model::{
         object::GroupKind,
-        observation::{WatchEvent, WatchId, WatchScope},
+        observation::{Filter, WatchEvent, WatchId, WatchScope},
         time::Timestamp,
     },
     watch::decode::{DecodeError, Decoded, Decoder},
@@ -160,7 +160,7 @@ impl Recording {
         self.watches = (0_u32..)
             .zip(known)
             .map(|(id, (name, kind, starts_empty))| {
-                let watched = WatchScope::of_recording(kind, None);
+                let watched = WatchScope { kind, namespace: None, filter: Filter::Unknown };
                 (name, RecordedWatch { id: WatchId(id), watched, starts_empty })
             })
             .collect();
