@@ -38,7 +38,7 @@ const DEFAULT_FILTER: &str = "info";
 /// `service.name` and scope of the traces of the daemon itself. Not `spanlink`, which is the service
 /// of spans of kinds without a controller.
 const OWN_SERVICE: &str = "spanlink-daemon";
-/// How long the end of the process waits for the export of the last of its own traces.
+/// How long the process waits at its end for the export of the daemon's own traces.
 const OWN_TRACES_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
     // A task failure was logged when the task ended.
     if error.downcast_ref::<TaskFailure>().is_none() {
-        // Standard error may be closed; there is no other place for the message.
+        // Standard error may be closed: then the message is lost.
         writeln!(io::stderr(), "spanlink: {}", ErrorChain(&*error)).ok();
     }
     if error.downcast_ref::<ConfigError>().is_some() {
@@ -108,7 +108,7 @@ fn print_jaeger_ui(settings: &Settings) -> anyhow::Result<()> {
     for kind in without_service {
         writeln!(
             io::stderr(),
-            "warning: there is no link to the changes of {kind}, because the service.name of their \
+            "warning: the UI cannot link to the changes of {kind}, because the service.name of their \
              spans is not known beforehand; set the option service of its entry in watch"
         )?;
     }

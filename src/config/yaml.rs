@@ -127,7 +127,7 @@ impl Document {
     }
 }
 
-/// Where errors are reported that have no position of their own.
+/// The position of errors that have none.
 pub(super) const START: Position = Position { line: 1, column: 1 };
 
 pub(super) fn path_of_option(parent: &str, name: &str) -> String {

@@ -23,7 +23,7 @@ use crate::{
 
 /// How often the loop reports to `/livez` and updates the gauges.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the checkpoint is written while there are no spans to commit it with.
+/// How often the checkpoint is written while no spans are committed with it.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a sink that prints may print what is due.
 const PRINT_INTERVAL: Duration = Duration::from_millis(250);

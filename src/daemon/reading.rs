@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::settings::{CarrierFormat, KindSelector, WatchSettings};
 
-/// The options that decide what is read of objects, in a form of its own: names and values here are
+/// The options that decide what is read of objects, as stable text: names and values here are
 /// part of the checkpoint's format, whatever the settings are called in the code.
 #[derive(Debug, Serialize)]
 struct Reading<'a> {

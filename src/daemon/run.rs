@@ -297,7 +297,7 @@ fn watch_failure(ended: anyhow::Result<usize>) -> TaskFailure {
     TaskFailure::new(WATCH, ended.map(|_open_convergences| ()))
 }
 
-/// Runs the watches and the event loop on a runtime of their own: both wake up together, and seldom.
+/// Runs the watches and the event loop on a separate runtime, so that both wake up together.
 /// Returns the number of convergences that are open at the end.
 fn watch_on_this_thread(
     settings: WatchSettings,
@@ -491,7 +491,7 @@ mod tests {
         tasks.spawn("admin", std::future::pending());
         let unsent = spawn_sender(&mut tasks, async { 0 });
         let started = Started { sending: Some(unsent), ..started(tasks) };
-        // The sender of a stopped daemon ends first here; that is no failure once it has reported.
+        // The sender ends before the other tasks once the daemon stops, which is not a failure.
         started.run_until_stopped(std::future::ready(())).await.unwrap();
     }
 }

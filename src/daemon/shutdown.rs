@@ -46,7 +46,7 @@ impl ShutdownSignal {
     /// Installs the handlers, before anything that may take long: as the first process of a
     /// container the daemon would otherwise ignore SIGTERM.
     ///
-    /// The signals are received on a thread of their own, so that the second one ends the process
+    /// The signals are received on a separate thread, so that the second one ends the process
     /// even while every other thread is blocked.
     pub(super) fn install() -> anyhow::Result<Self> {
         let (request, requested) = watch::channel(false);

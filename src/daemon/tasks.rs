@@ -93,7 +93,7 @@ impl Tasks {
     }
 }
 
-/// Runs `work` on a thread of its own; the future resolves when it returns or panics.
+/// Runs `work` on a new thread; the future resolves when it returns or panics.
 pub(super) fn spawn_thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,

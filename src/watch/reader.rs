@@ -14,12 +14,10 @@ use super::{
     request::Session,
     selector_exit::Selection,
 };
-use crate::trace::{
-    model::kubernetes_event::KubernetesEvent,
-    model::{
-        observation::{Observation, WatchEvent, WatchId},
-        time::Timestamp,
-    },
+use crate::trace::model::{
+    kubernetes_event::KubernetesEvent,
+    observation::{Observation, WatchEvent, WatchId},
+    time::Timestamp,
 };
 
 /// Watch events in one message to the trace.

@@ -18,7 +18,7 @@ pub(super) const ABSENT_READS_MAX: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     objects: HashMap<Uid, Selected>,
-    /// Number of the list under way; its parity need not differ from others, only its value.
+    /// Number of the list under way; an object with another number was not in it.
     list: u64,
 }
 

@@ -21,12 +21,14 @@ use spanlink::{
         model::{
             object::GroupKind,
             observation::{Filter, WatchEvent, WatchId, WatchScope},
+            span::{Role, Span},
             time::Timestamp,
         },
         rules::Rules,
+        spans::output::Output,
         tracer::Tracer,
     },
-    watch::decode::{Decoder, Line},
+    watch::decode::{Decoded, Decoder},
 };
 
 const KINDS: [(&str, &str); 6] = [
@@ -49,15 +51,23 @@ const DELETED: usize = 60;
 /// The bar: how much more than plain status updates a workload may grow.
 const ALLOWED: f64 = 1.2;
 
-const WORKLOADS: [(&str, Workload); 5] = [
-    ("plain status update", update_statuses),
-    ("stamped image update", update_images),
-    ("stuck rollout", get_stuck),
-    ("autoscaler's status", autoscale),
-    ("namespace deletion", delete_namespace),
+/// Each with a span that shows that the code path was taken; a plain status update emits none.
+const WORKLOADS: [(&str, Workload, fn(&Span) -> bool); 5] = [
+    ("plain status update", update_statuses, |_| false),
+    ("stamped image update", update_images, |span| {
+        &*span.name == "update Deployment" && span.attribute("spanlink.context.trace_id").is_some()
+    }),
+    ("stuck rollout", get_stuck, |span| span.role == Role::Stuck),
+    ("autoscaler's status", autoscale, |span| {
+        span.role == Role::Reconcile && !span.links.is_empty()
+    }),
+    ("namespace deletion", delete_namespace, |span| {
+        &*span.name == "delete Widget" && span.attribute("spanlink.owner.kind").is_some()
+    }),
 ];
 
-/// Prepares its own objects outside the measured time, and returns the events to measure.
+/// Returns the events to measure. The deletion of a namespace creates its objects before, outside of
+/// the measured time.
 type Workload = fn(&mut Cluster, usize) -> Result<Vec<Step>>;
 
 enum Step {
@@ -74,6 +84,8 @@ struct Cluster {
     /// The time that the next generated event carries; runs ahead of `now` while steps are built.
     next: Timestamp,
     version: u64,
+    /// By workload: spans that only its code path emits.
+    expected: [usize; WORKLOADS.len()],
 }
 
 impl Cluster {
@@ -90,7 +102,8 @@ impl Cluster {
             );
         }
         let decoders = KINDS.iter().map(|_| Decoder::new(&settings)).collect();
-        let mut cluster = Self { tracer, decoders, now, next: now, version: 1 };
+        let mut cluster =
+            Self { tracer, decoders, now, next: now, version: 1, expected: [0; WORKLOADS.len()] };
         let mut lists: HashMap<usize, Vec<Value>> = HashMap::new();
         // Of ten objects: one Deployment, two ReplicaSets, six Pods, one custom resource.
         for number in 0..count / 10 {
@@ -125,7 +138,7 @@ impl Cluster {
                 self.process(id, WatchEvent::ListItem(item));
             }
         }
-        self.decoders[id].list_ended();
+        self.decoders[id].end_list();
         let resource_version = self.version;
         self.process(id, WatchEvent::ListCompleted { at: self.now, resource_version });
         self.process(id, WatchEvent::Resumed { at: self.now });
@@ -137,9 +150,9 @@ impl Cluster {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let line = json!({ "type": verb, "object": object }).to_string();
-        let event = match self.decoders[id].line(line.as_bytes(), self.next)? {
-            Line::Applied(observation) => WatchEvent::Applied(observation),
-            Line::Deleted(observation) => WatchEvent::Deleted(observation),
+        let event = match self.decoders[id].decode_event(line.as_bytes(), self.next)? {
+            Decoded::Applied(observation) => WatchEvent::Applied(observation),
+            Decoded::Deleted(observation) => WatchEvent::Deleted(observation),
             other => bail!("cannot use {other:?} decoded from {line}"),
         };
         Ok(Step::Event(id, event))
@@ -169,7 +182,14 @@ impl Cluster {
     /// The only place where an event enters the tracer.
     fn process(&mut self, id: usize, event: WatchEvent) {
         self.fire_timers(event.at());
-        drop(self.tracer.notice(watch(id), event));
+        let output = self.tracer.process(watch(id), event);
+        self.record(&output);
+    }
+
+    fn record(&mut self, output: &Output) {
+        for (index, (_, _, is_expected)) in WORKLOADS.iter().enumerate() {
+            self.expected[index] += output.spans.iter().filter(|span| is_expected(span)).count();
+        }
     }
 
     fn pass(&mut self, duration: Duration) {
@@ -178,8 +198,9 @@ impl Cluster {
     }
 
     fn fire_timers(&mut self, until: Timestamp) {
-        while let Some(due) = self.tracer.next().filter(|due| *due <= until) {
-            drop(self.tracer.expire(due));
+        while let Some(due) = self.tracer.next_deadline().filter(|due| *due <= until) {
+            let output = self.tracer.expire(due);
+            self.record(&output);
         }
         self.now = self.now.max(until);
     }
@@ -263,7 +284,8 @@ fn update_statuses(cluster: &mut Cluster, round: usize) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for number in 0..500 {
         // Spread over the bystanders that exist at every size.
-        let web = number * 37 % 100;
+        // Deployments whose number ends with 0 are updated by another workload.
+        let web = number % 10 * 10 + 1 + number / 10 % 9;
         let mut object =
             running_pod(&format!("team-{}", web / 10), &format!("web-{web}"), 1, number % 6);
         object["status"]["message"] = json!(format!("message {round} {number}"));
@@ -456,7 +478,7 @@ fn main() -> Result<()> {
         sizes.iter().map(|size| Cluster::with_objects(*size)).collect::<Result<Vec<_>>>()?;
     let mut costs = vec![vec![Vec::new(); sizes.len()]; WORKLOADS.len()];
     for round in 0..rounds {
-        for (index, (_, prepare)) in WORKLOADS.iter().enumerate() {
+        for (index, (_, prepare, _)) in WORKLOADS.iter().enumerate() {
             for (size, cluster) in clusters.iter_mut().enumerate() {
                 let steps = prepare(cluster, round)?;
                 let events = steps.iter().filter(|step| matches!(step, Step::Event(..))).count();
@@ -467,6 +489,12 @@ fn main() -> Result<()> {
             }
         }
     }
+    for cluster in &clusters {
+        for (index, (name, ..)) in WORKLOADS.iter().enumerate().skip(1) {
+            let rounds_seen = cluster.expected[index];
+            ensure!(rounds_seen >= rounds, "{name}: only {rounds_seen} of its spans were emitted");
+        }
+    }
     report(&sizes, &mut costs)
 }
 
@@ -475,7 +503,7 @@ fn report(sizes: &[usize], costs: &mut [Vec<Vec<f64>>]) -> Result<()> {
         "\nCPU in µs per event (namespace deletion: per deleted object), ratio to the first size",
     );
     let mut ratios = Vec::new();
-    for ((name, _), costs) in WORKLOADS.iter().zip(costs) {
+    for ((name, ..), costs) in WORKLOADS.iter().zip(costs) {
         let medians: Vec<f64> = costs.iter_mut().map(|costs| median(costs)).collect();
         let first = medians.first().copied().context("--objects names no size")?;
         let cells = sizes
@@ -489,7 +517,7 @@ fn report(sizes: &[usize], costs: &mut [Vec<Vec<f64>>]) -> Result<()> {
     print(&format!(
         "\nBar: a ratio of at most {ALLOWED} times that of a plain status update ({plain:.2})"
     ));
-    for ((name, _), ratio) in WORKLOADS.iter().zip(&ratios).skip(1) {
+    for ((name, ..), ratio) in WORKLOADS.iter().zip(&ratios).skip(1) {
         let word = if *ratio <= ALLOWED * plain { "pass" } else { "FAIL" };
         print(&format!("{word}: {name:<22} {ratio:.2}, {:.2} times", ratio / plain));
     }

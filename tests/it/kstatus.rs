@@ -317,7 +317,7 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
             .filter(|_| kind::change_detection(&now.object.kind) == ChangeDetection::Generation),
         written_since: case.written_since,
         of_a_job: owner.is_some_and(|owner| owner.kind == job),
-        words: None,
+        status_field: None,
     });
     (status, body)
 }

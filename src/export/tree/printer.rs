@@ -29,7 +29,7 @@ pub enum Progress {
 /// Collects spans until their trace is complete, then prints its tree.
 ///
 /// A trace is complete when none of its changes is open and no span has arrived for a while. What
-/// arrives still later is printed as a tree of its own, whose first row names the head. Only spans of
+/// arrives still later is printed as a separate tree, whose first row names the head. Only spans of
 /// incomplete traces are kept, so the memory does not grow with the time.
 #[derive(Debug)]
 pub struct TreePrinter {

@@ -11,16 +11,13 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, OwnerInfo, ReplicaChange, Scope},
+        change::{Change, MAX_DEPTH, OwnerInfo, ReplicaChange, Scope},
         detect::same_template,
         tracked::TrackedObject,
     },
     rules::Rules,
     state::objects::Objects,
 };
-
-/// The deepest chain. A change below it is a head; so an owner cycle ends.
-const MAX_DEPTH: u8 = 16;
 
 /// What causes are looked for in.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! What an object says apart from metadata and status, as digests: no body is kept.
+//! The content of an object apart from metadata and status, as digests: no body is kept.
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -8,52 +8,51 @@ use crate::trace::model::path::is_within;
 /// The content of an object, small enough to keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
-    /// Over everything except metadata and status, in canonical form: key order does not matter.
+    /// Digest of everything except metadata and status, in canonical form: key order does not matter.
     pub digest: Digest,
-    /// Over `spec.template` without the label `pod-template-hash`; Pods, where they are their
-    /// owner's template come true, have none.
+    /// Digest of `spec.template` without the label `pod-template-hash`; `None` for Pods.
     pub template: Option<Digest>,
     /// At most [`MAX_LEAVES`].
     pub leaves: Vec<Leaf>,
-    /// Of fields that configuration allows to be told, and of no others; at most as many.
+    /// Values of the fields that the configuration allows to be exported; at most [`MAX_LEAVES`].
     pub values: Vec<FieldValue>,
 }
 
-/// A scalar as it is written: not kept beyond the change it came with.
+/// A scalar as written in the object. Kept only for the change it came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldValue {
     pub path: Box<str>,
-    /// Cut after 256 characters.
+    /// At most 256 characters.
     pub value: Box<str>,
 }
 
-/// What is to be read of an object.
+/// Which parts of an object are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reading<'a> {
-    /// Of Pods, whose specs are large and nearly immutable, only what can change.
+    /// For Pods: only the fields that can change, since the rest of the spec is large and immutable.
     pub only_mutable: bool,
-    /// Paths whose values may be told.
+    /// Paths whose values may be exported.
     pub values: &'a [String],
 }
 
 pub type Digest = [u8; 16];
 
-/// Leaves kept an object.
+/// Leaves kept of one object; further ones count only in the digest.
 pub const MAX_LEAVES: usize = 128;
 
-/// One value of an object and where it stands.
+/// The path of one value of an object, and a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
     /// `spec.template.spec.containers[web].image`: list items by their map key where they have one.
     pub path: Box<str>,
-    /// Over path and value.
+    /// Digest of path and value.
     pub digest: u32,
-    /// Not a value but the keys of a map or list: it names what something was removed from.
+    /// The keys of a map or list rather than a value: so the place of a removal has a name.
     pub is_keys: bool,
 }
 
 impl Content {
-    /// Reads the content out of an object's top level (metadata and status in it are passed over).
+    /// Reads the content from the top level of an object; metadata and status are ignored.
     pub fn read(object: &serde_json::Map<String, Value>, reading: Reading<'_>) -> Self {
         let mut whole = Sha256::new();
         let mut found = Found { reading, leaves: Vec::new(), values: Vec::new() };
@@ -74,7 +73,7 @@ impl Content {
         Self { digest: truncated(whole), template, leaves, values }
     }
 
-    /// Whether what stands at `path` has these fields, as far as leaves tell.
+    /// Whether the value at `path` has these fields, as far as leaves are kept.
     pub fn has(&self, path: &str, fields: &serde_json::Map<String, Value>) -> bool {
         let mut path = path.to_owned();
         fields.iter().all(|(key, value)| {
@@ -84,10 +83,10 @@ impl Content {
     }
 }
 
-/// Deeper than any schema: below, a value counts by its presence only.
+/// Deeper than any schema; below it, a value counts only as present.
 const MAX_DEPTH: usize = 64;
 
-/// Canonical: keys sorted, every value preceded by its type, every length written.
+/// The canonical form: sorted keys, the type before each value, the length of each text.
 fn write_canonical(hash: &mut Sha256, value: &Value, depth: usize) {
     match value {
         _ if depth > MAX_DEPTH => hash.update(b"?"),
@@ -135,7 +134,8 @@ fn truncated(hash: Sha256) -> Digest {
     digest
 }
 
-/// A ReplicaSet's template is its Deployment's plus the label that tells ReplicaSets apart.
+/// The template of a ReplicaSet is that of its Deployment with one more label, which distinguishes
+/// the ReplicaSets.
 fn template_digest(template: &Value) -> Digest {
     let mut template = template.clone();
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
@@ -146,7 +146,7 @@ fn template_digest(template: &Value) -> Digest {
     truncated(hash)
 }
 
-/// What of a Pod's spec the API server lets change after its creation.
+/// The fields of a Pod's spec that the API server allows to change after its creation.
 const MUTABLE_POD_FIELDS: [&str; 6] = [
     "spec.activeDeadlineSeconds",
     "spec.ephemeralContainers",
@@ -180,7 +180,7 @@ impl Found<'_> {
         }
         match value {
             Value::Object(fields) if !fields.is_empty() && depth(path) <= MAX_DEPTH => {
-                // The set of keys is a leaf too: a removed field is told by what it was removed from.
+                // The set of keys is a leaf too: it names the place that a field was removed from.
                 let mut keys: Vec<&str> = fields.keys().map(String::as_str).collect();
                 keys.sort_unstable();
                 self.push(path, &keys.join("\0"), true);
@@ -206,12 +206,12 @@ impl Found<'_> {
             },
             Value::String(text) => {
                 self.push(path, &value.to_string(), false);
-                self.tell(path, text);
+                self.export(path, text);
             }
             Value::Bool(_) | Value::Number(_) => {
                 let text = value.to_string();
                 self.push(path, &text, false);
-                self.tell(path, &text);
+                self.export(path, &text);
             }
             Value::Object(_) | Value::Null => self.push(path, &value.to_string(), false),
         }
@@ -224,7 +224,7 @@ impl Found<'_> {
         self.leaves.push(Leaf { path: path.into(), digest: leaf_digest(path, value), is_keys });
     }
 
-    fn tell(&mut self, path: &str, value: &str) {
+    fn export(&mut self, path: &str, value: &str) {
         if self.values.len() < MAX_LEAVES {
             self.values.extend(FieldValue::allowed(path, value, self.reading.values));
         }
@@ -232,7 +232,7 @@ impl Found<'_> {
 }
 
 impl FieldValue {
-    /// `None`: nobody allowed it to be told, or nobody can, for it repeats everything else.
+    /// `None`: the value is not to be exported, or repeats the whole object.
     pub fn allowed(path: &str, value: &str, allowed: &[String]) -> Option<Self> {
         if !allowed.iter().any(|of| is_within(path, of)) || path.contains(LAST_APPLIED) {
             return None;
@@ -244,7 +244,7 @@ impl FieldValue {
 
 /// The annotation in which `kubectl apply` stores a copy of the whole object.
 pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Characters of a value that is told.
+/// Characters of an exported value.
 const MAX_VALUE: usize = 256;
 
 fn depth(path: &str) -> usize {
@@ -279,15 +279,15 @@ fn leaf_digest(path: &str, value: &str) -> u32 {
 }
 
 impl Leaf {
-    /// Outside the content: a label or an annotation. `None`: it is not there.
+    /// The leaf of a label or an annotation, which are outside the content. `None`: it is absent.
     pub fn of(path: &str, value: Option<&str>) -> Self {
         let digest = leaf_digest(path, value.unwrap_or("\0"));
         Self { path: path.into(), digest, is_keys: value.is_none() }
     }
 }
 
-/// The map keys of a list, where every item has one and no two the same: `name` in most of
-/// Kubernetes' lists, the port in Services' and containers', `type` of conditions and the like.
+/// The map keys of a list, where every item has one and all differ: `name` in most lists, the port in
+/// those of Services and containers, `type` in those of conditions.
 fn map_keys(items: &[Value]) -> Option<Vec<String>> {
     const KEYS: [&str; 6] = ["name", "containerPort", "port", "mountPath", "key", "type"];
     let key = KEYS.into_iter().find(|key| items.iter().all(|item| item.get(key).is_some()))?;

@@ -1,4 +1,5 @@
-//! Reads trace contexts out of annotations anybody can write: strict W3C, no link when in doubt.
+//! Parses trace contexts from annotations, which any user can write: strictly by W3C, so that a
+//! doubtful value makes no link.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +21,11 @@ pub struct TraceContext {
     /// All eight flag bits; bit 0 is `sampled`.
     pub flags: u8,
     pub trace_state: Option<Box<str>>,
-    /// Entries that configuration lets become attributes.
+    /// Baggage entries that the configuration exports as attributes.
     pub baggage: Vec<(Box<str>, Box<str>)>,
 }
 
-/// Why a `traceparent` is none.
+/// Why a `traceparent` is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidContext {
     #[error("a traceparent has 55 characters")]
@@ -44,8 +45,7 @@ impl TraceContext {
     /// characters in version 00; a later version may append `-` and more.
     ///
     /// # Errors
-    /// When anything at all is unlike the specification: what an annotation holds was not written
-    /// by a propagator we could be lenient with.
+    /// When the value differs from the specification in any way.
     pub fn parse(carrier: &Carrier) -> Result<Self, InvalidContext> {
         let bytes = carrier.traceparent.as_bytes();
         let (core, rest) = bytes.split_at_checked(55).ok_or(InvalidContext::Length)?;
@@ -98,8 +98,7 @@ fn hexadecimal(digits: &[u8]) -> Result<u128, InvalidContext> {
 }
 
 /// By [W3C Trace Context](https://www.w3.org/TR/trace-context/#tracestate-header): at most 32
-/// `key=value` members of printable ASCII. A bad one is dropped, the context
-/// stays.
+/// `key=value` members of printable ASCII. An invalid one is dropped; the context remains.
 fn is_trace_state(state: &str) -> bool {
     fn is_key(key: &str) -> bool {
         !key.is_empty()

@@ -1,6 +1,6 @@
-//! Who wrote what, and when, by `metadata.managedFields`: evidence, never required.
+//! Finds the field manager that made a change, by `metadata.managedFields`, which may be absent.
 //!
-//! The newest entry is not the writer; the entry that owns a changed path is
+//! The writer is the entry that owns a changed path, not the newest entry
 //! ([server-side apply](https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management)).
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::trace::model::{
     time::Timestamp,
 };
 
-/// The entries of one object, parsed when a change was seen and dropped after.
+/// The managedFields of one object, parsed for a change and dropped after it.
 #[derive(Debug, Default)]
 pub struct Managers {
     entries: Vec<Entry>,
@@ -56,7 +56,7 @@ impl From<&Entry> for Manager {
 }
 
 impl Managers {
-    /// Leniently: entries that cannot be read are passed over.
+    /// Skips entries that cannot be read.
     pub fn parse(text: &str) -> Self {
         let entries = serde_json::from_str::<Vec<Value>>(text).unwrap_or_default();
         let entries =
@@ -64,11 +64,11 @@ impl Managers {
         Self { entries }
     }
 
-    /// Who owns the first of `paths` of that content that anybody owns. Status entries are left out.
+    /// The owner of the first of `paths` that has one. Entries of the status are left out.
     pub fn of_any(&self, paths: &[Box<str>], content: &Content) -> Option<Manager> {
         paths.iter().find_map(|path| {
             let steps = steps(path);
-            // Several may own a path after server-side apply: the latest has written it.
+            // Several managers can own a path after server-side apply: the latest wrote it.
             self.entries
                 .iter()
                 .filter(|entry| entry.subresource != "status")
@@ -84,7 +84,7 @@ impl Managers {
         writes.filter_map(|entry| Timestamp::parse(&entry.time)).max()
     }
 
-    /// Who created the object: the earliest entry that owns anything of its content.
+    /// The creator of the object: the earliest entry that owns a part of its content.
     pub fn of_creation(&self) -> Option<Manager> {
         self.entries
             .iter()
@@ -93,7 +93,7 @@ impl Managers {
             .map(Manager::from)
     }
 
-    /// Who wrote an annotation.
+    /// The writer of an annotation.
     pub fn of_annotation(&self, key: &str) -> Option<Manager> {
         self.owner_of_steps(&[
             "f:metadata".to_owned(),
@@ -102,7 +102,7 @@ impl Managers {
         ])
     }
 
-    /// Who made `owner` the controller.
+    /// The writer of the reference to this owner.
     pub fn of_owner_reference(&self, owner: &Uid) -> Option<Manager> {
         self.owner_of_steps(&[
             "f:metadata".to_owned(),
@@ -111,7 +111,7 @@ impl Managers {
         ])
     }
 
-    /// Who writes the status.
+    /// The writer of the status.
     pub fn of_status(&self) -> Option<Manager> {
         self.entries
             .iter()
@@ -128,27 +128,27 @@ impl Managers {
     }
 }
 
-/// Whether a field set holds the path, or something above it that is owned as a whole.
+/// Whether a field set contains the path, or a value above it that is owned as a whole.
 fn owns(fields: &Value, path: &[(Segment<'_>, &str)], content: &Content) -> bool {
     let Some(((first, place), rest)) = path.split_first() else { return true };
     let Some(fields) = fields.as_object() else { return false };
     let below = match first {
         Segment::Field(name) => fields.get(&format!("f:{name}")),
-        // The server may tell a list's items apart by other keys than the path does: ports by their
-        // numbers, and not by their names.
+        // The server may identify the items of a list by other keys than the path: ports by their
+        // numbers instead of their names.
         Segment::Item(key) => fields
             .get(&format!("f:{key}"))
             .or_else(|| item(fields, |keys| content.has(place, keys)))
             .or_else(|| item(fields, |keys| keys.values().any(|value| is_key(value, key)))),
     };
     match below {
-        // An empty set: the value is owned as a whole, whatever it holds.
+        // An empty set owns the value as a whole.
         Some(below) => below.as_object().is_some_and(Map::is_empty) || owns(below, rest, content),
         None => false,
     }
 }
 
-/// Of a list's items the one whose keys these are.
+/// The item of a list with these keys.
 fn item(
     fields: &Map<String, Value>,
     are_its: impl Fn(&Map<String, Value>) -> bool,
@@ -206,7 +206,7 @@ mod tests {
             {"name": "dns-udp", "port": 53, "protocol": "UDP", "targetPort": 2},
         ]}});
         let content = Content::read(object.as_object().unwrap(), Reading::default());
-        // All within one second, which is as much as they tell.
+        // All within one second, so that their times do not decide.
         let entries: Vec<Value> = [("tcp", 53, "TCP"), ("udp", 53, "UDP"), ("other", 80, "TCP")]
             .iter()
             .map(|(manager, port, protocol)| {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_names_nobody() {
+    fn invalid_managed_fields_name_no_manager() {
         for text in ["", "{}", "[[]]", "[null]", "[{\"fieldsV1\": 7}]"] {
             let of_any =
                 Managers::parse(text).of_any(&["spec.replicas".into()], &Content::default());

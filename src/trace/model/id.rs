@@ -1,4 +1,5 @@
-//! Computes ids, never draws them: the same change has the same ids wherever it is seen.
+//! Computes ids from the identity of a change, so that every observer gets the same ids
+//! (`docs/model.md`, Identity of spans).
 
 use serde::{Deserialize, Serialize};
 
@@ -9,15 +10,15 @@ use crate::trace::model::{
     span::{Role, SpanId, TraceId},
 };
 
-/// Part of every id, so that a change of the rules cannot collide with what is stored.
+/// Part of every id: ids of other rules never collide with stored ones.
 const VERSION: &[u8] = b"spanlink-1";
 
 /// The shape of traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Layout {
-    /// A head is a new root that links to its context, all it caused is below it.
+    /// A head is a new root with a link to its context; everything it caused is below it.
     Cascade,
-    /// Every change is a head in a trace of its own.
+    /// Every change is the root of a separate trace.
     Linked,
     /// A head continues the annotated trace.
     Joined,
@@ -51,7 +52,7 @@ impl Verb {
     }
 }
 
-/// What makes a change itself and no other.
+/// The identity of a change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct ChangeKey {
     pub uid: Uid,
@@ -59,7 +60,7 @@ pub struct ChangeKey {
     pub epoch: u64,
     pub verb: Verb,
     /// The generation; of kinds without one the resourceVersion at which the content was first
-    /// seen. Creates and deletes have none: each happens once per UID.
+    /// observed. 0 for creations and deletions, which happen once per UID.
     pub step: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Keeps one copy of words that many objects share: kinds, namespaces, owners.
+//! Keeps one copy of names that many objects share: kinds, namespaces, owners.
 
 use std::{collections::HashSet, sync::Arc};
 

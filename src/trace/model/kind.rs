@@ -1,8 +1,8 @@
-//! What is known of kinds before any object of them is seen.
+//! Facts about kinds that are known before any object is observed.
 
 use crate::trace::model::object::GroupKind;
 
-/// How a step from one state of an object to the next is told.
+/// How a change of an object is detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeDetection {
     /// By `metadata.generation`.
@@ -39,7 +39,7 @@ const WITH_GENERATION: &[(&str, &str)] = &[
     ("storage.k8s.io", "CSIDriver"),
 ];
 
-/// Of those, the ones whose controllers say which generation they have observed.
+/// Built-in kinds whose controllers report the generation they have observed.
 const OBSERVES: &[(&str, &str)] = &[
     ("", "Pod"),
     ("", "ReplicationController"),
@@ -51,8 +51,8 @@ const OBSERVES: &[(&str, &str)] = &[
     ("policy", "PodDisruptionBudget"),
 ];
 
-/// Groups that are part of Kubernetes itself. `*.k8s.io` alone does not tell: Gateway API and
-/// Cluster API are custom resources under names of that form.
+/// Groups that are part of Kubernetes. The suffix `k8s.io` does not decide: the kinds of Gateway API
+/// and Cluster API are custom resources.
 const BUILT_IN_GROUPS: &[&str] = &[
     "",
     "admissionregistration.k8s.io",
@@ -93,7 +93,8 @@ pub fn is_built_in(kind: &GroupKind) -> bool {
     BUILT_IN_GROUPS.contains(&&*kind.group)
 }
 
-/// What Events say is about other objects; nobody changes them. Both groups are one storage.
+/// Whether the kind is Kubernetes Events, which report about other objects. Both groups share one
+/// storage.
 pub fn is_event(kind: &GroupKind) -> bool {
     kind.is("events.k8s.io", "Event") || kind.is("", "Event")
 }
@@ -106,14 +107,14 @@ pub fn change_detection(kind: &GroupKind) -> ChangeDetection {
     }
 }
 
-/// Whether a built-in kind's controller writes `status.observedGeneration`. Of custom resources
-/// nobody knows before one was seen.
+/// Whether the controller of a built-in kind writes `status.observedGeneration`. For custom resources
+/// this is not known before one is observed.
 pub fn observes(kind: &GroupKind) -> bool {
     OBSERVES.contains(&(&*kind.group, &*kind.kind))
 }
 
-/// The controller that does the work, by the name it reports in Events (`tests/it/services.rs` makes
-/// each report). `None`: a custom resource, whose controller nobody knows beforehand.
+/// The controller of a built-in kind, by the name it reports in Kubernetes Events
+/// (`tests/it/services.rs` checks each). `None` for custom resources.
 pub fn service(kind: &GroupKind) -> Option<&'static str> {
     if !is_built_in(kind) {
         return None;

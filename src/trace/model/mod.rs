@@ -1,4 +1,4 @@
-//! Plain data: what the trace speaks about. It decides nothing.
+//! Plain data, without decisions.
 
 pub mod content;
 pub mod context;

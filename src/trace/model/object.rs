@@ -37,8 +37,8 @@ impl fmt::Display for GroupKind {
     }
 }
 
-/// An object's identity: never its name, which can come again.
-/// A UUID everywhere but in hand-written histories.
+/// The identity of an object; a name can be used again after a deletion. A UUID, except in
+/// hand-written histories.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Uid {
     Uuid(u128),
@@ -51,7 +51,7 @@ impl Uid {
     }
 }
 
-/// Lower-case, hyphenated UUIDs only, so that [`Uid`]'s text is always what was read.
+/// Only the lower-case form with hyphens, so that [`Uid`] prints exactly the text that was read.
 fn parse_uuid(text: &str) -> Option<u128> {
     if text.len() != 36 {
         return None;

@@ -1,4 +1,4 @@
-//! What a watch says: one [`Observation`] of one object, and the notices around it.
+//! The events of a watch: an [`Observation`] of an object, and the events about lists and connections.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,11 +11,11 @@ use crate::trace::model::{
     time::Timestamp,
 };
 
-/// Names one watch for as long as the daemon runs.
+/// Identifies a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct WatchId(pub u32);
 
-/// What a watch covers.
+/// What a watch receives.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WatchScope {
     pub kind: GroupKind,
@@ -34,18 +34,18 @@ pub enum Filter {
     Unknown,
 }
 
-/// What a watch said at one instant.
+/// One event of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchEvent {
-    /// `ADDED` and `MODIFIED`: the difference is not the watch's to tell.
+    /// `ADDED` or `MODIFIED`: the trace decides which changes these are.
     Applied(Observation),
     Deleted(Observation),
-    /// A list begins, and whatever was read of an earlier one counts no more. Its items follow, and
-    /// nothing newer before its end.
+    /// A list starts; items of an earlier incomplete one no longer count. Its items follow, and nothing
+    /// newer before its end.
     ListStarted {
         at: Timestamp,
     },
-    /// An item of a list; the list is over with [`WatchEvent::ListCompleted`].
+    /// An item of a list, which ends with [`WatchEvent::ListCompleted`].
     ListItem(Observation),
     /// The object no longer matches the selectors of the watch, but still exists: it is forgotten.
     LeftSelector {
@@ -53,9 +53,9 @@ pub enum WatchEvent {
         uid: Uid,
         resource_version: u64,
     },
-    /// One of Kubernetes' Events, in a list or as it comes. Never an object of its own.
+    /// A Kubernetes Event, from a list or a watch. It is not tracked as an object.
     KubernetesEvent(KubernetesEvent),
-    /// The end of a list: what was known before and was not in it is gone.
+    /// The end of a list: tracked objects of the watch that are not in it were deleted.
     ListCompleted {
         at: Timestamp,
         resource_version: u64,
@@ -65,12 +65,12 @@ pub enum WatchEvent {
         at: Timestamp,
         resource_version: u64,
     },
-    /// The connection ended or has become useless; nothing can arrive until [`WatchEvent::Resumed`], or
-    /// of a list.
+    /// The connection is lost: no event arrives until [`WatchEvent::Resumed`] or
+    /// [`WatchEvent::ListStarted`].
     Interrupted {
         at: Timestamp,
     },
-    /// Watching again. A backlog, if there is one, follows.
+    /// The watch is connected again. Its backlog follows, if there is one.
     Resumed {
         at: Timestamp,
     },
@@ -91,29 +91,29 @@ impl WatchEvent {
     }
 }
 
-/// What one watch event said about one object at one instant.
+/// The state of one object at one instant.
 ///
-/// Every field is read leniently: a part of a wrong type is absent, never a failed object.
+/// Every field is read leniently: a part with a wrong type is absent and does not fail the object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     /// When it was received.
     pub at: Timestamp,
-    /// When the object was last written, as far as it tells: a whole second. Read only where that may
-    /// have been long before it was received.
+    /// When the object was last written, in whole seconds, as far as its metadata shows. Read only for
+    /// events of a backlog.
     pub written: Option<Timestamp>,
     pub object: ObjectRef,
     pub resource_version: u64,
-    /// `metadata.generation`; whether it means anything depends on the kind, never on the object.
+    /// `metadata.generation`. The kind decides whether it has a meaning, never the object.
     pub generation: Option<i64>,
-    /// Fingerprint of the status as written: the same value, the same status.
+    /// Fingerprint of the text of the status: equal for equal statuses.
     pub status_fingerprint: u64,
     pub status: StatusFacts,
     /// `None` when nothing but status, managedFields, resourceVersion and generation differs from
-    /// what this watch last read of the object.
+    /// the last observation of this watch.
     pub body: Option<Box<Body>>,
 }
 
-/// The part of an object that seldom changes.
+/// The part of an object that rarely changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Body {
     pub api_version: Box<str>,
@@ -121,25 +121,25 @@ pub struct Body {
     pub deletion: Option<Deletion>,
     /// `metadata.finalizers`, a Namespace's `spec.finalizers` after them; at most 16.
     pub finalizers: Vec<Box<str>>,
-    /// Of a `PersistentVolumeClaim`.
+    /// Only of a `PersistentVolumeClaim`.
     pub claim: Option<Claim>,
     pub owners: Vec<OwnerReference>,
-    /// The first configured annotation that is there, as written.
+    /// The first configured context annotation that is present.
     pub carrier: Option<Carrier>,
-    /// The same annotation's values in templates the object makes children from
+    /// Values of the same annotation in the templates of the object's children
     /// (`spec.template`, `spec.jobTemplate` and its `spec.template`).
     pub template_carriers: Vec<Box<str>>,
-    /// Over all annotations, whatever their order.
+    /// Fingerprint of all annotations in any order.
     pub annotations_fingerprint: u64,
-    /// Labels and annotations that configuration says count as changes.
+    /// Labels and annotations that count as changes by the configuration.
     pub marks: Vec<Leaf>,
-    /// An annotation says that nobody wants to hear of it.
-    pub is_off: bool,
-    /// What configured fields of it name.
+    /// The annotation `spanlink.io/ignore` excludes the object.
+    pub is_ignored: bool,
+    /// The objects that its configured fields name.
     pub references: Vec<Reference>,
-    /// What an autoscaler scales.
+    /// The target of an autoscaler.
     pub scales: Option<Reference>,
-    /// Labels by which controllers tell revisions apart.
+    /// Labels by which controllers distinguish revisions.
     pub revision: Revision,
     pub content: Content,
     pub spec: SpecFacts,
@@ -148,7 +148,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// Its owners: the controller, of whom there is one, before the others.
+    /// Its owners, the controller first.
     pub fn controller_first(&self) -> impl Iterator<Item = &OwnerReference> {
         let controller = self.owners.iter().find(|owner| owner.controller);
         controller.into_iter().chain(self.owners.iter().filter(|owner| !owner.controller))
@@ -183,7 +183,7 @@ impl Deletion {
 pub struct Claim {
     /// `spec.volumeName` is set.
     pub has_volume: bool,
-    /// Annotation `volume.kubernetes.io/storage-provisioner`: who was asked for a volume.
+    /// Annotation `volume.kubernetes.io/storage-provisioner`.
     pub provisioner: Option<Box<str>>,
 }
 
@@ -195,24 +195,24 @@ pub struct OwnerReference {
     pub controller: bool,
 }
 
-/// An object named by another, that does not own it.
+/// A reference to an object that is not an owner.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Reference {
     pub kind: GroupKind,
-    /// `None`: the namespace of whoever refers to it, if the kind has any.
+    /// `None`: the namespace of the referring object, if the kind is namespaced.
     pub namespace: Option<Arc<str>>,
     pub name: Arc<str>,
 }
 
-/// A stored trace context as an annotation carries it, not yet judged.
+/// A trace context as stored in annotations, not parsed yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carrier {
     /// The annotation's key.
     pub key: Box<str>,
-    /// Values over 256 bytes are cut there: they are invalid, and say so with less.
+    /// At most 256 bytes: a longer value is invalid in any case.
     pub traceparent: Box<str>,
     pub tracestate: Option<Box<str>>,
-    /// Only what configuration allows.
+    /// Only the entries that the configuration allows.
     pub baggage: Vec<(Box<str>, Box<str>)>,
 }
 
@@ -226,11 +226,11 @@ pub struct Revision {
     pub daemonset_template_generation: Option<Box<str>>,
 }
 
-/// What convergence needs to know of a spec; fields a kind does not have are `None`.
+/// The fields of a spec that convergence depends on; `None` where the kind lacks the field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SpecFacts {
     pub replicas: Option<i64>,
-    /// How many children it is to have, once all that was asked for is done: a ReplicaSet's
+    /// How many children the object wants in the end: a ReplicaSet's
     /// `spec.replicas` or its annotation `deployment.kubernetes.io/desired-replicas`, the larger; a
     /// StatefulSet's `spec.replicas`; a Job's `spec.parallelism`.
     pub desired_children: Option<u32>,
@@ -248,10 +248,10 @@ pub struct SpecFacts {
     pub service_type: Option<Box<str>>,
 }
 
-/// What convergence needs to know of a status; fields a kind does not have are `None`.
+/// The fields of a status that convergence depends on; `None` where the kind lacks the field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatusFacts {
-    /// A status with anything in it was there.
+    /// The status exists and is not empty.
     pub present: bool,
     pub observed_generation: Option<i64>,
     /// At most 64.
@@ -260,7 +260,7 @@ pub struct StatusFacts {
     pub of_parents: Vec<Condition>,
     pub phase: Option<Box<str>>,
     pub reason: Option<Box<str>>,
-    /// What the field says by which configuration judges the kind; cut after 256 characters.
+    /// The value of the configured status field (option `converges`); at most 256 characters.
     pub word: Option<Box<str>>,
     pub replicas: Option<i64>,
     pub updated_replicas: Option<i64>,
@@ -284,7 +284,7 @@ pub struct StatusFacts {
     /// Jobs.
     pub succeeded: Option<i64>,
     pub failed: Option<i64>,
-    /// Jobs: their Pods may run since then.
+    /// Jobs: when their Pods were allowed to run.
     pub start_time: Option<Timestamp>,
     /// Pods: `initContainerStatuses`, then `containerStatuses`; at most 64.
     pub containers: Vec<Container>,
@@ -304,7 +304,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// A custom resource may leave the reason out: then the condition itself is the reason.
+    /// The reason, or the kind of a condition without one, as some custom resources write it.
     pub fn reason_or_kind(&self) -> &str {
         if self.reason.is_empty() { &self.kind } else { &self.reason }
     }

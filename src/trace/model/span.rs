@@ -1,4 +1,4 @@
-//! Spans as the trace makes them: complete, final, in nobody's wire format.
+//! Finished spans, independent of any wire format.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -29,30 +29,30 @@ impl fmt::Display for SpanId {
 /// Events of one span; further ones are dropped.
 pub const MAX_EVENTS: usize = 32;
 
-/// What a span is in its trace.
+/// The role of a span in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// A change: a head's root of 1 µs, or a caused change from its beginning to its outcome.
     Change,
-    /// A head's road from its change to the outcome.
+    /// The way of a head from its change to the outcome.
     Reconcile,
-    /// A known problem that has held for a while.
+    /// A known problem that has lasted for `stuck_after`.
     Stuck,
-    /// A convergence that came after its verdict.
+    /// A convergence after the outcome `failed` or `timed_out`.
     Late,
-    /// A step of a Pod on its way.
+    /// A phase of a convergence.
     Phase,
-    /// In the annotated trace, a link to the change it led to.
+    /// A span in the annotated trace with a link to the change.
     Projection,
 }
 
-/// A finished span. Never changed once made, never made twice with other content.
+/// A finished span. A span with the same id always has the same content.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     pub trace_id: TraceId,
     pub span_id: SpanId,
     pub parent: Option<SpanId>,
-    /// The parent is not one of our own spans.
+    /// The parent is a span of another system.
     pub parent_is_remote: bool,
     /// The W3C `tracestate` of the annotated trace, if the span is in that trace.
     pub trace_state: Option<Box<str>>,
@@ -61,13 +61,13 @@ pub struct Span {
     pub name: Box<str>,
     /// `service.name`: the controller that does the work.
     pub service: Arc<str>,
-    /// The object it tells of; for sinks that print, not exported as such.
+    /// The object of the span, for printed trees; not exported as such.
     pub object: ObjectRef,
     pub start: Timestamp,
     pub end: Timestamp,
     pub attributes: Vec<Attribute>,
     pub links: Vec<Link>,
-    /// Links there was no room for.
+    /// The number of links beyond the limit.
     pub dropped_links: u32,
     pub events: Vec<SpanEvent>,
     pub status: SpanStatus,
@@ -110,7 +110,7 @@ pub struct Link {
     pub trace_state: Option<Box<str>>,
     /// W3C trace flags of the span linked to.
     pub flags: u8,
-    /// Not one of our own spans (for the `is_remote` bits of OTLP's flags).
+    /// The target is a span of another system (the `is_remote` bits of OTLP's flags).
     pub remote: bool,
     pub attributes: Vec<Attribute>,
 }
@@ -126,12 +126,12 @@ pub struct SpanEvent {
 pub enum SpanStatus {
     #[default]
     Unset,
-    /// With a message for people.
+    /// With a message.
     Error(Box<str>),
 }
 
 impl Span {
-    /// The change span of a head: nothing of ours is above it.
+    /// Whether it is the change span of a head, without a parent from spanlink.
     pub fn is_head(&self) -> bool {
         self.role == Role::Change && (self.parent.is_none() || self.parent_is_remote)
     }

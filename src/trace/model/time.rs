@@ -1,4 +1,4 @@
-//! Instants as data: the pure middle never asks a clock.
+//! Instants as data: the trace does not use a clock.
 
 use std::{fmt, time::Duration};
 
@@ -35,12 +35,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(nanos_of(duration)))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// The duration since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The whole second this instant lies in: the precision of the API's own times.
+    /// The second of the instant, which is the precision of API times.
     #[must_use]
     pub const fn whole_second(self) -> Self {
         Self(self.0 - self.0.rem_euclid(1_000_000_000))

@@ -23,6 +23,9 @@ use crate::trace::{
     },
 };
 
+/// The deepest chain: a change below it is a head, so that an owner cycle ends.
+pub(crate) const MAX_DEPTH: u8 = 16;
+
 /// Which part of the object changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Scope {
@@ -231,7 +234,7 @@ impl Change {
     /// A head without a reconcile span: it had converged when it was observed, or it changes
     /// metadata and opens nothing.
     pub(crate) fn is_instant(&self) -> bool {
-        self.scope == Scope::Metadata || self.convergence.was_over_when_seen()
+        self.scope == Scope::Metadata || self.convergence.had_ended_when_observed()
     }
 
     /// The phase that an open change is in, where it is known.
@@ -241,7 +244,7 @@ impl Change {
 
     /// The reason of the problem that it has.
     pub(crate) fn active_reason(&self) -> Option<&str> {
-        self.convergence.trouble().map(|active| &*active.problem.reason)
+        self.convergence.active_problem().map(|active| &*active.problem.reason)
     }
 
     /// A change of the spec that is not a deletion: settled owners are known by such changes.

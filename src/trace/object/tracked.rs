@@ -167,7 +167,7 @@ impl TrackedObject {
             (body.revision != Revision::default()).then(|| Box::new(body.revision.clone()));
         *self.spec = body.spec.clone();
         self.is_terminating = body.deletion.is_some();
-        self.is_ignored = body.is_off;
+        self.is_ignored = body.is_ignored;
         let has_references = !body.references.is_empty() || body.scales.is_some();
         let before = self.references.as_deref();
         let desired = before.and_then(|references| references.desired);

@@ -1,4 +1,4 @@
-//! Follows an object from a change to its outcome.
+//! The way of one object from a change to its outcome (`docs/model.md`, Outcomes).
 
 use std::{borrow::Cow, time::Duration};
 
@@ -47,7 +47,7 @@ pub struct Ended {
     pub at: Timestamp,
     pub reason: Box<str>,
     pub message: Box<str>,
-    /// It was held for the settle window: news of all it caused has come.
+    /// It held for the settle window, so events of everything it caused have arrived.
     pub settled: bool,
 }
 
@@ -59,11 +59,14 @@ impl Ended {
 
 /// How long a custom resource may stay without evidence.
 const EVIDENCE_WAIT: Duration = Duration::from_mins(1);
-/// How long a convergence is looked for that came after its verdict.
+/// How long a late convergence, after `failed` or `timed_out`, is waited for.
 const LATE_WAIT: Duration = Duration::from_hours(24);
+/// Name of the span event for a condition that changed.
 const CONDITION: &str = "condition";
+/// Name of the span event for a problem that began.
 const WAITING: &str = "waiting";
-/// As many as a status is read for; more, of ever other names, are no conditions.
+/// Conditions compared from one status to the next: as many as are read of a status. Further ones
+/// are ignored.
 const MAX_CONDITIONS: usize = 64;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -71,46 +74,49 @@ enum State {
     Waiting {
         unknown_since: Option<Timestamp>,
     },
-    /// Current or paused, not yet for long enough.
+    /// Current or paused, but not yet for the settle window.
     Held {
         since: Timestamp,
         seen: Timestamp,
         outcome: Outcome,
     },
+    /// Ended for good.
     Over(Ended),
-    /// After `failed` or `timed_out`: still looked at.
+    /// Ended as `failed` or `timed_out`; a late convergence may follow.
     Lingering {
         ended: Ended,
         held: Option<(Timestamp, Timestamp)>,
     },
 }
 
-/// An object's road from a change to its [`Outcome`].
+/// Follows an object from a change to its [`Outcome`].
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Convergence {
     state: State,
-    begun: Timestamp,
-    over_when_seen: bool,
-    /// Of the object, or of what it caused.
-    progressed: Timestamp,
+    started: Timestamp,
+    ended_when_observed: bool,
+    /// The last progress of the object, or of the changes it caused.
+    last_progress: Timestamp,
+    /// The highest value of each progress counter.
     best: [i64; 4],
     status_fingerprint: u64,
     written_since: bool,
-    trouble: Option<ActiveProblem>,
-    /// What the conditions were, to see them turn.
+    active_problem: Option<ActiveProblem>,
+    /// Kind, status and reason of the conditions at the last status.
     conditions: Vec<(Box<str>, Box<str>, Box<str>)>,
     events: Vec<SpanEvent>,
 }
 
-/// A problem that lasts.
+/// A problem that the object has.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ActiveProblem {
     pub problem: Problem,
     pub since: Timestamp,
-    pub told: bool,
+    /// It has a stuck span.
+    pub reported: bool,
 }
 
-/// What followed from time or a status.
+/// What follows from a status, or from the time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
     Ended,
@@ -121,29 +127,29 @@ impl Convergence {
     pub fn begin(at: Timestamp, seen: Timestamp, status_fingerprint: u64) -> Self {
         Self {
             state: State::Waiting { unknown_since: None },
-            begun: at,
-            over_when_seen: false,
-            progressed: seen,
+            started: at,
+            ended_when_observed: false,
+            last_progress: seen,
             best: [0; 4],
             status_fingerprint,
             written_since: false,
-            trouble: None,
+            active_problem: None,
             conditions: Vec::new(),
             events: Vec::new(),
         }
     }
 
-    /// Of a change that is over when it is seen.
+    /// The convergence of a change that had ended when it was observed.
     pub fn over(outcome: Outcome, at: Timestamp) -> Self {
         let mut convergence = Self::begin(at, at, 0);
         convergence.state = State::Over(Ended::new(outcome, at));
-        convergence.over_when_seen = true;
+        convergence.ended_when_observed = true;
         convergence
     }
 
-    /// There was nothing to wait for.
-    pub fn was_over_when_seen(&self) -> bool {
-        self.over_when_seen
+    /// Whether it had ended when the change was observed.
+    pub fn had_ended_when_observed(&self) -> bool {
+        self.ended_when_observed
     }
 
     pub fn ended(&self) -> Option<&Ended> {
@@ -157,22 +163,22 @@ impl Convergence {
         self.ended().is_none()
     }
 
-    /// Over, and looked at all the same: what it waited for may still come.
+    /// Whether it has failed or timed out, and may converge late.
     pub fn is_lingering(&self) -> bool {
         matches!(self.state, State::Lingering { .. })
     }
 
-    /// Neither over nor Current, nor paused: whoever acts on the object is not done.
+    /// Whether the controller is still at work: neither ended nor Current nor paused.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::Waiting { .. })
     }
 
-    /// Current, or paused, and not yet for long enough.
+    /// Whether it is Current or paused, but not yet for the settle window.
     pub fn is_held(&self) -> bool {
         matches!(self.state, State::Held { .. })
     }
 
-    /// Since when it is Current, not yet for long enough.
+    /// Since when it is Current, while the settle window lasts.
     pub fn current_since(&self) -> Option<Timestamp> {
         match &self.state {
             State::Held { since, outcome: Outcome::Converged, .. } => Some(*since),
@@ -183,9 +189,10 @@ impl Convergence {
         }
     }
 
-    /// What it waited for was Current at `at`, by news of another watch: no more than `apart` later,
-    /// it was the later news, and not the later of the two.
-    pub fn waited_until(&mut self, at: Timestamp, apart: Duration) {
+    /// A change that this one waited for became Current at `at`, by an event of another watch. If that
+    /// is at most `apart` later than this one, only the order of the two watches differs: this one was
+    /// Current no earlier.
+    pub fn delay_until(&mut self, at: Timestamp, apart: Duration) {
         if let State::Held { since, outcome: Outcome::Converged, .. } = &mut self.state
             && at <= since.plus(apart)
         {
@@ -193,12 +200,12 @@ impl Convergence {
         }
     }
 
-    /// Nothing will come of it any more.
+    /// Whether nothing can follow any more, not even a late convergence.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over(_))
     }
 
-    /// The reason of what is not as it should be, by the conditions last seen.
+    /// The start of the convergence and the reason of the first deciding condition that is not True.
     pub fn open_condition(&self) -> Option<(Timestamp, &str)> {
         const DECIDING: [&str; 6] =
             ["Ready", "Synced", "Available", "Accepted", "Programmed", "Progressing"];
@@ -208,33 +215,33 @@ impl Convergence {
             };
             self.conditions.iter().find(is_open).map(|(_, _, reason)| &**reason)
         };
-        Some((self.begun, DECIDING.iter().find_map(open)?))
+        Some((self.started, DECIDING.iter().find_map(open)?))
     }
 
-    pub fn trouble_mut(&mut self) -> Option<&mut ActiveProblem> {
-        self.trouble.as_mut()
+    pub fn active_problem_mut(&mut self) -> Option<&mut ActiveProblem> {
+        self.active_problem.as_mut()
     }
 
-    pub fn trouble(&self) -> Option<&ActiveProblem> {
-        self.trouble.as_ref()
+    pub fn active_problem(&self) -> Option<&ActiveProblem> {
+        self.active_problem.as_ref()
     }
 
     pub fn take_events(&mut self) -> Vec<SpanEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// Whether a status was written after the change, this one included.
-    pub fn note_status(&mut self, fingerprint: u64) -> bool {
+    /// Records a status. Returns whether one was written after the change.
+    pub fn record_status(&mut self, fingerprint: u64) -> bool {
         self.written_since |= fingerprint != self.status_fingerprint;
         self.written_since
     }
 
-    /// Something the change caused has begun.
-    pub fn note_progress(&mut self, at: Timestamp) {
-        self.progressed = self.progressed.max(at);
+    /// Records progress: the change caused another one, or a deletion advanced.
+    pub fn record_progress(&mut self, at: Timestamp) {
+        self.last_progress = self.last_progress.max(at);
     }
 
-    /// The time its outcome will have, if it ended now by being overtaken.
+    /// The outcome and end it would have if a newer change overtook it now.
     fn settled(&self) -> Option<(Outcome, Timestamp)> {
         match &self.state {
             State::Held { since, outcome, .. } => Some((*outcome, *since)),
@@ -242,7 +249,7 @@ impl Convergence {
         }
     }
 
-    /// A status was observed at `seen` and judged.
+    /// Takes in the verdict about a status that was received at `seen`.
     pub fn observe(
         &mut self,
         verdict: &Status,
@@ -255,16 +262,16 @@ impl Convergence {
             return None;
         }
         if self.is_open() {
-            self.note_events(facts, seen);
-            self.note_trouble(facts, problem, seen);
+            self.record_conditions(facts, seen);
+            self.record_problem(facts, problem, seen);
             if progress.iter().zip(self.best).any(|(now, best)| *now > best) {
-                self.progressed = seen;
+                self.last_progress = seen;
                 for (best, now) in self.best.iter_mut().zip(progress) {
                     *best = now.max(*best);
                 }
             }
         }
-        let held_since = |since: Option<Timestamp>| refine(since, seen).max(self.begun);
+        let held_since = |since: Option<Timestamp>| refine(since, seen).max(self.started);
         let held = |since: Option<Timestamp>, outcome| State::Held {
             since: held_since(since),
             seen,
@@ -296,7 +303,7 @@ impl Convergence {
                 unknown_since.get_or_insert(seen);
             }
             (State::Waiting { unknown_since }, Status::InProgress) => *unknown_since = None,
-            // Fell back within the settle window.
+            // It was Current for less than the settle window.
             (State::Held { .. }, Status::InProgress) => {
                 self.state = State::Waiting { unknown_since: None };
             }
@@ -311,12 +318,12 @@ impl Convergence {
         None
     }
 
-    /// When [`Self::expire`] has something to do.
-    /// `may_tell`: a cause is known, so that a problem can be told.
-    pub fn deadline(&self, limits: &Limits, may_tell: bool) -> Option<Timestamp> {
+    /// When [`Self::expire`] has something to do, or a problem is to be reported. `is_decided`: the
+    /// cause is known, so that a problem can be reported.
+    pub fn deadline(&self, limits: &Limits, is_decided: bool) -> Option<Timestamp> {
         let verdict = match &self.state {
             State::Waiting { unknown_since } => {
-                let timeout = self.progressed.plus(limits.deadline);
+                let timeout = self.last_progress.plus(limits.deadline);
                 unknown_since.map_or(timeout, |since| since.plus(EVIDENCE_WAIT).min(timeout))
             }
             State::Held { seen, .. } => seen.plus(limits.settle),
@@ -326,11 +333,11 @@ impl Convergence {
             }
             State::Lingering { ended, held: None } => return Some(ended.at.plus(LATE_WAIT)),
         };
-        let stuck = self.trouble.as_ref().filter(|trouble| may_tell && !trouble.told);
+        let stuck = self.active_problem.as_ref().filter(|problem| is_decided && !problem.reported);
         Some(stuck.map_or(verdict, |t| t.since.plus(limits.stuck_after).min(verdict)))
     }
 
-    /// Time has come to `now`.
+    /// Time has advanced to `now`.
     pub fn expire(&mut self, now: Timestamp, limits: &Limits) -> Option<News> {
         match &mut self.state {
             State::Held { since, seen, outcome } if seen.plus(limits.settle) <= now => {
@@ -343,8 +350,8 @@ impl Convergence {
                 self.state = State::Over(Ended::new(Outcome::Unknown, at));
                 Some(News::Ended)
             }
-            State::Waiting { .. } if self.progressed.plus(limits.deadline) <= now => {
-                let at = self.progressed.plus(limits.deadline);
+            State::Waiting { .. } if self.last_progress.plus(limits.deadline) <= now => {
+                let at = self.last_progress.plus(limits.deadline);
                 let ended = Ended { reason: "timeout".into(), ..Ended::new(Outcome::TimedOut, at) };
                 self.state = State::Lingering { ended, held: None };
                 Some(News::Ended)
@@ -367,8 +374,8 @@ impl Convergence {
         }
     }
 
-    /// A newer generation or the deletion came at `at`: converged where it was Current, else
-    /// superseded. Whether it ended by that.
+    /// A newer change came at `at`: it ends as converged where it was Current, else as superseded.
+    /// Returns whether it ended by that.
     pub fn overtake(&mut self, at: Timestamp) -> bool {
         if let State::Lingering { ended, .. } = &self.state {
             self.state = State::Over(ended.clone());
@@ -378,17 +385,17 @@ impl Convergence {
             return false;
         }
         let (outcome, end) = self.settled().unwrap_or((Outcome::Superseded, at));
-        self.state = State::Over(Ended::new(outcome, end.min(at).max(self.begun)));
+        self.state = State::Over(Ended::new(outcome, end.min(at).max(self.started)));
         true
     }
 
-    /// Ends it, whatever it was.
+    /// Ends it in any state.
     pub fn end(&mut self, outcome: Outcome, at: Timestamp) {
-        self.state = State::Over(Ended::new(outcome, at.max(self.begun)));
+        self.state = State::Over(Ended::new(outcome, at.max(self.started)));
     }
 
-    /// Conditions that turned since the last look: each a span event.
-    fn note_events(&mut self, facts: &StatusFacts, seen: Timestamp) {
+    /// Adds a span event for each condition that changed since the last status.
+    fn record_conditions(&mut self, facts: &StatusFacts, seen: Timestamp) {
         for condition in &facts.conditions {
             let now = (&condition.kind, &condition.status, &condition.reason);
             let is_full = self.conditions.len() >= MAX_CONDITIONS;
@@ -397,8 +404,8 @@ impl Convergence {
             let at = match before {
                 Some((_, status, reason)) if (&*status, &*reason) == (now.1, now.2) => continue,
                 Some((_, status, reason)) => {
-                    // That it has another reason now is news as well; the API gives it no time.
-                    let at = if *status == *now.1 { seen } else { turned.max(self.begun) };
+                    // The API has no time for a changed reason.
+                    let at = if *status == *now.1 { seen } else { turned.max(self.started) };
                     *status = now.1.clone();
                     *reason = now.2.clone();
                     at
@@ -406,15 +413,15 @@ impl Convergence {
                 None if is_full => continue,
                 None => {
                     self.conditions.push((now.0.clone(), now.1.clone(), now.2.clone()));
-                    // Without a time, all that is known of it is whether it was there before.
+                    // A condition without a time may have existed before the change.
                     if condition.last_transition.is_none() && !self.written_since {
                         continue;
                     }
                     turned
                 }
             };
-            // What was so before the change is not news.
-            if at >= self.begun {
+            // A condition from before the change is not an event of it.
+            if at >= self.started {
                 self.push_event(
                     CONDITION,
                     at,
@@ -428,27 +435,27 @@ impl Convergence {
         }
     }
 
-    fn note_trouble(&mut self, facts: &StatusFacts, problem: Option<Problem>, seen: Timestamp) {
+    fn record_problem(&mut self, facts: &StatusFacts, problem: Option<Problem>, seen: Timestamp) {
         let lasts = |lasting: &Problem| match &problem {
-            // There it is again.
+            // The same problem again.
             Some(now) if now.reason == lasting.reason && now.container == lasting.container => true,
             Some(_) | None => !lasting.is_over(facts),
         };
-        self.trouble.take_if(|trouble| !lasts(&trouble.problem));
+        self.active_problem.take_if(|active| !lasts(&active.problem));
         let Some(problem) = problem else { return };
-        if let Some(known) = &mut self.trouble
-            && known.problem.reason == problem.reason
+        if let Some(active) = &mut self.active_problem
+            && active.problem.reason == problem.reason
         {
-            // What remains may be less than it was. How a container could not be started is said
-            // best the first time.
-            if known.problem.blocks == problem.blocks && problem.container.is_empty() {
-                known.problem.message = problem.message;
+            // The message of a condition can become shorter as its problem is resolved. The first
+            // message of a container says most about its failure.
+            if active.problem.blocks == problem.blocks && problem.container.is_empty() {
+                active.problem.message = problem.message;
             }
             return;
         }
-        let since = refine(problem.since, seen).max(self.begun);
-        // That it waited says more than one more condition that turned; that it did so again does not.
-        if self.events.len() >= MAX_EVENTS && !self.has_told(&problem.reason) {
+        let since = refine(problem.since, seen).max(self.started);
+        // A new problem is worth more than one more changed condition, a repeated one is not.
+        if self.events.len() >= MAX_EVENTS && !self.has_event_about(&problem.reason) {
             make_room(&mut self.events);
         }
         self.push_event(
@@ -460,13 +467,14 @@ impl Convergence {
                 ("message", &problem.message),
             ],
         );
-        self.trouble = Some(ActiveProblem { problem, since, told: false });
+        self.active_problem = Some(ActiveProblem { problem, since, reported: false });
     }
 
-    fn has_told(&self, reason: &str) -> bool {
-        let is_it = |of: &Attribute| matches!(&of.value, Value::Text(text) if **text == *reason);
+    fn has_event_about(&self, reason: &str) -> bool {
+        let is_reason =
+            |of: &Attribute| matches!(&of.value, Value::Text(text) if **text == *reason);
         let mut waits = self.events.iter().filter(|event| event.name == WAITING);
-        waits.any(|event| event.attributes.iter().any(|of| of.key == "reason" && is_it(of)))
+        waits.any(|event| event.attributes.iter().any(|of| of.key == "reason" && is_reason(of)))
     }
 
     fn push_event<const N: usize>(
@@ -490,7 +498,8 @@ impl Convergence {
     }
 }
 
-/// For one event that says more than a condition that turned, by leaving out the last of those.
+/// Makes room for an event that is worth more than a changed condition, by removing the last of
+/// those. Returns whether there was one.
 pub(crate) fn make_room(events: &mut Vec<SpanEvent>) -> bool {
     let last = events.iter().rposition(|event| event.name == CONDITION);
     last.map(|last| events.remove(last)).is_some()

@@ -1,4 +1,4 @@
-//! Phases: the parts of a convergence that have spans of their own.
+//! Phases: parts of a convergence, each reported as a span.
 
 use std::borrow::Cow;
 
@@ -13,16 +13,16 @@ use crate::trace::{
     readiness::problem::Problem,
 };
 
-/// A step that has ended.
+/// A phase that has ended.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Phase {
     pub name: Cow<'static, str>,
-    /// Of one init container; empty for the object as a whole.
+    /// The init container that it belongs to; empty for the object as a whole.
     pub container: Box<str>,
     pub actor: Actor,
     pub begin: Timestamp,
     pub end: Timestamp,
-    /// What held it up last, also where it went on in the end.
+    /// The last problem that delayed it, also where it was resolved.
     pub problem: Option<Problem>,
     pub events: Vec<SpanEvent>,
 }
@@ -30,30 +30,30 @@ pub struct Phase {
 /// Who does the work.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Actor {
-    /// The one that the Pod names.
+    /// The scheduler that the Pod names.
     Scheduler,
     Kubelet,
-    /// The one whose service the object's spans have.
+    /// The controller named by `service.name` of the object's spans.
     Controller,
-    /// A provisioner, or whoever is to remove a finalizer.
+    /// A provisioner, or the owner of a finalizer.
     Named(Box<str>),
 }
 
-/// What one observation has to say to steps.
+/// The facts of one observation that decide about phases.
 #[derive(Clone, Copy, Debug)]
 pub struct PhaseInput<'a> {
     pub status: &'a StatusFacts,
     pub spec: &'a SpecFacts,
-    /// Where it is news.
+    /// `None` where only the status changed.
     pub body: Option<&'a Body>,
-    /// The change's.
+    /// The generation of the change.
     pub generation: Option<i64>,
-    /// What holds the object up, by its status.
+    /// The problem that the status shows.
     pub problem: Option<&'a Problem>,
     pub seen: Timestamp,
 }
 
-/// Something that happened within a step.
+/// Creates a span event of a phase.
 pub(crate) fn event<const N: usize>(
     name: &'static str,
     at: Timestamp,

@@ -1,9 +1,10 @@
-//! The steps of each kind: who does them, and what says that they are over.
+//! The phases of each kind: their actors, and what ends them.
 //!
-//! From status, conditions and finalizers alone, but for what only Events tell: images that are pulled
+//! Decided by status, conditions and finalizers alone, except for pulled images, which only
+//! Kubernetes Events report
 //! ([Pod lifecycle](https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions),
 //! [finalizers](https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/)).
-//! A kind's steps are a row in `PhaseTable::of` and a table.
+//! The phases of a kind are a row in `PhaseTable::for_change` and a table.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,36 +29,36 @@ pub(crate) const OBSERVE: &str = "observe";
 pub(crate) const INIT: &str = "init";
 pub(crate) const FINALIZE: &str = "finalize";
 
-/// As many as a status is read for.
+/// Init containers remembered of one Pod: as many containers as are read of a status.
 const MAX_CONTAINERS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct PhaseRule {
     pub(crate) name: &'static str,
     pub(crate) actor: fn(&PhaseFacts) -> Actor,
-    /// Whether there is such a step, as far as is known by now.
-    pub(crate) is_there: fn(&PhaseFacts) -> bool,
-    /// When it began, where that is not when the one before ended.
+    /// Whether the change has this phase, as far as is known.
+    pub(crate) is_present: fn(&PhaseFacts) -> bool,
+    /// When it began, where that is not the end of the phase before.
     pub(crate) begin: fn(&PhaseInput<'_>) -> Option<Timestamp>,
     pub(crate) end: fn(&PhaseInput<'_>, &PhaseFacts) -> Option<Timestamp>,
-    /// What holds it up that no status says.
+    /// A problem that the status does not show.
     pub(crate) problem: fn(&PhaseFacts) -> Option<Problem>,
-    /// Init containers are steps within it.
+    /// Each init container is a phase within it.
     pub(crate) has_containers: bool,
 }
 
-/// A step like most: of the object's own controller, from the end of the one before.
-const STEP: PhaseRule = PhaseRule {
+/// The defaults: the object's controller acts, from the end of the phase before.
+const PHASE: PhaseRule = PhaseRule {
     name: "",
     actor: |_| Actor::Controller,
-    is_there: |_| true,
+    is_present: |_| true,
     begin: |_| None,
     end: |_, _| None,
     problem: |_| None,
     has_containers: false,
 };
 
-/// The steps of one way to deal with a change.
+/// Which phases a change has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum PhaseTable {
     Pod,
@@ -70,8 +71,8 @@ pub(crate) enum PhaseTable {
 }
 
 impl PhaseTable {
-    /// `None`: nothing is known of how such a change is dealt with.
-    pub(crate) fn of(kind: &GroupKind, verb: Verb) -> Option<Self> {
+    /// `None` for changes without known phases.
+    pub(crate) fn for_change(kind: &GroupKind, verb: Verb) -> Option<Self> {
         match (verb, &*kind.group, &*kind.kind) {
             (Verb::Delete, "", "Pod") => Some(Self::Termination),
             (Verb::Delete, ..) => Some(Self::Finalization),
@@ -86,7 +87,7 @@ impl PhaseTable {
         }
     }
 
-    pub(crate) fn steps(self) -> &'static [PhaseRule] {
+    pub(crate) fn rules(self) -> &'static [PhaseRule] {
         match self {
             Self::Pod => &POD,
             Self::Termination => &TERMINATION,
@@ -103,38 +104,38 @@ static POD: [PhaseRule; 6] = [
     PhaseRule {
         name: "schedule",
         actor: |_| Actor::Scheduler,
-        end: |look, _| is_true(look, "PodScheduled"),
-        ..STEP
+        end: |input, _| is_true(input, "PodScheduled"),
+        ..PHASE
     },
     PhaseRule {
         name: "sandbox",
         actor: |_| Actor::Kubelet,
-        end: |look, _| is_true(look, "PodReadyToStartContainers"),
-        ..STEP
+        end: |input, _| is_true(input, "PodReadyToStartContainers"),
+        ..PHASE
     },
-    // Only of Pods that have init containers: of others the condition says nothing.
+    // The condition means nothing for a Pod without init containers.
     PhaseRule {
         name: INIT,
         actor: |_| Actor::Kubelet,
-        is_there: |learnt| !learnt.init_containers.is_empty(),
-        end: |look, _| is_true(look, "Initialized"),
+        is_present: |facts| !facts.init_containers.is_empty(),
+        end: |input, _| is_true(input, "Initialized"),
         has_containers: true,
-        ..STEP
+        ..PHASE
     },
-    // Containers are started one by one, each once its image is there: it ends with the last of them.
+    // Each container starts once its image is pulled: the phase ends with the last pull.
     PhaseRule {
         name: "pull",
         actor: |_| Actor::Kubelet,
-        is_there: |learnt| learnt.is_pulling,
-        end: |look, learnt| started(look).and_then(|by| Some(learnt.pulled?.min(by))),
-        ..STEP
+        is_present: |facts| facts.is_pulling,
+        end: |input, facts| started(input).and_then(|by| Some(facts.pulled?.min(by))),
+        ..PHASE
     },
-    PhaseRule { name: "start", actor: |_| Actor::Kubelet, end: |look, _| started(look), ..STEP },
+    PhaseRule { name: "start", actor: |_| Actor::Kubelet, end: |input, _| started(input), ..PHASE },
     PhaseRule {
         name: "ready",
         actor: |_| Actor::Kubelet,
-        end: |look, _| is_true(look, "Ready"),
-        ..STEP
+        end: |input, _| is_true(input, "Ready"),
+        ..PHASE
     },
 ];
 
@@ -142,58 +143,58 @@ static TERMINATION: [PhaseRule; 2] = [
     PhaseRule {
         name: "terminate",
         actor: |_| Actor::Kubelet,
-        is_there: |learnt| learnt.is_bound,
-        end: |look, learnt| terminated(look).filter(|_| !learnt.finalizers.is_empty()),
-        ..STEP
+        is_present: |facts| facts.is_bound,
+        end: |input, facts| terminated(input).filter(|_| !facts.finalizers.is_empty()),
+        ..PHASE
     },
     FINALIZING,
 ];
 
 static FINALIZATION: [PhaseRule; 1] = [FINALIZING];
 
-/// Most objects are gone with their last finalizer: then it ends with the outcome.
+/// Most objects are deleted with their last finalizer: then it ends with the outcome.
 const FINALIZING: PhaseRule = PhaseRule {
     name: FINALIZE,
-    actor: |learnt| finalizer(&learnt.held_by),
-    is_there: |learnt| !learnt.held_by.is_empty(),
-    end: |look, learnt| learnt.finalizers.is_empty().then_some(look.seen),
+    actor: |facts| finalizer(&facts.held_by),
+    is_present: |facts| !facts.held_by.is_empty(),
+    end: |input, facts| facts.finalizers.is_empty().then_some(input.seen),
     problem: waits_for_finalizers,
-    ..STEP
+    ..PHASE
 };
 
 static JOB: [PhaseRule; 1] = [PhaseRule {
     name: "run",
-    is_there: |learnt| learnt.has_begun,
-    begin: |look| Some(refine(Some(look.status.start_time?), look.seen)),
-    // One that fails ends with the outcome, and with its error.
-    end: |look, _| is_true(look, "Complete"),
-    ..STEP
+    is_present: |facts| facts.has_started,
+    begin: |input| Some(refine(Some(input.status.start_time?), input.seen)),
+    // The phase of a failed Job ends with the outcome, with its error.
+    end: |input, _| is_true(input, "Complete"),
+    ..PHASE
 }];
 
-/// A new revision gets its Pods one by one.
+/// The Pods are replaced one by one by those of the new revision.
 static ROLL: [PhaseRule; 2] = [
     OBSERVING,
     PhaseRule {
         name: "roll",
-        is_there: |learnt| learnt.is_observed && learnt.rolls,
-        end: |look, learnt| (learnt.counted >= wanted(look)).then_some(look.seen),
-        ..STEP
+        is_present: |facts| facts.is_observed && facts.rolls,
+        end: |input, facts| (facts.counted >= wanted(input)).then_some(input.seen),
+        ..PHASE
     },
 ];
 
 static CLAIM: [PhaseRule; 2] = [
     PhaseRule {
         name: "provision",
-        actor: |learnt| learnt.provisioner.clone().map_or(Actor::Controller, Actor::Named),
-        is_there: |learnt| learnt.provisioner.is_some(),
-        end: |look, learnt| learnt.has_volume.then_some(look.seen),
+        actor: |facts| facts.provisioner.clone().map_or(Actor::Controller, Actor::Named),
+        is_present: |facts| facts.provisioner.is_some(),
+        end: |input, facts| facts.has_volume.then_some(input.seen),
         problem: waits_for_a_volume,
-        ..STEP
+        ..PHASE
     },
     PhaseRule {
         name: "bind",
-        end: |look, _| (look.status.phase.as_deref() == Some("Bound")).then_some(look.seen),
-        ..STEP
+        end: |input, _| (input.status.phase.as_deref() == Some("Bound")).then_some(input.seen),
+        ..PHASE
     },
 ];
 
@@ -201,38 +202,38 @@ static OBSERVATION: [PhaseRule; 1] = [OBSERVING];
 
 const OBSERVING: PhaseRule = PhaseRule {
     name: OBSERVE,
-    is_there: |learnt| learnt.observes,
-    end: |look, learnt| learnt.is_observed.then_some(look.seen),
-    ..STEP
+    is_present: |facts| facts.observes,
+    end: |input, facts| facts.is_observed.then_some(input.seen),
+    ..PHASE
 };
 
-/// What is learnt on the way, for steps that need to know.
+/// Facts from earlier observations that decide about phases.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "facts, each on its own")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct PhaseFacts {
     init_containers: Vec<Box<str>>,
-    /// An image that was not there; and when the last of such came.
+    /// The kubelet pulls an image; and when the last one was pulled.
     is_pulling: bool,
     pulled: Option<Timestamp>,
-    /// A Job that had ended before.
-    was_over: bool,
-    /// A Job's Pods may run.
-    has_begun: bool,
-    /// Its controller says which generation it has observed.
+    /// The Job had ended before the change.
+    had_ended: bool,
+    /// The Pods of the Job may run.
+    has_started: bool,
+    /// The controller reports the generation it has observed.
     observes: bool,
-    /// The change's.
+    /// The generation of the change is observed.
     is_observed: bool,
-    /// Its Pods are made anew one by one.
+    /// The Pods are replaced one by one.
     rolls: bool,
-    /// Of a claim: who makes its volume.
+    /// The provisioner of a claim's volume.
     provisioner: Option<Box<str>>,
-    /// A claim has its volume.
+    /// The claim has its volume.
     has_volume: bool,
-    /// Of what is going: those that remain.
+    /// Finalizers that remain on an object that is being deleted.
     finalizers: Vec<Box<str>>,
-    /// The first of them when they last held it.
+    /// The first of them, when they last delayed the deletion.
     held_by: Box<str>,
-    /// A Pod has a node: a kubelet has its containers to stop.
+    /// The Pod has a node, whose kubelet stops its containers.
     is_bound: bool,
     /// Failed attempts, or Pods of the new revision.
     counted: i64,
@@ -240,9 +241,11 @@ pub(crate) struct PhaseFacts {
 
 impl PhaseFacts {
     pub(crate) fn before(kind: &GroupKind, status: &StatusFacts) -> Self {
-        let has = |end: &str| condition(status, end).is_some_and(|it| &*it.status == "True");
+        let has = |end: &str| {
+            condition(status, end).is_some_and(|condition| &*condition.status == "True")
+        };
         Self {
-            was_over: has("Complete") || has("Failed"),
+            had_ended: has("Complete") || has("Failed"),
             observes: kind::observes(kind),
             rolls: kind.is("apps", "StatefulSet") || kind.is("apps", "DaemonSet"),
             counted: status.failed.unwrap_or(0),
@@ -250,71 +253,72 @@ impl PhaseFacts {
         }
     }
 
-    /// Takes in what an observation says. Returns what happened.
-    pub(crate) fn learn(&mut self, look: &PhaseInput<'_>) -> Vec<SpanEvent> {
+    /// Takes in an observation. Returns what happened as span events.
+    pub(crate) fn update(&mut self, input: &PhaseInput<'_>) -> Vec<SpanEvent> {
         let mut events = Vec::new();
-        for container in look.status.containers.iter().filter(|container| container.init) {
+        for container in input.status.containers.iter().filter(|container| container.init) {
             let is_new = !self.init_containers.contains(&container.name);
             if is_new && self.init_containers.len() < MAX_CONTAINERS {
                 self.init_containers.push(container.name.clone());
             }
         }
-        self.has_begun |= look.status.start_time.is_some() && !self.was_over;
-        self.observes |= observed(look.status).is_some();
+        self.has_started |= input.status.start_time.is_some() && !self.had_ended;
+        self.observes |= observed(input.status).is_some();
         let is_first = !self.is_observed;
-        self.is_observed |= is_observed(look.status, look.generation);
-        if let Some(body) = look.body {
+        self.is_observed |= is_observed(input.status, input.generation);
+        if let Some(body) = input.body {
             if let Some(claim) = &body.claim {
                 self.has_volume = claim.has_volume;
                 self.provisioner.clone_from(&claim.provisioner);
             }
             let removed = self.finalizers.iter().filter(|old| !body.finalizers.contains(old));
-            events.extend(removed.map(|finalizer| removal(finalizer, look.seen)));
+            events.extend(removed.map(|finalizer| removal(finalizer, input.seen)));
             if body.deletion.is_some() {
                 self.finalizers.clone_from(&body.finalizers);
             }
         }
-        self.is_bound |= is_bound(look.status);
-        // The kubelet comes first: only what outlives the containers holds a Pod.
+        self.is_bound |= is_bound(input.status);
+        // The kubelet stops the containers first: only finalizers that outlive them delay a Pod.
         if let Some(first) = self.finalizers.first()
-            && (!self.is_bound || terminated(look).is_some())
+            && (!self.is_bound || terminated(input).is_some())
         {
             self.held_by.clone_from(first);
         }
-        events.extend(self.count("attempt failed", "failed", look.status.failed, look.seen));
+        events.extend(self.count("attempt failed", "failed", input.status.failed, input.seen));
         if self.rolls && self.is_observed {
-            events.extend(self.learn_of_roll(look, is_first));
+            events.extend(self.update_roll(input, is_first));
         }
         events
     }
 
-    /// The first status of its generation says whether there is anything to roll.
-    fn learn_of_roll(&mut self, look: &PhaseInput<'_>, is_first: bool) -> Option<SpanEvent> {
-        let status = look.status;
+    /// The first status of the generation shows whether any Pod is to be replaced.
+    fn update_roll(&mut self, input: &PhaseInput<'_>, is_first: bool) -> Option<SpanEvent> {
+        let status = input.status;
         let updated = status.updated_number_scheduled.or(status.updated_replicas);
-        let is_done = updated.unwrap_or(0) >= wanted(look);
-        // Under OnDelete it is left to whoever deletes Pods.
-        let on_delete = look.spec.update_strategy.as_deref() == Some("OnDelete");
+        let is_done = updated.unwrap_or(0) >= wanted(input);
+        // With OnDelete, Pods are replaced only when a person deletes them.
+        let on_delete = input.spec.update_strategy.as_deref() == Some("OnDelete");
         self.rolls = !(on_delete || (is_first && is_done));
         if !self.rolls {
             return None;
         }
-        self.count("pods updated", "updated", updated, look.seen)
+        self.count("pods updated", "updated", updated, input.seen)
     }
 
-    /// Only of what the kubelet has to fetch it says `Pulling`; init containers' are part of `init`.
-    pub(crate) fn hear(&mut self, remark: &KubernetesEvent) {
-        if self.init_containers.contains(&remark.container) {
+    /// The kubelet reports `Pulling` only for images that are not on the node. Those of init
+    /// containers are part of phase `init`.
+    pub(crate) fn record_event(&mut self, event: &KubernetesEvent) {
+        if self.init_containers.contains(&event.container) {
             return;
         }
-        match &*remark.reason {
+        match &*event.reason {
             "Pulling" => self.is_pulling = true,
-            "Pulled" => self.pulled = self.pulled.max(Some(refine(Some(remark.last), remark.at))),
+            "Pulled" => self.pulled = self.pulled.max(Some(refine(Some(event.last), event.at))),
             _ => {}
         }
     }
 
-    /// Those that remained until the object was gone.
+    /// The removals of the finalizers that remained until the object was deleted.
     pub(crate) fn finalized(&self, at: Timestamp) -> Vec<SpanEvent> {
         self.finalizers.iter().map(|finalizer| removal(finalizer, at)).collect()
     }
@@ -336,23 +340,23 @@ fn removal(finalizer: &str, at: Timestamp) -> SpanEvent {
     event("finalizer removed", at, [Attribute::text("finalizer", finalizer)])
 }
 
-fn is_true(look: &PhaseInput<'_>, kind: &str) -> Option<Timestamp> {
+fn is_true(input: &PhaseInput<'_>, kind: &str) -> Option<Timestamp> {
     let condition =
-        condition(look.status, kind).filter(|condition| &*condition.status == "True")?;
-    Some(refine(condition.last_transition, look.seen))
+        condition(input.status, kind).filter(|condition| &*condition.status == "True")?;
+    Some(refine(condition.last_transition, input.seen))
 }
 
-/// All containers have run, whatever became of them.
-fn started(look: &PhaseInput<'_>) -> Option<Timestamp> {
+/// When the last container started, once all have.
+fn started(input: &PhaseInput<'_>) -> Option<Timestamp> {
     let mut containers =
-        look.status.containers.iter().filter(|container| !container.init).peekable();
+        input.status.containers.iter().filter(|container| !container.init).peekable();
     containers.peek()?;
     containers.try_fold(Timestamp::default(), |last, container| {
-        Some(last.max(first_start(container, look.seen)?))
+        Some(last.max(first_start(container, input.seen)?))
     })
 }
 
-/// The earliest that its status still tells; a restart overwrites `startedAt`.
+/// The earliest start in the status; a restart overwrites `startedAt`.
 fn first_start(container: &Container, seen: Timestamp) -> Option<Timestamp> {
     let over = container.last_terminated.as_ref().or(container.terminated.as_ref());
     let by_run = over.map(|run| run.started.or(container.running_since));
@@ -360,38 +364,39 @@ fn first_start(container: &Container, seen: Timestamp) -> Option<Timestamp> {
     Some(refine(by_run.or_else(running)?, seen))
 }
 
-/// Binding a Pod sets the condition with the node's name.
+/// Binding a Pod sets this condition together with the name of the node.
 fn is_bound(status: &StatusFacts) -> bool {
     let scheduled = condition(status, "PodScheduled").is_some_and(|c| &*c.status == "True");
     scheduled || !status.containers.is_empty()
 }
 
-/// No container runs any more.
-fn terminated(look: &PhaseInput<'_>) -> Option<Timestamp> {
-    let containers = &look.status.containers;
-    if containers.is_empty() || containers.iter().any(|it| it.running_since.is_some()) {
+/// When the last container ended, once none runs.
+fn terminated(input: &PhaseInput<'_>) -> Option<Timestamp> {
+    let containers = &input.status.containers;
+    if containers.is_empty() || containers.iter().any(|container| container.running_since.is_some())
+    {
         return None;
     }
     let ends = containers.iter().filter_map(|container| container.terminated.as_ref()?.finished);
-    Some(refine(ends.max(), look.seen))
+    Some(refine(ends.max(), input.seen))
 }
 
-/// Init containers that are over, in their order, each with its end.
-pub(crate) fn init_containers(look: &PhaseInput<'_>) -> Vec<(Box<str>, Timestamp)> {
+/// The init containers that have ended, in their order, each with its end.
+pub(crate) fn init_containers(input: &PhaseInput<'_>) -> Vec<(Box<str>, Timestamp)> {
     let over = |container: &Container| {
         let terminated = container.terminated.as_ref()?;
-        Some((container.name.clone(), refine(terminated.finished, look.seen)))
+        Some((container.name.clone(), refine(terminated.finished, input.seen)))
     };
-    look.status.containers.iter().filter(|container| container.init).filter_map(over).collect()
+    input.status.containers.iter().filter(|container| container.init).filter_map(over).collect()
 }
 
-/// How many Pods are to be of the new revision.
-fn wanted(look: &PhaseInput<'_>) -> i64 {
-    let of_set = || look.spec.replicas.unwrap_or(1) - look.spec.partition.unwrap_or(0);
-    look.status.desired_number_scheduled.unwrap_or_else(of_set).max(0)
+/// The number of Pods that shall have the new revision.
+fn wanted(input: &PhaseInput<'_>) -> i64 {
+    let of_set = || input.spec.replicas.unwrap_or(1) - input.spec.partition.unwrap_or(0);
+    input.status.desired_number_scheduled.unwrap_or_else(of_set).max(0)
 }
 
-/// Who is to act next: of finalizers that Kubernetes' own controllers remove, the controller.
+/// The actor that removes a finalizer: Kubernetes' own controllers by name, others by the finalizer.
 fn finalizer(name: &str) -> Actor {
     Actor::Named(match name {
         "foregroundDeletion" | "orphan" => "garbage-collector-controller".into(),
@@ -403,9 +408,10 @@ fn finalizer(name: &str) -> Actor {
     })
 }
 
-/// Not those of the garbage collector: where it waits, it waits for what is told below.
-fn waits_for_finalizers(learnt: &PhaseFacts) -> Option<Problem> {
-    let others: Vec<&str> = learnt
+/// The finalizers of the garbage collector are left out: it waits for the objects below, which are
+/// reported.
+fn waits_for_finalizers(facts: &PhaseFacts) -> Option<Problem> {
+    let others: Vec<&str> = facts
         .finalizers
         .iter()
         .map(AsRef::as_ref)
@@ -414,8 +420,8 @@ fn waits_for_finalizers(learnt: &PhaseFacts) -> Option<Problem> {
     (!others.is_empty()).then(|| waiting("SomeFinalizersRemain", others.join(", ")))
 }
 
-fn waits_for_a_volume(learnt: &PhaseFacts) -> Option<Problem> {
-    let provisioner = learnt.provisioner.as_ref()?;
+fn waits_for_a_volume(facts: &PhaseFacts) -> Option<Problem> {
+    let provisioner = facts.provisioner.as_ref()?;
     Some(waiting("Pending", format!("{provisioner} has made no volume yet")))
 }
 

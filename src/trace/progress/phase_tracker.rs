@@ -23,30 +23,30 @@ use crate::trace::{
     readiness::problem::Problem,
 };
 
-/// Touching siblings hide each other in Jaeger's critical path.
-const BETWEEN: Duration = Duration::from_micros(1);
-/// Jaeger warns of a span without a duration.
-const SHORTEST: Duration = Duration::from_micros(2);
-/// Being observed is worth a span of its own when it took longer.
-const SOON_OBSERVED: Duration = Duration::from_secs(1);
+/// Jaeger's critical path skips siblings that touch.
+const PHASE_GAP: Duration = Duration::from_micros(1);
+/// Jaeger warns about a span without a duration.
+const MIN_SPAN_DURATION: Duration = Duration::from_micros(2);
+/// A shorter `observe` phase becomes a span event.
+const OBSERVE_PHASE_MIN: Duration = Duration::from_secs(1);
 
-/// How far a change has come.
+/// The phases of one change.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PhaseTracker {
     table: PhaseTable,
-    /// The step that is not over.
-    at: usize,
+    /// The phase that has not ended yet.
+    index: usize,
     begin: Timestamp,
     problem: Option<Problem>,
     events: Vec<SpanEvent>,
-    learnt: PhaseFacts,
-    /// Soon observed: a step of its own only if nothing else comes of the change.
+    facts: PhaseFacts,
+    /// A short `observe` phase: reported only if nothing else follows from the change.
     observed: Option<Phase>,
-    /// Ended, and not told yet: nothing is before the cause is decided.
-    untold: Vec<Phase>,
+    /// Ended phases that are not reported yet: their cause is not decided.
+    unreported: Vec<Phase>,
 }
 
-/// An open step.
+/// A phase that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Open<'a> {
     pub name: &'static str,
@@ -55,8 +55,7 @@ pub struct Open<'a> {
 }
 
 impl PhaseTracker {
-    /// `None`: nothing is known of how such a change is dealt with.
-    /// `status`: as it was when the change was made.
+    /// `None` for changes without known phases. `status` is the status at the time of the change.
     pub fn begin(
         kind: &GroupKind,
         verb: Verb,
@@ -64,83 +63,83 @@ impl PhaseTracker {
         status: &StatusFacts,
     ) -> Option<Self> {
         Some(Self {
-            table: PhaseTable::of(kind, verb)?,
-            at: 0,
+            table: PhaseTable::for_change(kind, verb)?,
+            index: 0,
             begin: at,
             problem: None,
             events: Vec::new(),
-            learnt: PhaseFacts::before(kind, status),
+            facts: PhaseFacts::before(kind, status),
             observed: None,
-            untold: Vec::new(),
+            unreported: Vec::new(),
         })
     }
 
-    /// Whether something happened within the step.
-    pub fn observe(&mut self, look: &PhaseInput<'_>) -> bool {
+    /// Takes in an observation. Returns whether something happened within the phase.
+    pub fn observe(&mut self, input: &PhaseInput<'_>) -> bool {
         let room = MAX_EVENTS - self.events.len().min(MAX_EVENTS);
-        let happened = self.learnt.learn(look);
+        let happened = self.facts.update(input);
         let is_news = !happened.is_empty();
         self.events.extend(happened.into_iter().take(room));
-        for (at, step) in self.table.steps().iter().enumerate().skip(self.at) {
-            if let Some(begin) = (step.begin)(look).filter(|_| at == self.at) {
+        for (index, rule) in self.table.rules().iter().enumerate().skip(self.index) {
+            if let Some(begin) = (rule.begin)(input).filter(|_| index == self.index) {
                 self.begin = self.begin.max(begin);
             }
-            if !(step.is_there)(&self.learnt) {
+            if !(rule.is_present)(&self.facts) {
                 continue;
             }
-            let Some(end) = (step.end)(look, &self.learnt) else { continue };
+            let Some(end) = (rule.end)(input, &self.facts) else { continue };
             let begin = self.begin;
-            self.ends(at, step, end);
-            if step.has_containers {
-                self.init_containers(look, begin);
+            self.finish_phase(index, rule, end);
+            if rule.has_containers {
+                self.init_containers(input, begin);
             }
         }
-        if let Some(problem) = look.problem.cloned().or_else(|| self.problem()) {
+        if let Some(problem) = input.problem.cloned().or_else(|| self.problem()) {
             self.problem = Some(problem);
         }
         is_news
     }
 
-    /// What Kubernetes' Events say that no status does.
-    pub fn hear(&mut self, remark: &KubernetesEvent) {
-        self.learnt.hear(remark);
+    /// Takes in a Kubernetes Event: some facts are in no status.
+    pub fn record_event(&mut self, event: &KubernetesEvent) {
+        self.facts.record_event(event);
     }
 
-    fn ends(&mut self, at: usize, step: &PhaseRule, end: Timestamp) {
-        let end = end.max(self.begin.plus(SHORTEST));
+    fn finish_phase(&mut self, index: usize, rule: &PhaseRule, end: Timestamp) {
+        let end = end.max(self.begin.plus(MIN_SPAN_DURATION));
         let phase = Phase {
-            name: step.name.into(),
+            name: rule.name.into(),
             container: Box::default(),
-            actor: (step.actor)(&self.learnt),
+            actor: (rule.actor)(&self.facts),
             begin: self.begin,
             end,
             problem: self.problem.take(),
             events: std::mem::take(&mut self.events),
         };
-        self.at = at + 1;
-        self.begin = end.plus(BETWEEN);
-        if step.name == phase_tables::OBSERVE && phase.end.since(phase.begin) <= SOON_OBSERVED {
+        self.index = index + 1;
+        self.begin = end.plus(PHASE_GAP);
+        if rule.name == phase_tables::OBSERVE && phase.end.since(phase.begin) <= OBSERVE_PHASE_MIN {
             self.observed = Some(phase);
         } else {
-            self.untold.push(phase);
+            self.unreported.push(phase);
         }
     }
 
-    /// One after the other, within the step that has just ended; the API's seconds may be the same
-    /// for several of them.
-    fn init_containers(&mut self, look: &PhaseInput<'_>, begin: Timestamp) {
-        let Some(within) = self.untold.last().map(|phase| phase.end) else { return };
+    /// Adds a phase for each init container, one after the other within the phase that has just ended:
+    /// several can end in the same second of the API's times.
+    fn init_containers(&mut self, input: &PhaseInput<'_>, begin: Timestamp) {
+        let Some(within) = self.unreported.last().map(|phase| phase.end) else { return };
         let mut begin = begin;
-        let containers = phase_tables::init_containers(look);
+        let containers = phase_tables::init_containers(input);
         let mut left = containers.len();
         for (container, end) in containers {
             left -= 1;
-            let for_others = (SHORTEST + BETWEEN) * u32::try_from(left).unwrap_or(0);
-            let end = end.min(within.minus(for_others)).max(begin.plus(SHORTEST));
+            let for_others = (MIN_SPAN_DURATION + PHASE_GAP) * u32::try_from(left).unwrap_or(0);
+            let end = end.min(within.minus(for_others)).max(begin.plus(MIN_SPAN_DURATION));
             if end > within {
                 return;
             }
-            self.untold.push(Phase {
+            self.unreported.push(Phase {
                 name: phase_tables::INIT.into(),
                 container,
                 actor: Actor::Kubelet,
@@ -149,76 +148,76 @@ impl PhaseTracker {
                 problem: None,
                 events: Vec::new(),
             });
-            begin = end.plus(BETWEEN);
+            begin = end.plus(PHASE_GAP);
         }
     }
 
-    /// The change was made no earlier: nor were its steps, which are told only now.
-    pub fn not_before(&mut self, at: Timestamp) {
-        self.untold.retain(|phase| phase.container.is_empty() || phase.begin >= at);
+    /// The change was made no earlier than `at`, so its phases begin no earlier.
+    pub fn delay_start_until(&mut self, at: Timestamp) {
+        self.unreported.retain(|phase| phase.container.is_empty() || phase.begin >= at);
         let mut earliest = at;
-        let phases = self.observed.iter_mut().chain(&mut self.untold);
+        let phases = self.observed.iter_mut().chain(&mut self.unreported);
         for phase in phases.filter(|phase| phase.container.is_empty()) {
             phase.begin = phase.begin.max(earliest);
-            phase.end = phase.end.max(phase.begin.plus(SHORTEST));
-            earliest = phase.end.plus(BETWEEN);
+            phase.end = phase.end.max(phase.begin.plus(MIN_SPAN_DURATION));
+            earliest = phase.end.plus(PHASE_GAP);
         }
         self.begin = self.begin.max(earliest);
     }
 
-    /// The outcome has come: the step that is open ends with it, and with its error.
-    /// `nothing_else`: being observed is all that came of the change. Returns when it was observed,
-    /// where that is worth no step.
+    /// The convergence has ended: so does the open phase, with the same error. `nothing_else`: nothing
+    /// but the observation followed from the change. Returns when the generation was observed, where
+    /// that is not a phase.
     pub fn end(
         &mut self,
         at: Timestamp,
         failure: Option<Problem>,
         nothing_else: bool,
     ) -> Option<Timestamp> {
-        let is_worth_it = |(_, step): &(usize, &PhaseRule)| {
-            step.name != phase_tables::OBSERVE || at.since(self.begin) > SOON_OBSERVED
+        let is_reported = |(_, rule): &(usize, &PhaseRule)| {
+            rule.name != phase_tables::OBSERVE || at.since(self.begin) > OBSERVE_PHASE_MIN
         };
-        if let Some((index, step)) = self.open_step().filter(is_worth_it) {
-            if step.name == phase_tables::FINALIZE && failure.is_none() {
-                // With the last of them the object is gone.
-                self.events.extend(self.learnt.finalized(at));
+        if let Some((index, rule)) = self.open_phase().filter(is_reported) {
+            if rule.name == phase_tables::FINALIZE && failure.is_none() {
+                // The object is deleted with its last finalizer.
+                self.events.extend(self.facts.finalized(at));
             }
             self.problem = self.problem.take().or(failure);
-            self.ends(index, step, at);
+            self.finish_phase(index, rule, at);
         }
-        self.at = self.table.steps().len();
+        self.index = self.table.rules().len();
         let observed = self.observed.take()?;
         let end = observed.end;
-        if nothing_else && self.table.steps().len() == 1 {
-            self.untold.push(observed);
+        if nothing_else && self.table.rules().len() == 1 {
+            self.unreported.push(observed);
             return None;
         }
         Some(end)
     }
 
-    fn open_step(&self) -> Option<(usize, &'static PhaseRule)> {
-        let rest = self.table.steps().iter().enumerate().skip(self.at);
-        rest.into_iter().find(|(_, step)| (step.is_there)(&self.learnt))
+    fn open_phase(&self) -> Option<(usize, &'static PhaseRule)> {
+        let rest = self.table.rules().iter().enumerate().skip(self.index);
+        rest.into_iter().find(|(_, rule)| (rule.is_present)(&self.facts))
     }
 
-    /// What it waits for, where that is known.
+    /// The phase that has not ended, where one is known.
     pub fn open(&self) -> Option<Open<'_>> {
-        let (_, step) = self.open_step()?;
-        Some(Open { name: step.name, begin: self.begin, problem: self.problem.as_ref() })
+        let (_, rule) = self.open_phase()?;
+        Some(Open { name: rule.name, begin: self.begin, problem: self.problem.as_ref() })
     }
 
-    /// What holds it up besides what a status says.
+    /// A problem that the status does not show.
     pub fn problem(&self) -> Option<Problem> {
-        let (_, step) = self.open_step()?;
-        (step.problem)(&self.learnt)
+        let (_, rule) = self.open_phase()?;
+        (rule.problem)(&self.facts)
     }
 
-    /// Before this, the change does not end.
+    /// The end of the last phase: the change ends no earlier.
     pub fn reached(&self) -> Timestamp {
-        if self.at == 0 { self.begin } else { self.begin.minus(BETWEEN) }
+        if self.index == 0 { self.begin } else { self.begin.minus(PHASE_GAP) }
     }
 
     pub fn take(&mut self) -> Vec<Phase> {
-        std::mem::take(&mut self.untold)
+        std::mem::take(&mut self.unreported)
     }
 }

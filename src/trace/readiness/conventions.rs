@@ -1,24 +1,26 @@
-//! Judges custom resources: nobody knows their kinds beforehand, but there are conventions.
+//! Judges custom resources by the conventions of their authors (`docs/readiness.md`, Custom
+//! resources).
 
 use crate::trace::{
     model::observation::{Condition, StatusFacts},
     readiness::status::{Evidence, Status, condition, is_observed},
 };
 
-/// Where there is a `Ready`, it decides, together with these: Crossplane's `Ready` stays true when a
-/// newer spec could not be applied, which `Synced` tells.
+/// Conditions that decide together with `Ready`: Crossplane's `Ready` stays True when a newer spec
+/// could not be applied, and `Synced` becomes False.
 const BESIDE_READY: &[&str] = &["Synced"];
 
-/// Where there is none, all of these that are there: Cluster API's `Available`, Gateway API's
-/// `Accepted`, `Programmed` and `ResolvedRefs`, Tekton's `Succeeded`.
+/// Conditions that decide where there is no `Ready`, all that are present: Cluster API's `Available`,
+/// Gateway API's `Accepted`, `Programmed` and `ResolvedRefs`, Tekton's `Succeeded`.
 const INSTEAD_OF_READY: &[&str] =
     &["Accepted", "Available", "Programmed", "ResolvedRefs", "Succeeded", "Synced"];
 
-/// Phases that mean the same wherever they are written. `Running` does not: a virtual machine that
-/// runs is what was asked for, a workflow that runs is not over.
-const ENDS: &[&str] =
+/// Phases with the same meaning in every API. `Running` is not one: for a virtual machine it is the
+/// goal, for a workflow it is not.
+const FINAL_PHASES: &[&str] =
     &["Active", "Available", "Bound", "Completed", "Healthy", "Provisioned", "Ready", "Succeeded"];
-const BEGINNINGS: &[&str] = &[
+/// Phases of work in progress.
+const WORKING_PHASES: &[&str] = &[
     "Creating",
     "Deleting",
     "Initializing",
@@ -31,7 +33,7 @@ const BEGINNINGS: &[&str] = &[
     "Upgrading",
 ];
 
-/// A custom resource nobody has written a status for is not Current: there must be evidence.
+/// A custom resource without a status for the change is not Current: there must be evidence.
 pub(crate) fn judge(e: &Evidence<'_>) -> Status {
     let deciding = deciding(e.status);
     if deciding.iter().any(|condition| is_older(condition, e)) {
@@ -57,12 +59,12 @@ fn deciding(status: &StatusFacts) -> Vec<&Condition> {
     ready.into_iter().chain(others.filter(|other| names.contains(&&*other.kind))).collect()
 }
 
-/// Written for a generation before the change's.
+/// Whether the condition was written for an older generation than the change's.
 pub(crate) fn is_older(condition: &Condition, e: &Evidence<'_>) -> bool {
     matches!((condition.observed_generation, e.generation), (Some(of), Some(now)) if of < now)
 }
 
-/// The status is the work of somebody who knew of the change.
+/// Whether the status was written by a controller that had observed the change.
 pub(crate) fn is_evidence(e: &Evidence<'_>) -> bool {
     e.written_since || is_observed(e.status, e.generation)
 }
@@ -75,8 +77,8 @@ fn by_phase(e: &Evidence<'_>) -> Status {
             message: "".into(),
             since: None,
         },
-        Some(phase) if BEGINNINGS.contains(&phase) => Status::InProgress,
-        Some(phase) if ENDS.contains(&phase) || is_observed(e.status, e.generation) => {
+        Some(phase) if WORKING_PHASES.contains(&phase) => Status::InProgress,
+        Some(phase) if FINAL_PHASES.contains(&phase) || is_observed(e.status, e.generation) => {
             Status::Current { since: None }
         }
         Some(_) => Status::Unknown,

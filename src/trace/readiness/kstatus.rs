@@ -1,7 +1,8 @@
-//! Judges a status by the rules of kstatus, with the deviations the README lists.
+//! Judges a status by the rules of kstatus, with the deviations that `docs/readiness.md` lists
+//! (`docs/readiness.md`, Deviations from kstatus).
 //!
 //! Source of the rules: [kstatus](https://github.com/kubernetes-sigs/cli-utils/tree/v0.37.2/pkg/kstatus/status).
-//! A new kind's readiness is a row in `rule` and a function, and a case in `tests/it/kstatus_kinds.rs`.
+//! A new kind needs a row in `rule`, a function, and a case in `tests/it/kstatus_kinds.rs`.
 
 use crate::trace::{
     model::{
@@ -17,7 +18,8 @@ use crate::trace::{
     },
 };
 
-/// Kinds nobody reconciles, or whose controllers leave no trace of having done so: over when seen.
+/// Kinds that no controller reconciles, or whose controllers write no result: such a change has
+/// converged when it is observed.
 pub fn has_nothing_to_wait_for(kind: &GroupKind) -> bool {
     is_built_in(kind) && rule(kind).is_none()
 }
@@ -46,9 +48,9 @@ fn rule(kind: &GroupKind) -> Option<Rule> {
     })
 }
 
-/// Current, in progress or failed, as seen against the change's generation.
+/// The verdict about a status, for a change of this generation.
 pub fn judge(e: &Evidence<'_>) -> Status {
-    // Old conditions linger on a new generation: observedGeneration before anything else.
+    // Conditions of the old generation remain in the status: observedGeneration comes first.
     if let (Some(observed), Some(generation)) = (e.status.observed_generation, e.generation)
         && observed < generation
     {
@@ -57,14 +59,14 @@ pub fn judge(e: &Evidence<'_>) -> Status {
     if e.spec.paused && e.status.observed_generation.is_some() {
         return Status::Paused;
     }
-    if let Some(words) = e.words {
-        return status_field::judge(words, e);
+    if let Some(rule) = e.status_field {
+        return status_field::judge(rule, e);
     }
     match first_true(e.status, &["Reconciling", "Stalled"]) {
         Some(c) if &*c.kind == "Reconciling" || conventions::is_older(c, e) => {
             return Status::InProgress;
         }
-        // What was stuck before the change may not be after it.
+        // A condition from before the change says nothing about the change.
         Some(stalled) if conventions::is_evidence(e) => return failed(stalled),
         Some(_) | None => {}
     }
@@ -89,7 +91,7 @@ fn deployment(e: &Evidence<'_>) -> Status {
     let status = e.status;
     let (updated, total) = (count(status.updated_replicas), count(status.replicas));
     let (available, ready) = (count(status.available_replicas), count(status.ready_replicas));
-    // Without a deadline (kubectl sets none, the API server defaults to 600) nobody keeps the condition.
+    // Without a deadline (the API server's default is 600 s) the condition is not maintained.
     let never = i64::from(i32::MAX);
     let has_no_deadline = e.spec.progress_deadline_seconds.unwrap_or(never) == never;
     let rolled_out = has_no_deadline
@@ -119,7 +121,7 @@ fn stateful_set(e: &Evidence<'_>) -> Status {
     if e.status.observed_generation.is_none() {
         return Status::InProgress;
     }
-    // Under OnDelete nothing happens until somebody deletes Pods: nothing to wait for.
+    // With OnDelete the controller waits for a person to delete Pods.
     if e.spec.update_strategy.as_deref() == Some("OnDelete") {
         return Status::Current { since: None };
     }
@@ -130,7 +132,7 @@ fn stateful_set(e: &Evidence<'_>) -> Status {
     }
     let updated = count(status.updated_replicas);
     let done = match e.spec.partition {
-        // Also the API server's default, 0: with the last Pod the update's revision becomes current.
+        // Includes the API server's default, 0.
         Some(partition) => updated >= wanted.saturating_sub(partition),
         None => {
             count(status.current_replicas) >= wanted
@@ -165,7 +167,7 @@ fn job(e: &Evidence<'_>) -> Status {
 }
 
 /// Deviations: phase Failed is a failure; a Job's Pod has converged when it succeeded, not when it
-/// was Ready; what cannot be scheduled or started is a [`Problem`], not yet a failure.
+/// was Ready; a Pod that cannot be scheduled or started has a `Problem`, but has not failed yet.
 fn pod(e: &Evidence<'_>) -> Status {
     let finishes =
         e.of_a_job && e.spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always");
@@ -214,19 +216,20 @@ fn crd(e: &Evidence<'_>) -> Status {
     Status::InProgress
 }
 
-/// No controller has to give an address: without one nothing tells whether there is a controller.
+/// A controller need not assign an address, and without one the status does not show whether there
+/// is a controller at all.
 fn ingress(e: &Evidence<'_>) -> Status {
     if e.status.has_ingress { Status::Current { since: None } } else { Status::Unknown }
 }
 
-/// Observed, and what it scales is there. That metrics are missing (`ScalingActive`) is so again and
-/// again in an autoscaler's life, and no matter of its own change.
+/// Current once it is observed and its target exists. Missing metrics (`ScalingActive`) come and go
+/// in an autoscaler's life, and do not belong to its change.
 fn autoscaler(e: &Evidence<'_>) -> Status {
     let able = condition(e.status, "AbleToScale").is_none_or(|c| &*c.status != "False");
     when_done(e.status.observed_generation.is_some() && able)
 }
 
-/// Deviation: one that cannot be computed (`SyncFailed`) protects nothing yet.
+/// Deviation: a budget that cannot be computed (`SyncFailed`) does not protect anything yet.
 fn disruption_budget(e: &Evidence<'_>) -> Status {
     let allowed = condition(e.status, "DisruptionAllowed");
     let failed = allowed.is_some_and(|c| &*c.status != "True" && &*c.reason == "SyncFailed");
@@ -235,7 +238,7 @@ fn disruption_budget(e: &Evidence<'_>) -> Status {
 
 fn node(e: &Evidence<'_>) -> Status {
     match condition(e.status, "Ready") {
-        // Its kubelet is not heard from.
+        // The kubelet has not reported for a while.
         Some(ready) if &*ready.status == "Unknown" => Status::Unknown,
         _ => when(is_true(e, "Ready")),
     }
@@ -256,7 +259,7 @@ fn by_phase(e: &Evidence<'_>, current: &[&str]) -> Status {
     when_done(e.status.phase.as_deref().is_some_and(|phase| current.contains(&phase)))
 }
 
-/// Current since the condition turned, in progress without it.
+/// Current since the condition became True, in progress without it.
 fn when(condition: Option<&Condition>) -> Status {
     condition.map_or(Status::InProgress, |c| Status::Current { since: c.last_transition })
 }
@@ -281,13 +284,14 @@ fn is_true<'a>(e: &Evidence<'a>, kind: &str) -> Option<&'a Condition> {
     condition(e.status, kind).filter(|condition| &*condition.status == "True")
 }
 
-/// Of these kinds, the first that is listed.
+/// The first condition in the status that is True and of one of these kinds.
 fn first_true<'a>(status: &'a StatusFacts, kinds: &[&str]) -> Option<&'a Condition> {
     let is_one = |c: &&Condition| &*c.status == "True" && kinds.contains(&&*c.kind);
     status.conditions.iter().find(is_one)
 }
 
-/// How far a rollout has come, as counters of which each only counts when it exceeds its highest.
+/// The progress of a rollout as counters. A counter counts as progress when it exceeds its highest
+/// value so far.
 pub fn progress(kind: &GroupKind, status: &StatusFacts) -> [i64; 4] {
     if kind.is("", "Pod") {
         let conditions = status.conditions.iter().filter(|c| &*c.status == "True").count();

@@ -1,6 +1,6 @@
-//! Tells why an object does not go on: what is known of it from its status.
+//! Finds the problem that keeps an object from converging, by its status.
 //!
-//! A new one is a row in a table here, and a case below.
+//! A new problem is a row in a table here, and a case in `tests/it/rules_held_up.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::trace::{
     readiness::status::condition,
 };
 
-/// A known reason why things do not go on.
+/// A known reason why an object does not converge.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Problem {
     pub reason: Box<str>,
@@ -24,23 +24,23 @@ pub struct Problem {
     pub blocks: Blocker,
 }
 
-/// What a problem blocks: when that comes true it is over.
+/// What a problem blocks: the problem is over once that has happened.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Blocker {
-    /// That the condition has another status.
+    /// The change of a condition to another status.
     Condition { kind: Box<str>, bad: Box<str> },
-    /// That the container runs.
+    /// The start of the container.
     Start,
-    /// That it goes on running: a restart alone does not end it.
+    /// That the container keeps running: a restart alone does not end the problem.
     Running,
-    /// The step it is in: it is over when that says so no more.
+    /// The end of the phase that reports it.
     Phase,
-    /// That a claim has its volume.
+    /// The binding of a claim to its volume.
     Binding,
 }
 
-/// Conditions that refuse: the kind (empty group and kind: of any), the condition, and the status it
-/// has then.
+/// Conditions that show a problem: the kind of the object (empty group and kind: every kind), the
+/// condition, and its status in case of the problem.
 const REFUSALS: &[(&str, &str, &str, &str)] = &[
     // Quota and admission; of Deployments, ReplicaSets and ReplicationControllers.
     ("", "", "ReplicaFailure", "True"),
@@ -72,7 +72,7 @@ const WAITING: &[&str] = &[
     "RunContainerError",
 ];
 
-/// What a status says of why it does not go on.
+/// The problem that a status shows.
 pub fn problem(kind: &GroupKind, status: &StatusFacts) -> Option<Problem> {
     match (&*kind.group, &*kind.kind) {
         ("", "Pod") => of_pod(status),
@@ -87,7 +87,7 @@ pub fn problem(kind: &GroupKind, status: &StatusFacts) -> Option<Problem> {
     }
 }
 
-/// A Namespace calls it a failure that its Pods take their time to go.
+/// Whether the problem passes by itself: a Namespace reports a failure while its Pods terminate.
 fn passes(condition: &Condition) -> bool {
     &*condition.kind == "NamespaceDeletionContentFailure"
         && condition.message.contains("unexpected items still remain")
@@ -99,7 +99,7 @@ fn of_pod(status: &StatusFacts) -> Option<Problem> {
     if let Some(condition) = not_scheduled {
         return Some(of_condition(condition));
     }
-    // Its containers are ready, and somebody else has not said so.
+    // The containers are ready, but a readiness gate of the Pod is not.
     let gated = || {
         let ready = condition(status, "Ready")?;
         (&*ready.status == "False" && &*ready.reason == "ReadinessGatesNotReady")
@@ -108,7 +108,7 @@ fn of_pod(status: &StatusFacts) -> Option<Problem> {
     status.containers.iter().find_map(of_container).or_else(gated)
 }
 
-/// Its volume is gone for good. That it is pending says nothing yet: it may wait for its first Pod.
+/// The volume is lost for good. A pending claim need not have a problem: it may wait for its first Pod.
 fn of_claim(status: &StatusFacts) -> Option<Problem> {
     status.phase.as_deref().filter(|phase| *phase == "Lost").map(|lost| Problem {
         reason: lost.into(),

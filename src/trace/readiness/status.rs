@@ -9,57 +9,58 @@ use crate::trace::{
     rules::status_field::StatusFieldRule,
 };
 
-/// What kstatus says of an object, seen against one of its changes.
+/// The verdict about an object, for one of its changes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Status {
-    /// Dealt with; since when, where a condition says so.
+    /// The change is done; since when, where a condition has the time.
     Current {
         since: Option<Timestamp>,
     },
     InProgress,
-    /// Paused, and the controller has taken note.
+    /// Paused, as the controller has observed.
     Paused,
     Failed {
         reason: Box<str>,
         message: Box<str>,
         since: Option<Timestamp>,
     },
-    /// No status was written that could be evidence of anything.
+    /// The status holds no evidence for the change.
     Unknown,
 }
 
-/// One judgement needs all of this.
+/// Everything that a verdict depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub kind: &'a GroupKind,
     pub spec: &'a SpecFacts,
     pub status: &'a StatusFacts,
-    /// The generation the change made; `None` for kinds without one.
+    /// The generation of the change; `None` for kinds without one.
     pub generation: Option<i64>,
     /// A status was written after the change.
     pub written_since: bool,
-    /// Kind of the controller owner is Job.
+    /// The controller owner is a Job.
     pub of_a_job: bool,
-    /// Where configuration says by what the kind converges.
-    pub words: Option<&'a StatusFieldRule>,
+    /// The configured rule of the kind (option `converges`).
+    pub status_field: Option<&'a StatusFieldRule>,
 }
 
-/// The newest generation that the object's controller says it has observed.
+/// The newest generation that the controller reports as observed.
 pub(crate) fn observed(status: &StatusFacts) -> Option<i64> {
     let conditions = status.conditions.iter().chain(&status.of_parents);
     conditions.map(|c| c.observed_generation).chain([status.observed_generation]).max().flatten()
 }
 
-/// Whether the controller says that it knows of a generation.
+/// Whether the controller reports a generation as observed.
 pub(crate) fn is_observed(status: &StatusFacts, generation: Option<i64>) -> bool {
     generation.is_some() && observed(status) >= generation
 }
 
+/// The condition of a kind.
 pub fn condition<'a>(status: &'a StatusFacts, kind: &str) -> Option<&'a Condition> {
     status.conditions.iter().find(|condition| &*condition.kind == kind)
 }
 
-/// Why a Pod was made to go: eviction, preemption, a lost node
+/// Why a Pod is being removed: eviction, preemption, a lost node
 /// ([Pod disruption conditions](https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions)).
 pub fn disruption(status: &StatusFacts) -> Option<Box<str>> {
     let condition = condition(status, "DisruptionTarget")?;

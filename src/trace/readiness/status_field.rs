@@ -8,7 +8,8 @@ use crate::trace::{
     rules::status_field::StatusFieldRule,
 };
 
-/// An end counts only if the status was written for the change: words linger as conditions do.
+/// A final value counts only if the status was written for the change: an old value remains in it
+/// until then.
 pub(crate) fn judge(rule: &StatusFieldRule, e: &Evidence<'_>) -> Status {
     let Some(word) = &e.status.word else { return Status::Unknown };
     let is_one_of = |words: &[Box<str>]| words.iter().any(|of| of.eq_ignore_ascii_case(word));

@@ -44,7 +44,7 @@ pub struct Limits {
     pub settle: Duration,
     /// Without progress, and without a verdict.
     pub deadline: Duration,
-    /// How long a problem must hold to be told.
+    /// How long a problem must last to be reported.
     pub stuck_after: Duration,
 }
 

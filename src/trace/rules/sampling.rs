@@ -1,4 +1,4 @@
-//! Decides which chains are exported: once, at the head (contract: causes §8).
+//! Decides which chains are exported: once, at the head (`docs/causes.md`, Sampling).
 
 use crate::trace::model::{context::TraceContext, span::TraceId};
 
@@ -6,7 +6,7 @@ use crate::trace::model::{context::TraceContext, span::TraceId};
 pub struct Sampling {
     /// A head's own fresh context decides by its `sampled` flag.
     pub by_context: bool,
-    /// Of all other chains, the share that is exported: 0 to 1.
+    /// The share of all other chains that is exported: 0 to 1.
     pub ratio: f64,
 }
 
@@ -31,7 +31,7 @@ impl Sampling {
     /// As OpenTelemetry's samplers do, so that all of one ratio agree about a trace
     /// ([consistent probability sampling](https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/)).
     fn samples_id(&self, trace_id: TraceId) -> bool {
-        // The highest 32 of those 56 bits say enough.
+        // The highest 32 of those 56 bits are precise enough.
         let random = u32::try_from(trace_id.0 >> (RANDOM_BITS - 32) & u128::from(u32::MAX));
         let share = random.map_or(0.0, |random| f64::from(random) / f64::from(u32::MAX));
         self.ratio > 0.0 && share >= 1.0 - self.ratio

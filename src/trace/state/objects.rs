@@ -27,15 +27,12 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, Decision, OwnerChain, Report},
+        change::{Change, Decision, MAX_DEPTH, OwnerChain, Report},
         retention,
         tracked::TrackedObject,
     },
     state::{dirty_map::DirtyMap, names::NameIndex},
 };
-
-/// Changes above a change; a chain is no deeper.
-const MAX_CAUSES: usize = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
@@ -294,7 +291,7 @@ impl Objects {
         let mut waiting: Vec<(&ChangeKey, usize)> = vec![(cause, 0)];
         std::iter::from_fn(move || {
             let (key, depth) = waiting.pop()?;
-            if depth < MAX_CAUSES {
+            if depth < usize::from(MAX_DEPTH) {
                 let below = self.by_cause.get(key).into_iter().flatten();
                 waiting.extend(below.map(|key| (key, depth + 1)));
             }
@@ -310,7 +307,14 @@ impl Objects {
         change: &'a Change,
     ) -> impl Iterator<Item = &'a ChangeKey> {
         std::iter::successors(change.cause(), move |key| self.change(key)?.1.cause())
-            .take(MAX_CAUSES)
+            .take(MAX_DEPTH.into())
+    }
+
+    /// A change and its causes, from itself up to the head.
+    pub(crate) fn chain_from(&self, key: &ChangeKey) -> Vec<ChangeKey> {
+        let change = self.change(key).map(|(_, change)| change);
+        let causes = change.into_iter().flat_map(|change| self.causes_of(change));
+        std::iter::once(key).chain(causes).cloned().collect()
     }
 
     /// Changes without an outcome.

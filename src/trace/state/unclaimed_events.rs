@@ -39,8 +39,7 @@ impl UnclaimedEvents {
     }
 }
 
-/// Times are whole seconds, so resourceVersions decide as well; those of a relist, or of Events in a
-/// store of their own, decide nothing.
+/// Times are whole seconds, so resourceVersions decide as well, except those of a relist.
 fn is_about(change: &Change, event: &KubernetesEvent) -> bool {
     event.about == change.key.uid
         && accepts(change, event)

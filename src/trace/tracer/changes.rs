@@ -167,7 +167,7 @@ impl Tracer {
         manager: Option<&Manager>,
     ) -> bool {
         let Some(object) = self.state.objects.get(uid) else { return false };
-        let is_annotated = object.is_ignored || body.is_some_and(|body| body.is_off);
+        let is_annotated = object.is_ignored || body.is_some_and(|body| body.is_ignored);
         // Paths are known only as far as leaves are kept.
         let has_all_leaves = body.is_some_and(|body| body.content.leaves.len() < MAX_LEAVES);
         is_annotated
@@ -269,8 +269,8 @@ impl Tracer {
             let Some(oldest) = object.and_then(|object| object.changes.first()) else { return };
             let (key, at) = (oldest.key.clone(), oldest.received);
             self.out.metrics.push(TraceMetric::BoundReached { bound: CHANGES_BOUND });
+            let is_of_metadata = oldest.scope == Scope::Metadata;
             self.decide_change(&key);
-            let is_of_metadata = oldest_is_metadata(self.state.objects.get(uid), &key);
             if let Some(change) = self.state.objects.change_mut(&key)
                 && change.convergence.is_open()
             {
@@ -283,11 +283,6 @@ impl Tracer {
             }
         }
     }
-}
-
-fn oldest_is_metadata(object: Option<&TrackedObject>, key: &ChangeKey) -> bool {
-    let change = object.and_then(|object| object.change(key));
-    change.is_some_and(|change| change.scope == Scope::Metadata)
 }
 
 /// Returns the changes that ended by it.

@@ -30,9 +30,6 @@ use crate::trace::{
 
 /// A metadata change joins an open change that is no older than this.
 const JOINS_WITHIN: Duration = Duration::from_secs(5);
-/// The deepest chain; see [`CauseFinder`].
-const MAX_DEPTH: usize = 16;
-
 impl Tracer {
     /// Decides everything that can be decided.
     pub(super) fn decide(&mut self, now: Timestamp) {
@@ -155,7 +152,7 @@ impl Tracer {
         let at = change.at;
         if let Some(report) = change.report_mut() {
             owners = std::mem::take(&mut report.owners);
-            report.phases.iter_mut().for_each(|phases| phases.not_before(at));
+            report.phases.iter_mut().for_each(|phases| phases.delay_start_until(at));
             report.context_use = context_use;
             report.owner = cause.owner;
             report.reason = cause.reason;
@@ -167,7 +164,7 @@ impl Tracer {
         self.add_links(key, owners.first());
         self.link_autoscaler(key);
         if let Some(parent) = parent {
-            self.propagate_progress(key, parent);
+            self.propagate_progress(key, &parent);
         }
         let controller = owners.first().filter(|owner| owner.controller).map(|owner| &owner.uid);
         if let Some(controller) = controller {
@@ -288,23 +285,20 @@ impl Tracer {
     }
 
     /// A change has caused another: that is progress of its whole chain.
-    fn propagate_progress(&mut self, key: &ChangeKey, parent: ChangeKey) {
+    fn propagate_progress(&mut self, key: &ChangeKey, parent: &ChangeKey) {
         let Some((_, child)) = self.state.objects.change(key) else { return };
         let (at, received, api_at) = (child.at, child.received, child.api_at);
-        let mut next = Some(parent);
-        for depth in 0..=MAX_DEPTH {
-            let Some(key) = next.take() else { return };
+        for key in self.state.objects.chain_from(parent) {
             let Some(change) = self.state.objects.change_mut(&key) else { return };
-            if depth == 0 {
+            if key == *parent {
                 change.caused += 1;
                 if let Some(report) = change.report_mut() {
                     let first = report.first_caused.map_or(at, |first| first.min(at));
                     report.first_caused = Some(first);
                 }
             }
-            change.convergence.note_progress(received);
+            change.convergence.record_progress(received);
             change.last_caused = change.last_caused.max(api_at);
-            next = change.cause().cloned();
             self.reschedule(&key.uid);
         }
     }

@@ -29,9 +29,6 @@ use crate::trace::{
     state::State,
 };
 
-/// Changes above a change; a chain is no deeper.
-const MAX_CAUSES: usize = 16;
-
 pub(super) struct Emitter<'a> {
     pub(super) state: &'a mut State,
     pub(super) rules: &'a Rules,
@@ -164,7 +161,7 @@ impl Emitter<'_> {
     /// is named only where they do not have it: which of both is observed first is chance.
     pub(super) fn emit_stuck(&mut self, key: &ChangeKey, now: Timestamp, limits: &Limits) {
         let Some((_, change)) = self.state.objects.change(key) else { return };
-        let Some(active) = change.convergence.trouble() else { return };
+        let Some(active) = change.convergence.active_problem() else { return };
         if !change.is_decided() || self.repeats_child(key, &active.problem) {
             return;
         }
@@ -176,7 +173,7 @@ impl Emitter<'_> {
         }
         let has_problem = |change: &Change| {
             change.convergence.is_open()
-                && change.convergence.trouble().is_some_and(|active| {
+                && change.convergence.active_problem().is_some_and(|active| {
                     active.problem.reason == reason
                         && active.since.whole_second() <= since.whole_second()
                 })
@@ -189,7 +186,7 @@ impl Emitter<'_> {
             .filter(|(_, change)| has_problem(change))
             .min_by_key(|(_, change)| (change.key == shared, change.resource_version));
         let span = first.and_then(|(object, change)| {
-            let active = change.convergence.trouble()?;
+            let active = change.convergence.active_problem()?;
             let at = since.plus(limits.stuck_after);
             Some(self.builder(object, change)?.stuck(&shared, active, at))
         });
@@ -206,7 +203,10 @@ impl Emitter<'_> {
         matches!(problem.blocks, Blocker::Condition { .. })
             && self.state.objects.caused_by(key).any(|(_, change)| {
                 change.convergence.is_open()
-                    && change.convergence.trouble().is_some_and(|active| is_same(&active.problem))
+                    && change
+                        .convergence
+                        .active_problem()
+                        .is_some_and(|active| is_same(&active.problem))
             })
     }
 
@@ -223,7 +223,7 @@ impl Emitter<'_> {
             phase: phase.name.clone(),
             reason: phase.problem.as_ref().map(|p| p.reason.clone()).unwrap_or_default(),
         };
-        self.record_slowest(Some(key.clone()), &slowest);
+        self.record_slowest(key, &slowest);
     }
 
     /// An object without phases was waited for as a whole.
@@ -241,21 +241,18 @@ impl Emitter<'_> {
             phase: "".into(),
             reason: ended.reason.clone(),
         };
-        self.record_slowest(change.cause().cloned(), &slowest);
+        if let Some(cause) = change.cause().cloned() {
+            self.record_slowest(&cause, &slowest);
+        }
     }
 
-    fn record_slowest(&mut self, from: Option<ChangeKey>, slowest: &Slowest) {
-        let mut next = from;
-        for _ in 0..=MAX_CAUSES {
-            let Some(key) = next else { return };
-            let Some(change) = self.state.objects.change_mut(&key) else { return };
-            if let Some(report) = change.report_mut() {
-                let before = report.slowest.as_ref();
-                if before.is_none_or(|before| before.took < slowest.took) {
-                    report.slowest = Some(Box::new(slowest.clone()));
-                }
+    fn record_slowest(&mut self, from: &ChangeKey, slowest: &Slowest) {
+        for key in self.state.objects.chain_from(from) {
+            let Some(report) = self.state.objects.report_mut(&key) else { continue };
+            let before = report.slowest.as_ref();
+            if before.is_none_or(|before| before.took < slowest.took) {
+                report.slowest = Some(Box::new(slowest.clone()));
             }
-            next = change.cause().cloned();
         }
     }
 

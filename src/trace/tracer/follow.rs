@@ -117,7 +117,7 @@ impl Tracer {
         let causes: Vec<ChangeKey> = objects.causes_of(change).cloned().collect();
         for cause in causes {
             if let Some(change) = objects.change_mut(&cause) {
-                change.convergence.waited_until(since, apart);
+                change.convergence.delay_until(since, apart);
             }
         }
     }
@@ -143,13 +143,13 @@ impl Tracer {
             news.extend(change.convergence.expire(now, &limits).map(|n| (change.key.clone(), n)));
             let is_decided = change.is_decided();
             let is_open = change.convergence.is_open();
-            if let Some(active) = change.convergence.trouble_mut()
+            if let Some(active) = change.convergence.active_problem_mut()
                 && is_open
-                && !active.told
+                && !active.reported
                 && is_decided
                 && active.since.plus(limits.stuck_after) <= now
             {
-                active.told = true;
+                active.reported = true;
                 stuck.push(change.key.clone());
             }
         }
@@ -217,7 +217,7 @@ impl StatusNews<'_> {
             }
             return Followed { news: is_over.then_some(News::Ended), is_current: false };
         }
-        change.convergence.note_status(self.observation.status_fingerprint);
+        change.convergence.record_status(self.observation.status_fingerprint);
         let problem = self.follow_phases(change);
         // A deletion lasts until the object is gone.
         let verdict = if change.key.is_deletion() { &Status::InProgress } else { &self.verdict };
@@ -246,7 +246,7 @@ impl StatusNews<'_> {
         });
         let problem = problem.or_else(|| phases.problem());
         if has_progressed && is_deletion {
-            change.convergence.note_progress(self.observation.at);
+            change.convergence.record_progress(self.observation.at);
         }
         problem
     }
@@ -262,7 +262,7 @@ fn verdict(object: &mut TrackedObject, observation: &Observation, rules: &Rules)
     let newest = object.changes.iter_mut().rev().find(|change| change.is_of_live_spec());
     // An object that existed at the start has no change: any status is evidence.
     let written_since = newest.map_or(observation.status.present, |newest| {
-        newest.convergence.note_status(observation.status_fingerprint)
+        newest.convergence.record_status(observation.status_fingerprint)
     });
     let kind = &observation.object.kind;
     kstatus::judge(&Evidence {
@@ -274,6 +274,6 @@ fn verdict(object: &mut TrackedObject, observation: &Observation, rules: &Rules)
             .filter(|_| kind::change_detection(kind) == ChangeDetection::Generation),
         written_since,
         of_a_job,
-        words: rules.status_field(kind),
+        status_field: rules.status_field(kind),
     })
 }

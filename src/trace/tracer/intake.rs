@@ -370,7 +370,7 @@ impl Tracer {
 fn attach_event(change: &mut Change, event: KubernetesEvent) {
     let changed_at = change.api_at;
     if let Some(report) = change.report_mut() {
-        report.phases.iter_mut().for_each(|phases| phases.hear(&event));
+        report.phases.iter_mut().for_each(|phases| phases.record_event(&event));
         report.events.record(event, changed_at);
     }
 }

@@ -1,6 +1,6 @@
 //! The one door of the trace: watch events and time come in, spans and counts go out.
 //!
-//! An event passes through these steps, each in a file of its own: `intake` compares it with the
+//! An event passes through these files: `intake` compares it with the
 //! tracked object, `changes` turns a difference into a change, `decide` finds its cause and place,
 //! `follow` follows its convergence, and `emit` reports it.
 

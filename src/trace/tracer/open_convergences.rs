@@ -64,7 +64,7 @@ impl Tracer {
 }
 
 fn own_wait(change: &Change) -> Option<Wait<'_>> {
-    if let Some(active) = change.convergence.trouble() {
+    if let Some(active) = change.convergence.active_problem() {
         let what = &active.problem.reason;
         return Some(Wait { is_problem: true, since: active.since, what });
     }

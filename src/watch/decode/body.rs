@@ -62,7 +62,7 @@ pub(super) fn read(
         owners: metadata.owner_references.map(|raw| read_owners(raw, names)).unwrap_or_default(),
         carrier: carrier::read(&annotations, settings),
         template_carriers: carrier::read_templates(&spec, settings),
-        is_off: carrier::is_set(&annotations, IGNORE),
+        is_ignored: carrier::is_set(&annotations, IGNORE),
         marks: marks.leaves(),
         references: references::read(object, kind, settings),
         scales: references::read_scale_target(object, kind),
