@@ -4,11 +4,11 @@
 //! last, `_total` for counters, `_timestamp_seconds` for points in time. `docs/metrics.md` lists
 //! them all.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector as _, proto::MetricFamily,
 };
 
 /// Every metric of the daemon. Cheap to clone: clones share the same values.
@@ -273,6 +273,23 @@ impl Metrics {
 
     pub fn drop_spans(&self, reason: SpanDrop, spans: u64) {
         self.spans_dropped.with_label_values(&[reason.name()]).inc_by(spans);
+    }
+}
+
+/// Sets the gauges of these label values and removes all others. A scrape in between sees old or new
+/// values, but never none.
+pub fn replace_gauges(gauges: &IntGaugeVec, values: BTreeMap<Vec<String>, i64>) {
+    for (labels, value) in &values {
+        gauges.with_label_values(labels).set(*value);
+    }
+    let families = gauges.collect();
+    for metric in families.iter().flat_map(MetricFamily::get_metric) {
+        // Labels are sorted by name, as in the declarations here.
+        let labels: Vec<String> =
+            metric.get_label().iter().map(|label| label.value().to_owned()).collect();
+        if !values.contains_key(&labels) {
+            gauges.remove_label_values(&labels).ok();
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     admin::Health,
     error_chain::ErrorChain,
     export::sink::Sink,
-    metrics::Metrics,
+    metrics::{Metrics, replace_gauges},
     outbox::{Commit, Entry, Outbox},
     trace::{model::time::Timestamp, spans::output::Output, tracer::Tracer},
     trace_metrics,
@@ -177,15 +177,14 @@ impl Core {
 
     fn report_health(&mut self) {
         self.health.report_running(now());
-        self.metrics.open_convergences.reset();
-        for ((kind, waiting_for), count) in self.tracer.open_convergences() {
-            let labels = [&*kind.to_string(), waiting_for];
-            self.metrics.open_convergences.with_label_values(&labels).set(count);
-        }
-        self.metrics.tracked_objects.reset();
-        for (kind, count) in self.tracer.tracked_objects() {
-            self.metrics.tracked_objects.with_label_values(&[&kind.to_string()]).set(*count);
-        }
+        let open = self.tracer.open_convergences();
+        let open = open.iter().map(|((kind, waiting_for), count)| {
+            (vec![kind.to_string(), (*waiting_for).to_owned()], *count)
+        });
+        replace_gauges(&self.metrics.open_convergences, open.collect());
+        let tracked = self.tracer.tracked_objects().iter();
+        let tracked = tracked.map(|(kind, count)| (vec![kind.to_string()], *count)).collect();
+        replace_gauges(&self.metrics.tracked_objects, tracked);
     }
 }
 
