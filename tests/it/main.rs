@@ -69,6 +69,7 @@ mod rules_pods;
 mod rules_references;
 mod rules_steps;
 mod rules_waits;
+mod rules_watches;
 mod scenarios;
 mod scene;
 mod scripted_api_server;

@@ -78,6 +78,14 @@ impl History {
         self
     }
 
+    /// The last event came by the watch of this name.
+    pub(crate) fn by_watch(mut self, watch: &str) -> Self {
+        if let Some(line) = self.lines.last_mut() {
+            line["watch"] = json!(watch);
+        }
+        self
+    }
+
     pub(crate) fn later(mut self, seconds: u64) -> Self {
         self.version += seconds * 10;
         self

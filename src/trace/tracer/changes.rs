@@ -258,23 +258,24 @@ impl Tracer {
     }
 
     /// Keeps the number of an object's changes below [`MAX_CHANGES`]: where none is reported yet, the
-    /// oldest is decided and closed without waiting any longer.
+    /// oldest is decided and closed without waiting any longer, metadata changes first.
     fn make_room(&mut self, uid: &Uid) {
-        let len = |tracer: &Self| tracer.state.objects.get(uid).map_or(0, |o| o.changes.len());
-        while len(self) >= MAX_CHANGES {
+        while self.state.objects.get(uid).is_some_and(|o| o.changes.len() >= MAX_CHANGES) {
             if self.state.objects.forget_oldest_reported(uid) {
                 continue;
             }
             let object = self.state.objects.get(uid);
-            let Some(oldest) = object.and_then(|object| object.changes.first()) else { return };
+            let Some(oldest) = object.and_then(oldest_to_close) else { return };
             let (key, at) = (oldest.key.clone(), oldest.received);
+            let outcome = match oldest.scope {
+                Scope::Metadata => Outcome::Converged,
+                Scope::Spec => Outcome::Unknown,
+            };
             self.out.metrics.push(TraceMetric::BoundReached { bound: CHANGES_BOUND });
-            let is_of_metadata = oldest.scope == Scope::Metadata;
             self.decide_change(&key);
             if let Some(change) = self.state.objects.change_mut(&key)
                 && change.convergence.is_open()
             {
-                let outcome = if is_of_metadata { Outcome::Converged } else { Outcome::Unknown };
                 change.convergence.end(outcome, at);
             }
             self.emitter().close_convergence(&key);
@@ -283,6 +284,12 @@ impl Tracer {
             }
         }
     }
+}
+
+/// A change of the spec is worth more than one of metadata: others follow from it.
+fn oldest_to_close(object: &TrackedObject) -> Option<&Change> {
+    let mut changes = object.changes.iter();
+    changes.find(|change| change.scope == Scope::Metadata).or_else(|| object.changes.first())
 }
 
 /// Returns the changes that ended by it.
