@@ -278,8 +278,8 @@ impl Metrics {
 
 /// Sets the gauges of these label values and removes all others. A scrape in between sees old or new
 /// values, but never none.
-pub fn replace_gauges(gauges: &IntGaugeVec, values: BTreeMap<Vec<String>, i64>) {
-    for (labels, value) in &values {
+pub fn replace_gauges(gauges: &IntGaugeVec, values: &BTreeMap<Vec<String>, i64>) {
+    for (labels, value) in values {
         gauges.with_label_values(labels).set(*value);
     }
     let families = gauges.collect();

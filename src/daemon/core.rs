@@ -181,10 +181,10 @@ impl Core {
         let open = open.iter().map(|((kind, waiting_for), count)| {
             (vec![kind.to_string(), (*waiting_for).to_owned()], *count)
         });
-        replace_gauges(&self.metrics.open_convergences, open.collect());
+        replace_gauges(&self.metrics.open_convergences, &open.collect());
         let tracked = self.tracer.tracked_objects().iter();
         let tracked = tracked.map(|(kind, count)| (vec![kind.to_string()], *count)).collect();
-        replace_gauges(&self.metrics.tracked_objects, tracked);
+        replace_gauges(&self.metrics.tracked_objects, &tracked);
     }
 }
 

@@ -52,7 +52,7 @@ const DELETED: usize = 60;
 const ALLOWED: f64 = 1.2;
 
 /// Each with a span that shows that the code path was taken; a plain status update emits none.
-const WORKLOADS: [(&str, Workload, fn(&Span) -> bool); 5] = [
+const WORKLOADS: [(&str, Workload, IsExpected); 5] = [
     ("plain status update", update_statuses, |_| false),
     ("stamped image update", update_images, |span| {
         &*span.name == "update Deployment" && span.attribute("spanlink.context.trace_id").is_some()
@@ -69,9 +69,11 @@ const WORKLOADS: [(&str, Workload, fn(&Span) -> bool); 5] = [
 /// Returns the events to measure. The deletion of a namespace creates its objects before, outside of
 /// the measured time.
 type Workload = fn(&mut Cluster, usize) -> Result<Vec<Step>>;
+/// Whether only the code path of a workload emits the span.
+type IsExpected = fn(&Span) -> bool;
 
 enum Step {
-    Event(usize, WatchEvent),
+    Event(usize, Box<WatchEvent>),
     /// Time passes, and every timer that is due fires.
     Pass(Duration),
 }
@@ -134,15 +136,22 @@ impl Cluster {
     fn list(&mut self, id: usize, objects: Vec<Value>) -> Result<()> {
         self.process(id, WatchEvent::ListStarted { at: self.now });
         for object in objects {
-            if let Step::Event(id, WatchEvent::Applied(item)) = self.event(id, "ADDED", object)? {
-                self.process(id, WatchEvent::ListItem(item));
-            }
+            self.list_item(id, object)?;
         }
         self.decoders[id].end_list();
         let resource_version = self.version;
         self.process(id, WatchEvent::ListCompleted { at: self.now, resource_version });
         self.process(id, WatchEvent::Resumed { at: self.now });
         self.process(id, WatchEvent::Bookmark { at: self.now, resource_version });
+        Ok(())
+    }
+
+    fn list_item(&mut self, id: usize, object: Value) -> Result<()> {
+        if let Step::Event(id, event) = self.event(id, "ADDED", object)?
+            && let WatchEvent::Applied(item) = *event
+        {
+            self.process(id, WatchEvent::ListItem(item));
+        }
         Ok(())
     }
 
@@ -155,7 +164,7 @@ impl Cluster {
             Decoded::Deleted(observation) => WatchEvent::Deleted(observation),
             other => bail!("cannot use {other:?} decoded from {line}"),
         };
-        Ok(Step::Event(id, event))
+        Ok(Step::Event(id, Box::new(event)))
     }
 
     /// An event ten milliseconds after the one before.
@@ -173,7 +182,7 @@ impl Cluster {
     fn run(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
-                Step::Event(id, event) => self.process(id, event),
+                Step::Event(id, event) => self.process(id, *event),
                 Step::Pass(duration) => self.pass(duration),
             }
         }
@@ -447,11 +456,7 @@ fn measure_memory(count: usize) -> Result<()> {
                 POD => running_pod(&namespace, &web, 1, 0),
                 _ => object(id, &namespace, &web, None),
             };
-            if let Step::Event(id, WatchEvent::Applied(item)) =
-                cluster.event(id, "ADDED", object)?
-            {
-                cluster.process(id, WatchEvent::ListItem(item));
-            }
+            cluster.list_item(id, object)?;
         }
         let added = usize::try_from(resident()?.saturating_sub(before))?;
         print(&format!("memory: {:>6} bytes per {}", added / count, KINDS[id].1));

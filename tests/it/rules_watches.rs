@@ -5,6 +5,7 @@ use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::trace::{
     model::{object::Uid, observation::WatchEvent},
+    rules::Rules,
     spans::output::TraceMetric,
 };
 
@@ -136,7 +137,7 @@ fn changes_kept_of_one_object_are_bounded_and_counted() {
     let configuration = "
 watch: [{kind: Widget.example.com, include_annotations: [example.com/note]}]
 ";
-    let mut daemon = Daemon::configured(&Default::default(), configuration, &history);
+    let mut daemon = Daemon::configured(&Rules::default(), configuration, &history);
     let (mut reached, mut largest) = (0, 0);
     for (id, event) in daemon.next(1001) {
         let output = daemon.run.tracer.process(id, event);
