@@ -28,6 +28,6 @@ mod shutdown;
 mod tasks;
 
 pub use self::{
-    clock::now, destination::Destination, record::record, replay::replay, rules::rules, run::run,
-    tasks::TaskFailure,
+    clock::now, destination::Destination, queue::OutboxQueue, record::record, replay::replay,
+    rules::rules, run::run, tasks::TaskFailure,
 };

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::{export::sender::Queue, outbox::Outbox};
 
 /// The outbox as the queue that the sender empties.
-#[derive(Debug)]
-pub(super) struct OutboxQueue(pub(super) Outbox);
+#[derive(Clone, Debug)]
+pub struct OutboxQueue(pub Outbox);
 
 impl Queue for OutboxQueue {
     async fn filled(&self) {

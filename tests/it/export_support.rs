@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use spanlink::{
     config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
+    daemon::OutboxQueue,
     export::{
         client::{Client, Transport as _},
         encode::Encoder,
         response::{NoResponse, Response},
-        sender::{Drain, Queue, Sender},
+        sender::{Drain, Sender},
     },
     metrics::Metrics,
     outbox::{Commit, Limits, Outbox},
@@ -73,28 +73,6 @@ pub(crate) fn span(service: &str, name: &str) -> Span {
         dropped_links: 0,
         events: Vec::new(),
         status: SpanStatus::Unset,
-    }
-}
-
-/// The outbox as the sender's queue.
-#[derive(Clone, Debug)]
-struct OutboxQueue(Outbox);
-
-impl Queue for OutboxQueue {
-    fn filled(&self) -> impl Future<Output = ()> + Send {
-        self.0.filled()
-    }
-
-    fn take(&self, records_max: usize, bytes_max: usize) -> Vec<Bytes> {
-        self.0.take(records_max, bytes_max)
-    }
-
-    fn acknowledge(&self, count: usize) {
-        self.0.acknowledge(count);
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
     }
 }
 

@@ -1,15 +1,16 @@
 //! The way of one object from a change to its outcome (`docs/model.md`, Outcomes).
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::trace::{
     model::{
         observation::StatusFacts,
-        span::{Attribute, MAX_EVENTS, SpanEvent, Value},
+        span::SpanEvent,
         time::{Timestamp, refine},
     },
+    progress::status_events::{ActiveProblem, Since, StatusEvents},
     readiness::{problem::Problem, status::Status},
     rules::Limits,
 };
@@ -61,14 +62,6 @@ impl Ended {
 const EVIDENCE_WAIT: Duration = Duration::from_mins(1);
 /// How long a late convergence, after `failed` or `timed_out`, is waited for.
 const LATE_WAIT: Duration = Duration::from_hours(24);
-/// Name of the span event for a condition that changed.
-const CONDITION: &str = "condition";
-/// Name of the span event for a problem that began.
-const WAITING: &str = "waiting";
-/// Conditions compared from one status to the next: as many as are read of a status. Further ones
-/// are ignored.
-const MAX_CONDITIONS: usize = 64;
-
 #[derive(Clone, Debug, Deserialize, Serialize)]
 enum State {
     Waiting {
@@ -101,19 +94,7 @@ pub struct Convergence {
     best: [i64; 4],
     status_fingerprint: u64,
     written_since: bool,
-    active_problem: Option<ActiveProblem>,
-    /// Kind, status and reason of the conditions at the last status.
-    conditions: Vec<(Box<str>, Box<str>, Box<str>)>,
-    events: Vec<SpanEvent>,
-}
-
-/// A problem that the object has.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct ActiveProblem {
-    pub problem: Problem,
-    pub since: Timestamp,
-    /// It has a stuck span.
-    pub reported: bool,
+    status_events: StatusEvents,
 }
 
 /// What follows from a status, or from the time.
@@ -133,9 +114,7 @@ impl Convergence {
             best: [0; 4],
             status_fingerprint,
             written_since: false,
-            active_problem: None,
-            conditions: Vec::new(),
-            events: Vec::new(),
+            status_events: StatusEvents::default(),
         }
     }
 
@@ -207,27 +186,19 @@ impl Convergence {
 
     /// The start of the convergence and the reason of the first deciding condition that is not True.
     pub fn open_condition(&self) -> Option<(Timestamp, &str)> {
-        const DECIDING: [&str; 6] =
-            ["Ready", "Synced", "Available", "Accepted", "Programmed", "Progressing"];
-        let open = |kind: &&str| {
-            let is_open = |(of, status, reason): &&(Box<str>, Box<str>, Box<str>)| {
-                **of == **kind && &**status != "True" && !reason.is_empty()
-            };
-            self.conditions.iter().find(is_open).map(|(_, _, reason)| &**reason)
-        };
-        Some((self.started, DECIDING.iter().find_map(open)?))
+        Some((self.started, self.status_events.open_condition()?))
     }
 
     pub fn active_problem_mut(&mut self) -> Option<&mut ActiveProblem> {
-        self.active_problem.as_mut()
+        self.status_events.active_problem.as_mut()
     }
 
     pub fn active_problem(&self) -> Option<&ActiveProblem> {
-        self.active_problem.as_ref()
+        self.status_events.active_problem.as_ref()
     }
 
     pub fn take_events(&mut self) -> Vec<SpanEvent> {
-        std::mem::take(&mut self.events)
+        self.status_events.take()
     }
 
     /// Records a status. Returns whether one was written after the change.
@@ -262,8 +233,8 @@ impl Convergence {
             return None;
         }
         if self.is_open() {
-            self.record_conditions(facts, seen);
-            self.record_problem(facts, problem, seen);
+            let since = Since { started: self.started, written: self.written_since, seen };
+            self.status_events.record(facts, problem, since);
             if progress.iter().zip(self.best).any(|(now, best)| *now > best) {
                 self.last_progress = seen;
                 for (best, now) in self.best.iter_mut().zip(progress) {
@@ -333,7 +304,7 @@ impl Convergence {
             }
             State::Lingering { ended, held: None } => return Some(ended.at.plus(LATE_WAIT)),
         };
-        let stuck = self.active_problem.as_ref().filter(|problem| is_decided && !problem.reported);
+        let stuck = self.active_problem().filter(|problem| is_decided && !problem.reported);
         Some(stuck.map_or(verdict, |t| t.since.plus(limits.stuck_after).min(verdict)))
     }
 
@@ -393,114 +364,4 @@ impl Convergence {
     pub fn end(&mut self, outcome: Outcome, at: Timestamp) {
         self.state = State::Over(Ended::new(outcome, at.max(self.started)));
     }
-
-    /// Adds a span event for each condition that changed since the last status.
-    fn record_conditions(&mut self, facts: &StatusFacts, seen: Timestamp) {
-        for condition in &facts.conditions {
-            let now = (&condition.kind, &condition.status, &condition.reason);
-            let is_full = self.conditions.len() >= MAX_CONDITIONS;
-            let before = self.conditions.iter_mut().find(|(kind, ..)| *kind == condition.kind);
-            let turned = refine(condition.last_transition, seen);
-            let at = match before {
-                Some((_, status, reason)) if (&*status, &*reason) == (now.1, now.2) => continue,
-                Some((_, status, reason)) => {
-                    // The API has no time for a changed reason.
-                    let at = if *status == *now.1 { seen } else { turned.max(self.started) };
-                    *status = now.1.clone();
-                    *reason = now.2.clone();
-                    at
-                }
-                None if is_full => continue,
-                None => {
-                    self.conditions.push((now.0.clone(), now.1.clone(), now.2.clone()));
-                    // A condition without a time may have existed before the change.
-                    if condition.last_transition.is_none() && !self.written_since {
-                        continue;
-                    }
-                    turned
-                }
-            };
-            // A condition from before the change is not an event of it.
-            if at >= self.started {
-                self.push_event(
-                    CONDITION,
-                    at,
-                    [
-                        ("type", &condition.kind),
-                        ("status", &condition.status),
-                        ("reason", &condition.reason),
-                    ],
-                );
-            }
-        }
-    }
-
-    fn record_problem(&mut self, facts: &StatusFacts, problem: Option<Problem>, seen: Timestamp) {
-        let lasts = |lasting: &Problem| match &problem {
-            // The same problem again.
-            Some(now) if now.reason == lasting.reason && now.container == lasting.container => true,
-            Some(_) | None => !lasting.is_over(facts),
-        };
-        self.active_problem.take_if(|active| !lasts(&active.problem));
-        let Some(problem) = problem else { return };
-        if let Some(active) = &mut self.active_problem
-            && active.problem.reason == problem.reason
-        {
-            // The message of a condition can become shorter as its problem is resolved. The first
-            // message of a container says most about its failure.
-            if active.problem.blocks == problem.blocks && problem.container.is_empty() {
-                active.problem.message = problem.message;
-            }
-            return;
-        }
-        let since = refine(problem.since, seen).max(self.started);
-        // A new problem is worth more than one more changed condition, a repeated one is not.
-        if self.events.len() >= MAX_EVENTS && !self.has_event_about(&problem.reason) {
-            make_room(&mut self.events);
-        }
-        self.push_event(
-            WAITING,
-            since,
-            [
-                ("reason", &problem.reason),
-                ("container", &problem.container),
-                ("message", &problem.message),
-            ],
-        );
-        self.active_problem = Some(ActiveProblem { problem, since, reported: false });
-    }
-
-    fn has_event_about(&self, reason: &str) -> bool {
-        let is_reason =
-            |of: &Attribute| matches!(&of.value, Value::Text(text) if **text == *reason);
-        let mut waits = self.events.iter().filter(|event| event.name == WAITING);
-        waits.any(|event| event.attributes.iter().any(|of| of.key == "reason" && is_reason(of)))
-    }
-
-    fn push_event<const N: usize>(
-        &mut self,
-        name: &'static str,
-        at: Timestamp,
-        attributes: [(&'static str, &str); N],
-    ) {
-        if self.events.len() >= MAX_EVENTS {
-            return;
-        }
-        let attributes = attributes
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(key, value)| Attribute {
-                key: Cow::Borrowed(key),
-                value: Value::Text(value.into()),
-            })
-            .collect();
-        self.events.push(SpanEvent { at, name: name.into(), attributes });
-    }
-}
-
-/// Makes room for an event that is worth more than a changed condition, by removing the last of
-/// those. Returns whether there was one.
-pub(crate) fn make_room(events: &mut Vec<SpanEvent>) -> bool {
-    let last = events.iter().rposition(|event| event.name == CONDITION);
-    last.map(|last| events.remove(last)).is_some()
 }

@@ -6,3 +6,4 @@ pub mod phase_tables;
 pub mod phase_tracker;
 pub mod recorded_events;
 pub mod slowest;
+pub mod status_events;

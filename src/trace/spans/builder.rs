@@ -15,9 +15,10 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{ActiveProblem, Ended, Outcome},
+        convergence::{Ended, Outcome},
         phase::{Actor, Phase},
         slowest::Slowest,
+        status_events::ActiveProblem,
     },
     rules::SpanNames,
     spans::{attributes, links},

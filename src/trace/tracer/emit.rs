@@ -14,10 +14,11 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{Ended, Outcome, make_room},
+        convergence::{Ended, Outcome},
         phase::{self, Phase},
         phase_tracker::PhaseTracker,
         slowest::Slowest,
+        status_events::make_room,
     },
     readiness::problem::{Blocker, Problem},
     rules::{Limits, Rules},
