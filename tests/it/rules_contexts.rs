@@ -1,21 +1,18 @@
-//! Rules about contexts, and about what counts as a change, that recorded histories seldom show.
+//! Claims about contexts: fresh, stale, revived, inherited, joined.
 
 use std::{collections::HashSet, fmt::Write as _};
 
 use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::trace::{
-    model::{
-        object::GroupKind,
-        span::{Role, Value as SpanValue},
-    },
-    rules::{Ignore, KindRules, Rules},
+    model::span::{Role, Value as SpanValue},
+    rules::Rules,
 };
 
-use crate::written::{History, annotated, built_in, current, merged, object, owned, traceparent};
+use crate::written::{History, annotated, built_in, merged, object, owned, traceparent};
 
 #[test]
-fn a_context_is_found_under_every_configured_key_and_in_every_form() {
+fn context_is_found_under_every_configured_key_and_format() {
     let configuration = "
 causes:
   annotations: [tracing.k8s.io/traceparent, {key: example.com/span-context, format: json}, other/traceparent]
@@ -57,7 +54,7 @@ causes:
 }
 
 #[test]
-fn what_is_written_beside_a_context_after_it_goes_with_it() {
+fn tracestate_and_baggage_written_after_a_context_belong_to_it() {
     let noted = |annotations: Value| {
         merged(
             &annotated(&object("Widget", "w"), '1'),
@@ -94,7 +91,7 @@ fn what_is_written_beside_a_context_after_it_goes_with_it() {
 }
 
 #[test]
-fn no_attribute_is_there_twice() {
+fn attribute_keys_are_unique() {
     let baggage = "k8s.object.name=other,k8s.pod.name=other,spanlink.outcome=other";
     let annotations = json!({"metadata": {"annotations": {"tracing.k8s.io/baggage": baggage}}});
     let map = merged(&object("ConfigMap", "m"), &json!({"apiVersion": "v1"}));
@@ -119,98 +116,7 @@ fn no_attribute_is_there_twice() {
 }
 
 #[test]
-fn labels_and_annotations_count_as_changes_where_they_are_included() {
-    let configuration = "
-watch:
-  - {kind: Widget.example.com, include_labels: [team], include_annotations: [example.com/tier]}
-  - {kind: ConfigMap, include_labels: [team]}
-";
-    let widget = merged(&object("Widget", "w"), &current(1));
-    let mut map = object("ConfigMap", "m");
-    map["apiVersion"] = json!("v1");
-    let labels = |team: &str| json!({"metadata": {"labels": {"team": team, "other": team}}});
-    History::default()
-        .added(&object("Widget", "w"))
-        .modified(&widget, &json!({}))
-        .modified(&widget, &labels("a"))
-        .modified(&merged(&widget, &labels("a")), &json!({"metadata": {"labels": {"other": "x"}}}))
-        .modified(
-            &merged(&widget, &labels("a")),
-            &json!({"metadata": {"annotations": {"example.com/tier": "1"}}}),
-        )
-        .added(&map)
-        .modified(&map, &labels("b"))
-        .modified(&map, &json!({}))
-        .becomes_with(configuration, expect![[r#"
-            create Widget shop/w g1 -> converged
-            update Widget shop/w g1 -> converged  (metadata)  {metadata.labels[team]}
-            update Widget shop/w g1 -> converged  (metadata)  {metadata.annotations[example.com/tier]}
-            create ConfigMap shop/m -> converged
-            update ConfigMap shop/m -> converged  (metadata)  {metadata.labels[team]}
-            update ConfigMap shop/m -> converged  (metadata)  {metadata.labels[team]}
-        "#]]);
-}
-
-#[test]
-fn labels_alone_are_no_change_where_they_make_a_generation() {
-    let slice =
-        merged(&object("EndpointSlice", "s"), &json!({"apiVersion": "discovery.k8s.io/v1"}));
-    let labelled = json!({"metadata": {"generation": 2, "labels": {"team": "a"}}});
-    let changed = json!({"metadata": {"generation": 3}, "endpoints": [{"addresses": ["::1"]}]});
-    History::default()
-        .added(&slice)
-        .modified(&slice, &labelled)
-        .modified(&merged(&slice, &labelled), &changed)
-        .becomes(expect![[r#"
-            create EndpointSlice shop/s g1 -> converged
-            update EndpointSlice shop/s g3 -> converged  {endpoints}
-        "#]]);
-}
-
-#[test]
-fn a_generation_that_went_back_is_a_change_of_another_epoch() {
-    let widget = |generation: i64, size: i64| {
-        merged(
-            &object("Widget", "w"),
-            &json!({"metadata": {"generation": generation}, "spec": {"size": size}}),
-        )
-    };
-    let history = History::default()
-        .added(&widget(1, 1))
-        .say("MODIFIED", &widget(2, 2))
-        .say("MODIFIED", &widget(3, 3))
-        .say("MODIFIED", &widget(1, 1))
-        .say("MODIFIED", &widget(2, 2));
-    let spans = history.spans(&Rules::default(), "");
-    let ids: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
-    assert_eq!(ids.len(), spans.len(), "the second g2 is not the first");
-    history.becomes(expect![[r#"
-        create Widget shop/w g1 -> superseded
-        update Widget shop/w g2 -> superseded  supersedes g1  {spec.size}
-        update Widget shop/w g3 -> superseded  supersedes g2  {spec.size}
-        update Widget shop/w g1 -> superseded  supersedes g3  (rewound)  {spec.size}
-        update Widget shop/w g2 -> unknown  supersedes g1  {spec.size}
-    "#]]);
-}
-
-#[test]
-fn other_content_of_the_same_generation_is_a_new_baseline() {
-    let widget = object("Widget", "w");
-    History::default()
-        .added(&widget)
-        .modified(&widget, &json!({"spec": {"defaulted": true}}))
-        .modified(
-            &widget,
-            &json!({"metadata": {"generation": 2}, "spec": {"defaulted": true, "size": 2}}),
-        )
-        .becomes(expect![[r#"
-            create Widget shop/w g1 -> superseded
-            update Widget shop/w g2 -> unknown  supersedes g1  {spec.size}
-        "#]]);
-}
-
-#[test]
-fn a_context_is_fresh_for_five_seconds_and_once() {
+fn context_is_fresh_for_five_seconds_and_once() {
     let step = |object: &Value, generation: i64| {
         merged(
             object,
@@ -251,7 +157,7 @@ fn a_context_is_fresh_for_five_seconds_and_once() {
 }
 
 #[test]
-fn a_context_that_was_annotated_long_before_is_not_fresh_for_another_annotation() {
+fn context_annotated_long_before_is_not_fresh_for_another_annotation() {
     let web = |generation, note: &str| {
         let note = json!({"metadata": {"annotations": {"note": note}}});
         merged(&annotated(&deployment(generation, "a", 1), '1'), &note)
@@ -270,7 +176,7 @@ fn a_context_that_was_annotated_long_before_is_not_fresh_for_another_annotation(
 }
 
 #[test]
-fn what_was_there_at_the_start_was_used_before() {
+fn context_that_existed_at_the_start_counts_as_used() {
     let widget = annotated(&object("Widget", "w"), '1');
     History::default()
         .listed("Widget", &[&widget])
@@ -281,7 +187,7 @@ fn what_was_there_at_the_start_was_used_before() {
 }
 
 /// A Deployment that runs `image`, not yet dealt with.
-fn deployment(generation: i64, image: &str, replicas: i64) -> Value {
+pub(crate) fn deployment(generation: i64, image: &str, replicas: i64) -> Value {
     let mut deployment = object("Deployment", "web");
     deployment["apiVersion"] = json!("apps/v1");
     let spec = json!({"replicas": replicas, "template": {"spec": {"image": image}}});
@@ -289,7 +195,7 @@ fn deployment(generation: i64, image: &str, replicas: i64) -> Value {
 }
 
 /// Name, generation and origin of every change of the Deployment.
-fn origins(history: &History, rules: &Rules) -> String {
+pub(crate) fn origins(history: &History, rules: &Rules) -> String {
     let mut told = String::new();
     for span in history.spans(rules, "").iter().filter(|span| span.role == Role::Change) {
         let of = |key: &str| match span.attribute(key) {
@@ -304,7 +210,7 @@ fn origins(history: &History, rules: &Rules) -> String {
 }
 
 #[test]
-fn what_supersedes_with_the_same_template_carries_origin_and_sampling_on() {
+fn superseding_change_with_the_same_template_takes_over_origin_and_sampling() {
     let history = |flags: &str| {
         let context = format!("{}{flags}", traceparent('1').trim_end_matches("01"));
         let stamped = json!({"metadata": {"annotations": {"tracing.k8s.io/traceparent": context}}});
@@ -334,7 +240,7 @@ fn what_supersedes_with_the_same_template_carries_origin_and_sampling_on() {
 }
 
 #[test]
-fn a_context_joins_what_is_on_its_way_once_and_within_five_seconds() {
+fn context_joins_an_open_change_once_and_within_five_seconds() {
     let web = |generation, digit| annotated(&deployment(generation, "a", 1), digit);
     let step = |generation, image, digit| annotated(&deployment(generation, image, 1), digit);
     History::default()
@@ -358,7 +264,7 @@ fn a_context_joins_what_is_on_its_way_once_and_within_five_seconds() {
 }
 
 #[test]
-fn a_context_joins_what_counts_no_annotations_where_its_own_is_included() {
+fn included_context_annotation_joins_a_change_of_a_kind_that_ignores_annotations() {
     let web = |generation: i64, metadata: Value| {
         let set = built_in("apps/v1", "StatefulSet", &json!({"replicas": generation}));
         let of_that = json!({"metadata": {"generation": generation}});
@@ -383,7 +289,7 @@ watch:
 }
 
 #[test]
-fn a_context_joins_a_resumed_rollout_whatever_that_links_to_besides() {
+fn context_joins_a_resumed_rollout_with_other_links() {
     let web = |generation, paused: bool, digit| {
         let paused = json!({"spec": {"paused": paused}, "status": {"observedGeneration": 2}});
         annotated(&merged(&deployment(generation, "a", 1), &paused), digit)
@@ -403,123 +309,8 @@ fn a_context_joins_a_resumed_rollout_whatever_that_links_to_besides() {
         "#]]);
 }
 
-/// Rules under which changes of a Deployment's replicas are ignored.
-fn ignoring_replicas() -> Rules {
-    let ignore = Ignore { fields: vec!["spec.replicas".into()], managers: Vec::new() };
-    let of_kind = KindRules { ignore, ..KindRules::default() };
-    let kinds = [(GroupKind::new("apps", "Deployment"), of_kind)].into();
-    Rules { kinds, ..Rules::default() }
-}
-
 #[test]
-fn a_change_that_touches_more_than_what_is_ignored_is_told() {
-    let history = History::default()
-        .added(&deployment(1, "a", 1))
-        .say("MODIFIED", &deployment(2, "a", 2))
-        .say("MODIFIED", &deployment(3, "b", 3));
-    expect![[r#"
-        create Deployment g1 of none
-        update Deployment g3 of none
-    "#]]
-    .assert_eq(&origins(&history, &ignoring_replicas()));
-}
-
-#[test]
-fn what_is_ignored_hides_nothing_that_changed_beside_it() {
-    let widget = |generation: i64, spec: Value| {
-        let generation = json!({"metadata": {"generation": generation}, "spec": spec});
-        merged(&object("Widget", "w"), &generation)
-    };
-    let many = |value: i64| -> Value {
-        (0..40)
-            .map(|at| (format!("of{at}"), json!(value)))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
-    };
-    let told = |before: Value, after: Value| {
-        let history =
-            History::default().added(&widget(1, before)).say("MODIFIED", &widget(2, after));
-        let configuration =
-            "watch: [{kind: Widget.example.com, ignore: {fields: [spec.many, spec.replicas]}}]";
-        let rules = spanlink::daemon::rules(&crate::scenarios::settings(configuration));
-        let spans = history.spans(&rules, configuration);
-        spans.iter().any(|span| &*span.name == "update Widget")
-    };
-    // More than a span tells of.
-    assert!(!told(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 1})));
-    assert!(told(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 2})));
-    // Removed from where something else changed.
-    assert!(told(json!({"replicas": 1, "size": 1}), json!({"replicas": 2})));
-    assert!(told(json!({"many": {"a": 1, "b": 1}, "size": 1}), json!({"many": {"b": 1}})));
-    assert!(!told(json!({"many": {"a": 1, "b": 1}}), json!({"many": {"b": 2}})));
-    assert!(!told(json!({"size": 1}), json!({"replicas": 2, "size": 1})));
-}
-
-#[test]
-fn no_link_leads_to_what_is_ignored() {
-    let rules = ignoring_replicas();
-    let web = |generation, image, replicas| {
-        let metadata = json!({"metadata": {"managedFields": [
-            {"manager": "kubectl", "operation": "Update", "time": "2026-11-24T10:00:00Z",
-             "fieldsV1": {"f:spec": {}}}]}});
-        merged(&deployment(generation, image, replicas), &metadata)
-    };
-    let set = |generation: i64, replicas: i64, manager: &str| {
-        let of = owned(&object("ReplicaSet", "web"), &[(&web(1, "a", 1), true)]);
-        let references = format!("k:{{\"uid\":{}}}", web(1, "a", 1)["metadata"]["uid"]);
-        merged(
-            &of,
-            &json!({
-                "apiVersion": "apps/v1",
-                "metadata": {"generation": generation, "managedFields": [
-                    {"manager": "controller", "operation": "Update", "time": "2026-11-24T10:00:00Z",
-                     "fieldsV1": {"f:metadata": {"f:ownerReferences": {references: {}}}}},
-                    {"manager": manager, "operation": "Update", "time": "2026-11-24T10:00:00Z",
-                     "fieldsV1": {"f:spec": {"f:replicas": {}}}}]},
-                "spec": {"replicas": replicas, "template": {"spec": {"image": "a"}}},
-            }),
-        )
-    };
-    let done = json!({"status": {
-        "observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "availableReplicas": 1,
-        "updatedReplicas": 1, "fullyLabeledReplicas": 1,
-        "conditions": [{"type": "Available", "status": "True"}],
-    }});
-    let spans = History::default()
-        .added(&web(1, "a", 1))
-        .added(&set(1, 1, "controller"))
-        .modified(&set(1, 1, "controller"), &done)
-        .modified(&web(1, "a", 1), &done)
-        .later(20)
-        .say("MODIFIED", &web(2, "a", 3))
-        .say("MODIFIED", &set(2, 3, "controller"))
-        // What a person does meanwhile, and what follows from a change that is told.
-        .say("MODIFIED", &set(3, 4, "kubectl"))
-        .say("MODIFIED", &web(3, "b", 3))
-        .say("MODIFIED", &set(4, 2, "controller"))
-        .spans(&rules, "");
-    let told: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
-    let links: Vec<_> = spans.iter().flat_map(|span| &span.links).collect();
-    assert!(links.iter().all(|link| told.contains(&link.span_id)), "{links:?}");
-    assert!(!links.is_empty());
-}
-
-#[test]
-fn what_is_in_a_namespace_that_is_left_alone_is_left_alone() {
-    let mut namespace = object("Namespace", "shop");
-    namespace["apiVersion"] = json!("v1");
-    namespace["metadata"].as_object_mut().unwrap().remove("namespace");
-    let off = json!({"metadata": {"annotations": {"spanlink.io/ignore": "true"}}});
-    History::default()
-        .listed("Namespace", &[&merged(&namespace, &off)])
-        .listed("Widget", &[])
-        .added(&object("Widget", "w"))
-        .deleted(&object("Widget", "w"))
-        .becomes(expect![[""]]);
-}
-
-#[test]
-fn a_context_of_an_older_replicaset_that_comes_back_is_revived() {
+fn context_of_an_older_replicaset_that_returns_is_revived() {
     let web = |generation, image, digit| annotated(&deployment(generation, image, 1), digit);
     let set = |name: &str, image: &str, replicas: i64, digit| {
         let mut set = owned(&object("ReplicaSet", name), &[(&web(1, "a", '1'), true)]);
