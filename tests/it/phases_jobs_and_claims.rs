@@ -1,4 +1,4 @@
-//! Claims about the phases of Jobs and claims (PersistentVolumeClaims).
+//! Claims about the phases of Jobs and claims (`PersistentVolumeClaim`).
 
 use expect_test::expect;
 use serde_json::{Value, json};
