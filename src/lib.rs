@@ -59,6 +59,7 @@ pub mod daemon;
 pub mod error_chain;
 pub mod export;
 pub mod field_path;
+pub mod health_rule;
 pub mod jaeger_ui;
 pub mod logging;
 pub mod metrics;

@@ -52,6 +52,8 @@ impl File {
                 annotations,
                 baggage: causes.baggage,
                 references: causes.references.into_iter().map(Reference::settings).collect(),
+                shipped_rules: self.shipped_rules.unwrap_or(true),
+                health_checks: self.health_checks.into_iter().map(|check| check.0).collect(),
                 redact: self.redact.into_iter().map(|path| path.0).collect(),
             },
             trace: TraceSettings {
@@ -63,6 +65,7 @@ impl File {
                 deadline: duration(self.deadline, Duration::from_mins(15)),
                 owner_wait: duration(self.owner_wait, Duration::from_millis(500)),
                 stuck_after: duration(self.stuck_after, Duration::from_secs(10)),
+                evidence: duration(self.evidence, Duration::from_secs(15)),
                 startup: self.startup,
                 metadata_changes: self.metadata_changes,
                 stale: causes.stale,
@@ -134,6 +137,7 @@ impl Watch {
             deadline: self.deadline.map(|duration| duration.0),
             owner_wait: self.owner_wait.map(|duration| duration.0),
             stuck_after: self.stuck_after.map(|duration| duration.0),
+            evidence: self.evidence.map(|duration| duration.0),
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::Deserialize;
 
 use super::{
+    converges::{Converges, HealthCheckOption},
     object_selector::{FieldSelector, LabelSelector, NamespaceName},
-    paths::{ContentPath, ReferencePath, StatusPath},
+    paths::{ContentPath, ReferencePath},
     scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, WatchedKind},
     settings::{
-        Compression, ContextSampling, ConvergesSettings, Layout, MetadataChanges, Protocol,
-        SpanNames, Stale, Startup,
+        Compression, ContextSampling, Layout, MetadataChanges, Protocol, SpanNames, Stale, Startup,
     },
 };
 
@@ -27,9 +27,12 @@ pub(super) struct File {
     pub(super) deadline: Option<HumanDuration>,
     pub(super) owner_wait: Option<HumanDuration>,
     pub(super) stuck_after: Option<HumanDuration>,
+    pub(super) evidence: Option<HumanDuration>,
     pub(super) read_interval: Option<HumanDuration>,
     pub(super) startup: Startup,
     pub(super) metadata_changes: MetadataChanges,
+    pub(super) health_checks: Vec<HealthCheckOption>,
+    pub(super) shipped_rules: Option<bool>,
     pub(super) redact: Vec<ContentPath>,
     pub(super) propagation: Propagation,
     pub(super) causes: Causes,
@@ -73,6 +76,7 @@ pub(super) struct Watch {
     pub(super) deadline: Option<HumanDuration>,
     pub(super) owner_wait: Option<HumanDuration>,
     pub(super) stuck_after: Option<HumanDuration>,
+    pub(super) evidence: Option<HumanDuration>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -80,40 +84,6 @@ pub(super) struct Watch {
 pub(super) struct Ignore {
     pub(super) fields: Vec<ContentPath>,
     pub(super) managers: Vec<String>,
-}
-
-/// `{field: status.health.status, current: [Healthy], failed: [Degraded]}`
-#[derive(Clone, Debug)]
-pub(super) struct Converges(pub(super) ConvergesSettings);
-
-impl<'de> Deserialize<'de> for Converges {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, expecting = "a map with field, current and failed")]
-        struct Options {
-            field: StatusPath,
-            #[serde(default)]
-            current: Vec<String>,
-            #[serde(default)]
-            failed: Vec<String>,
-        }
-        let Options { field, current, failed } = Options::deserialize(deserializer)?;
-        if current.is_empty() && failed.is_empty() {
-            return Err(D::Error::custom(format!(
-                "{} has no values; list those that mean converged in current, those that mean \
-                 failed in failed",
-                field.0
-            )));
-        }
-        let has_failed =
-            |value: &String| failed.iter().any(|other| other.eq_ignore_ascii_case(value));
-        if let Some(value) = current.iter().find(|value| has_failed(value)) {
-            return Err(D::Error::custom(format!(
-                "{value:?} is in both current and failed; remove it from one of them"
-            )));
-        }
-        Ok(Self(ConvergesSettings { field: field.0, current, failed }))
-    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

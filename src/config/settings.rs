@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::Deserialize;
 
+use crate::health_rule::HealthRule;
+
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -36,6 +38,10 @@ pub struct WatchSettings {
     pub baggage: Vec<String>,
     /// Fields by which objects refer to objects that do not own them.
     pub references: Vec<ReferenceSettings>,
+    /// The entries of `health_checks`: the first that names a kind decides about its objects.
+    pub health_checks: Vec<HealthCheck>,
+    /// Kinds without a rule in the configuration are judged by the shipped rules, where there is one.
+    pub shipped_rules: bool,
     /// Paths, in every kind, below which neither values nor field names are exported or recorded.
     pub redact: Vec<String>,
 }
@@ -87,8 +93,7 @@ pub struct KindSettings {
     pub service: Option<String>,
     /// Changes that have no spans.
     pub ignore: IgnoreSettings,
-    /// The status field that decides when a change has converged; `None`: the conventions of the
-    /// kind decide.
+    /// The rule that decides when a change has converged; `None`: that of the kind decides.
     pub converges: Option<ConvergesSettings>,
     /// Kubernetes Events about the objects become span events of their changes.
     pub events: bool,
@@ -102,11 +107,12 @@ pub struct KindSettings {
     /// Keys of annotations whose changes have spans. For kinds whose generation counts annotations,
     /// all of them have.
     pub include_annotations: Vec<String>,
-    /// The following four replace the options of the same name in [`TraceSettings`].
+    /// The following five replace the options of the same name in [`TraceSettings`].
     pub settle: Option<Duration>,
     pub deadline: Option<Duration>,
     pub owner_wait: Option<Duration>,
     pub stuck_after: Option<Duration>,
+    pub evidence: Option<Duration>,
 }
 
 impl KindSettings {
@@ -129,6 +135,7 @@ impl KindSettings {
             deadline: None,
             owner_wait: None,
             stuck_after: None,
+            evidence: None,
         }
     }
 }
@@ -142,9 +149,28 @@ pub struct IgnoreSettings {
     pub managers: Vec<String>,
 }
 
+/// What decides when a change of an object has converged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConvergesSettings {
+    /// The value of one status field.
+    Field(StatusFieldSettings),
+    /// Expressions over the object.
+    Cel(HealthRule),
+}
+
+/// A rule for the kinds that it names, in the shape of Flux.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// `example.com/v1`: only objects of this version.
+    pub api_version: String,
+    /// `None`: every kind of the group.
+    pub kind: Option<String>,
+    pub rule: HealthRule,
+}
+
 /// The status field that decides when a change of an object has converged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConvergesSettings {
+pub struct StatusFieldSettings {
     /// A path below `status`: `status.health.status`, `status.conditions[Synced].status`.
     pub field: String,
     /// Values that mean converged. Values are compared without regard to case; every other value
@@ -183,6 +209,8 @@ pub struct TraceSettings {
     pub owner_wait: Duration,
     /// How long a known problem must hold before it is reported.
     pub stuck_after: Duration,
+    /// How long good signs from before a change must stand after the first status since, to count.
+    pub evidence: Duration,
     pub startup: Startup,
     pub metadata_changes: MetadataChanges,
     pub stale: Stale,

@@ -2,11 +2,11 @@
 
 use crate::{
     config::settings::{
-        ContextSampling, Layout as LayoutSetting, MetadataChanges, Settings,
+        ContextSampling, ConvergesSettings, Layout as LayoutSetting, MetadataChanges, Settings,
         SpanNames as SpanNamesSetting, Stale, Startup,
     },
     trace::{
-        model::{id::Layout, object::GroupKind},
+        model::{id::Layout, object::GroupKind, path::segments},
         rules::status_field::StatusFieldRule,
         rules::{
             Ignore, KindRules, Limits as ConvergenceLimits, OptionalLinks, Rules, SpanNames,
@@ -23,6 +23,7 @@ pub fn rules(settings: &Settings) -> Rules {
             settle: settings.trace.settle,
             deadline: settings.trace.deadline,
             stuck_after: settings.trace.stuck_after,
+            evidence: settings.trace.evidence,
         },
         owner_wait: settings.trace.owner_wait,
         layout: match settings.trace.layout {
@@ -56,14 +57,19 @@ pub fn rules(settings: &Settings) -> Rules {
             deadline: entry.deadline,
             owner_wait: entry.owner_wait,
             stuck_after: entry.stuck_after,
+            evidence: entry.evidence,
             ignore: Ignore {
                 fields: boxed(&entry.ignore.fields),
                 managers: boxed(&entry.ignore.managers),
             },
-            status_field: entry.converges.as_ref().map(|converges| StatusFieldRule {
-                current: boxed(&converges.current),
-                failed: boxed(&converges.failed),
-            }),
+            status_field: match &entry.converges {
+                Some(ConvergesSettings::Field(rule)) => Some(StatusFieldRule {
+                    condition: condition_of(&rule.field),
+                    current: boxed(&rule.current),
+                    failed: boxed(&rule.failed),
+                }),
+                Some(ConvergesSettings::Cel(_)) | None => None,
+            },
             redact: settings
                 .watch
                 .redacted_of(&entry.selector.group, entry.selector.kind.as_deref().unwrap_or("*"))
@@ -81,4 +87,12 @@ pub fn rules(settings: &Settings) -> Rules {
         }
     }
     rules
+}
+
+/// The condition that a status field belongs to: `Ready` of `status.conditions[Ready].status`.
+fn condition_of(field: &str) -> Option<Box<str>> {
+    match segments(field).as_slice() {
+        [_, conditions, kind, _] if conditions.name() == "conditions" => Some(kind.name().into()),
+        _ => None,
+    }
 }

@@ -12,13 +12,17 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// Every folder and file of `src`, and what of this crate it may use besides itself.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("field_path", &[]),
-    ("trace", &["field_path"]),
-    ("config", &["field_path"]),
+    ("health_rule", &[]),
+    ("trace", &["field_path", "health_rule"]),
+    ("config", &["field_path", "health_rule"]),
     ("error_chain", &[]),
     ("metrics", &[]),
     ("logging", &[]),
     ("lib", &[]),
-    ("watch", &["trace", "config::settings", "metrics", "error_chain"]),
+    (
+        "watch",
+        &["trace", "config::settings", "health_rule", "metrics", "error_chain"],
+    ),
     ("export", &["trace", "config::settings", "metrics", "error_chain"]),
     ("outbox", &["config::settings", "metrics", "error_chain"]),
     ("admin", &["metrics", "trace::model::time"]),

@@ -10,5 +10,6 @@ pub mod kubernetes_event;
 pub mod object;
 pub mod observation;
 pub mod path;
+pub mod signals;
 pub mod span;
 pub mod time;

@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::health_rule::Verdict;
 use crate::trace::model::{
     content::{Content, Leaf},
     kubernetes_event::KubernetesEvent,
     object::{GroupKind, ObjectRef, Uid},
+    signals::StatusSignals,
     time::Timestamp,
 };
 
@@ -234,6 +236,7 @@ pub struct SpecFacts {
     /// `spec.replicas` or its annotation `deployment.kubernetes.io/desired-replicas`, the larger; a
     /// StatefulSet's `spec.replicas`; a Job's `spec.parallelism`.
     pub desired_children: Option<u32>,
+    /// `spec.paused`; of custom resources any common way to ask the controller to do nothing.
     pub paused: bool,
     pub progress_deadline_seconds: Option<i64>,
     /// Pods: `restartPolicy`.
@@ -256,12 +259,16 @@ pub struct StatusFacts {
     pub observed_generation: Option<i64>,
     /// At most 64.
     pub conditions: Vec<Condition>,
-    /// Gateway API's routes: the conditions in all of `status.parents`; at most 64.
+    /// Gateway API: the conditions in all of `status.parents` and `status.ancestors`; at most 64.
     pub of_parents: Vec<Condition>,
     pub phase: Option<Box<str>>,
     pub reason: Option<Box<str>>,
     /// The value of the configured status field (option `converges`); at most 256 characters.
     pub word: Option<Box<str>>,
+    /// What the rule for the kind decided about the object; `None`: its kind has no such rule.
+    pub verdict: Option<Box<Verdict>>,
+    /// Only of custom resources.
+    pub signals: Box<StatusSignals>,
     pub replicas: Option<i64>,
     pub updated_replicas: Option<i64>,
     pub ready_replicas: Option<i64>,

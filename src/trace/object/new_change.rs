@@ -15,7 +15,7 @@ use crate::trace::{
         detect::{self, ObjectDiff},
         tracked::TrackedObject,
     },
-    progress::convergence::Convergence,
+    progress::convergence::{Before, Convergence},
 };
 
 /// The identity of a change.
@@ -44,7 +44,7 @@ pub(crate) fn new_change(
     api_at: Timestamp,
     report: Report,
 ) -> Change {
-    let convergence = Convergence::begin(received, received, object.status_fingerprint);
+    let convergence = Convergence::begin(received, received, before(object));
     let change = PendingChange { key, resource_version, received, api_at, convergence };
     let mut change = Change::pending(change, report);
     change.service.clone_from(&object.service);
@@ -56,6 +56,11 @@ pub(crate) fn new_change(
     change.value = object.context_value();
     change.desired_children = object.spec.desired_children;
     change
+}
+
+/// The status of an object before its change.
+pub(crate) fn before(object: &TrackedObject) -> Before {
+    Before { status: object.status_fingerprint, evidence: object.evidence }
 }
 
 /// When a change was made, which clock says so, and which field manager made it.

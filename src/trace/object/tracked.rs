@@ -61,6 +61,8 @@ pub(crate) struct TrackedObject {
     /// It was Current, with evidence, at its last observation.
     pub(crate) was_current: bool,
     pub(crate) status_fingerprint: u64,
+    /// Fingerprint of the evidence of its last verdict; 0 for built-in kinds.
+    pub(crate) evidence: u64,
     /// When its status was last written, as far as was observed.
     pub(crate) status_written: Timestamp,
     pub(crate) has_replicas: bool,
@@ -106,6 +108,7 @@ impl TrackedObject {
             began_current: false,
             was_current: false,
             status_fingerprint: observation.status_fingerprint,
+            evidence: 0,
             status_written: body.created.unwrap_or(observation.at),
             has_replicas: false,
             has_failed: observation.status.phase.as_deref() == Some("Failed"),

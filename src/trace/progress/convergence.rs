@@ -11,7 +11,7 @@ use crate::trace::{
         time::{Timestamp, refine},
     },
     progress::status_events::{ActiveProblem, Since, StatusEvents},
-    readiness::{problem::Problem, status::Status},
+    readiness::{judgement::Judgement, problem::Problem, status::Status},
     rules::Limits,
 };
 
@@ -50,11 +50,13 @@ pub struct Ended {
     pub message: Box<str>,
     /// It held for the settle window, so events of everything it caused have arrived.
     pub settled: bool,
+    /// It rests only on the controller's having observed the generation.
+    pub is_thin: bool,
 }
 
 impl Ended {
     pub fn new(outcome: Outcome, at: Timestamp) -> Self {
-        Self { outcome, at, reason: "".into(), message: "".into(), settled: false }
+        Self { outcome, at, reason: "".into(), message: "".into(), settled: false, is_thin: false }
     }
 }
 
@@ -62,6 +64,9 @@ impl Ended {
 const EVIDENCE_WAIT: Duration = Duration::from_mins(1);
 /// How long a late convergence, after `failed` or `timed_out`, is waited for.
 const LATE_WAIT: Duration = Duration::from_hours(24);
+/// Statuses remembered of one convergence, to tell progress from going to and fro.
+const MAX_PROGRESS: usize = 16;
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 enum State {
     Waiting {
@@ -73,9 +78,16 @@ enum State {
         seen: Timestamp,
         outcome: Outcome,
     },
+    /// Current or failed by evidence that may be from before the change: it counts when it has stood
+    /// for a while after the first status since the change.
+    Standing {
+        seen: Timestamp,
+        /// As it ends when the evidence has stood long enough.
+        ended: Ended,
+    },
     /// Ended for good.
     Over(Ended),
-    /// Ended as `failed` or `timed_out`; a late convergence may follow.
+    /// Ended as `failed`, `timed_out` or `unknown`; a late convergence may follow.
     Lingering {
         ended: Ended,
         held: Option<(Timestamp, Timestamp)>,
@@ -92,9 +104,40 @@ pub struct Convergence {
     last_progress: Timestamp,
     /// The highest value of each progress counter.
     best: [i64; 4],
-    status_fingerprint: u64,
-    written_since: bool,
+    /// Fingerprints of statuses that were progress.
+    progress: Vec<u32>,
+    before: Before,
+    /// When the first status since the change was received.
+    written: Option<Timestamp>,
+    /// The evidence of before the change is gone, or was for a while.
+    is_fresh: bool,
     status_events: StatusEvents,
+}
+
+/// The status of an object before its change.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub struct Before {
+    /// Fingerprint of its text.
+    pub status: u64,
+    /// Fingerprint of the evidence that its verdict rested on; 0: there was none.
+    pub evidence: u64,
+}
+
+/// The verdict about a status, as it counts for one change.
+#[derive(Clone, Copy, Debug)]
+pub struct Weighed<'a> {
+    pub judgement: &'a Judgement,
+    /// Its evidence is not from before the change.
+    pub stands: bool,
+}
+
+/// What moved since the last status.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Counters; only a new highest value is progress.
+    pub counters: [i64; 4],
+    /// Fingerprint of what else can move, 0 for built-in kinds; only a new one is progress.
+    pub status: u32,
 }
 
 /// What follows from a status, or from the time.
@@ -105,22 +148,24 @@ pub enum News {
 }
 
 impl Convergence {
-    pub fn begin(at: Timestamp, seen: Timestamp, status_fingerprint: u64) -> Self {
+    pub fn begin(at: Timestamp, seen: Timestamp, before: Before) -> Self {
         Self {
             state: State::Waiting { unknown_since: None },
             started: at,
             ended_when_observed: false,
             last_progress: seen,
             best: [0; 4],
-            status_fingerprint,
-            written_since: false,
+            progress: Vec::new(),
+            before,
+            written: None,
+            is_fresh: false,
             status_events: StatusEvents::default(),
         }
     }
 
     /// The convergence of a change that had ended when it was observed.
     pub fn over(outcome: Outcome, at: Timestamp) -> Self {
-        let mut convergence = Self::begin(at, at, 0);
+        let mut convergence = Self::begin(at, at, Before::default());
         convergence.state = State::Over(Ended::new(outcome, at));
         convergence.ended_when_observed = true;
         convergence
@@ -134,7 +179,7 @@ impl Convergence {
     pub fn ended(&self) -> Option<&Ended> {
         match &self.state {
             State::Over(ended) | State::Lingering { ended, .. } => Some(ended),
-            State::Waiting { .. } | State::Held { .. } => None,
+            State::Waiting { .. } | State::Held { .. } | State::Standing { .. } => None,
         }
     }
 
@@ -142,19 +187,24 @@ impl Convergence {
         self.ended().is_none()
     }
 
-    /// Whether it has failed or timed out, and may converge late.
+    /// Whether it has ended without a convergence, and may converge late.
     pub fn is_lingering(&self) -> bool {
         matches!(self.state, State::Lingering { .. })
     }
 
     /// Whether the controller is still at work: neither ended nor Current nor paused.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Waiting { .. })
+        matches!(self.state, State::Waiting { .. } | State::Standing { .. })
     }
 
     /// Whether it is Current or paused, but not yet for the settle window.
     pub fn is_held(&self) -> bool {
         matches!(self.state, State::Held { .. })
+    }
+
+    /// Whether it has ended, and well.
+    pub fn has_converged(&self) -> bool {
+        self.ended().is_some_and(|ended| ended.outcome == Outcome::Converged)
     }
 
     /// Since when it is Current, while the settle window lasts.
@@ -163,6 +213,7 @@ impl Convergence {
             State::Held { since, outcome: Outcome::Converged, .. } => Some(*since),
             State::Held { .. }
             | State::Waiting { .. }
+            | State::Standing { .. }
             | State::Over(_)
             | State::Lingering { .. } => None,
         }
@@ -202,9 +253,25 @@ impl Convergence {
     }
 
     /// Records a status. Returns whether one was written after the change.
-    pub fn record_status(&mut self, fingerprint: u64) -> bool {
-        self.written_since |= fingerprint != self.status_fingerprint;
-        self.written_since
+    pub fn record_status(&mut self, fingerprint: u64, seen: Timestamp) -> bool {
+        if fingerprint != self.before.status {
+            self.written.get_or_insert(seen);
+        }
+        self.written.is_some()
+    }
+
+    /// Whether a verdict counts for this change at once, or its evidence may be from before.
+    pub fn weigh(&mut self, judgement: &Judgement) -> bool {
+        let Some(evidence) = judgement.evidence else { return true };
+        self.is_fresh |= evidence != self.before.evidence;
+        match judgement.status {
+            Status::Current { .. } => {
+                !judgement.is_thin && (self.is_fresh || judgement.is_observed)
+            }
+            // The failure of before can remain in a status that is otherwise of the new generation.
+            Status::Failed { .. } => self.is_fresh,
+            Status::InProgress | Status::Paused | Status::Unknown => true,
+        }
     }
 
     /// Records progress: the change caused another one, or a deletion advanced.
@@ -216,32 +283,37 @@ impl Convergence {
     fn settled(&self) -> Option<(Outcome, Timestamp)> {
         match &self.state {
             State::Held { since, outcome, .. } => Some((*outcome, *since)),
-            State::Waiting { .. } | State::Over(_) | State::Lingering { .. } => None,
+            State::Waiting { .. }
+            | State::Standing { .. }
+            | State::Over(_)
+            | State::Lingering { .. } => None,
         }
     }
 
     /// Takes in the verdict about a status that was received at `seen`.
     pub fn observe(
         &mut self,
-        verdict: &Status,
+        verdict: Weighed<'_>,
         facts: &StatusFacts,
         problem: Option<Problem>,
-        progress: [i64; 4],
+        progress: Progress,
         seen: Timestamp,
     ) -> Option<News> {
         if self.is_over() {
             return None;
         }
         if self.is_open() {
-            let since = Since { started: self.started, written: self.written_since, seen };
+            let since = Since { started: self.started, written: self.written.is_some(), seen };
             self.status_events.record(facts, problem, since);
-            if progress.iter().zip(self.best).any(|(now, best)| *now > best) {
+            if self.is_progress(progress) {
                 self.last_progress = seen;
-                for (best, now) in self.best.iter_mut().zip(progress) {
-                    *best = now.max(*best);
-                }
             }
         }
+        if !verdict.stands && self.is_open() {
+            self.stand(verdict.judgement, seen);
+            return None;
+        }
+        let verdict = &verdict.judgement.status;
         let held_since = |since: Option<Timestamp>| refine(since, seen).max(self.started);
         let held = |since: Option<Timestamp>, outcome| State::Held {
             since: held_since(since),
@@ -252,14 +324,20 @@ impl Convergence {
             (State::Held { outcome: Outcome::Converged, .. }, Status::Current { .. })
             | (State::Held { outcome: Outcome::Paused, .. }, Status::Paused)
             | (State::Over(_), _) => {}
-            (State::Waiting { .. } | State::Held { .. }, Status::Current { since }) => {
+            (
+                State::Waiting { .. } | State::Held { .. } | State::Standing { .. },
+                Status::Current { since },
+            ) => {
                 self.state = held(*since, Outcome::Converged);
             }
-            (State::Waiting { .. } | State::Held { .. }, Status::Paused) => {
+            (
+                State::Waiting { .. } | State::Held { .. } | State::Standing { .. },
+                Status::Paused,
+            ) => {
                 self.state = held(None, Outcome::Paused);
             }
             (
-                State::Waiting { .. } | State::Held { .. },
+                State::Waiting { .. } | State::Held { .. } | State::Standing { .. },
                 Status::Failed { reason, message, since },
             ) => {
                 let ended = Ended {
@@ -275,10 +353,10 @@ impl Convergence {
             }
             (State::Waiting { unknown_since }, Status::InProgress) => *unknown_since = None,
             // It was Current for less than the settle window.
-            (State::Held { .. }, Status::InProgress) => {
+            (State::Held { .. } | State::Standing { .. }, Status::InProgress) => {
                 self.state = State::Waiting { unknown_since: None };
             }
-            (State::Held { .. }, Status::Unknown) => {
+            (State::Held { .. } | State::Standing { .. }, Status::Unknown) => {
                 self.state = State::Waiting { unknown_since: Some(seen) };
             }
             (State::Lingering { held, ended }, Status::Current { since }) => {
@@ -287,6 +365,45 @@ impl Convergence {
             (State::Lingering { held, .. }, _) => *held = None,
         }
         None
+    }
+
+    /// The evidence may be from before the change: it has to stand for a while.
+    fn stand(&mut self, judgement: &Judgement, seen: Timestamp) {
+        let (outcome, reason, message) = match &judgement.status {
+            Status::Failed { reason, message, .. } => {
+                (Outcome::Failed, reason.clone(), message.clone())
+            }
+            _ => (Outcome::Converged, Box::default(), Box::default()),
+        };
+        match &self.state {
+            State::Standing { ended, .. } if ended.outcome == outcome => return,
+            // It was Current by better evidence, which is not gone.
+            State::Held { outcome: Outcome::Converged, .. } if outcome == Outcome::Converged => {
+                return;
+            }
+            _ => {}
+        }
+        let at = self.written.unwrap_or(seen).max(self.started);
+        let settled = outcome == Outcome::Converged;
+        let is_thin = settled && judgement.is_thin;
+        let ended = Ended { outcome, at, reason, message, settled, is_thin };
+        self.state = State::Standing { seen, ended };
+    }
+
+    /// Whether the status shows progress.
+    fn is_progress(&mut self, progress: Progress) -> bool {
+        let is_higher = progress.counters.iter().zip(self.best).any(|(now, best)| *now > best);
+        for (best, now) in self.best.iter_mut().zip(progress.counters) {
+            *best = now.max(*best);
+        }
+        let is_new = progress.status != 0 && !self.progress.contains(&progress.status);
+        if is_new {
+            if self.progress.len() >= MAX_PROGRESS {
+                self.progress.remove(0);
+            }
+            self.progress.push(progress.status);
+        }
+        is_higher || is_new
     }
 
     /// When [`Self::expire`] has something to do, or a problem is to be reported. `is_decided`: the
@@ -298,6 +415,7 @@ impl Convergence {
                 unknown_since.map_or(timeout, |since| since.plus(EVIDENCE_WAIT).min(timeout))
             }
             State::Held { seen, .. } => seen.plus(limits.settle),
+            State::Standing { seen, .. } => seen.plus(limits.evidence.max(limits.settle)),
             State::Over(_) => return None,
             State::Lingering { held: Some((_, seen)), .. } => {
                 return Some(seen.plus(limits.settle));
@@ -305,7 +423,7 @@ impl Convergence {
             State::Lingering { ended, held: None } => return Some(ended.at.plus(LATE_WAIT)),
         };
         let stuck = self.active_problem().filter(|problem| is_decided && !problem.reported);
-        Some(stuck.map_or(verdict, |t| t.since.plus(limits.stuck_after).min(verdict)))
+        Some(stuck.map_or(verdict, |t| t.reportable_at(limits).min(verdict)))
     }
 
     /// Time has advanced to `now`.
@@ -317,13 +435,25 @@ impl Convergence {
                 Some(News::Ended)
             }
             State::Waiting { unknown_since: Some(since) } if since.plus(EVIDENCE_WAIT) <= now => {
-                let at = since.plus(EVIDENCE_WAIT);
-                self.state = State::Over(Ended::new(Outcome::Unknown, at));
+                let ended = Ended::new(Outcome::Unknown, since.plus(EVIDENCE_WAIT));
+                self.state = State::Lingering { ended, held: None };
+                Some(News::Ended)
+            }
+            State::Standing { seen, ended }
+                if seen.plus(limits.evidence.max(limits.settle)) <= now =>
+            {
+                let ended = ended.clone();
+                self.state = match ended.outcome {
+                    Outcome::Failed => State::Lingering { ended, held: None },
+                    _ => State::Over(ended),
+                };
                 Some(News::Ended)
             }
             State::Waiting { .. } if self.last_progress.plus(limits.deadline) <= now => {
                 let at = self.last_progress.plus(limits.deadline);
-                let ended = Ended { reason: "timeout".into(), ..Ended::new(Outcome::TimedOut, at) };
+                let (reason, message) =
+                    self.status_events.open().unwrap_or_else(|| ("timeout".into(), "".into()));
+                let ended = Ended { reason, message, ..Ended::new(Outcome::TimedOut, at) };
                 self.state = State::Lingering { ended, held: None };
                 Some(News::Ended)
             }
@@ -340,6 +470,7 @@ impl Convergence {
             }
             State::Waiting { .. }
             | State::Held { .. }
+            | State::Standing { .. }
             | State::Lingering { .. }
             | State::Over(_) => None,
         }

@@ -432,5 +432,6 @@ fn waiting(reason: &str, message: String) -> Problem {
         container: Box::default(),
         since: None,
         blocks: Blocker::Phase,
+        should_pass: false,
     }
 }

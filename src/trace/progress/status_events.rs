@@ -1,6 +1,6 @@
 //! The span events that statuses make: conditions that changed and problems that began.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,8 @@ use crate::trace::{
         span::{Attribute, MAX_EVENTS, SpanEvent, Value},
         time::{Timestamp, refine},
     },
-    readiness::problem::Problem,
+    readiness::problem::{Blocker, Problem},
+    rules::Limits,
 };
 
 /// Name of the span event for a condition that changed.
@@ -20,6 +21,8 @@ const WAITING: &str = "waiting";
 /// Conditions compared from one status to the next: as many as are read of a status. Further ones
 /// are ignored.
 const MAX_CONDITIONS: usize = 64;
+/// Problems remembered of one convergence after they were over.
+const MAX_PAST_PROBLEMS: usize = 8;
 
 /// A problem that the object has.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -30,10 +33,23 @@ pub struct ActiveProblem {
     pub reported: bool,
 }
 
+/// A state that should pass by itself is a problem after this time.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+impl ActiveProblem {
+    /// When it has lasted long enough to be reported.
+    pub fn reportable_at(&self, limits: &Limits) -> Timestamp {
+        let patience = if self.problem.should_pass { PATIENCE } else { Duration::ZERO };
+        self.since.plus(limits.stuck_after.max(patience))
+    }
+}
+
 /// What was observed of one convergence, as span events.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct StatusEvents {
     pub(super) active_problem: Option<ActiveProblem>,
+    /// Problems that can come back: controllers go to and fro between trying and failing.
+    past_problems: Vec<ActiveProblem>,
     /// Kind, status and reason of the conditions at the last status.
     conditions: Vec<(Box<str>, Box<str>, Box<str>)>,
     events: Vec<SpanEvent>,
@@ -56,6 +72,12 @@ impl StatusEvents {
 
     pub(super) fn take(&mut self) -> Vec<SpanEvent> {
         std::mem::take(&mut self.events)
+    }
+
+    /// What is open: the problem, else the reason of a condition.
+    pub(super) fn open(&self) -> Option<(Box<str>, Box<str>)> {
+        let problem = self.active_problem.as_ref().map(|active| &active.problem);
+        problem.map(|problem| (problem.reason.clone(), problem.message.clone()))
     }
 
     /// The reason of the first deciding condition that is not True.
@@ -118,8 +140,17 @@ impl StatusEvents {
             Some(now) if now.reason == lasting.reason && now.container == lasting.container => true,
             Some(_) | None => !lasting.is_over(facts),
         };
-        self.active_problem.take_if(|active| !lasts(&active.problem));
+        let over = self.active_problem.take_if(|active| !lasts(&active.problem));
+        self.past_problems.extend(over.filter(|over| {
+            over.problem.blocks == Blocker::Verdict && self.past_problems.len() < MAX_PAST_PROBLEMS
+        }));
         let Some(problem) = problem else { return };
+        let is_again = |past: &ActiveProblem| past.problem.reason == problem.reason;
+        if let Some(index) = self.past_problems.iter().position(is_again) {
+            let past = self.past_problems.swap_remove(index);
+            self.active_problem = Some(ActiveProblem { problem, ..past });
+            return;
+        }
         if let Some(active) = &mut self.active_problem
             && active.problem.reason == problem.reason
         {

@@ -11,11 +11,7 @@ use crate::trace::{
         observation::{Condition, StatusFacts},
         time::Timestamp,
     },
-    readiness::{
-        conventions,
-        status::{Evidence, Status, condition},
-        status_field,
-    },
+    readiness::status::{Evidence, Status, condition, is_observed, is_older},
 };
 
 /// Kinds that no controller reconciles, or whose controllers write no result: such a change has
@@ -48,8 +44,8 @@ fn rule(kind: &GroupKind) -> Option<Rule> {
     })
 }
 
-/// The verdict about a status, for a change of this generation.
-pub fn judge(e: &Evidence<'_>) -> Status {
+/// The verdict about the status of a built-in kind.
+pub(super) fn judge(e: &Evidence<'_>) -> Status {
     // Conditions of the old generation remain in the status: observedGeneration comes first.
     if let (Some(observed), Some(generation)) = (e.status.observed_generation, e.generation)
         && observed < generation
@@ -59,21 +55,17 @@ pub fn judge(e: &Evidence<'_>) -> Status {
     if e.spec.paused && e.status.observed_generation.is_some() {
         return Status::Paused;
     }
-    if let Some(rule) = e.status_field {
-        return status_field::judge(rule, e);
-    }
     match first_true(e.status, &["Reconciling", "Stalled"]) {
-        Some(c) if &*c.kind == "Reconciling" || conventions::is_older(c, e) => {
+        Some(c) if &*c.kind == "Reconciling" || is_older(c, e) => {
             return Status::InProgress;
         }
         // A condition from before the change says nothing about the change.
-        Some(stalled) if conventions::is_evidence(e) => return failed(stalled),
+        Some(stalled) if e.written_since || is_observed(e.status, e.generation) => return failed(stalled),
         Some(_) | None => {}
     }
     match rule(e.kind) {
         Some(rule) => rule(e),
-        None if is_built_in(e.kind) => Status::Current { since: None },
-        None => conventions::judge(e),
+        None => Status::Current { since: None },
     }
 }
 

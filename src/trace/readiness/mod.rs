@@ -1,7 +1,10 @@
 //! Judges a status: is the object done, in progress, failed, or is there a known problem?
 
-pub mod conventions;
+pub mod general;
+pub mod judge;
+pub mod judgement;
 pub mod kstatus;
+mod lexicon;
 pub mod problem;
+pub mod shipped;
 pub mod status;
-pub mod status_field;

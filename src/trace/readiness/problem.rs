@@ -10,7 +10,7 @@ use crate::trace::{
         observation::{Condition, Container, StatusFacts, Terminated},
         time::Timestamp,
     },
-    readiness::status::condition,
+    readiness::{judgement::Why, status::condition},
 };
 
 /// A known reason why an object does not converge.
@@ -22,6 +22,8 @@ pub struct Problem {
     pub container: Box<str>,
     pub since: Option<Timestamp>,
     pub blocks: Blocker,
+    /// It should pass by itself, and is a problem only when it does not.
+    pub should_pass: bool,
 }
 
 /// What a problem blocks: the problem is over once that has happened.
@@ -37,6 +39,8 @@ pub enum Blocker {
     Phase,
     /// The binding of a claim to its volume.
     Binding,
+    /// That the object is Current: it is over when the verdict has another reason.
+    Verdict,
 }
 
 /// Conditions that show a problem: the kind of the object (empty group and kind: every kind), the
@@ -50,11 +54,6 @@ const REFUSALS: &[(&str, &str, &str, &str)] = &[
     ("", "Namespace", "NamespaceFinalizersRemaining", "True"),
     ("autoscaling", "HorizontalPodAutoscaler", "AbleToScale", "False"),
     ("apiregistration.k8s.io", "APIService", "Available", "False"),
-    // Gateway API.
-    ("", "", "Accepted", "False"),
-    ("", "", "ResolvedRefs", "False"),
-    // Crossplane.
-    ("", "", "Synced", "False"),
 ];
 
 /// Reasons of `PodScheduled=False` that do not pass by themselves.
@@ -87,6 +86,18 @@ pub fn problem(kind: &GroupKind, status: &StatusFacts) -> Option<Problem> {
     }
 }
 
+/// The problem that keeps an object of any other kind from converging.
+pub fn of_verdict(why: &Why) -> Problem {
+    Problem {
+        reason: why.reason.clone(),
+        message: why.message.clone(),
+        container: Box::default(),
+        since: why.since,
+        blocks: Blocker::Verdict,
+        should_pass: !why.is_failure,
+    }
+}
+
 /// Whether the problem passes by itself: a Namespace reports a failure while its Pods terminate.
 fn passes(condition: &Condition) -> bool {
     &*condition.kind == "NamespaceDeletionContentFailure"
@@ -116,6 +127,7 @@ fn of_claim(status: &StatusFacts) -> Option<Problem> {
         container: Box::default(),
         since: None,
         blocks: Blocker::Binding,
+        should_pass: false,
     })
 }
 
@@ -126,6 +138,7 @@ fn of_condition(condition: &Condition) -> Problem {
         container: Box::default(),
         since: condition.last_transition,
         blocks: Blocker::Condition { kind: condition.kind.clone(), bad: condition.status.clone() },
+        should_pass: false,
     }
 }
 
@@ -147,6 +160,7 @@ fn of_container(container: &Container) -> Option<Problem> {
         container: container.name.clone(),
         since: None,
         blocks: if crashes { Blocker::Running } else { Blocker::Start },
+        should_pass: false,
     })
 }
 
@@ -177,7 +191,7 @@ impl Problem {
                     container.terminated.as_ref().is_some_and(|run| run.exit_code == 0);
                 container.ready || (container.init && ended_well)
             }),
-            Blocker::Phase => true,
+            Blocker::Phase | Blocker::Verdict => true,
             Blocker::Binding => status.phase.as_deref() == Some("Bound"),
         }
     }

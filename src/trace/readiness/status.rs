@@ -55,6 +55,11 @@ pub(crate) fn is_observed(status: &StatusFacts, generation: Option<i64>) -> bool
     generation.is_some() && observed(status) >= generation
 }
 
+/// Whether the condition was written for an older generation than the change's.
+pub(crate) fn is_older(condition: &Condition, e: &Evidence<'_>) -> bool {
+    matches!((condition.observed_generation, e.generation), (Some(of), Some(now)) if of < now)
+}
+
 /// The condition of a kind.
 pub fn condition<'a>(status: &'a StatusFacts, kind: &str) -> Option<&'a Condition> {
     status.conditions.iter().find(|condition| &*condition.kind == kind)

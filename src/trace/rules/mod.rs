@@ -46,6 +46,8 @@ pub struct Limits {
     pub deadline: Duration,
     /// How long a problem must last to be reported.
     pub stuck_after: Duration,
+    /// How long evidence from before the change must stand after the first status since, to count.
+    pub evidence: Duration,
 }
 
 /// What span names are made of.
@@ -82,8 +84,9 @@ pub struct KindRules {
     pub deadline: Option<Duration>,
     pub owner_wait: Option<Duration>,
     pub stuck_after: Option<Duration>,
+    pub evidence: Option<Duration>,
     pub ignore: Ignore,
-    /// `None`: kstatus' rules and conventions apply.
+    /// `None`: another rule applies to the kind.
     pub status_field: Option<StatusFieldRule>,
     /// As [`Rules::redact`], which it includes.
     pub redact: Vec<Box<str>>,
@@ -121,6 +124,7 @@ impl Default for Rules {
                 settle: Duration::from_secs(2),
                 deadline: Duration::from_mins(15),
                 stuck_after: Duration::from_secs(10),
+                evidence: Duration::from_secs(15),
             },
             owner_wait: Duration::from_millis(500),
             ignores_metadata: false,
@@ -150,6 +154,7 @@ impl Rules {
             settle: of_kind.and_then(|k| k.settle).unwrap_or(self.limits.settle),
             deadline: of_kind.and_then(|k| k.deadline).unwrap_or(by_default).max(own),
             stuck_after: of_kind.and_then(|k| k.stuck_after).unwrap_or(self.limits.stuck_after),
+            evidence: of_kind.and_then(|k| k.evidence).unwrap_or(self.limits.evidence),
         }
     }
 

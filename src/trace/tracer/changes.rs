@@ -16,13 +16,13 @@ use crate::trace::{
     object::{
         change::{Change, ReplicaChange, Report, Scope},
         detect::{self, ObjectDiff},
-        new_change::{key_of, new_change, time_and_manager, value_of, value_of_text},
+        new_change::{before, key_of, new_change, time_and_manager, value_of, value_of_text},
         redact::redact,
         retention::MAX_CHANGES,
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{Convergence, Outcome},
+        convergence::{Before, Convergence, Outcome},
         phase_tracker::PhaseTracker,
     },
     readiness::{kstatus, status},
@@ -65,6 +65,7 @@ impl Tracer {
         // A kind without anything to wait for. An ignored change is a cause, and is not followed.
         let is_converged = kstatus::has_nothing_to_wait_for(kind)
             && self.rules.status_field(kind).is_none()
+            && observation.status.verdict.is_none()
             && difference.verb != Verb::Delete;
         let is_over = is_converged || (ignored && difference.scope == Scope::Spec);
         let Some(object) = self.state.objects.get_mut(uid) else { return };
@@ -82,10 +83,10 @@ impl Tracer {
             Some(body) => body.controller_first().cloned().collect(),
             None => object.owners().cloned().collect(),
         };
-        let fingerprint = match difference.verb {
+        let before = match difference.verb {
             // The status that an object is created with was not written after the change.
-            Verb::Create => observation.status_fingerprint,
-            Verb::Update | Verb::Delete => object.status_fingerprint,
+            Verb::Create => Before { status: observation.status_fingerprint, evidence: 0 },
+            Verb::Update | Verb::Delete => before(object),
         };
         let controller = owners.first().filter(|owner| owner.controller);
         let owner_manager = controller.and_then(|owner| managers.of_owner_reference(&owner.uid));
@@ -120,7 +121,7 @@ impl Tracer {
         change.convergence = if is_over {
             Convergence::over(Outcome::Converged, at)
         } else {
-            Convergence::begin(at, observation.at, fingerprint)
+            Convergence::begin(at, observation.at, before)
         };
         if let Some(body) = body {
             change.template = body.content.template;

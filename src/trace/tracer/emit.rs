@@ -350,5 +350,6 @@ fn failure(ended: &Ended) -> Option<Problem> {
         container: Box::default(),
         since: None,
         blocks: Blocker::Phase,
+        should_pass: false,
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::trace::{
     model::{
         id::ChangeKey,
-        kind::{self, ChangeDetection},
+        kind::{self, ChangeDetection, is_built_in},
         object::Uid,
         observation::{Observation, SpecFacts, StatusFacts},
         time::Timestamp,
@@ -16,10 +16,12 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{News, Outcome},
+        convergence::{News, Outcome, Progress, Weighed},
         phase::PhaseInput,
     },
     readiness::{
+        judge,
+        judgement::Judgement,
         kstatus,
         problem::{self, Problem},
         status::{Evidence, Status},
@@ -40,9 +42,18 @@ impl Tracer {
         let status = &observation.status;
         let Some(object) = self.state.objects.get_mut(uid) else { return };
         object.read_status(observation);
-        let verdict = verdict(object, observation, &self.rules);
-        object.was_current = matches!(verdict, Status::Current { .. });
+        let (judgement, stands) = judge(object, observation, &self.rules);
+        let verdict = &judgement.status;
+        object.was_current = stands && matches!(verdict, Status::Current { .. });
         let has_failed_job = matches!(verdict, Status::Failed { .. }) && object.is("batch", "Job");
+        if !object.was_current && !is_built_in(object.kind()) {
+            // What was Current for less than the settle window had not converged.
+            for change in object.changes.iter_mut().filter(|change| change.is_of_live_spec()) {
+                if change.convergence.is_held() {
+                    change.until = None;
+                }
+            }
+        }
         if object.was_current || has_failed_job {
             for change in object.changes.iter_mut().filter(|change| !change.key.is_deletion()) {
                 change.until.get_or_insert(observation.resource_version);
@@ -64,9 +75,15 @@ impl Tracer {
         let news = StatusNews {
             observation,
             spec: &object.spec,
-            verdict,
-            problem: problem::problem(&observation.object.kind, status),
-            progress: kstatus::progress(&observation.object.kind, status),
+            judgement: &judgement,
+            problem: match &judgement.why {
+                Some(why) => Some(problem::of_verdict(why)),
+                None => problem::problem(&observation.object.kind, status),
+            },
+            progress: Progress {
+                counters: kstatus::progress(&observation.object.kind, status),
+                status: status.signals.progress,
+            },
         };
         let open = object.changes.iter_mut().filter(|change| !change.convergence.is_over());
         let followed: Vec<(ChangeKey, Followed)> =
@@ -140,14 +157,19 @@ impl Tracer {
         let mut news = Vec::new();
         let mut stuck = Vec::new();
         for change in &mut object.changes {
-            news.extend(change.convergence.expire(now, &limits).map(|n| (change.key.clone(), n)));
+            if let Some(expired) = change.convergence.expire(now, &limits) {
+                if change.convergence.has_converged() {
+                    change.until.get_or_insert(object.resource_version);
+                }
+                news.push((change.key.clone(), expired));
+            }
             let is_decided = change.is_decided();
             let is_open = change.convergence.is_open();
             if let Some(active) = change.convergence.active_problem_mut()
                 && is_open
                 && !active.reported
                 && is_decided
-                && active.since.plus(limits.stuck_after) <= now
+                && active.reportable_at(&limits) <= now
             {
                 active.reported = true;
                 stuck.push(change.key.clone());
@@ -192,9 +214,9 @@ fn forget_at(object: &TrackedObject) -> Option<Timestamp> {
 struct StatusNews<'a> {
     observation: &'a Observation,
     spec: &'a SpecFacts,
-    verdict: Status,
+    judgement: &'a Judgement,
     problem: Option<Problem>,
-    progress: [i64; 4],
+    progress: Progress,
 }
 
 /// What followed for one change.
@@ -211,16 +233,18 @@ impl StatusNews<'_> {
         if change.scope == Scope::Metadata {
             // Where the kind observes no generation, it is dealt with once the object is Current.
             let is_over =
-                is_observed(change, status) || matches!(self.verdict, Status::Current { .. });
+                is_observed(change, status) || matches!(self.judgement.status, Status::Current { .. });
             if is_over {
                 change.convergence.end(Outcome::Converged, at);
             }
             return Followed { news: is_over.then_some(News::Ended), is_current: false };
         }
-        change.convergence.record_status(self.observation.status_fingerprint);
+        change.convergence.record_status(self.observation.status_fingerprint, at);
         let problem = self.follow_phases(change);
         // A deletion lasts until the object is gone.
-        let verdict = if change.key.is_deletion() { &Status::InProgress } else { &self.verdict };
+        let deletion = Judgement::certain(Status::InProgress);
+        let judgement = if change.key.is_deletion() { &deletion } else { self.judgement };
+        let verdict = Weighed { judgement, stands: change.convergence.weigh(judgement) };
         let was_current = change.convergence.current_since().is_some();
         let news = change.convergence.observe(verdict, status, problem, self.progress, at);
         let is_current = !was_current && change.convergence.current_since().is_some();
@@ -256,16 +280,21 @@ fn is_observed(change: &Change, status: &StatusFacts) -> bool {
     change.generation.is_some() && status.observed_generation >= change.generation
 }
 
-/// The verdict about a status, seen against the newest change of the spec.
-fn verdict(object: &mut TrackedObject, observation: &Observation, rules: &Rules) -> Status {
+/// The verdict about a status, seen against the newest change of the spec, and whether it counts for
+/// that at once.
+fn judge(
+    object: &mut TrackedObject,
+    observation: &Observation,
+    rules: &Rules,
+) -> (Judgement, bool) {
     let of_a_job = object.owner.as_ref().is_some_and(|owner| owner.kind.is("batch", "Job"));
     let newest = object.changes.iter_mut().rev().find(|change| change.is_of_live_spec());
     // An object that existed at the start has no change: any status is evidence.
     let written_since = newest.map_or(observation.status.present, |newest| {
-        newest.convergence.record_status(observation.status_fingerprint)
+        newest.convergence.record_status(observation.status_fingerprint, observation.at)
     });
     let kind = &observation.object.kind;
-    kstatus::judge(&Evidence {
+    let judgement = judge::judge(&Evidence {
         kind,
         spec: &object.spec,
         status: &observation.status,
@@ -275,5 +304,9 @@ fn verdict(object: &mut TrackedObject, observation: &Observation, rules: &Rules)
         written_since,
         of_a_job,
         status_field: rules.status_field(kind),
-    })
+    });
+    object.evidence = judgement.evidence.unwrap_or(0);
+    let newest = object.changes.iter_mut().rev().find(|change| change.is_of_live_spec());
+    let stands = newest.is_none_or(|newest| newest.convergence.weigh(&judgement));
+    (judgement, stands)
 }

@@ -20,6 +20,7 @@ use crate::{
     trace::model::{
         content::{Content, Digest, FieldValue, Leaf, Reading},
         interner::Interner,
+        kind::is_built_in,
         object::{GroupKind, Uid},
         observation::{Body, Claim, OwnerReference, Revision, SpecFacts},
     },
@@ -207,7 +208,7 @@ fn read_spec(kind: &GroupKind, spec: &[RawField<'_>], annotations: &[RawField<'_
     SpecFacts {
         replicas: number("replicas"),
         desired_children: desired_children(kind, spec, annotations),
-        paused: find(spec, "paused").is_some_and(is_true),
+        paused: asks_to_pause(kind, spec, annotations),
         progress_deadline_seconds: number("progressDeadlineSeconds"),
         restart_policy: find(spec, "restartPolicy").and_then(boxed_text),
         scheduler: find(spec, "schedulerName")
@@ -217,6 +218,37 @@ fn read_spec(kind: &GroupKind, spec: &[RawField<'_>], annotations: &[RawField<'_
         partition: find(&find_fields(&strategy, "rollingUpdate"), "partition").and_then(integer),
         service_type: find(spec, "type").and_then(short_text),
     }
+}
+
+/// Annotations with which a person asks a controller to leave an object alone: Crossplane, KServe,
+/// Cluster API, Flux (`disabled`).
+const PAUSE_ANNOTATIONS: [(&str, &str); 4] = [
+    ("crossplane.io/paused", "true"),
+    ("serving.kserve.io/stop", "true"),
+    ("cluster.x-k8s.io/paused", ""),
+    ("kustomize.toolkit.fluxcd.io/reconcile", "disabled"),
+];
+
+/// Whether the object asks its controller to do nothing.
+fn asks_to_pause(
+    kind: &GroupKind,
+    spec: &[RawField<'_>],
+    annotations: &[RawField<'_>],
+) -> bool {
+    let is_set = |key| find(spec, key).is_some_and(is_true);
+    if is_set("paused") || is_built_in(kind) {
+        return is_set("paused");
+    }
+    let has_annotation = |(key, value): &(&str, &str)| {
+        find_text(annotations, key).is_some_and(|text| value.is_empty() || text == *value)
+    };
+    is_set("suspend")
+        || is_set("suspended")
+        || is_set("stop")
+        || is_set("stopped")
+        || find(spec, "running").is_some_and(|raw| raw.get() == "false")
+        || find_text(spec, "runStrategy").is_some_and(|strategy| strategy == "Halted")
+        || PAUSE_ANNOTATIONS.iter().any(has_annotation)
 }
 
 /// The number of children that a workload creates; `None` for other kinds.

@@ -4,16 +4,17 @@ use std::{borrow::Cow, collections::HashMap, str, sync::Arc, time::Duration};
 
 use serde_json::value::RawValue;
 use tracing::{debug, warn};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 use super::{
     body, field,
+    health::HealthRules,
     json::{fields_of, group_of, integer, non_empty_text, read_object, repair, text},
     kubernetes_event, status,
     wire::{RawEvent, RawMetadata, RawObject},
 };
 use crate::{
-    config::settings::WatchSettings,
+    config::settings::{ConvergesSettings, WatchSettings},
     trace::model::{
         context::TraceContext,
         interner::Interner,
@@ -91,6 +92,7 @@ pub struct Decoder {
     list_parity: u64,
     /// Shares the names that occur in many objects: kinds, groups, namespaces.
     names: Interner,
+    health: HealthRules,
     /// Whether observations carry the time of the object's last write.
     reads_write_times: bool,
     /// Whether an invalid trace context was logged as a warning.
@@ -104,6 +106,7 @@ impl Decoder {
             fingerprints: HashMap::new(),
             list_parity: 0,
             names: Interner::default(),
+            health: HealthRules::default(),
             reads_write_times: true,
             has_warned_of_context: false,
         }
@@ -161,12 +164,19 @@ impl Decoder {
     /// Forgets a deleted object, so that its body is read again if its UID reappears.
     pub fn forget(&mut self, uid: &Uid) {
         self.fingerprints.remove(&uid_hash(uid));
+        self.health.forget(uid_hash(uid));
+    }
+
+    /// How many evaluations of health rules have failed since the last call.
+    pub(in crate::watch) fn take_health_rule_failures(&mut self) -> u64 {
+        self.health.take_failures()
     }
 
     /// Ends a list: forgets the objects that neither it nor an event since the last list contained.
     pub fn end_list(&mut self) {
         let parity = self.list_parity;
         self.fingerprints.retain(|_, fingerprint| *fingerprint & 1 == parity);
+        self.health.retain(|uid| self.fingerprints.contains_key(uid));
         self.list_parity ^= 1;
         self.reads_write_times = false;
     }
@@ -260,17 +270,31 @@ impl Decoder {
             uid,
         };
         let body = has_body.then(|| self.read_body(object, &reference, api_version));
-        let status = object.status.map_or_else(StatusFacts::default, |raw| StatusFacts {
+        let spec = object.content_field("spec");
+        let status_fingerprint = object.status.map_or(0, |raw| xxh3_64(raw.get().as_bytes()));
+        let mut status = object.status.map_or_else(StatusFacts::default, |raw| StatusFacts {
             word: self.configured_status(&reference.kind, raw),
-            ..status::read(raw)
+            ..status::read(raw, &reference.kind, spec)
         });
+        // The generation is not part of the fingerprint, and a rule may compare it.
+        let text = xxh3_64_with_seed(
+            &[metadata.fingerprint.to_le_bytes(), status_fingerprint.to_le_bytes()].concat(),
+            metadata.generation.and_then(integer).unwrap_or(0).unsigned_abs(),
+        );
+        let fingerprint = (api_version, uid_hash(&reference.uid), text);
+        status.verdict = self.health.verdict(&self.settings, object, &reference, fingerprint);
+        if status.verdict.is_some()
+            && self.health.ignores_observed_generation(&reference.kind, api_version)
+        {
+            status.observed_generation = None;
+        }
         Ok(Observation {
             at: received_at,
             written: self.written_at(metadata, received_at),
             object: reference,
             resource_version: metadata.resource_version(),
             generation: metadata.generation.and_then(integer),
-            status_fingerprint: object.status.map_or(0, |raw| xxh3_64(raw.get().as_bytes())),
+            status_fingerprint,
             status,
             body,
         })
@@ -312,7 +336,8 @@ impl Decoder {
     /// The value of the status field that configuration judges the kind by.
     fn configured_status(&self, kind: &GroupKind, status: &RawValue) -> Option<Box<str>> {
         let entry = self.settings.entry(&kind.group, &kind.kind)?;
-        let path = segments(&entry.converges.as_ref()?.field);
+        let Some(ConvergesSettings::Field(rule)) = &entry.converges else { return None };
+        let path = segments(&rule.field);
         // The configuration accepts only paths that begin with `status`.
         field::scalar_at(status, path.get(1..)?)
     }

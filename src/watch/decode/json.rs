@@ -231,6 +231,11 @@ pub(super) fn integer(raw: &RawValue) -> Option<i64> {
     raw.get().parse().ok()
 }
 
+/// An integer, also one that is written as a text.
+pub(super) fn integer_or_text(raw: &RawValue) -> Option<i64> {
+    integer(raw).or_else(|| text(raw)?.parse().ok())
+}
+
 pub(super) fn is_true(raw: &RawValue) -> bool {
     raw.get() == "true"
 }

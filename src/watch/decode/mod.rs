@@ -1,7 +1,7 @@
 //! Turns the JSON of watch events and list items into observations.
 //!
 //! ```text
-//! json ← wire ← status, carrier, field, references, kubernetes_event ← body ← decoder
+//! json ← wire ← signals ← status, carrier, health, field, references, kubernetes_event ← body ← decoder
 //! ```
 //!
 //! Each module uses only modules to its left. Objects come from controllers of any quality, so
@@ -12,9 +12,11 @@ mod body;
 mod carrier;
 mod decoder;
 mod field;
+mod health;
 mod json;
 mod kubernetes_event;
 mod references;
+mod signals;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -3,11 +3,16 @@
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
-use super::json::{
-    ArraySeed, ObjectSeed, ReadField, boxed_text, integer, is_true, read_object, skip_value, text,
-    timestamp, truncate,
+use super::{
+    json::{
+        ArraySeed, ObjectSeed, ReadField, boxed_text, fields_of, find, integer, integer_or_text,
+        is_true, items_of, read_object, skip_value, text, timestamp, truncate,
+    },
+    signals,
 };
 use crate::trace::model::{
+    kind::is_built_in,
+    object::GroupKind,
     observation::{Condition, Container, StatusFacts, Terminated},
     time::Timestamp,
 };
@@ -19,12 +24,20 @@ const MAX_CONTAINERS: usize = 64;
 /// Longer messages are truncated to this many characters.
 const MAX_MESSAGE: usize = 256;
 
-/// Reads a status. Conditions without a type and containers without a name are left out.
-pub(super) fn read(raw: &RawValue) -> StatusFacts {
+/// Reads a status; `spec` is that of the same object. Conditions without a type and containers without a name are left out.
+pub(super) fn read(raw: &RawValue, kind: &GroupKind, spec: Option<&RawValue>) -> StatusFacts {
     let mut status = RawStatus::default();
     // After an error, the fields read so far are kept.
     read_object(raw.get(), &mut status).unwrap_or_default();
-    let RawStatus { mut facts, parents, init_containers, containers } = status;
+    let RawStatus { mut facts, mut parents, init_containers, containers } = status;
+    if !parents.is_empty() {
+        // A controller that is gone may have left its entry.
+        let named = spec.map(names_of_parents).unwrap_or_default();
+        parents.retain(|parent| !parent.is_parent || named.is_empty() || named.contains(&parent.name));
+    }
+    if !is_built_in(kind) {
+        *facts.signals = signals::read(raw);
+    }
     facts.conditions.retain(|condition| !condition.kind.is_empty());
     facts.of_parents = parents.into_iter().flat_map(|parent| parent.conditions).collect();
     facts.of_parents.retain(|condition| !condition.kind.is_empty());
@@ -47,6 +60,19 @@ struct RawStatus {
     containers: Vec<Container>,
 }
 
+impl RawStatus {
+    /// Conditions one level down: of a field that is an object, or of the items of a list.
+    fn read_parts(&mut self, raw: &RawValue) {
+        let parts = if raw.get().starts_with('[') { items_of(raw, MAX_CONDITIONS) } else { vec![raw] };
+        for part in parts {
+            let mut parent = ParentStatus::default();
+            // After an error, the fields read so far are kept.
+            read_object(part.get(), &mut parent).unwrap_or_default();
+            self.parents.push(parent);
+        }
+    }
+}
+
 impl<'de> ReadField<'de> for RawStatus {
     fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         let facts = &mut self.facts;
@@ -57,7 +83,7 @@ impl<'de> ReadField<'de> for RawStatus {
                 target.clear();
                 return map.next_value_seed(ArraySeed { target, max: MAX_CONDITIONS });
             }
-            "parents" => {
+            "parents" | "ancestors" => {
                 let target = &mut self.parents;
                 target.clear();
                 return map.next_value_seed(ArraySeed { target, max: MAX_CONDITIONS });
@@ -95,7 +121,10 @@ impl<'de> ReadField<'de> for RawStatus {
                 } = value;
                 return Ok(());
             }
-            "observedGeneration" => &mut facts.observed_generation,
+            "observedGeneration" => {
+                facts.observed_generation = integer_or_text(map.next_value()?);
+                return Ok(());
+            }
             "replicas" => &mut facts.replicas,
             "updatedReplicas" => &mut facts.updated_replicas,
             "readyReplicas" => &mut facts.ready_replicas,
@@ -110,7 +139,14 @@ impl<'de> ReadField<'de> for RawStatus {
             "numberReady" => &mut facts.number_ready,
             "succeeded" => &mut facts.succeeded,
             "failed" => &mut facts.failed,
-            _ => return skip_value(map),
+            // Conditions of parts of the object.
+            _ => {
+                let raw: &RawValue = map.next_value()?;
+                if raw.get().contains("\"conditions\"") && self.parents.len() < MAX_CONDITIONS {
+                    self.read_parts(raw);
+                }
+                return Ok(());
+            }
         };
         *number_field = integer(map.next_value()?);
         Ok(())
@@ -125,27 +161,48 @@ impl<'de> ReadField<'de> for Condition {
             "reason" => self.reason = boxed_text(map.next_value()?).unwrap_or_default(),
             "message" => self.message = message(map.next_value()?),
             "lastTransitionTime" => self.last_transition = timestamp(map.next_value()?),
-            "observedGeneration" => self.observed_generation = integer(map.next_value()?),
+            "observedGeneration" => self.observed_generation = integer_or_text(map.next_value()?),
             _ => return skip_value(map),
         }
         Ok(())
     }
 }
 
-/// An entry of a Gateway API route's `status.parents`: the conditions that one Gateway reports.
+/// An entry of `status.parents` or `status.ancestors` of Gateway API: the conditions that one parent
+/// reports.
 #[derive(Default)]
 struct ParentStatus {
+    /// Of the parent, from its `parentRef`.
+    name: Box<str>,
+    /// It is an entry of `parents`, which the spec names, and not of `ancestors`.
+    is_parent: bool,
     conditions: Vec<Condition>,
 }
 
 impl<'de> ReadField<'de> for ParentStatus {
     fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        if key != "conditions" {
-            return skip_value(map);
+        match key {
+            "conditions" => {
+                self.conditions.clear();
+                map.next_value_seed(ArraySeed { target: &mut self.conditions, max: MAX_CONDITIONS })
+            }
+            "parentRef" => {
+                let reference: &RawValue = map.next_value()?;
+                let name = find(&fields_of(reference), "name").and_then(boxed_text);
+                self.name = name.unwrap_or_default();
+                self.is_parent = true;
+                Ok(())
+            }
+            _ => skip_value(map),
         }
-        self.conditions.clear();
-        map.next_value_seed(ArraySeed { target: &mut self.conditions, max: MAX_CONDITIONS })
     }
+}
+
+/// The names in `spec.parentRefs`.
+fn names_of_parents(spec: &RawValue) -> Vec<Box<str>> {
+    let parents = find(&fields_of(spec), "parentRefs").map(|raw| items_of(raw, MAX_CONDITIONS));
+    let names = parents.into_iter().flatten();
+    names.filter_map(|parent| find(&fields_of(parent), "name").and_then(boxed_text)).collect()
 }
 
 fn message(raw: &RawValue) -> Box<str> {

@@ -1,7 +1,7 @@
 //! Splits the text of a watch event or an object into its parts, without parsing the parts.
 
 use serde::de::MapAccess;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::json::{ObjectSeed, ReadField, integer, non_empty_text, skip_value, text, timestamp};
@@ -103,6 +103,26 @@ impl RawMetadata<'_> {
         let timestamp = self.deletion_timestamp.and_then(timestamp)?;
         let grace_seconds = self.deletion_grace_period_seconds.and_then(integer).unwrap_or(0);
         Some(Deletion { timestamp, grace_seconds })
+    }
+
+    /// As a value of which rules can read the fields that are kept here.
+    pub(super) fn as_json(&self) -> Value {
+        let fields = [
+            ("name", self.name),
+            ("namespace", self.namespace),
+            ("uid", self.uid),
+            ("generation", self.generation),
+            ("creationTimestamp", self.creation_timestamp),
+            ("deletionTimestamp", self.deletion_timestamp),
+            ("labels", self.labels),
+            ("annotations", self.annotations),
+            ("finalizers", self.finalizers),
+            ("ownerReferences", self.owner_references),
+        ];
+        let present = fields.into_iter().filter_map(|(key, raw)| {
+            Some((key.to_owned(), serde_json::from_str(raw?.get()).ok()?))
+        });
+        Value::Object(present.collect())
     }
 
     /// The time of the object's last write, a whole second.

@@ -1,0 +1,15 @@
+//! Rules that decide from the text of an object whether it has converged: expressions in
+//! [CEL](https://cel.dev), as Flux has them in
+//! [`healthCheckExprs`](https://fluxcd.io/flux/components/kustomize/kustomizations/#health-check-expressions).
+//!
+//! ```text
+//! verdict, expression ← rule
+//! ```
+
+mod expression;
+mod rule;
+mod verdict;
+
+pub use expression::{Expression, ExpressionError, Fields};
+pub use rule::{HealthRule, Order};
+pub use verdict::{State, Verdict};
