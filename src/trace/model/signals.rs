@@ -9,6 +9,8 @@ pub struct StatusSignals {
     pub flags: Vec<(Box<str>, bool)>,
     /// Counters such as `status.upToDateReplicas`; at most 16.
     pub counters: Vec<(Box<str>, i64)>,
+    /// `status.replicas`.
+    pub replicas: Option<i64>,
     /// `status.reason`, or a field of a similar name.
     pub reason: Option<Box<str>>,
     /// `status.message`, or a field of a similar name; at most 256 characters.
@@ -29,4 +31,6 @@ pub struct StatusWord {
     pub path: Box<str>,
     /// At most 256 characters.
     pub text: Box<str>,
+    /// It is of an item of a list: only what is bad about a part is about the object.
+    pub is_part: bool,
 }

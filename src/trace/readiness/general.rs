@@ -39,6 +39,27 @@ pub struct Finding<'a> {
     pub since: Option<Timestamp>,
 }
 
+impl Finding<'_> {
+    /// `status.phase is Failed`
+    fn text(&self) -> String {
+        if self.name.is_empty() {
+            return format!("{} is {}", self.path, self.value);
+        }
+        if self.path.ends_with("conditions") {
+            return format!("condition {} is {}", self.name, self.value);
+        }
+        format!("{}.{} is {}", self.path, self.name, self.value)
+    }
+}
+
+/// Reason and message of what is worst in an object; `None` where nothing is bad.
+pub(super) fn explanation(e: &Evidence<'_>) -> Option<(Box<str>, Box<str>)> {
+    let findings = findings(e);
+    let worst = findings.iter().filter(|finding| finding.weight > Weight::Good);
+    let worst = worst.max_by_key(|finding| finding.weight)?;
+    Some(words_of(Some(worst), e))
+}
+
 /// Every piece of evidence in an object, in the order of its fields.
 pub fn findings<'a>(e: &Evidence<'a>) -> Vec<Finding<'a>> {
     let mut findings = Vec::new();
@@ -124,8 +145,12 @@ fn words_of(finding: Option<&Finding<'_>>, e: &Evidence<'_>) -> (Box<str>, Box<s
     } else {
         signals.reason.clone().unwrap_or_else(|| (&*finding.value).into())
     };
-    let message =
-        if finding.message.is_empty() { of_status(&signals.message) } else { finding.message.into() };
+    let message = if finding.message.is_empty() {
+        of_status(&signals.message)
+    } else {
+        finding.message.into()
+    };
+    let message = if message.is_empty() { finding.text().into() } else { message };
     (reason, message)
 }
 
@@ -155,8 +180,23 @@ fn add_conditions<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
     let lists = [("status.conditions", &status.conditions), ("status.*[].conditions", &status.of_parents)];
     for (path, conditions) in lists {
         let has_whole = conditions.iter().any(|condition| {
-            lexicon::polarity(&condition.kind) == Some(Polarity::Good) && !is_older(condition, e)
+            lexicon::is_about_whole(&condition.kind) && !is_older(condition, e)
         });
+        let mut known = conditions.iter().filter(|of| lexicon::polarity(&of.kind).is_some()).peekable();
+        if known.peek().is_some()
+            && known.all(|condition| is_older(condition, e))
+            && let Some(first) = conditions.first()
+        {
+            findings.push(Finding {
+                weight: Weight::Work,
+                path: path.into(),
+                name: &first.kind,
+                value: "of an older generation".into(),
+                reason: "",
+                message: "",
+                since: None,
+            });
+        }
         for condition in conditions {
             // It was written for an older generation of the object.
             if is_older(condition, e) {
@@ -255,6 +295,8 @@ fn add_words<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
     for word in &e.status.signals.words {
         let Some(meaning) = lexicon::meaning(&word.text) else { continue };
         let weight = match meaning {
+            Meaning::Failed | Meaning::Unwell if word.is_part => Weight::Work,
+            _ if word.is_part => continue,
             Meaning::Good => Weight::Good,
             Meaning::Running if is_finite(e) => Weight::Work,
             Meaning::Running => Weight::Good,
@@ -295,12 +337,13 @@ const COUNTED: [&str; 6] = ["ready", "updated", "available", "uptodate", "runnin
 fn add_counters<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
     for (name, count) in &e.status.signals.counters {
         let lower = name.to_ascii_lowercase();
-        let Some(of) = COUNTED.iter().find_map(|start| lower.strip_prefix(start)) else { continue };
-        let Some(wanted) = wanted(of, e) else { continue };
+        let Some(of) = counted(&lower) else { continue };
+        let Some((wanted, is_sure)) = wanted(of, e) else { continue };
         let weight = match count.cmp(&wanted) {
             Ordering::Less => Weight::Work,
             // None are wanted, and there are none: that says little.
             Ordering::Equal if wanted == 0 => continue,
+            Ordering::Equal if !is_sure => Weight::Thin,
             Ordering::Equal => Weight::Good,
             Ordering::Greater => continue,
         };
@@ -317,14 +360,27 @@ fn add_counters<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
     add_missing_counters(e, findings);
 }
 
-/// How many are wanted of what is counted: `replicas` of the spec, else a counter of the status.
-fn wanted(of: &str, e: &Evidence<'_>) -> Option<i64> {
+/// What a counter counts: `replicas` of `readyReplicas`; a `DaemonSet`'s have names of their own.
+fn counted(name: &str) -> Option<&str> {
+    match name {
+        "numberready" | "numberavailable" => Some("numberscheduled"),
+        _ => COUNTED.iter().find_map(|start| name.strip_prefix(start)),
+    }
+}
+
+/// How many are wanted of what is counted: `replicas` of the spec, else a counter of the status. Of
+/// the replicas that exist it is not sure that no more are wanted.
+fn wanted(of: &str, e: &Evidence<'_>) -> Option<(i64, bool)> {
+    let signals = &e.status.signals;
     let in_spec = e.spec.replicas.filter(|_| of == "replicas");
-    in_spec.or_else(|| {
+    let in_status = || {
         let is_wanted = |name: &str| WANTED.iter().any(|start| name.strip_prefix(start) == Some(of));
-        let mut counters = e.status.signals.counters.iter();
+        let mut counters = signals.counters.iter();
         counters.find(|(name, _)| is_wanted(&name.to_ascii_lowercase())).map(|(_, count)| *count)
-    })
+    };
+    let existing = || signals.replicas.filter(|_| of == "replicas");
+    let sure = in_spec.or_else(in_status).map(|wanted| (wanted, true));
+    sure.or_else(|| existing().map(|count| (count, false)))
 }
 
 /// Controllers leave out a counter that is 0.
@@ -334,8 +390,7 @@ fn add_missing_counters<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
         let lower = name.to_ascii_lowercase();
         let Some(of) = WANTED.iter().find_map(|start| lower.strip_prefix(start)) else { continue };
         let is_counted = counters.iter().any(|(name, _)| {
-            let name = name.to_ascii_lowercase();
-            COUNTED.iter().any(|start| name.strip_prefix(start) == Some(of))
+            counted(&name.to_ascii_lowercase()) == Some(of)
         });
         if !is_counted && of != "replicas" {
             findings.push(Finding {

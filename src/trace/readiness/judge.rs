@@ -55,6 +55,14 @@ fn for_change(judgement: Judgement, e: &Evidence<'_>) -> Judgement {
 /// By the rule of the configuration, or a shipped one.
 fn by_verdict(verdict: &Verdict, e: &Evidence<'_>) -> Judgement {
     let Verdict { state, reason, message } = verdict;
+    // What the rule leaves open, the general rule may know.
+    let is_short = *state != State::Current && (reason.is_empty() || message.is_empty());
+    let general = is_short.then(|| general::explanation(e)).flatten();
+    let or = |own: &Box<str>, other: fn(&(Box<str>, Box<str>)) -> &Box<str>| {
+        let other = general.as_ref().filter(|_| own.is_empty()).map(other);
+        other.unwrap_or(own).clone()
+    };
+    let (reason, message) = (or(reason, |general| &general.0), or(message, |general| &general.1));
     let named = || if reason.is_empty() { "Failed".into() } else { reason.clone() };
     let status = match state {
         State::Current => Status::Current { since: None },
@@ -76,7 +84,7 @@ fn by_verdict(verdict: &Verdict, e: &Evidence<'_>) -> Judgement {
             reason: reason.clone(),
             message: message.clone(),
             since: None,
-            is_failure: lexicon::is_failure(reason, message),
+            is_failure: lexicon::is_failure(&reason, &message),
         }),
     }
 }

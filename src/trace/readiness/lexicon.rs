@@ -13,6 +13,9 @@ pub(super) enum Meaning {
     Failed,
 }
 
+/// Longer texts are sentences.
+const MAX_PHRASE: usize = 4;
+
 /// Words that mean work although they do not end in -ing.
 const WORK: &[&str] = &[
     "accepted",
@@ -121,7 +124,9 @@ pub(super) fn meaning(text: &str) -> Option<Meaning> {
     if WORK.contains(&&*whole) || any(&|word| is_activity(word)) {
         return Some(Meaning::Work);
     }
-    let has_good = GOOD.contains(&&*whole) || any(&|word| GOOD.contains(&word));
+    // A sentence that contains such a word need not say that all is well.
+    let has_good = words.len() <= MAX_PHRASE
+        && (GOOD.contains(&&*whole) || any(&|word| GOOD.contains(&word)));
     if has_good {
         return Some(if is_negated { Meaning::Work } else { Meaning::Good });
     }
@@ -254,6 +259,15 @@ pub(super) fn polarity(condition: &str) -> Option<Polarity> {
     } else {
         None
     }
+}
+
+/// Conditions about the object as a whole: beside one of them its parts do not count.
+const WHOLE: &[&str] =
+    &["available", "complete", "completed", "healthy", "ready", "reconciled", "succeeded"];
+
+/// Whether a condition is about the object as a whole.
+pub(super) fn is_about_whole(condition: &str) -> bool {
+    WHOLE.iter().any(|name| condition.eq_ignore_ascii_case(name))
 }
 
 /// Endings of kinds whose objects are to finish.

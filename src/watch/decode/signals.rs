@@ -22,9 +22,9 @@ const WORDS: [&str; 6] = ["phase", "state", "status", "health", "condition", "re
 /// Names that say that a field is not about now.
 const NOT_NOW: [&str; 6] = ["last", "previous", "desired", "target", "old", "initial"];
 /// Beginnings of the names of counters.
-const COUNTERS: [&str; 9] = [
-    "available", "desired", "expected", "healthy", "ready", "running", "updated", "uptodate",
-    "wanted",
+const COUNTERS: [&str; 10] = [
+    "available", "desired", "expected", "healthy", "number", "ready", "running", "updated",
+    "uptodate", "wanted",
 ];
 const FLAGS: [&str; 6] = ["healthy", "ready", "readytouse", "available", "provisioned", "synced"];
 const REASONS: [&str; 3] = ["reason", "failureReason", "errorReason"];
@@ -64,6 +64,7 @@ pub(super) fn read(raw: &RawValue) -> StatusSignals {
         has_finished: ["completionTime", "completedAt", "completionTimestamp", "finishedAt"]
             .iter()
             .any(|key| status.get(*key).is_some_and(|time| !time.is_null())),
+        replicas: status.get("replicas").and_then(Value::as_i64),
         progress: progress(&status),
         ..StatusSignals::default()
     };
@@ -88,13 +89,26 @@ fn read_field(signals: &mut StatusSignals, key: &str, value: &Value) {
         Value::String(text) if FLAGS.contains(&&*name) && is_bool(text) => {
             signals.flags.push((key.into(), text.eq_ignore_ascii_case("true")));
         }
-        Value::String(text) if is_word(&name) => push_word(&mut signals.words, key.into(), text),
+        Value::String(text) if is_word(&name) => {
+            push_word(&mut signals.words, key.into(), text, false);
+        }
         Value::Object(fields) if is_word(&name) => {
             for (inner, value) in fields {
                 if let Value::String(text) = value
                     && is_word(&inner.to_ascii_lowercase())
                 {
-                    push_word(&mut signals.words, format!("{key}.{inner}"), text);
+                    push_word(&mut signals.words, format!("{key}.{inner}"), text, false);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (inner, value) in items.iter().filter_map(Value::as_object).flatten() {
+                if let Value::String(text) = value
+                    && inner != "status"
+                    && is_word(&inner.to_ascii_lowercase())
+                    && signals.words.len() < MAX_WORDS
+                {
+                    push_word(&mut signals.words, format!("{key}[].{inner}"), text, true);
                 }
             }
         }
@@ -102,14 +116,13 @@ fn read_field(signals: &mut StatusSignals, key: &str, value: &Value) {
         | Value::Bool(_)
         | Value::Number(_)
         | Value::String(_)
-        | Value::Array(_)
         | Value::Object(_) => {}
     }
 }
 
-fn push_word(words: &mut Vec<StatusWord>, path: String, text: &str) {
+fn push_word(words: &mut Vec<StatusWord>, path: String, text: &str, is_part: bool) {
     if !text.is_empty() {
-        words.push(StatusWord { path: path.into(), text: truncate(text, MAX_MESSAGE) });
+        words.push(StatusWord { path: path.into(), text: truncate(text, MAX_MESSAGE), is_part });
     }
 }
 
