@@ -18,6 +18,7 @@ pub struct Metrics {
     pub watch_events: IntCounterVec,
     pub watch_bytes: IntCounterVec,
     pub undecodable_objects: IntCounterVec,
+    pub health_rule_failures: IntCounterVec,
     pub relists: IntCounterVec,
     pub watch_probes: IntCounterVec,
     pub watch_failures: IntCounterVec,
@@ -105,6 +106,12 @@ impl Metrics {
                 r,
                 "spanlink_undecodable_objects_total",
                 "Watch events and list items that could not be decoded and were skipped.",
+                &["kind"],
+            )?,
+            health_rule_failures: counters(
+                r,
+                "spanlink_health_rule_failures_total",
+                "Evaluations of health rules that failed; such objects count as unknown.",
                 &["kind"],
             )?,
             relists: counters(

@@ -88,7 +88,7 @@ impl Expression {
             return Err(ExpressionError::TooLong(length));
         }
         let parsed = Parser::new().enable_optional_syntax(true).parse(text);
-        let program = parsed.map_err(|errors| {
+        let mut program = parsed.map_err(|errors| {
             let first = errors.errors.into_iter().next();
             first.map_or_else(
                 || ExpressionError::Syntax { line: 1, column: 1, problem: "invalid".to_owned() },
@@ -102,6 +102,7 @@ impl Expression {
         let mut check = Check::default();
         check.visit(&program, &mut Vec::new())?;
         let fields = check.fields();
+        select_optionally(&mut program);
         Ok(Self(Arc::new(Compiled { text: text.to_owned(), program, fields })))
     }
 
@@ -122,7 +123,9 @@ impl Expression {
                 context.add_variable_from_value(name.clone(), value.clone());
             }
             context.resolve(&self.0.program).map_err(|error| match error {
-                ExecutionError::NoSuchKey(_) => Failure::Missing,
+                ExecutionError::NoSuchKey(_) | ExecutionError::MissingArgumentOrTarget => {
+                    Failure::Missing
+                }
                 ExecutionError::UndeclaredReference(name) if is_field_name(&name) => {
                     Failure::Missing
                 }
@@ -303,6 +306,46 @@ impl Check {
             None => {
                 self.whole.insert(name.into());
             }
+        }
+    }
+}
+
+/// The interpreter does not know `status.?phase` of an absent field, but `status[?"phase"]`, which
+/// means the same.
+fn select_optionally(expression: &mut IdedExpr) {
+    match &mut expression.expr {
+        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
+        Expr::Select(select) => select_optionally(&mut select.operand),
+        Expr::Call(call) => {
+            if call.func_name == "_?._" {
+                call.func_name = "_[?_]".to_owned();
+            }
+            call.target.iter_mut().for_each(|target| select_optionally(target));
+            call.args.iter_mut().for_each(select_optionally);
+        }
+        Expr::List(list) => list.elements.iter_mut().for_each(select_optionally),
+        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| select_in(&mut entry.expr)),
+        Expr::Struct(of) => of.entries.iter_mut().for_each(|entry| select_in(&mut entry.expr)),
+        Expr::Comprehension(of) => {
+            for part in [
+                &mut of.iter_range,
+                &mut of.accu_init,
+                &mut of.loop_cond,
+                &mut of.loop_step,
+                &mut of.result,
+            ] {
+                select_optionally(part);
+            }
+        }
+    }
+}
+
+fn select_in(entry: &mut EntryExpr) {
+    match entry {
+        EntryExpr::StructField(field) => select_optionally(&mut field.value),
+        EntryExpr::MapEntry(entry) => {
+            select_optionally(&mut entry.key);
+            select_optionally(&mut entry.value);
         }
     }
 }

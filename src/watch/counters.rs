@@ -13,6 +13,7 @@ pub(super) struct Counters {
     pub(super) bookmarks: IntCounter,
     bytes: IntCounter,
     pub(super) undecodable: IntCounter,
+    pub(super) health_rule_failures: IntCounter,
     last_event: IntGauge,
 }
 
@@ -25,6 +26,7 @@ impl Counters {
             listed: events("listed"),
             bookmarks: events("bookmark"),
             bytes: metrics.watch_bytes.with_label_values(&[kind]),
+            health_rule_failures: metrics.health_rule_failures.with_label_values(&[kind]),
             undecodable: metrics.undecodable_objects.with_label_values(&[kind]),
             last_event: metrics.watch_last_event_timestamp.with_label_values(&[kind]),
             kind: kind.to_owned(),

@@ -29,6 +29,7 @@ impl Reader {
         events: &mut Vec<WatchEvent>,
     ) -> Option<Result<(), WatchFailure>> {
         let decoded = self.decoder.decode_event(line, at);
+        self.count_health_rule_failures();
         if let Some(tap) = self.tap.as_ref().filter(|_| self.is_recorded(&decoded)) {
             record_line(tap, &self.recording_name(), line, at, true);
         }
@@ -128,6 +129,7 @@ impl Reader {
                     return self.count_undecodable(&"an item of more than 8 MiB");
                 };
                 let decoded = self.decoder.decode_item(item, &api_version, &kind, at);
+                self.count_health_rule_failures();
                 if let Some(tap) = self.tap.as_ref().filter(|_| self.is_recorded(&decoded)) {
                     record_item(tap, &self.recording_name(), (&api_version, &kind), item, at);
                 }

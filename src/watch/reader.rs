@@ -185,6 +185,13 @@ impl Reader {
         }
     }
 
+    pub(super) fn count_health_rule_failures(&mut self) {
+        let failures = self.decoder.take_health_rule_failures();
+        if failures > 0 {
+            self.counters.health_rule_failures.inc_by(failures);
+        }
+    }
+
     pub(super) fn count_undecodable(&self, error: &dyn std::fmt::Display) {
         self.counters.undecodable.inc();
         warn!(kind = %self.counters.kind, %error, "Skipping an undecodable object.");

@@ -80,6 +80,7 @@ impl Reader {
         advanced: &mut bool,
     ) -> Option<Result<(), WatchFailure>> {
         let decoded = self.decoder.decode_event(line, at);
+        self.count_health_rule_failures();
         if let Some(tap) = self.tap.as_ref().filter(|_| self.is_recorded(&decoded)) {
             record_line(tap, &self.recording_name(), line, at, false);
         }

@@ -85,6 +85,8 @@ enum State {
         /// As it ends when the evidence has stood long enough.
         ended: Ended,
     },
+    /// The controller has paused: it continues by itself, or when a person lets it.
+    OnHold { since: Timestamp, seen: Timestamp },
     /// Ended for good.
     Over(Ended),
     /// Ended as `failed`, `timed_out` or `unknown`; a late convergence may follow.
@@ -179,7 +181,8 @@ impl Convergence {
     pub fn ended(&self) -> Option<&Ended> {
         match &self.state {
             State::Over(ended) | State::Lingering { ended, .. } => Some(ended),
-            State::Waiting { .. } | State::Held { .. } | State::Standing { .. } => None,
+            State::Waiting { .. } | State::Held { .. } | State::Standing { .. }
+            | State::OnHold { .. } => None,
         }
     }
 
@@ -194,7 +197,10 @@ impl Convergence {
 
     /// Whether the controller is still at work: neither ended nor Current nor paused.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Waiting { .. } | State::Standing { .. })
+        matches!(
+            self.state,
+            State::Waiting { .. } | State::Standing { .. } | State::OnHold { .. }
+        )
     }
 
     /// Whether it is Current or paused, but not yet for the settle window.
@@ -214,6 +220,7 @@ impl Convergence {
             State::Held { .. }
             | State::Waiting { .. }
             | State::Standing { .. }
+            | State::OnHold { .. }
             | State::Over(_)
             | State::Lingering { .. } => None,
         }
@@ -270,7 +277,7 @@ impl Convergence {
             }
             // The failure of before can remain in a status that is otherwise of the new generation.
             Status::Failed { .. } => self.is_fresh,
-            Status::InProgress | Status::Paused | Status::Unknown => true,
+            Status::InProgress | Status::Paused | Status::OnHold | Status::Unknown => true,
         }
     }
 
@@ -285,6 +292,7 @@ impl Convergence {
             State::Held { since, outcome, .. } => Some((*outcome, *since)),
             State::Waiting { .. }
             | State::Standing { .. }
+            | State::OnHold { .. }
             | State::Over(_)
             | State::Lingering { .. } => None,
         }
@@ -325,19 +333,28 @@ impl Convergence {
             | (State::Held { outcome: Outcome::Paused, .. }, Status::Paused)
             | (State::Over(_), _) => {}
             (
-                State::Waiting { .. } | State::Held { .. } | State::Standing { .. },
+                State::Waiting { .. }
+                | State::Held { .. }
+                | State::Standing { .. }
+                | State::OnHold { .. },
                 Status::Current { since },
             ) => {
                 self.state = held(*since, Outcome::Converged);
             }
             (
-                State::Waiting { .. } | State::Held { .. } | State::Standing { .. },
+                State::Waiting { .. }
+                | State::Held { .. }
+                | State::Standing { .. }
+                | State::OnHold { .. },
                 Status::Paused,
             ) => {
                 self.state = held(None, Outcome::Paused);
             }
             (
-                State::Waiting { .. } | State::Held { .. } | State::Standing { .. },
+                State::Waiting { .. }
+                | State::Held { .. }
+                | State::Standing { .. }
+                | State::OnHold { .. },
                 Status::Failed { reason, message, since },
             ) => {
                 let ended = Ended {
@@ -352,11 +369,24 @@ impl Convergence {
                 unknown_since.get_or_insert(seen);
             }
             (State::Waiting { unknown_since }, Status::InProgress) => *unknown_since = None,
+            (State::OnHold { .. }, Status::OnHold) => {}
+            (
+                State::Waiting { .. } | State::Held { .. } | State::Standing { .. },
+                Status::OnHold,
+            ) => {
+                self.state = State::OnHold { since: seen, seen };
+            }
             // It was Current for less than the settle window.
-            (State::Held { .. } | State::Standing { .. }, Status::InProgress) => {
+            (
+                State::Held { .. } | State::Standing { .. } | State::OnHold { .. },
+                Status::InProgress,
+            ) => {
                 self.state = State::Waiting { unknown_since: None };
             }
-            (State::Held { .. } | State::Standing { .. }, Status::Unknown) => {
+            (
+                State::Held { .. } | State::Standing { .. } | State::OnHold { .. },
+                Status::Unknown,
+            ) => {
                 self.state = State::Waiting { unknown_since: Some(seen) };
             }
             (State::Lingering { held, ended }, Status::Current { since }) => {
@@ -415,6 +445,7 @@ impl Convergence {
                 unknown_since.map_or(timeout, |since| since.plus(EVIDENCE_WAIT).min(timeout))
             }
             State::Held { seen, .. } => seen.plus(limits.settle),
+            State::OnHold { seen, .. } => seen.plus(limits.deadline),
             State::Standing { seen, .. } => seen.plus(limits.evidence.max(limits.settle)),
             State::Over(_) => return None,
             State::Lingering { held: Some((_, seen)), .. } => {
@@ -423,7 +454,8 @@ impl Convergence {
             State::Lingering { ended, held: None } => return Some(ended.at.plus(LATE_WAIT)),
         };
         let stuck = self.active_problem().filter(|problem| is_decided && !problem.reported);
-        Some(stuck.map_or(verdict, |t| t.reportable_at(limits).min(verdict)))
+        let stuck = stuck.and_then(|active| active.reportable_at(limits));
+        Some(stuck.map_or(verdict, |at| at.min(verdict)))
     }
 
     /// Time has advanced to `now`.
@@ -449,6 +481,11 @@ impl Convergence {
                 };
                 Some(News::Ended)
             }
+            State::OnHold { since, seen } if seen.plus(limits.deadline) <= now => {
+                let ended = Ended::new(Outcome::Paused, *since);
+                self.state = State::Lingering { ended, held: None };
+                Some(News::Ended)
+            }
             State::Waiting { .. } if self.last_progress.plus(limits.deadline) <= now => {
                 let at = self.last_progress.plus(limits.deadline);
                 let (reason, message) =
@@ -471,6 +508,7 @@ impl Convergence {
             State::Waiting { .. }
             | State::Held { .. }
             | State::Standing { .. }
+            | State::OnHold { .. }
             | State::Lingering { .. }
             | State::Over(_) => None,
         }

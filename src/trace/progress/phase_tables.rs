@@ -20,7 +20,7 @@ use crate::trace::{
     },
     progress::phase::{Actor, PhaseInput, event},
     readiness::{
-        problem::{Blocker, Problem},
+        problem::{Blocker, Problem, Urgency},
         status::{condition, is_observed, observed},
     },
 };
@@ -432,6 +432,6 @@ fn waiting(reason: &str, message: String) -> Problem {
         container: Box::default(),
         since: None,
         blocks: Blocker::Phase,
-        should_pass: false,
+        urgency: Urgency::Failure,
     }
 }

@@ -10,7 +10,7 @@ use crate::trace::{
         span::{Attribute, MAX_EVENTS, SpanEvent, Value},
         time::{Timestamp, refine},
     },
-    readiness::problem::{Blocker, Problem},
+    readiness::problem::{Blocker, Problem, Urgency},
     rules::Limits,
 };
 
@@ -33,14 +33,18 @@ pub struct ActiveProblem {
     pub reported: bool,
 }
 
-/// A state that should pass by itself is a problem after this time.
+/// What an object waits for is a problem after this time.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 impl ActiveProblem {
-    /// When it has lasted long enough to be reported.
-    pub fn reportable_at(&self, limits: &Limits) -> Timestamp {
-        let patience = if self.problem.should_pass { PATIENCE } else { Duration::ZERO };
-        self.since.plus(limits.stuck_after.max(patience))
+    /// When it has lasted long enough to be reported; `None`: never.
+    pub fn reportable_at(&self, limits: &Limits) -> Option<Timestamp> {
+        let patience = match self.problem.urgency {
+            Urgency::Failure => Duration::ZERO,
+            Urgency::Waiting => PATIENCE,
+            Urgency::Working => return None,
+        };
+        Some(self.since.plus(limits.stuck_after.max(patience)))
     }
 }
 

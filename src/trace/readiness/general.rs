@@ -10,6 +10,7 @@ use crate::trace::{
     readiness::{
         judgement::{Judgement, Why},
         lexicon::{self, Meaning, Polarity},
+        problem::Urgency,
         status::{Evidence, Status, is_observed, is_older},
     },
 };
@@ -91,7 +92,8 @@ pub(super) fn judge(e: &Evidence<'_>) -> Judgement {
     let why = worst.filter(|worst| *worst > Weight::Good).and_then(|_| why(&deciding, e));
     let status = match worst {
         Some(Weight::Failed) => failed(&deciding, e),
-        Some(Weight::Paused) => Status::Paused,
+        Some(Weight::Paused) if e.spec.paused => Status::Paused,
+        Some(Weight::Paused) => Status::OnHold,
         Some(Weight::Work) => Status::InProgress,
         Some(Weight::Good | Weight::Thin) => {
             Status::Current { since: deciding.iter().filter_map(|finding| finding.since).max() }
@@ -119,17 +121,17 @@ fn failed(deciding: &[&Finding<'_>], e: &Evidence<'_>) -> Status {
 fn why(deciding: &[&Finding<'_>], e: &Evidence<'_>) -> Option<Why> {
     let is_failure = |finding: &&&Finding<'_>| {
         let (reason, message) = words_of(Some(finding), e);
-        lexicon::is_failure(&reason, &message)
+        lexicon::urgency(&reason, &message) == Urgency::Failure
     };
     let first = deciding.iter().find(is_failure);
-    let has_failure = first.is_some();
     let first = first.or_else(|| deciding.iter().find(|of| !of.reason.is_empty()));
     let finding = first.or(deciding.first())?;
     if finding.weight == Weight::Paused && finding.reason.is_empty() {
         return None;
     }
     let (reason, message) = words_of(Some(finding), e);
-    Some(Why { reason, message, since: finding.since, is_failure: has_failure })
+    let urgency = lexicon::urgency(&reason, &message);
+    Some(Why { reason, message, since: finding.since, urgency })
 }
 
 /// Reason and message: of the condition, else of the status.
@@ -278,7 +280,7 @@ fn weight_of_running(condition: &Condition, e: &Evidence<'_>) -> Option<Weight> 
 }
 
 fn is_abort(reason: &str) -> bool {
-    reason.contains("abort") || lexicon::is_failure(reason, "")
+    reason.contains("abort") || lexicon::urgency(reason, "") == Urgency::Failure
 }
 
 /// Whether the object is to finish.

@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// The reason of a rule that names the good word of before.
+const NOT_OBSERVED: &str = "NotObserved";
+
 /// The verdict about a status, for a change of this generation.
 pub fn judge(e: &Evidence<'_>) -> Judgement {
     let judgement = if let Some(verdict) = &e.status.verdict {
@@ -43,10 +46,13 @@ fn for_change(judgement: Judgement, e: &Evidence<'_>) -> Judgement {
     let has_no_status = !e.status.present && e.status.verdict.is_some();
     let status = match judgement.status {
         Status::Paused => Status::Paused,
+        Status::OnHold if !is_behind => Status::OnHold,
         _ if is_behind => Status::InProgress,
         Status::InProgress => Status::InProgress,
         status if is_written || has_no_status => status,
-        Status::Current { .. } | Status::Failed { .. } | Status::Unknown => Status::Unknown,
+        Status::Current { .. } | Status::Failed { .. } | Status::OnHold | Status::Unknown => {
+            Status::Unknown
+        }
     };
     let why = judgement.why.filter(|_| is_written || e.written_since);
     Judgement { status, why, ..judgement }
@@ -62,11 +68,15 @@ fn by_verdict(verdict: &Verdict, e: &Evidence<'_>) -> Judgement {
         let other = general.as_ref().filter(|_| own.is_empty()).map(other);
         other.unwrap_or(own).clone()
     };
+    let is_old_word = *state == State::InProgress && lexicon::is_good(reason);
+    let not_observed = Box::from(NOT_OBSERVED);
+    let reason = if is_old_word { &not_observed } else { reason };
     let (reason, message) = (or(reason, |general| &general.0), or(message, |general| &general.1));
     let named = || if reason.is_empty() { "Failed".into() } else { reason.clone() };
     let status = match state {
         State::Current => Status::Current { since: None },
-        State::Paused => Status::Paused,
+        State::Paused if e.spec.paused => Status::Paused,
+        State::Paused => Status::OnHold,
         State::InProgress => Status::InProgress,
         State::Failed => {
             Status::Failed { reason: named(), message: message.clone(), since: None }
@@ -84,7 +94,7 @@ fn by_verdict(verdict: &Verdict, e: &Evidence<'_>) -> Judgement {
             reason: reason.clone(),
             message: message.clone(),
             since: None,
-            is_failure: lexicon::is_failure(&reason, &message),
+            urgency: lexicon::urgency(&reason, &message),
         }),
     }
 }
@@ -97,7 +107,11 @@ fn by_status_field(rule: &StatusFieldRule, e: &Evidence<'_>) -> Judgement {
     let word = e.status.word.as_deref().unwrap_or_default();
     let is_one_of = |words: &[Box<str>]| words.iter().any(|of| of.eq_ignore_ascii_case(word));
     let status = if e.status.word.is_none() {
-        Status::Unknown
+        // The controller may be at work although it has not written the field yet.
+        match general::judge(e).status {
+            Status::InProgress => Status::InProgress,
+            _ => Status::Unknown,
+        }
     } else if of_condition.is_some_and(|condition| is_older(condition, e)) {
         Status::InProgress
     } else if is_one_of(&rule.current) {
@@ -116,7 +130,7 @@ fn by_status_field(rule: &StatusFieldRule, e: &Evidence<'_>) -> Judgement {
         reason: condition.reason_or_kind().into(),
         message: condition.message.clone(),
         since: condition.last_transition,
-        is_failure: lexicon::is_failure(&condition.reason, &condition.message),
+        urgency: lexicon::urgency(&condition.reason, &condition.message),
     });
     Judgement {
         status,

@@ -1,6 +1,9 @@
 //! A verdict, and how much it is worth for a change.
 
-use crate::trace::{model::time::Timestamp, readiness::status::Status};
+use crate::trace::{
+    model::time::Timestamp,
+    readiness::{problem::Urgency, status::Status},
+};
 
 /// The verdict about a status, with what it rests on.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +27,7 @@ pub struct Why {
     pub reason: Box<str>,
     pub message: Box<str>,
     pub since: Option<Timestamp>,
-    /// A person should see it soon; otherwise it is a state that should pass.
-    pub is_failure: bool,
+    pub urgency: Urgency,
 }
 
 impl Judgement {

@@ -223,8 +223,11 @@ fn autoscaler(e: &Evidence<'_>) -> Status {
 
 /// Deviation: a budget that cannot be computed (`SyncFailed`) does not protect anything yet.
 fn disruption_budget(e: &Evidence<'_>) -> Status {
-    let allowed = condition(e.status, "DisruptionAllowed");
-    let failed = allowed.is_some_and(|c| &*c.status != "True" && &*c.reason == "SyncFailed");
+    let failed = e.status.conditions.iter().any(|condition| {
+        &*condition.kind == "DisruptionAllowed"
+            && &*condition.status != "True"
+            && &*condition.reason == "SyncFailed"
+    });
     when_done(e.status.observed_generation.is_some() && !failed)
 }
 

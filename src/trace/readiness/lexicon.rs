@@ -1,5 +1,7 @@
 //! The words that controllers write into a status, and what they mean.
 
+use crate::trace::readiness::problem::Urgency;
+
 /// What a word means, whatever API it is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -11,6 +13,11 @@ pub(super) enum Meaning {
     /// Not good, but the controller may still mend it.
     Unwell,
     Failed,
+}
+
+/// Whether a word means that all is well.
+pub(super) fn is_good(text: &str) -> bool {
+    meaning(text) == Some(Meaning::Good)
 }
 
 /// Longer texts are sentences.
@@ -290,11 +297,21 @@ const FAILURES: &[&str] = &[
 /// Parts of messages that do.
 const FAILURE_MESSAGES: &[&str] = &["refused", "forbidden", "not found", "denied", "invalid"];
 
-/// Whether a reason with its message is a failure that a person should see soon, and not only a
-/// state that will pass.
-pub(super) fn is_failure(reason: &str, message: &str) -> bool {
-    let reason = reason.to_ascii_lowercase();
+/// How soon a person should see that an object is not Current, by the reason and the message.
+pub(super) fn urgency(reason: &str, message: &str) -> Urgency {
+    let lower = reason.to_ascii_lowercase();
     let message = message.to_ascii_lowercase();
-    FAILURES.iter().any(|part| reason.contains(part))
+    let meaning = meaning(reason);
+    if FAILURES.iter().any(|part| lower.contains(part))
         || FAILURE_MESSAGES.iter().any(|part| message.contains(part))
+        || matches!(meaning, Some(Meaning::Failed | Meaning::Unwell))
+    {
+        return Urgency::Failure;
+    }
+    let is_wait = words(reason).iter().any(|word| WAITS.contains(&&**word));
+    let is_work = matches!(meaning, Some(Meaning::Work | Meaning::Running));
+    if is_work && !is_wait { Urgency::Working } else { Urgency::Waiting }
 }
+
+/// Words of reasons that mean that the controller can do nothing for now.
+const WAITS: &[&str] = &["blocked", "missing", "not", "pending", "unknown", "waiting"];

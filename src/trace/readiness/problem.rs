@@ -22,8 +22,18 @@ pub struct Problem {
     pub container: Box<str>,
     pub since: Option<Timestamp>,
     pub blocks: Blocker,
-    /// It should pass by itself, and is a problem only when it does not.
-    pub should_pass: bool,
+    pub urgency: Urgency,
+}
+
+/// How soon a person should see that an object is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Urgency {
+    /// A failure, or something is missing.
+    Failure,
+    /// It waits for something; that should pass, and is a problem when it does not.
+    Waiting,
+    /// The controller is at work.
+    Working,
 }
 
 /// What a problem blocks: the problem is over once that has happened.
@@ -94,7 +104,7 @@ pub fn of_verdict(why: &Why) -> Problem {
         container: Box::default(),
         since: why.since,
         blocks: Blocker::Verdict,
-        should_pass: !why.is_failure,
+        urgency: why.urgency,
     }
 }
 
@@ -127,7 +137,7 @@ fn of_claim(status: &StatusFacts) -> Option<Problem> {
         container: Box::default(),
         since: None,
         blocks: Blocker::Binding,
-        should_pass: false,
+        urgency: Urgency::Failure,
     })
 }
 
@@ -138,7 +148,7 @@ fn of_condition(condition: &Condition) -> Problem {
         container: Box::default(),
         since: condition.last_transition,
         blocks: Blocker::Condition { kind: condition.kind.clone(), bad: condition.status.clone() },
-        should_pass: false,
+        urgency: Urgency::Failure,
     }
 }
 
@@ -160,7 +170,7 @@ fn of_container(container: &Container) -> Option<Problem> {
         container: container.name.clone(),
         since: None,
         blocks: if crashes { Blocker::Running } else { Blocker::Start },
-        should_pass: false,
+        urgency: Urgency::Failure,
     })
 }
 

@@ -1,8 +1,8 @@
 //! The rules that are shipped for widely used kinds, from `shipped.yaml`.
 
 use std::{
-    collections::HashMap,
-    sync::{LazyLock, OnceLock},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use serde::Deserialize;
@@ -15,11 +15,11 @@ use crate::{
 /// A row of `shipped.yaml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ShippedRule {
-    /// `Kind.group`.
-    pub kind: String,
+struct ShippedRule {
+    /// `Kind.group`, in any version.
+    kinds: Vec<String>,
     /// The documentation of the API that the row was written from.
-    pub source: String,
+    source: String,
     current: Option<String>,
     failed: Option<String>,
     paused: Option<String>,
@@ -41,10 +41,12 @@ enum ObservedGeneration {
     Ignored,
 }
 
-static RULES: LazyLock<HashMap<String, ShippedRule>> = LazyLock::new(|| {
+static RULES: LazyLock<HashMap<String, Arc<ShippedRule>>> = LazyLock::new(|| {
     let rows: Vec<ShippedRule> =
         serde_saphyr::from_str(include_str!("shipped.yaml")).unwrap_or_default();
-    rows.into_iter().map(|row| (row.kind.clone(), row)).collect()
+    let rows = rows.into_iter().map(Arc::new);
+    rows.flat_map(|row| row.kinds.clone().into_iter().map(move |kind| (kind, Arc::clone(&row))))
+        .collect()
 });
 
 /// The rule for a kind.
@@ -54,18 +56,16 @@ pub fn rule(kind: &GroupKind) -> Option<&'static HealthRule> {
     row.compiled.get_or_init(|| row.compile().ok()).as_ref()
 }
 
-/// All rows, in the order of their kinds.
-pub fn rules() -> Vec<&'static ShippedRule> {
-    let mut rows: Vec<&ShippedRule> = RULES.values().collect();
-    rows.sort_unstable_by(|a, b| a.kind.cmp(&b.kind));
-    rows
+/// Every kind with a rule, and the documentation that the rule was written from, by kind.
+pub fn sources() -> BTreeMap<&'static str, &'static str> {
+    RULES.iter().map(|(kind, row)| (&**kind, &*row.source)).collect()
 }
 
 impl ShippedRule {
     fn compile(&self) -> Result<HealthRule, String> {
         let expression = |text: &Option<String>| {
             let compiled = text.as_deref().map(|text| Expression::parse(text.trim_end()));
-            compiled.transpose().map_err(|error| format!("{}: {error}", self.kind))
+            compiled.transpose().map_err(|error| format!("{:?}: {error}", self.kinds))
         };
         Ok(HealthRule {
             order: Order::FailedFirst,
@@ -88,11 +88,12 @@ mod tests {
     fn every_shipped_rule_compiles_and_names_its_source() {
         let rows: Vec<ShippedRule> = serde_saphyr::from_str(include_str!("shipped.yaml")).unwrap();
         assert!(!rows.is_empty());
-        assert_eq!(rows.len(), RULES.len(), "no kind has two rows");
+        let kinds: usize = rows.iter().map(|row| row.kinds.len()).sum();
+        assert_eq!(kinds, RULES.len(), "no kind has two rows");
         for row in rows {
             row.compile().unwrap();
-            assert!(row.source.starts_with("https://"), "{}", row.kind);
-            assert!(row.current.is_some(), "{} can never converge", row.kind);
+            assert!(row.source.starts_with("https://"), "{:?}", row.kinds);
+            assert!(row.current.is_some(), "{:?} can never converge", row.kinds);
         }
     }
 }

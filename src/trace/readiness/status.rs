@@ -17,8 +17,10 @@ pub enum Status {
         since: Option<Timestamp>,
     },
     InProgress,
-    /// Paused, as the controller has observed.
+    /// Paused, as the spec asks.
     Paused,
+    /// Paused by the controller, or by a person in a way the spec does not show: it will continue.
+    OnHold,
     Failed {
         reason: Box<str>,
         message: Box<str>,

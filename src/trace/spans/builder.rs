@@ -330,7 +330,11 @@ impl Span {
             }
             Outcome::TimedOut => {
                 self.attributes.push(Attribute::text(attributes::ERROR_TYPE, "timeout"));
-                self.status = SpanStatus::Error("no verdict before the deadline".into());
+                let message = match &*ended.message {
+                    "" => "no verdict before the deadline",
+                    message => message,
+                };
+                self.status = SpanStatus::Error(message.into());
             }
             Outcome::Converged
             | Outcome::Superseded

@@ -20,7 +20,7 @@ use crate::trace::{
         slowest::Slowest,
         status_events::make_room,
     },
-    readiness::problem::{Blocker, Problem},
+    readiness::problem::{Blocker, Problem, Urgency},
     rules::{Limits, Rules},
     spans::{
         builder::SpanBuilder,
@@ -350,6 +350,6 @@ fn failure(ended: &Ended) -> Option<Problem> {
         container: Box::default(),
         since: None,
         blocks: Blocker::Phase,
-        should_pass: false,
+        urgency: Urgency::Failure,
     })
 }

@@ -169,7 +169,7 @@ impl Tracer {
                 && is_open
                 && !active.reported
                 && is_decided
-                && active.reportable_at(&limits) <= now
+                && active.reportable_at(&limits).is_some_and(|at| at <= now)
             {
                 active.reported = true;
                 stuck.push(change.key.clone());
