@@ -2,7 +2,7 @@
 
 use crate::{
     metrics::Metrics,
-    trace::{progress::convergence::Outcome, spans::output::TraceMetric},
+    trace::{progress::outcome::Outcome, spans::output::TraceMetric},
 };
 
 /// The labels `component` and `controller` of

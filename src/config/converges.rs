@@ -70,9 +70,7 @@ fn status_field(
     }
     let has_failed = |value: &String| failed.iter().any(|other| other.eq_ignore_ascii_case(value));
     if let Some(value) = current.iter().find(|value| has_failed(value)) {
-        return Err(format!(
-            "{value:?} is in both current and failed; remove it from one of them"
-        ));
+        return Err(format!("{value:?} is in both current and failed; remove it from one of them"));
     }
     Ok(StatusFieldSettings { field, current, failed })
 }

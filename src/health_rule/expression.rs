@@ -190,7 +190,8 @@ fn value_of(json: &Json, left: &mut usize) -> Option<Value> {
             Value::List(Arc::new(items.collect::<Option<_>>()?))
         }
         Json::Object(fields) => {
-            let fields = fields.iter().map(|(key, value)| Some((key.clone(), value_of(value, left)?)));
+            let fields =
+                fields.iter().map(|(key, value)| Some((key.clone(), value_of(value, left)?)));
             let fields: std::collections::HashMap<String, Value> = fields.collect::<Option<_>>()?;
             fields.into()
         }
@@ -251,15 +252,19 @@ impl Check {
                     self.read(name, Some(field), loops);
                     return Ok(());
                 }
-                let is_namespace = call.target.as_ref().is_some_and(|target| {
-                    matches!(&target.expr, Expr::Ident(name) if is_library(name))
-                });
+                let is_namespace = call.target.as_ref().is_some_and(
+                    |target| matches!(&target.expr, Expr::Ident(name) if is_library(name)),
+                );
                 let target = call.target.iter().filter(|_| !is_namespace).map(|target| &**target);
                 target.chain(&call.args).try_for_each(|part| self.visit(part, loops))
             }
             Expr::List(list) => list.elements.iter().try_for_each(|item| self.visit(item, loops)),
-            Expr::Map(map) => self.visit_entries(map.entries.iter().map(|entry| &entry.expr), loops),
-            Expr::Struct(of) => self.visit_entries(of.entries.iter().map(|entry| &entry.expr), loops),
+            Expr::Map(map) => {
+                self.visit_entries(map.entries.iter().map(|entry| &entry.expr), loops)
+            }
+            Expr::Struct(of) => {
+                self.visit_entries(of.entries.iter().map(|entry| &entry.expr), loops)
+            }
             Expr::Comprehension(of) => {
                 check_nesting(&of.iter_range, loops)?;
                 self.visit(&of.iter_range, loops)?;
@@ -318,7 +323,7 @@ fn select_optionally(expression: &mut IdedExpr) {
         Expr::Select(select) => select_optionally(&mut select.operand),
         Expr::Call(call) => {
             if call.func_name == "_?._" {
-                call.func_name = "_[?_]".to_owned();
+                "_[?_]".clone_into(&mut call.func_name);
             }
             call.target.iter_mut().for_each(|target| select_optionally(target));
             call.args.iter_mut().for_each(select_optionally);

@@ -53,6 +53,11 @@ impl HealthRule {
         self.decisions().into_iter().filter_map(|(_, expression)| expression).chain(texts)
     }
 
+    fn reads_status(&self) -> bool {
+        let mut fields = self.expressions().flat_map(Expression::fields);
+        fields.any(|(name, _)| &**name == "status")
+    }
+
     /// The fields of an object that its expressions read.
     pub fn fields(&self) -> Fields {
         let mut fields = Fields::new();
@@ -106,6 +111,7 @@ impl HealthRule {
             state,
             reason: text(&self.reason).unwrap_or_default(),
             message: text(&self.message).unwrap_or_default(),
+            reads_status: self.reads_status(),
         })
     }
 }

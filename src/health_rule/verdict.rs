@@ -17,10 +17,17 @@ pub struct Verdict {
     pub reason: Box<str>,
     /// At most 256 characters.
     pub message: Box<str>,
+    /// The rule reads the status: its kind has a controller.
+    pub reads_status: bool,
 }
 
 impl Verdict {
     pub fn unknown() -> Self {
-        Self { state: State::Unknown, reason: Box::default(), message: Box::default() }
+        Self {
+            state: State::Unknown,
+            reason: Box::default(),
+            message: Box::default(),
+            reads_status: true,
+        }
     }
 }

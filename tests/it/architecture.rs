@@ -19,10 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("logging", &[]),
     ("lib", &[]),
-    (
-        "watch",
-        &["trace", "config::settings", "health_rule", "metrics", "error_chain"],
-    ),
+    ("watch", &["trace", "config::settings", "health_rule", "metrics", "error_chain"]),
     ("export", &["trace", "config::settings", "metrics", "error_chain"]),
     ("outbox", &["config::settings", "metrics", "error_chain"]),
     ("admin", &["metrics", "trace::model::time"]),

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use expect_test::{Expect, expect};
 use spanlink::{
-    config::settings::{Protocol, Settings},
+    config::settings::{ConvergesSettings, Protocol, Settings},
     trace::model::object::GroupKind,
 };
 
@@ -161,7 +161,9 @@ fn converges_needs_a_status_field_and_distinct_values() {
     let settings = configured(&entry(
         "{field: 'status.conditions[Ready].status', current: [True, 3], failed: [\"False\"]}",
     ));
-    let converges = settings.kinds[0].converges.as_ref().unwrap();
+    let Some(ConvergesSettings::Field(converges)) = &settings.kinds[0].converges else {
+        unreachable!("it names a field")
+    };
     assert_eq!(converges.current, ["True", "3"]);
     assert_eq!(converges.failed, ["False"]);
 }

@@ -20,7 +20,7 @@ use spanlink::{
             time::Timestamp,
         },
         readiness::{
-            kstatus::judge,
+            judge::judge,
             status::{Evidence, Status},
         },
     },
@@ -318,7 +318,8 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
         written_since: case.written_since,
         of_a_job: owner.is_some_and(|owner| owner.kind == job),
         status_field: None,
-    });
+    })
+    .status;
     (status, body)
 }
 
@@ -329,6 +330,7 @@ fn in_their_words(case: &Case) -> &'static str {
         (Status::Current { .. }, _) => "Current",
         (Status::InProgress, _) => "InProgress",
         (Status::Paused, _) => "Paused",
+        (Status::OnHold, _) => "OnHold",
         (Status::Failed { .. }, _) => "Failed",
         (Status::Unknown, _) => "Unknown",
     }

@@ -29,6 +29,7 @@ fn check_spec(
             Status::Current { since: Some(since) } => format!("Current since {since}"),
             Status::InProgress => "InProgress".to_owned(),
             Status::Paused => "Paused".to_owned(),
+            Status::OnHold => "OnHold".to_owned(),
             Status::Failed { reason, .. } => format!("Failed: {reason}"),
             Status::Unknown => "Unknown".to_owned(),
         };

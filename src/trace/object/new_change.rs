@@ -15,7 +15,7 @@ use crate::trace::{
         detect::{self, ObjectDiff},
         tracked::TrackedObject,
     },
-    progress::convergence::{Before, Convergence},
+    progress::{convergence::Convergence, evidence::Before},
 };
 
 /// The identity of a change.

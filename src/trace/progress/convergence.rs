@@ -10,62 +10,19 @@ use crate::trace::{
         span::SpanEvent,
         time::{Timestamp, refine},
     },
-    progress::status_events::{ActiveProblem, Since, StatusEvents},
+    progress::{
+        evidence::{Before, EvidenceLog, Progress, ProgressLog, Weighed},
+        outcome::{Ended, Outcome},
+        status_events::{ActiveProblem, Since, StatusEvents},
+    },
     readiness::{judgement::Judgement, problem::Problem, status::Status},
     rules::Limits,
 };
-
-/// How a convergence ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
-pub enum Outcome {
-    Converged,
-    Failed,
-    Superseded,
-    Deleted,
-    TimedOut,
-    Paused,
-    Unknown,
-}
-
-impl Outcome {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Converged => "converged",
-            Self::Failed => "failed",
-            Self::Superseded => "superseded",
-            Self::Deleted => "deleted",
-            Self::TimedOut => "timed_out",
-            Self::Paused => "paused",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// The end of a convergence.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct Ended {
-    pub outcome: Outcome,
-    pub at: Timestamp,
-    pub reason: Box<str>,
-    pub message: Box<str>,
-    /// It held for the settle window, so events of everything it caused have arrived.
-    pub settled: bool,
-    /// It rests only on the controller's having observed the generation.
-    pub is_thin: bool,
-}
-
-impl Ended {
-    pub fn new(outcome: Outcome, at: Timestamp) -> Self {
-        Self { outcome, at, reason: "".into(), message: "".into(), settled: false, is_thin: false }
-    }
-}
 
 /// How long a custom resource may stay without evidence.
 const EVIDENCE_WAIT: Duration = Duration::from_mins(1);
 /// How long a late convergence, after `failed` or `timed_out`, is waited for.
 const LATE_WAIT: Duration = Duration::from_hours(24);
-/// Statuses remembered of one convergence, to tell progress from going to and fro.
-const MAX_PROGRESS: usize = 16;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 enum State {
@@ -86,7 +43,10 @@ enum State {
         ended: Ended,
     },
     /// The controller has paused: it continues by itself, or when a person lets it.
-    OnHold { since: Timestamp, seen: Timestamp },
+    OnHold {
+        since: Timestamp,
+        seen: Timestamp,
+    },
     /// Ended for good.
     Over(Ended),
     /// Ended as `failed`, `timed_out` or `unknown`; a late convergence may follow.
@@ -104,42 +64,9 @@ pub struct Convergence {
     ended_when_observed: bool,
     /// The last progress of the object, or of the changes it caused.
     last_progress: Timestamp,
-    /// The highest value of each progress counter.
-    best: [i64; 4],
-    /// Fingerprints of statuses that were progress.
-    progress: Vec<u32>,
-    before: Before,
-    /// When the first status since the change was received.
-    written: Option<Timestamp>,
-    /// The evidence of before the change is gone, or was for a while.
-    is_fresh: bool,
+    progress: ProgressLog,
+    evidence: EvidenceLog,
     status_events: StatusEvents,
-}
-
-/// The status of an object before its change.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub struct Before {
-    /// Fingerprint of its text.
-    pub status: u64,
-    /// Fingerprint of the evidence that its verdict rested on; 0: there was none.
-    pub evidence: u64,
-}
-
-/// The verdict about a status, as it counts for one change.
-#[derive(Clone, Copy, Debug)]
-pub struct Weighed<'a> {
-    pub judgement: &'a Judgement,
-    /// Its evidence is not from before the change.
-    pub stands: bool,
-}
-
-/// What moved since the last status.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Progress {
-    /// Counters; only a new highest value is progress.
-    pub counters: [i64; 4],
-    /// Fingerprint of what else can move, 0 for built-in kinds; only a new one is progress.
-    pub status: u32,
 }
 
 /// What follows from a status, or from the time.
@@ -156,11 +83,8 @@ impl Convergence {
             started: at,
             ended_when_observed: false,
             last_progress: seen,
-            best: [0; 4],
-            progress: Vec::new(),
-            before,
-            written: None,
-            is_fresh: false,
+            progress: ProgressLog::default(),
+            evidence: EvidenceLog::new(before),
             status_events: StatusEvents::default(),
         }
     }
@@ -181,7 +105,9 @@ impl Convergence {
     pub fn ended(&self) -> Option<&Ended> {
         match &self.state {
             State::Over(ended) | State::Lingering { ended, .. } => Some(ended),
-            State::Waiting { .. } | State::Held { .. } | State::Standing { .. }
+            State::Waiting { .. }
+            | State::Held { .. }
+            | State::Standing { .. }
             | State::OnHold { .. } => None,
         }
     }
@@ -197,10 +123,7 @@ impl Convergence {
 
     /// Whether the controller is still at work: neither ended nor Current nor paused.
     pub fn is_waiting(&self) -> bool {
-        matches!(
-            self.state,
-            State::Waiting { .. } | State::Standing { .. } | State::OnHold { .. }
-        )
+        matches!(self.state, State::Waiting { .. } | State::Standing { .. } | State::OnHold { .. })
     }
 
     /// Whether it is Current or paused, but not yet for the settle window.
@@ -261,24 +184,12 @@ impl Convergence {
 
     /// Records a status. Returns whether one was written after the change.
     pub fn record_status(&mut self, fingerprint: u64, seen: Timestamp) -> bool {
-        if fingerprint != self.before.status {
-            self.written.get_or_insert(seen);
-        }
-        self.written.is_some()
+        self.evidence.record_status(fingerprint, seen)
     }
 
     /// Whether a verdict counts for this change at once, or its evidence may be from before.
     pub fn weigh(&mut self, judgement: &Judgement) -> bool {
-        let Some(evidence) = judgement.evidence else { return true };
-        self.is_fresh |= evidence != self.before.evidence;
-        match judgement.status {
-            Status::Current { .. } => {
-                !judgement.is_thin && (self.is_fresh || judgement.is_observed)
-            }
-            // The failure of before can remain in a status that is otherwise of the new generation.
-            Status::Failed { .. } => self.is_fresh,
-            Status::InProgress | Status::Paused | Status::OnHold | Status::Unknown => true,
-        }
+        self.evidence.weigh(judgement)
     }
 
     /// Records progress: the change caused another one, or a deletion advanced.
@@ -311,9 +222,10 @@ impl Convergence {
             return None;
         }
         if self.is_open() {
-            let since = Since { started: self.started, written: self.written.is_some(), seen };
+            let since =
+                Since { started: self.started, written: self.evidence.written.is_some(), seen };
             self.status_events.record(facts, problem, since);
-            if self.is_progress(progress) {
+            if self.progress.record(progress) {
                 self.last_progress = seen;
             }
         }
@@ -331,6 +243,7 @@ impl Convergence {
         match (&mut self.state, verdict) {
             (State::Held { outcome: Outcome::Converged, .. }, Status::Current { .. })
             | (State::Held { outcome: Outcome::Paused, .. }, Status::Paused)
+            | (State::OnHold { .. }, Status::OnHold)
             | (State::Over(_), _) => {}
             (
                 State::Waiting { .. }
@@ -369,7 +282,6 @@ impl Convergence {
                 unknown_since.get_or_insert(seen);
             }
             (State::Waiting { unknown_since }, Status::InProgress) => *unknown_since = None,
-            (State::OnHold { .. }, Status::OnHold) => {}
             (
                 State::Waiting { .. } | State::Held { .. } | State::Standing { .. },
                 Status::OnHold,
@@ -399,41 +311,33 @@ impl Convergence {
 
     /// The evidence may be from before the change: it has to stand for a while.
     fn stand(&mut self, judgement: &Judgement, seen: Timestamp) {
-        let (outcome, reason, message) = match &judgement.status {
-            Status::Failed { reason, message, .. } => {
-                (Outcome::Failed, reason.clone(), message.clone())
-            }
-            _ => (Outcome::Converged, Box::default(), Box::default()),
+        let failure = match &judgement.status {
+            Status::Failed { reason, message, .. } => Some((reason.clone(), message.clone())),
+            Status::Current { .. }
+            | Status::InProgress
+            | Status::Paused
+            | Status::OnHold
+            | Status::Unknown => None,
         };
-        match &self.state {
-            State::Standing { ended, .. } if ended.outcome == outcome => return,
-            // It was Current by better evidence, which is not gone.
-            State::Held { outcome: Outcome::Converged, .. } if outcome == Outcome::Converged => {
-                return;
-            }
-            _ => {}
+        let outcome = if failure.is_some() { Outcome::Failed } else { Outcome::Converged };
+        let (reason, message) = failure.unwrap_or_default();
+        // Either it stands already, or it is Current by better evidence, which is not gone.
+        let is_known = match &self.state {
+            State::Standing { ended, .. } => ended.outcome == outcome,
+            State::Held { outcome: held, .. } => *held == outcome,
+            State::Waiting { .. }
+            | State::OnHold { .. }
+            | State::Over(_)
+            | State::Lingering { .. } => false,
+        };
+        if is_known {
+            return;
         }
-        let at = self.written.unwrap_or(seen).max(self.started);
+        let at = self.evidence.written.unwrap_or(seen).max(self.started);
         let settled = outcome == Outcome::Converged;
         let is_thin = settled && judgement.is_thin;
         let ended = Ended { outcome, at, reason, message, settled, is_thin };
         self.state = State::Standing { seen, ended };
-    }
-
-    /// Whether the status shows progress.
-    fn is_progress(&mut self, progress: Progress) -> bool {
-        let is_higher = progress.counters.iter().zip(self.best).any(|(now, best)| *now > best);
-        for (best, now) in self.best.iter_mut().zip(progress.counters) {
-            *best = now.max(*best);
-        }
-        let is_new = progress.status != 0 && !self.progress.contains(&progress.status);
-        if is_new {
-            if self.progress.len() >= MAX_PROGRESS {
-                self.progress.remove(0);
-            }
-            self.progress.push(progress.status);
-        }
-        is_higher || is_new
     }
 
     /// When [`Self::expire`] has something to do, or a problem is to be reported. `is_decided`: the
@@ -475,9 +379,10 @@ impl Convergence {
                 if seen.plus(limits.evidence.max(limits.settle)) <= now =>
             {
                 let ended = ended.clone();
-                self.state = match ended.outcome {
-                    Outcome::Failed => State::Lingering { ended, held: None },
-                    _ => State::Over(ended),
+                self.state = if ended.outcome == Outcome::Failed {
+                    State::Lingering { ended, held: None }
+                } else {
+                    State::Over(ended)
                 };
                 Some(News::Ended)
             }

@@ -125,7 +125,7 @@ fn why(deciding: &[&Finding<'_>], e: &Evidence<'_>) -> Option<Why> {
     };
     let first = deciding.iter().find(is_failure);
     let first = first.or_else(|| deciding.iter().find(|of| !of.reason.is_empty()));
-    let finding = first.or(deciding.first())?;
+    let finding = first.or_else(|| deciding.first())?;
     if finding.weight == Weight::Paused && finding.reason.is_empty() {
         return None;
     }
@@ -162,7 +162,6 @@ fn fingerprint(deciding: &[&Finding<'_>]) -> u64 {
         .iter()
         .map(|finding| {
             let mut hash = Xxh3::new();
-            hash.write_u8(finding.weight as u8);
             for text in [&*finding.path, finding.name, &*finding.value, finding.reason] {
                 hash.write_usize(text.len());
                 hash.write(text.as_bytes());
@@ -173,18 +172,22 @@ fn fingerprint(deciding: &[&Finding<'_>]) -> u64 {
         .collect();
     parts.sort_unstable();
     let mut whole = Xxh3::new();
-    parts.iter().for_each(|part| whole.write_u64(*part));
+    for part in parts {
+        whole.write_u64(part);
+    }
     whole.finish() | 1
 }
 
 fn add_conditions<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
     let status = e.status;
-    let lists = [("status.conditions", &status.conditions), ("status.*[].conditions", &status.of_parents)];
+    let lists =
+        [("status.conditions", &status.conditions), ("status.*[].conditions", &status.of_parents)];
     for (path, conditions) in lists {
-        let has_whole = conditions.iter().any(|condition| {
-            lexicon::is_about_whole(&condition.kind) && !is_older(condition, e)
-        });
-        let mut known = conditions.iter().filter(|of| lexicon::polarity(&of.kind).is_some()).peekable();
+        let has_whole = conditions
+            .iter()
+            .any(|condition| lexicon::is_about_whole(&condition.kind) && !is_older(condition, e));
+        let mut known =
+            conditions.iter().filter(|of| lexicon::polarity(&of.kind).is_some()).peekable();
         if known.peek().is_some()
             && known.all(|condition| is_older(condition, e))
             && let Some(first) = conditions.first()
@@ -218,11 +221,7 @@ fn add_conditions<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
     }
 }
 
-fn weight_of_condition(
-    condition: &Condition,
-    has_whole: bool,
-    e: &Evidence<'_>,
-) -> Option<Weight> {
+fn weight_of_condition(condition: &Condition, has_whole: bool, e: &Evidence<'_>) -> Option<Weight> {
     if &*condition.kind == "Running" {
         return weight_of_running(condition, e);
     }
@@ -299,9 +298,8 @@ fn add_words<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
         let weight = match meaning {
             Meaning::Failed | Meaning::Unwell if word.is_part => Weight::Work,
             _ if word.is_part => continue,
-            Meaning::Good => Weight::Good,
             Meaning::Running if is_finite(e) => Weight::Work,
-            Meaning::Running => Weight::Good,
+            Meaning::Good | Meaning::Running => Weight::Good,
             Meaning::Paused => Weight::Paused,
             Meaning::Work | Meaning::Unwell => Weight::Work,
             Meaning::Failed => Weight::Failed,
@@ -376,7 +374,8 @@ fn wanted(of: &str, e: &Evidence<'_>) -> Option<(i64, bool)> {
     let signals = &e.status.signals;
     let in_spec = e.spec.replicas.filter(|_| of == "replicas");
     let in_status = || {
-        let is_wanted = |name: &str| WANTED.iter().any(|start| name.strip_prefix(start) == Some(of));
+        let is_wanted =
+            |name: &str| WANTED.iter().any(|start| name.strip_prefix(start) == Some(of));
         let mut counters = signals.counters.iter();
         counters.find(|(name, _)| is_wanted(&name.to_ascii_lowercase())).map(|(_, count)| *count)
     };
@@ -391,9 +390,8 @@ fn add_missing_counters<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
     for (name, wanted) in counters.iter().filter(|(_, wanted)| *wanted > 0) {
         let lower = name.to_ascii_lowercase();
         let Some(of) = WANTED.iter().find_map(|start| lower.strip_prefix(start)) else { continue };
-        let is_counted = counters.iter().any(|(name, _)| {
-            counted(&name.to_ascii_lowercase()) == Some(of)
-        });
+        let is_counted =
+            counters.iter().any(|(name, _)| counted(&name.to_ascii_lowercase()) == Some(of));
         if !is_counted && of != "replicas" {
             findings.push(Finding {
                 weight: Weight::Work,

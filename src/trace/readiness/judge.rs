@@ -60,27 +60,23 @@ fn for_change(judgement: Judgement, e: &Evidence<'_>) -> Judgement {
 
 /// By the rule of the configuration, or a shipped one.
 fn by_verdict(verdict: &Verdict, e: &Evidence<'_>) -> Judgement {
-    let Verdict { state, reason, message } = verdict;
+    let Verdict { state, reason, message, reads_status } = verdict;
     // What the rule leaves open, the general rule may know.
     let is_short = *state != State::Current && (reason.is_empty() || message.is_empty());
     let general = is_short.then(|| general::explanation(e)).flatten();
-    let or = |own: &Box<str>, other: fn(&(Box<str>, Box<str>)) -> &Box<str>| {
-        let other = general.as_ref().filter(|_| own.is_empty()).map(other);
-        other.unwrap_or(own).clone()
-    };
     let is_old_word = *state == State::InProgress && lexicon::is_good(reason);
     let not_observed = Box::from(NOT_OBSERVED);
     let reason = if is_old_word { &not_observed } else { reason };
-    let (reason, message) = (or(reason, |general| &general.0), or(message, |general| &general.1));
+    let (general_reason, general_message) = general.unwrap_or_default();
+    let reason = if reason.is_empty() { general_reason } else { reason.clone() };
+    let message = if message.is_empty() { general_message } else { message.clone() };
     let named = || if reason.is_empty() { "Failed".into() } else { reason.clone() };
     let status = match state {
         State::Current => Status::Current { since: None },
         State::Paused if e.spec.paused => Status::Paused,
         State::Paused => Status::OnHold,
         State::InProgress => Status::InProgress,
-        State::Failed => {
-            Status::Failed { reason: named(), message: message.clone(), since: None }
-        }
+        State::Failed => Status::Failed { reason: named(), message: message.clone(), since: None },
         State::Unknown => Status::Unknown,
     };
     let has_why = *state == State::InProgress && !reason.is_empty();
@@ -88,7 +84,8 @@ fn by_verdict(verdict: &Verdict, e: &Evidence<'_>) -> Judgement {
     Judgement {
         status,
         evidence: Some(xxh3_64(text.as_bytes()) | 1),
-        is_thin: false,
+        // Its controller may still be about to write the first status.
+        is_thin: *reads_status && !e.status.present,
         is_observed: is_observed(e.status, e.generation),
         why: has_why.then(|| Why {
             reason: reason.clone(),
@@ -101,17 +98,16 @@ fn by_verdict(verdict: &Verdict, e: &Evidence<'_>) -> Judgement {
 
 /// By the status field that the configuration names (option `converges`).
 fn by_status_field(rule: &StatusFieldRule, e: &Evidence<'_>) -> Judgement {
-    let of_condition = rule.condition.as_ref().and_then(|kind| {
-        e.status.conditions.iter().find(|condition| condition.kind == *kind)
-    });
+    let of_condition = rule
+        .condition
+        .as_ref()
+        .and_then(|kind| e.status.conditions.iter().find(|condition| condition.kind == *kind));
     let word = e.status.word.as_deref().unwrap_or_default();
     let is_one_of = |words: &[Box<str>]| words.iter().any(|of| of.eq_ignore_ascii_case(word));
     let status = if e.status.word.is_none() {
         // The controller may be at work although it has not written the field yet.
-        match general::judge(e).status {
-            Status::InProgress => Status::InProgress,
-            _ => Status::Unknown,
-        }
+        let is_at_work = general::judge(e).status == Status::InProgress;
+        if is_at_work { Status::InProgress } else { Status::Unknown }
     } else if of_condition.is_some_and(|condition| is_older(condition, e)) {
         Status::InProgress
     } else if is_one_of(&rule.current) {

@@ -60,7 +60,9 @@ pub(super) fn judge(e: &Evidence<'_>) -> Status {
             return Status::InProgress;
         }
         // A condition from before the change says nothing about the change.
-        Some(stalled) if e.written_since || is_observed(e.status, e.generation) => return failed(stalled),
+        Some(stalled) if e.written_since || is_observed(e.status, e.generation) => {
+            return failed(stalled);
+        }
         Some(_) | None => {}
     }
     match rule(e.kind) {

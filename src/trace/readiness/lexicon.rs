@@ -132,8 +132,8 @@ pub(super) fn meaning(text: &str) -> Option<Meaning> {
         return Some(Meaning::Work);
     }
     // A sentence that contains such a word need not say that all is well.
-    let has_good = words.len() <= MAX_PHRASE
-        && (GOOD.contains(&&*whole) || any(&|word| GOOD.contains(&word)));
+    let has_good =
+        words.len() <= MAX_PHRASE && (GOOD.contains(&&*whole) || any(&|word| GOOD.contains(&word)));
     if has_good {
         return Some(if is_negated { Meaning::Work } else { Meaning::Good });
     }
@@ -145,7 +145,9 @@ pub(super) fn meaning(text: &str) -> Option<Meaning> {
 
 /// `Creating`, `Rolling`: but for running, which has a meaning of its own.
 fn is_activity(word: &str) -> bool {
-    word.len() > 4 && word.ends_with("ing") && !matches!(word, "running" | "nothing" | "string" | "warning")
+    word.len() > 4
+        && word.ends_with("ing")
+        && !matches!(word, "running" | "nothing" | "string" | "warning")
 }
 
 /// The words of a phrase, in lower case: `INPROGRESS`, `InProgress`, `in-progress`.
@@ -235,8 +237,20 @@ const GOOD_ENDINGS: &[&str] = &[
 
 /// Endings of conditions that are no step on the way.
 const ENDED: &[&str] = &[
-    "aborted", "blocked", "cancelled", "canceled", "deleted", "disabled", "drained", "evicted",
-    "expired", "occurred", "preempted", "quarantined", "stopped", "terminated",
+    "aborted",
+    "blocked",
+    "cancelled",
+    "canceled",
+    "deleted",
+    "disabled",
+    "drained",
+    "evicted",
+    "expired",
+    "occurred",
+    "preempted",
+    "quarantined",
+    "stopped",
+    "terminated",
 ];
 
 /// The polarity of a condition by its kind, without regard to case; a prefix as in `ACK.Terminal`
@@ -279,7 +293,15 @@ pub(super) fn is_about_whole(condition: &str) -> bool {
 
 /// Endings of kinds whose objects are to finish.
 const RUNS: &[&str] = &[
-    "Job", "Run", "Workflow", "Task", "Backup", "Restore", "Build", "Pipeline", "Experiment",
+    "Job",
+    "Run",
+    "Workflow",
+    "Task",
+    "Backup",
+    "Restore",
+    "Build",
+    "Pipeline",
+    "Experiment",
     "SparkApplication",
 ];
 
@@ -290,9 +312,29 @@ pub(super) fn is_run(kind: &str) -> bool {
 
 /// Parts of reasons that mean a failure or a missing thing.
 const FAILURES: &[&str] = &[
-    "fail", "error", "notfound", "denied", "invalid", "forbidden", "refused", "missing", "exceeded",
-    "unable", "cannot", "conflict", "mismatch", "backoff", "unsupported", "notexist", "nofit",
-    "notallowed", "rejected", "unauthorized", "crash", "infeasible", "err",
+    "fail",
+    "error",
+    "notfound",
+    "denied",
+    "invalid",
+    "forbidden",
+    "refused",
+    "missing",
+    "exceeded",
+    "unable",
+    "cannot",
+    "conflict",
+    "mismatch",
+    "backoff",
+    "unsupported",
+    "notexist",
+    "nofit",
+    "notallowed",
+    "rejected",
+    "unauthorized",
+    "crash",
+    "infeasible",
+    "err",
 ];
 /// Parts of messages that do.
 const FAILURE_MESSAGES: &[&str] = &["refused", "forbidden", "not found", "denied", "invalid"];

@@ -15,7 +15,7 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{Ended, Outcome},
+        outcome::{Ended, Outcome},
         phase::{Actor, Phase},
         slowest::Slowest,
         status_events::ActiveProblem,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::trace::{
     model::{id::Verb, object::GroupKind, span::Span},
-    progress::convergence::Outcome,
+    progress::outcome::Outcome,
 };
 
 #[derive(Clone, Debug, Default, PartialEq)]

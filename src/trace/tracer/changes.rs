@@ -22,8 +22,7 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{Before, Convergence, Outcome},
-        phase_tracker::PhaseTracker,
+        convergence::Convergence, evidence::Before, outcome::Outcome, phase_tracker::PhaseTracker,
     },
     readiness::{kstatus, status},
     spans::output::TraceMetric,

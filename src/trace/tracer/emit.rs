@@ -14,7 +14,7 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{Ended, Outcome},
+        outcome::{Ended, Outcome},
         phase::{self, Phase},
         phase_tracker::PhaseTracker,
         slowest::Slowest,

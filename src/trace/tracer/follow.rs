@@ -16,7 +16,9 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{News, Outcome, Progress, Weighed},
+        convergence::News,
+        evidence::{Progress, Weighed},
+        outcome::Outcome,
         phase::PhaseInput,
     },
     readiness::{
@@ -232,8 +234,8 @@ impl StatusNews<'_> {
         let at = self.observation.at;
         if change.scope == Scope::Metadata {
             // Where the kind observes no generation, it is dealt with once the object is Current.
-            let is_over =
-                is_observed(change, status) || matches!(self.judgement.status, Status::Current { .. });
+            let is_over = is_observed(change, status)
+                || matches!(self.judgement.status, Status::Current { .. });
             if is_over {
                 change.convergence.end(Outcome::Converged, at);
             }

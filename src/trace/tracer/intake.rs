@@ -17,7 +17,7 @@ use crate::trace::{
         detect::{self, Detected, ObjectDiff},
         tracked::TrackedObject,
     },
-    progress::convergence::Outcome,
+    progress::outcome::Outcome,
     spans::output::TraceMetric,
     state::{
         clock::SECOND,

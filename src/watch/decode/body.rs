@@ -220,7 +220,7 @@ fn read_spec(kind: &GroupKind, spec: &[RawField<'_>], annotations: &[RawField<'_
     }
 }
 
-/// Annotations with which a person asks a controller to leave an object alone: Crossplane, KServe,
+/// Annotations with which a person asks a controller to leave an object alone: Crossplane, `KServe`,
 /// Cluster API, Flux (`disabled`).
 const PAUSE_ANNOTATIONS: [(&str, &str); 4] = [
     ("crossplane.io/paused", "true"),
@@ -230,11 +230,7 @@ const PAUSE_ANNOTATIONS: [(&str, &str); 4] = [
 ];
 
 /// Whether the object asks its controller to do nothing.
-fn asks_to_pause(
-    kind: &GroupKind,
-    spec: &[RawField<'_>],
-    annotations: &[RawField<'_>],
-) -> bool {
+fn asks_to_pause(kind: &GroupKind, spec: &[RawField<'_>], annotations: &[RawField<'_>]) -> bool {
     let is_set = |key| find(spec, key).is_some_and(is_true);
     if is_set("paused") || is_built_in(kind) {
         return is_set("paused");

@@ -23,8 +23,16 @@ const WORDS: [&str; 6] = ["phase", "state", "status", "health", "condition", "re
 const NOT_NOW: [&str; 6] = ["last", "previous", "desired", "target", "old", "initial"];
 /// Beginnings of the names of counters.
 const COUNTERS: [&str; 10] = [
-    "available", "desired", "expected", "healthy", "number", "ready", "running", "updated",
-    "uptodate", "wanted",
+    "available",
+    "desired",
+    "expected",
+    "healthy",
+    "number",
+    "ready",
+    "running",
+    "updated",
+    "uptodate",
+    "wanted",
 ];
 const FLAGS: [&str; 6] = ["healthy", "ready", "readytouse", "available", "provisioned", "synced"];
 const REASONS: [&str; 3] = ["reason", "failureReason", "errorReason"];
@@ -38,17 +46,8 @@ const MESSAGES: [&str; 7] = [
     "stateDescription",
 ];
 /// Parts of names whose values change although nothing progresses.
-const NO_PROGRESS: [&str; 9] = [
-    "time",
-    "heartbeat",
-    "retr",
-    "attempt",
-    "fail",
-    "error",
-    "resourceversion",
-    "last",
-    "message",
-];
+const NO_PROGRESS: [&str; 9] =
+    ["time", "heartbeat", "retr", "attempt", "fail", "error", "resourceversion", "last", "message"];
 
 pub(super) fn read(raw: &RawValue) -> StatusSignals {
     if raw.get().len() > MAX_STATUS {
@@ -112,11 +111,7 @@ fn read_field(signals: &mut StatusSignals, key: &str, value: &Value) {
                 }
             }
         }
-        Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::String(_)
-        | Value::Object(_) => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {}
     }
 }
 
@@ -172,13 +167,12 @@ fn add_progress(text: &mut String, key: &str, value: &Value) {
         text.push('\n');
     };
     match value {
-        Value::Null => {}
         Value::Bool(flag) => push(if *flag { "true" } else { "false" }),
         Value::Number(number) => push(&number.to_string()),
         Value::String(word) if word.len() <= MAX_WORD && word.parse::<Instant>().is_err() => {
             push(word);
         }
-        Value::String(_) => {}
+        Value::Null | Value::String(_) => {}
         Value::Array(items) => items.iter().for_each(|item| add_progress(text, key, item)),
         Value::Object(fields) => {
             fields.iter().for_each(|(key, value)| add_progress(text, key, value));

@@ -33,7 +33,8 @@ pub(super) fn read(raw: &RawValue, kind: &GroupKind, spec: Option<&RawValue>) ->
     if !parents.is_empty() {
         // A controller that is gone may have left its entry.
         let named = spec.map(names_of_parents).unwrap_or_default();
-        parents.retain(|parent| !parent.is_parent || named.is_empty() || named.contains(&parent.name));
+        parents
+            .retain(|parent| !parent.is_parent || named.is_empty() || named.contains(&parent.name));
     }
     if !is_built_in(kind) {
         *facts.signals = signals::read(raw);
@@ -63,7 +64,8 @@ struct RawStatus {
 impl RawStatus {
     /// Conditions one level down: of a field that is an object, or of the items of a list.
     fn read_parts(&mut self, raw: &RawValue) {
-        let parts = if raw.get().starts_with('[') { items_of(raw, MAX_CONDITIONS) } else { vec![raw] };
+        let parts =
+            if raw.get().starts_with('[') { items_of(raw, MAX_CONDITIONS) } else { vec![raw] };
         for part in parts {
             let mut parent = ParentStatus::default();
             // After an error, the fields read so far are kept.

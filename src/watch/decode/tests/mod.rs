@@ -9,7 +9,9 @@ use super::{
     json::repair,
 };
 use crate::{
-    config::settings::{CarrierKey, ConvergesSettings, Settings, WatchSettings},
+    config::settings::{
+        CarrierKey, ConvergesSettings, Settings, StatusFieldSettings, WatchSettings,
+    },
     trace::model::{
         kubernetes_event::KubernetesEvent,
         object::{GroupKind, Uid},
@@ -80,8 +82,10 @@ fn read(changes: &Value) -> Observation {
 fn configured_status_field_is_read_when_it_is_a_scalar() {
     let at = |field: &str, status: &Value| {
         let mut decoder = decoder_with(|settings| {
-            settings.kinds[0].converges =
-                Some(ConvergesSettings { field: field.into(), ..ConvergesSettings::default() });
+            settings.kinds[0].converges = Some(ConvergesSettings::Field(StatusFieldSettings {
+                field: field.into(),
+                ..StatusFieldSettings::default()
+            }));
         });
         let object = object(&json!({"status": status}));
         applied(&mut decoder, &object.to_string()).status.word.map(String::from)
