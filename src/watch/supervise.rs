@@ -295,20 +295,17 @@ impl Running {
     /// one nothing was observed.
     fn begin(&mut self, watched: &WatchScope) -> (WatchId, Machine, Vec<ObjectRef>) {
         let index = self.resume.iter().position(|entry| entry.watched == *watched);
-        match index.map(|index| self.resume.remove(index)) {
-            Some(Resume { id, resource_version, selected, .. }) => {
-                let machine = match resource_version {
-                    0 => Machine::new(),
-                    _ => Machine::resumed(resource_version),
-                };
-                (id, machine, selected)
-            }
-            None => {
-                let id = WatchId(self.next);
-                self.next += 1;
-                (id, Machine::new(), Vec::new())
-            }
-        }
+        let Some(index) = index else {
+            let id = WatchId(self.next);
+            self.next += 1;
+            return (id, Machine::new(), Vec::new());
+        };
+        let Resume { id, resource_version, selected, .. } = self.resume.remove(index);
+        let machine = match resource_version {
+            0 => Machine::new(),
+            _ => Machine::resumed(resource_version),
+        };
+        (id, machine, selected)
     }
 
     /// Starts the readers that were opened, after the messages about closed watches were sent.
