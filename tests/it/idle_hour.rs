@@ -85,8 +85,8 @@ async fn start_daemon(plane: &ControlPlane) -> Result<Daemon> {
     plane.kubectl(&[&binding[..], &[account]].concat()).await?;
     // Kinds of a group may be installed at any time, so the daemon also watches what is installed.
     let kinds = KINDS.iter().chain(&["'*.example.com'"]);
-    let watch: String =
-        kinds.map(|kind| format!("  - {{kind: {kind}, events: false}}\n")).collect();
+    let watch = kinds.map(|kind| format!("  - {{kind: {kind}, events: false}}\n"));
+    let watch = watch.collect::<Vec<_>>().concat();
     let kubeconfig = plane.kubeconfig(&Account::spanlink());
     // No span is exported: nothing listens at the discard port.
     Daemon::run(&kubeconfig, "http://127.0.0.1:9", &format!("watch:\n{watch}")).await
