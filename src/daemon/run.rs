@@ -331,6 +331,7 @@ async fn watch_and_trace(
         id: watch.id,
         watched: watch.scope,
         resource_version: watch.resource_version,
+        selected: watch.selected,
     });
     let watches = Watches {
         client,

@@ -1,6 +1,9 @@
 //! What the watches send to the trace, and what an earlier run left to resume from.
 
-use crate::trace::model::observation::{WatchEvent, WatchId, WatchScope};
+use crate::trace::model::{
+    object::ObjectRef,
+    observation::{WatchEvent, WatchId, WatchScope},
+};
 
 /// A message of the watches to the trace.
 #[derive(Debug)]
@@ -19,4 +22,6 @@ pub struct Resume {
     pub watched: WatchScope,
     /// All events up to here were delivered; 0 where none was.
     pub resource_version: u64,
+    /// The objects that matched the selectors of the watch; none for a watch without selectors.
+    pub selected: Vec<ObjectRef>,
 }

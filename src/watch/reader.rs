@@ -148,7 +148,7 @@ impl Reader {
     pub(super) fn record_object(&mut self, observation: &Observation) {
         LastWrite::record(&mut self.last_write, observation, false);
         if let Some(selection) = &mut self.selection {
-            selection.record(observation);
+            selection.record(&observation.object);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{machine::WatchFailure, request::Session};
 use crate::trace::model::{
-    object::Uid,
+    object::{ObjectRef, Uid},
     observation::{Observation, WatchEvent},
     time::Timestamp,
 };
@@ -30,17 +30,28 @@ struct Selected {
 }
 
 impl Selection {
+    /// The selection that an earlier run left. Objects that left the selectors since then are absent
+    /// from the next list.
+    pub(super) fn from_earlier_run(objects: &[ObjectRef]) -> Self {
+        let mut selection = Self::default();
+        for object in objects {
+            selection.record(object);
+        }
+        selection
+    }
+
     pub(super) fn begin_list(&mut self) {
         self.list += 1;
     }
 
-    pub(super) fn record(&mut self, observation: &Observation) {
+    /// Records an object that matches the selectors.
+    pub(super) fn record(&mut self, object: &ObjectRef) {
         let selected = Selected {
-            namespace: observation.object.namespace.as_deref().map(Into::into),
-            name: (&*observation.object.name).into(),
+            namespace: object.namespace.as_deref().map(Into::into),
+            name: (&*object.name).into(),
             list: self.list,
         };
-        self.objects.insert(observation.object.uid.clone(), selected);
+        self.objects.insert(object.uid.clone(), selected);
     }
 
     pub(super) fn remove(&mut self, uid: &Uid) {

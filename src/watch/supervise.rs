@@ -33,6 +33,7 @@ use crate::{
     config::settings::WatchSettings,
     metrics::Metrics,
     trace::model::{
+        object::ObjectRef,
         observation::{WatchId, WatchScope},
         time::Timestamp,
     },
@@ -210,14 +211,14 @@ impl Watches {
             return Ok(());
         }
         let watched = scope.to_watch_scope();
-        let (id, machine) = running.begin(&watched);
+        let (id, machine, selected) = running.begin(&watched);
         running.sync.open(id, &scope);
         let kind = scope.resolved.kind.to_string();
         let counters = Counters::new(&self.metrics, &kind);
         let sync = running.sync.clone();
         let selectors = scope.selectors.query();
         let reader = Reader {
-            selection: selectors.is_some().then(Selection::default),
+            selection: selectors.is_some().then(|| Selection::from_earlier_run(&selected)),
             session: Session {
                 client: self.client.clone(),
                 resolved: scope.resolved.clone(),
@@ -289,19 +290,22 @@ impl Running {
         }
     }
 
-    /// The id of a new watch and its first state. A resourceVersion is resumed only for the same
-    /// scope: of objects outside an earlier one nothing was observed.
-    fn begin(&mut self, watched: &WatchScope) -> (WatchId, Machine) {
+    /// The id of a new watch, its first state, and the objects that an earlier run left in its
+    /// selection. A resourceVersion is resumed only for the same scope: of objects outside an earlier
+    /// one nothing was observed.
+    fn begin(&mut self, watched: &WatchScope) -> (WatchId, Machine, Vec<ObjectRef>) {
         let index = self.resume.iter().position(|entry| entry.watched == *watched);
-        match index.map(|index| self.resume.remove(index)) {
-            Some(Resume { id, resource_version: 0, .. }) => (id, Machine::new()),
-            Some(Resume { id, resource_version, .. }) => (id, Machine::resumed(resource_version)),
-            None => {
-                let id = WatchId(self.next);
-                self.next += 1;
-                (id, Machine::new())
-            }
-        }
+        let Some(index) = index else {
+            let id = WatchId(self.next);
+            self.next += 1;
+            return (id, Machine::new(), Vec::new());
+        };
+        let Resume { id, resource_version, selected, .. } = self.resume.remove(index);
+        let machine = match resource_version {
+            0 => Machine::new(),
+            _ => Machine::resumed(resource_version),
+        };
+        (id, machine, selected)
     }
 
     /// Starts the readers that were opened, after the messages about closed watches were sent.

@@ -27,6 +27,7 @@ mod export_http;
 mod export_support;
 mod export_tls;
 mod hostile;
+mod idle_hour;
 mod in_jaeger;
 mod killed;
 mod kstatus;

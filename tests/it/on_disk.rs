@@ -8,7 +8,7 @@ use serde_json::json;
 use spanlink::trace::{
     model::{
         id::Layout,
-        observation::{WatchEvent, WatchScope},
+        observation::{Filter, WatchEvent, WatchScope},
     },
     rules::Rules,
     tracer::{
@@ -22,7 +22,7 @@ use crate::{
     late::{Daemon, at, current_widget, pod_of, replica_set, with_parts},
     restarted::Run,
     scenarios::scenarios,
-    written::{self, annotated, built_in, condition, is_true, owned, status},
+    written::{self, annotated, built_in, condition, is_true, object, owned, status},
 };
 
 /// Every object of this history is deleted in the end.
@@ -142,6 +142,25 @@ fn a_watch_resumes_after_its_newest_delivered_event_and_never_earlier() {
     let resumable: Vec<_> = daemon.run.tracer.resume_points().collect();
     assert_eq!(resumable.iter().map(|it| it.resource_version).collect::<Vec<_>>(), [0]);
     assert!(!daemon.run.tracer.has_listed());
+}
+
+#[test]
+fn resume_point_of_a_watch_with_selectors_has_its_existing_objects() {
+    let (stays, gone) = (object("Widget", "stays"), object("Widget", "gone"));
+    let history = written::History::default().added(&stays).added(&gone).later(1).deleted(&gone);
+    let mut daemon = Daemon::of(&history);
+    let (id, mut watched) = daemon.watch("Widget");
+    watched.filter = Filter::Selectors("labelSelector=a%3Db".into());
+    daemon.run.tracer.open_empty(id, watched, at(0.0));
+    daemon.hears(3);
+    let selected: Vec<String> = daemon
+        .run
+        .tracer
+        .resume_points()
+        .flat_map(|watch| watch.selected)
+        .map(|object| object.to_string())
+        .collect();
+    assert_eq!(selected, ["Widget.example.com shop/stays"]);
 }
 
 /// Restores the entries for a tracer with this cluster and layout.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use spanlink::{
     config::settings::KindSettings,
     trace::model::{
-        object::GroupKind,
+        object::{GroupKind, ObjectRef, Uid},
         observation::{Filter, WatchId, WatchScope},
     },
     watch::Resume,
@@ -22,7 +22,7 @@ const WIDGETS: &str = "/apis/example.com/v1/widgets";
 fn resume(id: u32, api_version: &str, kind: &str, resource_version: u64) -> Resume {
     let kind = GroupKind::of(api_version, kind);
     let watched = WatchScope { kind, namespace: None, filter: Filter::Everything };
-    Resume { id: WatchId(id), watched, resource_version }
+    Resume { id: WatchId(id), watched, resource_version, selected: Vec::new() }
 }
 
 fn of_pods(id: u32, namespace: Option<&str>, selectors: Option<&str>) -> Resume {
@@ -256,5 +256,56 @@ async fn kind_that_has_moved_to_another_version_lists_there_and_one_that_is_gone
     server.serves(&[]);
     watch.answer(404, "404 page not found").await;
     watching.says(&["4 interrupted", "4 closed"]).await;
+    watching.stop().await;
+}
+
+/// A Pod that matched the selectors when an earlier run stopped.
+fn selected_pod(name: &str) -> ObjectRef {
+    let (kind, uid) = (GroupKind::of("v1", "Pod"), Uid::new(&format!("uid-{name}")));
+    ObjectRef { kind, namespace: Some("shop".into()), name: name.into(), uid }
+}
+
+#[tokio::test]
+async fn relist_after_a_restart_reports_exits_of_objects_selected_before_it() {
+    for resource_version in [7, 0] {
+        let mut server = ScriptedApiServer::start(&[POD]).await;
+        let mut selected = kind("", "Pod");
+        selected.label_selector = Some("a=b".into());
+        let mut resume = of_pods(4, None, Some("labelSelector=a%3Db"));
+        resume.resource_version = resource_version;
+        resume.selected = ["left", "deleted", "recreated", "stays"].map(selected_pod).to_vec();
+        let mut watching = Watching::start_resuming(&server, vec![selected], vec![resume]);
+        watching.says(&["4 opened Pod"]).await;
+        if resource_version != 0 {
+            let watch = server.request(PODS).await;
+            watch.refuse(410, "too old resource version: 7 (99)").await;
+        }
+        server.request(PODS).await.list(&[object("stays", 5)], 99).await;
+        // Sorted by name; an object with another UID is another object.
+        let pod = |name| format!("/api/v1/namespaces/shop/pods/{name}");
+        server.request(&pod("deleted")).await.refuse(404, "not found").await;
+        server.request(&pod("left")).await.answer(200, &object("left", 80).to_string()).await;
+        let mut recreated = object("recreated", 80);
+        recreated["metadata"]["uid"] = "another".into();
+        server.request(&pod("recreated")).await.answer(200, &recreated.to_string()).await;
+        watching.says(&["4 lists", "4 listed stays@5"]).await;
+        watching.says(&["4 left selector uid-left@99", "4 reset 99"]).await;
+        watching.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn exit_after_a_restart_of_an_object_selected_before_it_is_no_deletion() {
+    let mut server = ScriptedApiServer::start(&[POD]).await;
+    let mut selected = kind("", "Pod");
+    selected.label_selector = Some("a=b".into());
+    let mut resume = of_pods(4, None, Some("labelSelector=a%3Db"));
+    resume.selected = vec![selected_pod("left")];
+    let mut watching = Watching::start_resuming(&server, vec![selected], vec![resume]);
+    let mut lines = server.request(PODS).await.stream().await;
+    lines.say("DELETED", &object("left", 8)).await;
+    let read = server.request("/api/v1/namespaces/shop/pods/left").await;
+    read.answer(200, &object("left", 8).to_string()).await;
+    watching.says(&["4 opened Pod", "4 resumed", "4 left selector uid-left@8"]).await;
     watching.stop().await;
 }

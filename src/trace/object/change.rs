@@ -10,6 +10,7 @@ use crate::trace::{
         context::TraceContext,
         field_manager::Manager,
         id::ChangeKey,
+        interner::Interner,
         object::{GroupKind, Uid},
         observation::OwnerReference,
         span::{Link, SpanId, TraceId},
@@ -215,10 +216,22 @@ impl Change {
         }
     }
 
-    pub(crate) fn owner_chain_mut(&mut self) -> Option<&mut Arc<OwnerChain>> {
-        match &mut self.life {
+    /// Changes of one object have equal owner chains: one copy of each name serves all.
+    pub(crate) fn share_owner_chain(&mut self, interner: &mut Interner) {
+        fn shared(chain: &OwnerChain, interner: &mut Interner) -> OwnerChain {
+            let mut kind = chain.kind.clone();
+            let mut name = Arc::clone(&chain.name);
+            interner.share_kind(&mut kind);
+            interner.share(&mut name);
+            let above = chain.above.as_ref().map(|above| Arc::new(shared(above, interner)));
+            OwnerChain { kind, name, above }
+        }
+        let chain = match &mut self.life {
             Life::Pending(_) => None,
             Life::Open(_, decision) | Life::Reported(decision) => decision.owner_chain.as_mut(),
+        };
+        if let Some(chain) = chain {
+            *chain = Arc::new(shared(chain, interner));
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod checkpoint_writer;
 pub(crate) mod clock;
+mod dependents;
 pub(crate) mod dirty_map;
 mod names;
 pub(crate) mod objects;

@@ -7,6 +7,7 @@
 //! | by owner | which objects does this one control? Pods left out: nothing asks for them |
 //! | by cause | which changes did this change cause? |
 //! | by scale target | which autoscalers scale this object? |
+//! | dependents | which deleted objects own others that exist? |
 //! | open | which objects have a change without an outcome? |
 //! | timers | whose deadline is next? |
 //!
@@ -27,11 +28,11 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, Decision, MAX_DEPTH, OwnerChain, Report},
+        change::{Change, Decision, MAX_DEPTH, Report},
         retention,
         tracked::TrackedObject,
     },
-    state::{dirty_map::DirtyMap, names::NameIndex},
+    state::{dependents::Dependents, dirty_map::DirtyMap, names::NameIndex},
 };
 
 #[derive(Debug, Default)]
@@ -41,6 +42,7 @@ pub(crate) struct Objects {
     by_owner: HashMap<Uid, HashSet<Uid>>,
     by_cause: HashMap<ChangeKey, HashSet<ChangeKey>>,
     by_scale_target: HashMap<Reference, HashSet<Uid>>,
+    dependents: Dependents,
     open: HashSet<Uid>,
     timers: BTreeSet<(Timestamp, Uid)>,
     counts: HashMap<GroupKind, i64>,
@@ -72,19 +74,26 @@ impl Objects {
     /// Takes over what rarely changes.
     pub(crate) fn read_body(&mut self, uid: &Uid, body: &Body) {
         let Some(object) = self.table.get_mut(uid) else { return };
-        let owner_before = object.owner.as_ref().map(|owner| owner.uid.clone());
+        let controller_before = controller(object);
         let target_before = scale_target(object);
+        let owners_before = owner_uids(object);
+        let exists = object.gone.is_none();
         object.read_body(body);
         object.share_names(&mut self.interner);
-        let owner = object.owner.as_ref().map(|owner| owner.uid.clone());
+        let owners = owner_uids(object);
+        let controller = controller(object);
         let target = scale_target(object);
-        if owner_before != owner && is_indexed_by_owner(object) {
-            remove_from(&mut self.by_owner, owner_before.as_ref(), uid);
-            add_to(&mut self.by_owner, owner, uid.clone());
+        if controller_before != controller && is_indexed_by_owner(object) {
+            remove_from(&mut self.by_owner, controller_before.as_ref(), uid);
+            add_to(&mut self.by_owner, controller, uid.clone());
         }
         if target_before != target {
             remove_from(&mut self.by_scale_target, target_before.as_ref(), uid);
             add_to(&mut self.by_scale_target, target, uid.clone());
+        }
+        if exists && owners_before != owners {
+            self.dependents.remove(uid, &owners_before);
+            self.dependents.add(uid, &owners, |owner| is_gone(&self.table, owner));
         }
         self.index_referenced_kinds(uid);
     }
@@ -97,15 +106,16 @@ impl Objects {
         self.open.remove(uid);
         self.names.remove(&object);
         if is_indexed_by_owner(&object) {
-            let owner = object.owner.as_ref().map(|owner| &owner.uid);
-            remove_from(&mut self.by_owner, owner, uid);
+            remove_from(&mut self.by_owner, controller(&object).as_ref(), uid);
         }
         remove_from(&mut self.by_scale_target, scale_target(&object).as_ref(), uid);
         for change in &object.changes {
             self.unlink_cause(change);
         }
+        self.dependents.unmark_deleted(uid);
         if object.gone.is_none() {
             self.count(object.kind(), -1);
+            self.dependents.remove(uid, &owner_uids(&object));
         }
     }
 
@@ -113,11 +123,18 @@ impl Objects {
     pub(crate) fn set_gone(&mut self, uid: &Uid, gone: Option<Timestamp>) {
         let Some(object) = self.table.get_mut(uid) else { return };
         let was_gone = std::mem::replace(&mut object.gone, gone).is_some();
-        let kind = object.kind().clone();
-        match (was_gone, gone.is_some()) {
-            (false, true) => self.count(&kind, -1),
-            (true, false) => self.count(&kind, 1),
-            (false, false) | (true, true) => {}
+        if was_gone == gone.is_some() {
+            return;
+        }
+        let (kind, owners) = (object.kind().clone(), owner_uids(object));
+        if gone.is_some() {
+            self.count(&kind, -1);
+            self.dependents.remove(uid, &owners);
+            self.dependents.mark_deleted(uid);
+        } else {
+            self.count(&kind, 1);
+            self.dependents.unmark_deleted(uid);
+            self.dependents.add(uid, &owners, |owner| is_gone(&self.table, owner));
         }
     }
 
@@ -327,15 +344,17 @@ impl Objects {
     }
 
     /// Deletions of owners whose dependents exist: the garbage collector will delete those. It may take
-    /// a minute for kinds that it has only just discovered. Looks at every object: for printed trees
-    /// only.
+    /// a minute for kinds that it has only just discovered. A dependent with several owners counts for
+    /// the first of them, once all that are tracked were deleted.
     pub(crate) fn deletions_with_dependents(&self) -> impl Iterator<Item = &Change> {
-        let existing = self.table.values().filter(|object| object.gone.is_none());
-        existing.filter_map(|dependent| {
-            let mut owners = dependent.owners().filter_map(|owner| self.get(&owner.uid)).peekable();
-            let first = owners.peek().copied()?;
-            owners.all(|owner| owner.gone.is_some()).then(|| first.deletion()).flatten()
-        })
+        let is_collected = |owner: &Uid, dependent: &Uid| {
+            let owners = self.get(dependent).into_iter().flat_map(TrackedObject::owners);
+            let mut tracked = owners.filter_map(|owner| self.get(&owner.uid)).peekable();
+            tracked.peek().is_some_and(|first| first.uid() == owner)
+                && tracked.all(|owner| owner.gone.is_some())
+        };
+        let owners = self.dependents.deleted_owners(is_collected);
+        owners.filter_map(|owner| self.get(owner)?.deletion())
     }
 
     /// The objects that a watch reported last. Looks at every object: for the end of a list or of a
@@ -369,7 +388,7 @@ impl Objects {
     /// Inserts an object from a checkpoint. Its changes keep their causes, and it its timer.
     pub(crate) fn restore(&mut self, mut object: Box<TrackedObject>) {
         for change in &mut object.changes {
-            share_owner_chain(change, &mut self.interner);
+            change.share_owner_chain(&mut self.interner);
             add_to(&mut self.by_cause, change.cause().cloned(), change.key.clone());
         }
         if object.has_open_change() {
@@ -388,12 +407,14 @@ impl Objects {
         let uid = object.uid();
         self.names.insert(object);
         if is_indexed_by_owner(object) {
-            let owner = object.owner.as_ref().map(|owner| owner.uid.clone());
-            add_to(&mut self.by_owner, owner, uid.clone());
+            add_to(&mut self.by_owner, controller(object), uid.clone());
         }
         add_to(&mut self.by_scale_target, scale_target(object), uid.clone());
         if object.gone.is_none() {
             self.count(object.kind(), 1);
+            self.dependents.add(uid, &owner_uids(object), |owner| is_gone(&self.table, owner));
+        } else {
+            self.dependents.mark_deleted(uid);
         }
     }
 
@@ -425,25 +446,22 @@ fn is_indexed_by_owner(object: &TrackedObject) -> bool {
     !object.is("", "Pod")
 }
 
+fn controller(object: &TrackedObject) -> Option<Uid> {
+    object.owner.as_ref().map(|owner| owner.uid.clone())
+}
+
+fn owner_uids(object: &TrackedObject) -> Vec<Uid> {
+    object.owners().map(|owner| owner.uid.clone()).collect()
+}
+
+fn is_gone(table: &DirtyMap<Uid, Box<TrackedObject>>, uid: &Uid) -> bool {
+    table.get(uid).is_some_and(|object| object.gone.is_some())
+}
+
 fn scale_target(object: &TrackedObject) -> Option<Reference> {
     let target = object.references.as_ref()?.scales.as_ref()?;
     let namespace = target.namespace.as_ref().or_else(|| object.namespace()).cloned();
     Some(Reference { namespace, ..target.clone() })
-}
-
-/// Changes of one object have equal owner chains: one copy of each name serves all.
-fn share_owner_chain(change: &mut Change, interner: &mut Interner) {
-    fn shared(chain: &OwnerChain, interner: &mut Interner) -> OwnerChain {
-        let mut kind = chain.kind.clone();
-        let mut name = Arc::clone(&chain.name);
-        interner.share_kind(&mut kind);
-        interner.share(&mut name);
-        let above = chain.above.as_ref().map(|above| Arc::new(shared(above, interner)));
-        OwnerChain { kind, name, above }
-    }
-    if let Some(chain) = change.owner_chain_mut() {
-        *chain = Arc::new(shared(chain, interner));
-    }
 }
 
 fn add_to<K, V>(index: &mut HashMap<K, HashSet<V>>, key: Option<K>, value: V)

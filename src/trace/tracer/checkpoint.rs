@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::trace::{
     model::{
         id::Layout,
-        object::Uid,
-        observation::{WatchId, WatchScope},
+        object::{ObjectRef, Uid},
+        observation::{Filter, WatchId, WatchScope},
         span::SpanId,
         time::Timestamp,
     },
@@ -39,6 +39,9 @@ pub struct ResumePoint {
     pub scope: WatchScope,
     /// Everything up to it was delivered; 0 where no list was complete.
     pub resource_version: u64,
+    /// The objects that match the selectors of the watch; none for a watch without selectors. An
+    /// object that is absent from a list may only have left them.
+    pub selected: Vec<ObjectRef>,
 }
 
 /// Why a checkpoint cannot be restored.
@@ -146,7 +149,16 @@ impl Tracer {
             id,
             scope: watch.scope.clone(),
             resource_version: watch.delivered,
+            selected: match watch.scope.filter {
+                Filter::Selectors(_) => self.existing_objects_of(id),
+                Filter::Everything | Filter::Unknown => Vec::new(),
+            },
         })
+    }
+
+    fn existing_objects_of(&self, id: WatchId) -> Vec<ObjectRef> {
+        let objects = self.state.objects.of_watch(id).filter(|object| object.gone.is_none());
+        objects.map(|object| object.reference.clone()).collect()
     }
 }
 
