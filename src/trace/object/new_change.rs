@@ -60,6 +60,7 @@ pub(crate) fn new_change(
 
 /// When a change was made, which clock says so, and which field manager made it.
 pub(crate) fn time_and_manager(
+    object: &TrackedObject,
     observation: &Observation,
     difference: &ObjectDiff,
     managers: &Managers,
@@ -76,8 +77,9 @@ pub(crate) fn time_and_manager(
             (requested, TimeSource::DeletionTimestamp, None)
         }
         Verb::Update => {
-            let manager =
-                body.and_then(|body| manager_of_update(body, difference, managers, carrier_moved));
+            let manager = body
+                .and_then(|body| manager_of_update(body, difference, managers, carrier_moved))
+                .or_else(|| manager_of_removal(object, managers));
             (manager.as_ref().and_then(|m| m.at), TimeSource::ManagedFields, manager)
         }
     };
@@ -101,6 +103,12 @@ fn manager_of_update(
                 .or_else(|| managers.of_any(&difference.fields, &body.content))
         }
     }
+}
+
+/// The field manager that removed something from this state of the object.
+fn manager_of_removal(object: &TrackedObject, managers: &Managers) -> Option<Manager> {
+    let has_managers = object.last_write != Timestamp::default();
+    has_managers.then(|| managers.only_newer_than(object.last_write))?
 }
 
 /// The changed paths that still have a value: no field manager owns a removed one.

@@ -47,7 +47,7 @@ impl Tracer {
         let Some(object) = self.state.objects.get(uid) else { return };
         let carrier_moved = body.is_some_and(|body| has_moved_carrier(object, body));
         let (at, source, manager) =
-            time_and_manager(observation, difference, &managers, carrier_moved);
+            time_and_manager(object, observation, difference, &managers, carrier_moved);
         let api_at = at.whole_second();
         if let Some(body) = body {
             self.record_context(uid, body, api_at, observation.resource_version);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::trace::{
     model::{
-        field_manager::Managers,
+        field_manager::last_write,
         id::{ChangeKey, Verb},
         kind::{self, ChangeDetection},
         kubernetes_event::KubernetesEvent,
@@ -211,7 +211,7 @@ impl Tracer {
             return false;
         }
         // Labelling an object writes it after its creation.
-        let last_write = Managers::parse(&body.managed_fields).last_write();
+        let last_write = last_write(&body.managed_fields);
         let was_written_later = last_write
             .zip(body.created)
             .is_some_and(|(write, created)| write > created.plus(SECOND));
