@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use spanlink::trace::{
     model::{object::Uid, observation::WatchEvent},
     rules::Rules,
-    spans::output::TraceMetric,
+    spans::output::{Bound, TraceMetric},
 };
 
 use crate::{
@@ -143,7 +143,7 @@ watch: [{kind: Widget.example.com, include_annotations: [example.com/note]}]
         let output = daemon.run.tracer.process(id, event);
         let bounds = output.metrics.iter();
         reached += bounds
-            .filter(|of| matches!(of, TraceMetric::BoundReached { bound: "changes" }))
+            .filter(|of| matches!(of, TraceMetric::BoundReached { bound: Bound::Changes }))
             .count();
         let entries = daemon.run.tracer.checkpoint();
         let sizes = entries.iter().filter_map(|entry| Some(entry.value.as_ref()?.len()));

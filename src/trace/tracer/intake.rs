@@ -18,7 +18,7 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::convergence::Outcome,
-    spans::output::TraceMetric,
+    spans::output::{Bound, TraceMetric},
     state::{
         clock::SECOND,
         unclaimed_events,
@@ -231,8 +231,9 @@ impl Tracer {
         object.began_current = object.was_current;
         if let Some(value) = object.context_value() {
             let contexts = object.contexts_mut();
-            contexts.record_used(value);
+            let is_full = contexts.record_used(value);
             contexts.last = Some(value);
+            self.out.count_bound(Bound::Contexts, is_full);
         }
     }
 
@@ -354,7 +355,10 @@ impl Tracer {
         let mut changes = object.into_iter().flat_map(|object| object.changes.iter_mut().rev());
         match changes.find(|change| unclaimed_events::accepts(change, &event)) {
             Some(change) => attach_event(change, event),
-            None => self.state.unclaimed_events.keep(event),
+            None => {
+                let is_full = self.state.unclaimed_events.keep(event);
+                self.out.count_bound(Bound::UnclaimedEvents, is_full);
+            }
         }
     }
 
