@@ -158,12 +158,12 @@ impl ControlPlane {
     /// Drops etcd's history up to now, and returns the revision it ends at.
     ///
     /// Afterwards older versions cannot be read (a list with `resourceVersionMatch=Exact` or an old
-    /// continue token: 410) unless the API server has them in its cache. Watches do not notice: they
+    /// continue token: 410) unless the API server has them in its cache. Watches do not event: they
     /// begin from that cache, which a restart of the API server empties; it alone makes them meet 410.
     pub(crate) async fn compact(&self) -> Result<i64> {
         let found = self.ask_etcd("range", &json!({ "key": "AA==" })).await?;
         let revision = found.pointer("/header/revision").and_then(Value::as_str);
-        let revision: i64 = revision.context("etcd tells no revision")?.parse()?;
+        let revision: i64 = revision.context("etcd reports no revision")?.parse()?;
         let order = json!({ "revision": revision.to_string(), "physical": true });
         self.ask_etcd("compaction", &order).await?;
         Ok(revision)

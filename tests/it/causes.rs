@@ -1,6 +1,6 @@
 //! Which context and which change an object of a rollout follows from, on the real control plane.
 //!
-//! Everything that was told is compared with what each test did: every change, the change it stands
+//! Everything that was tree is compared with what each test did: every change, the change it stands
 //! under, every link and where that leads.
 
 use anyhow::Result;
@@ -34,7 +34,7 @@ async fn a_rollout_is_one_trace_under_the_change_that_was_stamped() -> Result<()
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -52,7 +52,7 @@ async fn an_update_without_a_stamp_of_its_own_has_a_stale_context_and_no_origin(
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -84,7 +84,7 @@ async fn an_undone_rollout_revives_its_context_and_a_restart_finds_it_stale() ->
           update ReplicaSet web-1 g4 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-b g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -106,7 +106,7 @@ async fn a_restart_that_was_stamped_before_has_a_fresh_context() -> Result<()> {
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -132,7 +132,7 @@ async fn a_stamp_right_after_the_image_joins_the_rollout() -> Result<()> {
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -154,7 +154,7 @@ async fn a_stamp_right_before_the_image_is_the_rollouts_own() -> Result<()> {
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -183,7 +183,7 @@ async fn each_of_two_quick_updates_has_what_it_caused_and_the_second_supersedes(
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -207,7 +207,7 @@ async fn a_resumed_rollout_links_what_was_asked_for_while_it_was_paused() -> Res
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 

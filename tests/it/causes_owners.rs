@@ -12,7 +12,7 @@ use crate::{
     widgets,
 };
 
-/// What the operator writes is told apart from what people write by this name.
+/// What the operator writes is tree apart from what people write by this name.
 const OPERATOR: &str = "widget-operator";
 
 /// A namespace with Widgets of its own, of which `kinds` are recorded beside.
@@ -117,7 +117,7 @@ async fn what_an_operator_does_for_a_custom_resource_is_one_trace_and_what_a_per
             delete ReplicaSet web-1 g3 -> deleted
               delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -166,7 +166,7 @@ async fn of_several_owners_the_controller_is_the_cause_and_no_other() -> Result<
         delete Widget b g1 -> deleted
           delete Service of-both -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -187,7 +187,7 @@ async fn adopted(name: &str) -> Result<Scene<'static>> {
 #[tokio::test]
 async fn an_adopted_pod_goes_because_its_new_owner_wants_fewer() -> Result<()> {
     let scene = adopted("adopted").await?;
-    // A scale of zero leaves the field out, so that nobody owns it: no manager is told.
+    // A scale of zero leaves the field out, so that nobody owns it: no manager is tree.
     scene.kubectl(&["scale", "replicaset/web", "--replicas=0"]).await?;
     expect![[r#"
         create Pod stray g1 -> converged
@@ -195,7 +195,7 @@ async fn an_adopted_pod_goes_because_its_new_owner_wants_fewer() -> Result<()> {
         update ReplicaSet web g2 -> converged  [context 1…, stale]  {spec.replicas}
           delete Pod stray g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -211,6 +211,6 @@ async fn an_orphaned_pod_has_no_owner_to_name() -> Result<()> {
         delete ReplicaSet web g2 -> deleted
         delete Pod stray g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }

@@ -283,14 +283,14 @@ async fn a_restart_ends_old_watches_and_a_compaction_ends_old_reads() -> Result<
 
     plane.kill_api_server();
     plane.restart_api_server().await?;
-    let told = get(watch).await?;
-    assert!(told.contains("too old resource version"), "{told}");
-    let told = get(read).await?;
-    assert!(told.contains(r#""items":[]"#), "{told}");
+    let answer = get(watch).await?;
+    assert!(answer.contains("too old resource version"), "{answer}");
+    let answer = get(read).await?;
+    assert!(answer.contains(r#""items":[]"#), "{answer}");
 
     plane.compact().await?;
-    let told = get(read).await?;
-    assert!(told.contains("is too old"), "{told}");
+    let answer = get(read).await?;
+    assert!(answer.contains("is too old"), "{answer}");
     Ok(())
 }
 

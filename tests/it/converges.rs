@@ -11,7 +11,7 @@ use crate::{
     daemon::Daemon,
     live::{SOON, beside, tag},
     scenarios::settings,
-    told::attribute,
+    span_tree::attribute,
     widgets,
     written::{History, merged, object},
 };
@@ -32,26 +32,26 @@ fn application(generation: i64, health: &str) -> Value {
 
 /// How each change ended, after how long, and why.
 fn ends(history: &History, configuration: &str, expected: &Expect) {
-    let mut told = String::new();
+    let mut lines = String::new();
     for span in history.spans(&rules(&settings(configuration)), configuration) {
         let Some(outcome) = attribute(&span, "spanlink.outcome") else { continue };
         let took = span.end.since(span.start).as_secs_f64();
         let error = attribute(&span, "error.type").unwrap_or_default();
-        told.extend([format!("{}: {outcome} {took:.1}s {error}", span.name).trim_end(), "\n"]);
+        lines.extend([format!("{}: {outcome} {took:.1}s {error}", span.name).trim_end(), "\n"]);
     }
-    expected.assert_eq(&told);
+    expected.assert_eq(&lines);
 }
 
 #[test]
 fn a_kind_converges_or_fails_by_the_words_of_its_field() {
     let history = History::default()
         .added(&object("Application", "shop"))
-        .say("MODIFIED", &application(1, "Progressing"))
+        .event("MODIFIED", &application(1, "Progressing"))
         .later(90)
-        .say("MODIFIED", &application(1, "Healthy"))
+        .event("MODIFIED", &application(1, "Healthy"))
         .later(5)
-        .say("MODIFIED", &application(2, "Progressing"))
-        .say("MODIFIED", &application(2, "Degraded"));
+        .event("MODIFIED", &application(2, "Progressing"))
+        .event("MODIFIED", &application(2, "Degraded"));
     ends(
         &history,
         HEALTH,
@@ -66,14 +66,14 @@ fn a_kind_converges_or_fails_by_the_words_of_its_field() {
 fn a_word_that_was_there_before_the_change_ends_nothing() {
     let history = History::default()
         .added(&object("Application", "shop"))
-        .say("MODIFIED", &application(1, "Healthy"))
+        .event("MODIFIED", &application(1, "Healthy"))
         .later(5)
         // Nobody has dealt with it: the old word lingers, and is no evidence.
-        .say("MODIFIED", &application(2, "Healthy"))
+        .event("MODIFIED", &application(2, "Healthy"))
         .later(90)
-        .say("MODIFIED", &application(3, "Healthy"))
-        .say("MODIFIED", &application(3, "Progressing"))
-        .say("MODIFIED", &application(3, "Healthy"));
+        .event("MODIFIED", &application(3, "Healthy"))
+        .event("MODIFIED", &application(3, "Progressing"))
+        .event("MODIFIED", &application(3, "Healthy"));
     ends(
         &history,
         HEALTH,
@@ -93,12 +93,12 @@ fn the_observed_generation_comes_before_any_word() {
     };
     let history = History::default()
         .added(&object("Application", "shop"))
-        .say("MODIFIED", &seen(1, 1, "Healthy"))
+        .event("MODIFIED", &seen(1, 1, "Healthy"))
         .later(5)
-        .say("MODIFIED", &seen(2, 1, "Healthy"))
-        .say("MODIFIED", &seen(2, 1, "Degraded"))
+        .event("MODIFIED", &seen(2, 1, "Healthy"))
+        .event("MODIFIED", &seen(2, 1, "Degraded"))
         .later(90)
-        .say("MODIFIED", &seen(2, 2, "Healthy"));
+        .event("MODIFIED", &seen(2, 2, "Healthy"));
     ends(
         &history,
         HEALTH,
@@ -137,7 +137,7 @@ fn a_word_stands_in_a_list_too_and_counts_for_all_kinds_of_a_group() {
     };
     let mut history = History::default();
     for (name, synced) in [("a", "True"), ("b", "False"), ("c", "Unknown")] {
-        history = history.added(&object("Widget", name)).say("MODIFIED", &widget(name, synced));
+        history = history.added(&object("Widget", name)).event("MODIFIED", &widget(name, synced));
     }
     ends(
         &history,
@@ -204,7 +204,7 @@ proptest! {
         let changed = merged(&object("Application", "shop"), &json!({"status": status}));
         let spans = History::default()
             .added(&object("Application", "shop"))
-            .say("MODIFIED", &changed)
+            .event("MODIFIED", &changed)
             .spans(&rules(&settings(HEALTH)), HEALTH);
         let outcome = spans.iter().find_map(|span| span.attribute("spanlink.outcome").cloned());
         let outcome = format!("{outcome:?}");

@@ -67,8 +67,8 @@ impl Case {
     /// The status, or a condition in it, says that it is of this generation.
     fn is_observed(&self) -> bool {
         let conditions = self.at("/status/conditions").as_array();
-        let mut said = conditions.into_iter().flatten().chain([self.at("/status")]);
-        said.any(|by| self.observed(by) >= Some(Ordering::Equal))
+        let mut observers = conditions.into_iter().flatten().chain([self.at("/status")]);
+        observers.any(|by| self.observed(by) >= Some(Ordering::Equal))
     }
 }
 
@@ -288,10 +288,10 @@ fn theirs(cases: &[Case]) -> Vec<String> {
     objects.rewind().unwrap();
     let output = Command::new(judge).stdin(objects).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "kstatus ended with {}", output.status);
-    let said: Vec<_> =
+    let lines: Vec<_> =
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
-    assert_eq!(said.len(), cases.len(), "one line for each object");
-    said
+    assert_eq!(lines.len(), cases.len(), "one line for each object");
+    lines
 }
 
 /// As a line of a watch would bring it.
@@ -347,9 +347,9 @@ fn we_judge_as_kstatus_does_but_for_the_deviations() {
     let mut agreed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut met = vec![0_usize; DEVIATIONS.len()];
     let mut unexplained = Vec::new();
-    let said = theirs(&cases);
-    for (case, said) in cases.iter().zip(&said) {
-        let (theirs, message) = said.split_once('\t').unwrap();
+    let verdicts = theirs(&cases);
+    for (case, verdict) in cases.iter().zip(&verdicts) {
+        let (theirs, message) = verdict.split_once('\t').unwrap();
         let ours = in_their_words(case);
         if ours == theirs {
             agreed.entry(case.kind()).or_default().insert(ours);

@@ -19,7 +19,7 @@ fn check_spec(
     written_since: bool,
     expected: &Expect,
 ) {
-    let said = statuses.iter().map(|status| {
+    let verdicts = statuses.iter().map(|status| {
         let object = json!({
             "apiVersion": api_version, "kind": kind, "spec": spec, "status": status,
             "metadata": { "name": "one", "uid": "u1", "resourceVersion": "7", "generation": 2 },
@@ -34,7 +34,7 @@ fn check_spec(
         };
         format!("{line} <- {status}\n")
     });
-    expected.assert_eq(&said.collect::<String>());
+    expected.assert_eq(&verdicts.collect::<String>());
 }
 
 /// A status of these conditions; `!` before a name says that it is False, `?` Unknown.

@@ -189,7 +189,7 @@ async fn an_image_nobody_can_run_is_stuck_within_15_seconds_and_fails() -> Resul
             spans.find(|span| span["operationName"] == name).cloned()
         };
         let stuck = named("stuck Pod").context("no stuck span")?;
-        assert_eq!(named("reconcile Deployment"), None, "told when all was over");
+        assert_eq!(named("reconcile Deployment"), None, "exported at the end");
         Ok((named("create Deployment").context("no change")?, stuck))
     })
     .await?;

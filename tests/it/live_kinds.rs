@@ -1,4 +1,4 @@
-//! Objects of many kinds and conventions, and how they are said to have ended, on the real control
+//! Objects of many kinds and conventions, and how they are status_with to have ended, on the real control
 //! plane.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::{
     in_jaeger,
     live::beside,
     otlp_json,
-    told::attribute,
+    span_tree::attribute,
     widgets,
 };
 
@@ -85,19 +85,20 @@ fn volume_of(namespace: &str) -> Value {
 /// A custom resource, and what its controller says of it.
 fn conventions() -> [(&'static str, Value); 7] {
     let is = |kind: &str, status: &str| json!({ "type": kind, "status": status, "reason": "R" });
-    let said = |conditions: &[Value]| json!({ "observedGeneration": 1, "conditions": conditions });
+    let status_with =
+        |conditions: &[Value]| json!({ "observedGeneration": 1, "conditions": conditions });
     [
-        ("ready", said(&[is("Ready", "True")])),
-        ("crossplane", said(&[is("Ready", "True"), is("Synced", "True")])),
-        ("gateway", said(&[is("Accepted", "True"), is("Programmed", "True")])),
-        ("cluster-api", said(&[is("Available", "True"), is("Paused", "False")])),
+        ("ready", status_with(&[is("Ready", "True")])),
+        ("crossplane", status_with(&[is("Ready", "True"), is("Synced", "True")])),
+        ("gateway", status_with(&[is("Accepted", "True"), is("Programmed", "True")])),
+        ("cluster-api", status_with(&[is("Available", "True"), is("Paused", "False")])),
         (
             "in-a-condition",
             json!({ "conditions": [
             { "type": "Ready", "status": "True", "reason": "R", "observedGeneration": 1 }] }),
         ),
         ("phase-alone", json!({ "phase": "Succeeded" })),
-        ("stalled", said(&[is("Stalled", "True"), is("Ready", "False")])),
+        ("stalled", status_with(&[is("Stalled", "True"), is("Ready", "False")])),
     ]
 }
 
@@ -183,10 +184,10 @@ async fn objects_of_every_kind_end_as_their_kind_or_its_conventions_have_it() ->
                 spans.extend(otlp_json::spans(&jaeger.otlp(id).await?)?);
             }
         }
-        let told = outcomes(&spans);
+        let found = outcomes(&spans);
         let last =
             ["Ingress it unknown", "PersistentVolume", "APIService", "Definition", "Autoscaler"];
-        ensure!(last.iter().all(|last| told.contains(last)), "{told}");
+        ensure!(last.iter().all(|last| found.contains(last)), "{found}");
         Ok(spans)
     })
     .await?;

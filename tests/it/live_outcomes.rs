@@ -17,7 +17,7 @@ use crate::{
     in_jaeger,
     live::beside,
     scene::{image_patch, template, workload},
-    told::attribute,
+    span_tree::attribute,
     widgets,
 };
 

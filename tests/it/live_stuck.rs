@@ -12,7 +12,7 @@ use crate::{
     in_jaeger,
     live::beside,
     scene::{template, workload},
-    told::attribute,
+    span_tree::attribute,
     widgets,
 };
 

@@ -75,12 +75,12 @@ async fn the_daemons_own_traces_tell_of_lists_and_exports_and_of_nothing_else() 
     // Whatever has not left by then leaves with the daemon.
     let (status, took) = daemon.stop().await?;
     assert!(status.success() && took < AT_ONCE, "{status}, {took:?}");
-    let told: Vec<String> = rows(plane, &[]).await?.into_iter().collect();
+    let tree: Vec<String> = rows(plane, &[]).await?.into_iter().collect();
     expect![[r#"
         discover
         export  spanlink.export.spans=1  spanlink.export.code=OK
         list ConfigMap  spanlink.list.reason=start  spanlink.list.objects=1"#]]
-    .assert_eq(&told.join("\n"));
+    .assert_eq(&tree.join("\n"));
     // Under the name that spans of ConfigMaps have, there are none of its own.
     let of_others = jaeger.find("spanlink", &[("k8s.namespace.name", &namespace)]).await?;
     let names: Vec<&Value> = of_others
@@ -94,10 +94,10 @@ async fn the_daemons_own_traces_tell_of_lists_and_exports_and_of_nothing_else() 
     let kubeconfig = plane.kubeconfig(&Account::Nobody);
     let _refused = Daemon::start(&kubeconfig, &otlp, &configuration)?;
     until("the refused list", SOON, async || {
-        let told = rows(plane, &[("error.type", "403")]).await?;
-        let told = told.first().context("there is none")?;
+        let tree = rows(plane, &[("error.type", "403")]).await?;
+        let tree = tree.first().context("there is none")?;
         let start = "list ConfigMap  spanlink.list.reason=start  spanlink.list.objects=0";
-        ensure!(*told == format!("{start}  error.type=403"), "{told}");
+        ensure!(*tree == format!("{start}  error.type=403"), "{tree}");
         Ok(())
     })
     .await

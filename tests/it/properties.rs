@@ -299,7 +299,7 @@ impl Played {
         let kind = if step.verb == Verb::Deleted { "DELETED" } else { "MODIFIED" };
         let event = json!({ "type": kind, "object": object }).to_string();
         let decoder = &mut self.decoders[step.kind];
-        let notices = match step.verb {
+        let events = match step.verb {
             Verb::Applied | Verb::Going | Verb::Deleted => {
                 match decoder.decode_event(event.as_bytes(), now).unwrap() {
                     Decoded::Applied(seen) => vec![WatchEvent::Applied(seen)],
@@ -317,8 +317,8 @@ impl Played {
                 vec![WatchEvent::Interrupted { at: now }, WatchEvent::Resumed { at: now }]
             }
         };
-        for notice in notices {
-            let output = self.tracer.process(id, notice);
+        for event in events {
+            let output = self.tracer.process(id, event);
             self.take(output);
         }
     }
@@ -393,11 +393,11 @@ proptest! {
         }
         played.finish();
         is_sound(&played)?;
-        let told: HashSet<_> =
+        let spans: HashSet<_> =
             played.spans.iter().filter(|s| s.role == Role::Change).map(|s| s.span_id).collect();
         prop_assert!(played.opened <= played.closed, "{} of {}", played.closed, played.opened);
         // Those that were over when they were seen were never open.
-        prop_assert_eq!(played.closed, told.len());
+        prop_assert_eq!(played.closed, spans.len());
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn events_with_opaque_resource_versions_are_ordered_by_their_lines() {
         .added(&widget)
         .modified(&widget, &current(1))
         .later(20)
-        .say(
+        .event(
             "MODIFIED",
             &merged(&widget, &json!({"metadata": {"generation": 2}, "spec": {"a": 1}})),
         )

@@ -17,14 +17,14 @@ fn named(object: &Value, name: &str) -> Value {
     merged(object, &json!({"metadata": {"name": name, "uid": uid}}))
 }
 
-/// What is told as stuck.
+/// What is lines as stuck.
 fn stuck(history: &History) -> String {
     let tree = render(&history.spans(&Rules::default(), ""), Style::STABLE);
     let rows = tree.lines().filter_map(|line| Some(line.split_once("stuck ")?.1));
     rows.map(|row| format!("{row}\n")).collect::<Vec<_>>().concat()
 }
 
-/// What is told as stuck of objects that are like this from their first second on.
+/// What is lines as stuck of objects that are like this from their first second on.
 fn stuck_as(objects: &[Value]) -> String {
     let add = |history: History, object: &Value| history.added(object);
     stuck(&objects.iter().fold(History::default(), add))
@@ -184,7 +184,7 @@ fn a_namespace_says_what_keeps_it_unless_its_pods_just_take_their_time() {
     let history = ["a", "b", "c", "d", "e"]
         .iter()
         .fold(History::default(), |history, name| history.added(&namespace(name)));
-    let history = all.iter().fold(history, |history, going| history.say("MODIFIED", going));
+    let history = all.iter().fold(history, |history, going| history.event("MODIFIED", going));
     expect![[r#"
         Namespace a  NamespaceDeletionDiscoveryFailure: a group is away
         Namespace b  NamespaceDeletionGroupVersionParsingFailure: no such version
@@ -240,7 +240,7 @@ fn a_problem_lasts_until_what_it_blocks_has_come_true() {
         ("it has no image and runs", &no_image, &in_state(&runs)),
         ("it has no image and has run", &no_image, &in_state(&ended(1))),
     ];
-    let told: Vec<String> = cases
+    let lines: Vec<String> = cases
         .iter()
         .map(|(case, before, then)| format!("{case}: {}\n", after(before, then).trim_end()))
         .collect();
@@ -255,7 +255,7 @@ fn a_problem_lasts_until_what_it_blocks_has_come_true() {
         it has no image and runs: 
         it has no image and has run: 
     "#]]
-    .assert_eq(&told.concat());
+    .assert_eq(&lines.concat());
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn of_two_containers_with_the_same_problem_each_has_its_own() {
     };
     let crashes = json!({"state": waits("CrashLoopBackOff")});
     let ready = json!({"state": {"running": {"startedAt": "2026-11-24T10:00:05Z"}}, "ready": true});
-    // The second has crashed for less than it takes to be told.
+    // The second has crashed for less than it takes to be lines.
     let history = History::default()
         .added(&pod())
         .modified(&pod(), &of(&crashes, &ready))
@@ -318,7 +318,7 @@ fn a_claim_that_has_its_volume_in_time_is_not_stuck() {
     let history = History::default()
         .added(&asked)
         .later(5)
-        .say("MODIFIED", &bound)
+        .event("MODIFIED", &bound)
         .later(20)
         .modified(&bound, &status(&json!({"phase": "Bound"})));
     assert_eq!(stuck(&history), "");
@@ -340,7 +340,7 @@ fn what_is_refused_while_it_goes_says_why_before_it_names_finalizers() {
         Bucket b  ReconcileError: ReconcileError!
     "#]]
     .assert_eq(&stuck(&history));
-    history.has_steps(expect![[r#"
+    history.has_phases(expect![[r#"
           reconcile Bucket b observe 0.1s by bucket-controller
         reconcile Bucket b g1 waited for Bucket b observe
           reconcile Bucket b finalize 35.4s by a.io/x ReconcileError (ReconcileError!) [finalizer removed a.io/x]

@@ -82,7 +82,7 @@ fn an_owner_waits_for_late_news_of_what_it_waited_for_and_for_nothing_later() {
 #[test]
 fn what_goes_to_and_fro_is_no_progress() {
     let set = merged(&set(), &json!({"spec": {"replicas": 3}}));
-    let says = |ready: u8, available: u8| {
+    let reports = |ready: u8, available: u8| {
         status(&json!({"observedGeneration": 1, "replicas": 3, "readyReplicas": ready,
             "availableReplicas": available}))
     };
@@ -90,7 +90,7 @@ fn what_goes_to_and_fro_is_no_progress() {
     let history = [(1, 1), (0, 0), (2, 0), (2, 1), (1, 1)].iter().fold(
         History::default().added(&set),
         |history, (ready, available)| {
-            history.later(5 * 60).modified(&set, &says(*ready, *available))
+            history.later(5 * 60).modified(&set, &reports(*ready, *available))
         },
     );
     let spans = history.spans(&Rules::default(), "");
@@ -196,17 +196,17 @@ fn what_was_current_when_it_was_to_go_had_converged_by_then() {
     let history = History::default()
         .added(&widget)
         .later(5)
-        .say("MODIFIED", &widget)
-        .say("MODIFIED", &widget)
-        .say("MODIFIED", &widget)
-        .say("MODIFIED", &widget)
-        .say("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
         .modified(&widget, &is_ready)
         .later(1)
         .modified(&widget, &is_ready)
         .modified(&widget, &is_ready)
         // Of the fifth second, said only now.
-        .say("MODIFIED", &merged(&is_ready, &gone))
+        .event("MODIFIED", &merged(&is_ready, &gone))
         .deleted(&gone);
     let spans = history.spans(&Rules::default(), "");
     assert_eq!(end(&spans, "reconcile Widget"), "00:05.000000000Z");
@@ -215,7 +215,7 @@ fn what_was_current_when_it_was_to_go_had_converged_by_then() {
 #[test]
 fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
     let widget = object("Widget", "w");
-    let says = |conditions: &Value| {
+    let reports = |conditions: &Value| {
         json!({"metadata": {"generation": 2}, "spec": {"size": 2}, "status":
             {"observedGeneration": 2, "conditions": conditions}})
     };
@@ -224,7 +224,7 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         .later(10)
         .modified(
             &widget,
-            &says(&json!([
+            &reports(&json!([
                 is_true("Known", 1),
                 condition("Quick", "False", "Soon", 10),
                 condition("Ready", "False", "Asked", 10)
@@ -233,7 +233,7 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         .later(2)
         .modified(
             &widget,
-            &says(&json!([
+            &reports(&json!([
                 is_true("Known", 1),
                 is_true("Quick", 10),
                 condition("Ready", "False", "Waits", 10)
@@ -241,14 +241,14 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         )
         .modified(
             &widget,
-            &says(&json!([is_true("Known", 1), is_true("Quick", 10), is_true("Ready", 12)])),
+            &reports(&json!([is_true("Known", 1), is_true("Quick", 10), is_true("Ready", 12)])),
         );
     let spans = history.spans(&Rules::default(), "");
-    let told: Vec<String> = named(&spans, "reconcile Widget")
+    let lines: Vec<String> = named(&spans, "reconcile Widget")
         .events
         .iter()
         .map(|event| {
-            let of = |key: &str| crate::told::find(&event.attributes, key).unwrap_or_default();
+            let of = |key: &str| crate::span_tree::find(&event.attributes, key).unwrap_or_default();
             format!("{} {} {} {}\n", event.name, of("type"), of("status"), of("reason"))
         })
         .collect();
@@ -259,7 +259,7 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         condition Ready False Waits
         condition Ready True 
     "#]]
-    .assert_eq(&told.concat());
+    .assert_eq(&lines.concat());
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn a_step_with_a_problem_was_waited_for_also_after_it_caused_something() {
         .deleted(&going(&part, &["b.io/y"]))
         .later(20)
         .deleted(&gone(&["a.io/x"]))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               delete Part p finalize 6.5s by b.io/y SomeFinalizersRemain (b.io/y) [finalizer removed b.io/y]
             delete Part p g2 waited for Part p finalize SomeFinalizersRemain
               reconcile Widget w finalize 26.6s by garbage-collector-controller SomeFinalizersRemain (a.io/x) [finalizer removed foregroundDeletion] [finalizer removed a.io/x]
@@ -375,7 +375,7 @@ fn what_fails_without_a_reason_fails_for_the_condition_that_says_so() {
         .modified(&widget, &status(&stalled))
         .spans(&Rules::default(), "");
     let reconcile = named(&spans, "reconcile Widget");
-    let of = |key: &str| crate::told::find(&reconcile.attributes, key);
+    let of = |key: &str| crate::span_tree::find(&reconcile.attributes, key);
     assert_eq!(of("spanlink.outcome").as_deref(), Some("failed"));
     assert_eq!(of("error.type").as_deref(), Some("Stalled"));
     assert_eq!(of("spanlink.reason").as_deref(), Some("Stalled"));
@@ -383,28 +383,28 @@ fn what_fails_without_a_reason_fails_for_the_condition_that_says_so() {
 
 #[test]
 fn a_condition_without_a_time_that_was_there_before_the_change_has_not_turned() {
-    let says = |ready: &str| {
+    let reports = |ready: &str| {
         json!({"conditions": [
             {"type": "Ready", "status": ready}, {"type": "Known", "status": "True"}]})
     };
-    let widget = merged(&object("Widget", "w"), &status(&says("False")));
+    let widget = merged(&object("Widget", "w"), &status(&reports("False")));
     let newer = merged(&widget, &json!({"metadata": {"generation": 2}, "spec": {"size": 2}}));
     let spans = History::default()
         .listed("Widget", &[&widget])
         .later(5)
         .added(&newer)
         .later(1)
-        .modified(&newer, &status(&says("True")))
+        .modified(&newer, &status(&reports("True")))
         .spans(&Rules::default(), "");
-    let told: Vec<String> = named(&spans, "reconcile Widget")
+    let lines: Vec<String> = named(&spans, "reconcile Widget")
         .events
         .iter()
         .map(|event| {
-            let of = |key: &str| crate::told::find(&event.attributes, key).unwrap_or_default();
+            let of = |key: &str| crate::span_tree::find(&event.attributes, key).unwrap_or_default();
             format!("{} {}", of("type"), of("status"))
         })
         .collect();
-    assert_eq!(told, ["Ready True"]);
+    assert_eq!(lines, ["Ready True"]);
 }
 
 #[test]

@@ -98,8 +98,8 @@ fn scaled_by_hand(replicas: i64, generation: i64) -> Value {
 fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() {
     let begun = || History::default().added(&deployment(1, 1)).added(&autoscaler(1));
     begun()
-        .say("MODIFIED", &deployment(3, 2))
-        .say("MODIFIED", &rescaled(3))
+        .event("MODIFIED", &deployment(3, 2))
+        .event("MODIFIED", &rescaled(3))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
@@ -125,8 +125,8 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
         "#]]);
     // Its status does not agree.
     begun()
-        .say("MODIFIED", &deployment(5, 2))
-        .say("MODIFIED", &rescaled(3))
+        .event("MODIFIED", &deployment(5, 2))
+        .event("MODIFIED", &rescaled(3))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
@@ -140,8 +140,8 @@ fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
     History::default()
         .added(&deployment(1, 1))
         .added(&autoscaler(1))
-        .say("MODIFIED", &scaled_by_hand(3, 2))
-        .say("MODIFIED", &autoscaler(3))
+        .event("MODIFIED", &scaled_by_hand(3, 2))
+        .event("MODIFIED", &autoscaler(3))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
@@ -151,11 +151,11 @@ fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
     History::default()
         .added(&deployment(1, 1))
         .added(&autoscaler(1))
-        .say("MODIFIED", &deployment(3, 2))
-        .say("MODIFIED", &rescaled(3))
+        .event("MODIFIED", &deployment(3, 2))
+        .event("MODIFIED", &rescaled(3))
         .later(1)
-        .say("MODIFIED", &scaled_by_hand(4, 3))
-        .say("MODIFIED", &rescaled(4))
+        .event("MODIFIED", &scaled_by_hand(4, 3))
+        .event("MODIFIED", &rescaled(4))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
@@ -168,7 +168,7 @@ fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
         .listed("HorizontalPodAutoscaler", &[&rescaled(1)])
         .added(&deployment(1, 1))
         .modified(&rescaled(1), &edited)
-        .say("MODIFIED", &scaled_by_hand(3, 2))
+        .event("MODIFIED", &scaled_by_hand(3, 2))
         .modified(&rescaled(3), &edited)
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
@@ -184,9 +184,9 @@ fn what_an_autoscaler_became_after_it_scaled_is_no_reason() {
     History::default()
         .added(&deployment(1, 1))
         .added(&autoscaler(1))
-        .say("MODIFIED", &deployment(3, 2))
-        .say("MODIFIED", &rescaled(3))
-        .say("MODIFIED", &edited)
+        .event("MODIFIED", &deployment(3, 2))
+        .event("MODIFIED", &rescaled(3))
+        .event("MODIFIED", &edited)
         .modified(&edited, &json!({"status": {"currentReplicas": 3}}))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded

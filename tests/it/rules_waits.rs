@@ -133,8 +133,8 @@ fn what_is_in_no_step_waits_for_what_its_conditions_say() {
     let history = widgets.iter().fold(History::default(), |history, (name, conditions)| {
         let kind = format!("{}Widget", name.to_uppercase());
         let widget = built_in("example.com/v1", &kind, &json!({}));
-        let said = status(&json!({"observedGeneration": 1, "conditions": conditions}));
-        history.added(&widget).modified(&widget, &said)
+        let reported = status(&json!({"observedGeneration": 1, "conditions": conditions}));
+        history.added(&widget).modified(&widget, &reported)
     });
     expect![[r#"
         1 ACCEPTEDWidget waiting for "Waiting"
@@ -170,7 +170,7 @@ fn what_is_open_below_a_failure_counts_with_what_is_over_and_the_longest_is_name
             .added(&merged(&of("b"), &later))
     };
     // Both are open.
-    begun().later(40).modified(&deployment, &failed(50)).has_steps(expect![[r#"
+    begun().later(40).modified(&deployment, &failed(50)).has_phases(expect![[r#"
         create Deployment it g1 waited for Pod a schedule [observed]
         reconcile Widget w g1 waited for Pod a schedule
           create Pod a schedule 900.0s by default-scheduler timeout
@@ -186,7 +186,7 @@ fn what_is_open_below_a_failure_counts_with_what_is_over_and_the_longest_is_name
         .modified(&of("b"), &scheduled(40))
         .later(8)
         .modified(&deployment, &failed(50))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               create Pod a schedule 35.2s by default-scheduler
               create Pod b schedule 30.2s by default-scheduler
             create Deployment it g1 waited for Pod a schedule [observed]
@@ -211,7 +211,7 @@ fn of_those_that_have_waited_as_long_the_first_by_name_counts_or_the_first_that_
             .added(&of("b"))
             .added(&of("a"))
     };
-    begun().later(45).modified(&deployment, &failed(50)).has_steps(expect![[r#"
+    begun().later(45).modified(&deployment, &failed(50)).has_phases(expect![[r#"
         reconcile Deployment it g1 waited for Pod a schedule [observed]
           create Pod b schedule 905.2s by default-scheduler timeout
         create Pod b g1 waited for Pod b schedule timeout
@@ -223,7 +223,7 @@ fn of_those_that_have_waited_as_long_the_first_by_name_counts_or_the_first_that_
         .modified(&of("b"), &scheduled)
         .modified(&of("a"), &scheduled)
         .modified(&deployment, &failed(30))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               create Pod b schedule 19.9s by default-scheduler
               create Pod a schedule 19.9s by default-scheduler
             reconcile Deployment it g1 waited for Pod b schedule [observed]
@@ -247,7 +247,7 @@ fn what_is_ignored_is_not_named_as_what_was_waited_for() {
         .modified(&ignored, &status(&json!({"conditions": [is_true("Ready", 3)]})))
         .later(1)
         .modified(&widget, &status(&json!({"conditions": [is_true("Ready", 4)]})))
-        .has_steps(expect![[""]]);
+        .has_phases(expect![[""]]);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn links_that_are_known_late_are_counted_too() {
         &crate::written::annotated(&deployment, '1'),
         &json!({"metadata": {"generation": 2}}),
     );
-    let history = History::default().added(&deployment).say("MODIFIED", &annotated).later(1);
+    let history = History::default().added(&deployment).event("MODIFIED", &annotated).later(1);
     let history = history.deleted(&annotated);
     let on_spans: usize =
         history.spans(&Rules::default(), "").iter().map(|span| span.links.len()).sum();
@@ -269,7 +269,7 @@ fn links_that_are_known_late_are_counted_too() {
     assert_eq!(counted, on_spans);
 }
 
-fn play(history: &History, mut hear: impl FnMut(Output)) -> Tracer {
+fn play(history: &History, mut take: impl FnMut(Output)) -> Tracer {
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), history.text()).unwrap();
     let recording = Recording::open(file.path()).unwrap();
@@ -279,7 +279,7 @@ fn play(history: &History, mut hear: impl FnMut(Output)) -> Tracer {
         tracer.open_empty(watch.id, watch.watched.clone(), begin);
     }
     let settings = configured("");
-    let notice = |watch, notice| hear(tracer.process(watch, notice));
-    recording.play(&settings, notice, |line, error| unreachable!("{line}: {error}")).unwrap();
+    let event = |watch, event| take(tracer.process(watch, event));
+    recording.play(&settings, event, |line, error| unreachable!("{line}: {error}")).unwrap();
     tracer
 }

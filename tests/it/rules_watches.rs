@@ -58,7 +58,7 @@ fn list_of_one_watch_deletes_no_object_of_another_watch_that_overlaps() {
     History::default()
         .listed("Widget", &[&widget])
         .later(1)
-        .say("LISTED", &changed)
+        .event("LISTED", &changed)
         .late("MODIFIED", &changed, 12)
         .by_watch("shop/widgets")
         .listed("Widget", &[])
@@ -71,14 +71,14 @@ fn object_that_leaves_the_selection_is_forgotten_and_a_later_list_deletes_it_not
     let history =
         History::default().listed("Widget", &[]).added(&widget).later(60).listed("Widget", &[]);
     let mut daemon = Daemon::of(&history);
-    daemon.hears(2);
+    daemon.process_next(2);
     let (id, _) = daemon.watch("Widget");
     daemon.is_at(5.0);
     let uid = Uid::new("Widget-w");
-    daemon.hear(id, WatchEvent::LeftSelector { at: at(5.0), uid, resource_version: 9 });
-    daemon.hears(1);
+    daemon.process(id, WatchEvent::LeftSelector { at: at(5.0), uid, resource_version: 9 });
+    daemon.process_next(1);
     daemon.is_at(2000.0);
-    daemon.tells(expect![[r#"
+    daemon.expect_spans(expect![[r#"
         reconcile Widget w unknown: 0.1 to 5.0
     "#]]);
 }

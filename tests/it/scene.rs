@@ -162,12 +162,12 @@ impl<'a> Scene<'a> {
         Ok(Api::namespaced_with(client, &self.namespace, &resource))
     }
 
-    pub(crate) async fn told(&self) -> Result<String> {
-        let told = self.recorder.told().await?;
+    pub(crate) async fn tree(&self) -> Result<String> {
+        let tree = self.recorder.tree().await?;
         if let Some(killed) = &self.killed {
-            killed.tells(&told, &self.recorder.generated()?).await?;
+            killed.expect_tree(&tree, &self.recorder.generated()?).await?;
         }
-        Ok(told)
+        Ok(tree)
     }
 }
 
