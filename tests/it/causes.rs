@@ -39,7 +39,7 @@ async fn a_rollout_is_one_trace_under_the_change_that_was_stamped() -> Result<()
 }
 
 #[tokio::test]
-async fn an_update_without_a_stamp_of_its_own_has_a_stale_context_and_no_origin() -> Result<()> {
+async fn update_with_an_old_context_is_stale_and_has_no_origin() -> Result<()> {
     let scene = rolled_out("stale").await?;
     scene.kubectl(&["set", "image", "deployment/web", "web=web:2"]).await?;
     expect![[r#"
@@ -159,7 +159,7 @@ async fn a_stamp_right_before_the_image_is_the_rollouts_own() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_of_two_quick_updates_has_what_it_caused_and_the_second_supersedes() -> Result<()> {
+async fn two_quick_updates_keep_their_own_children_and_the_second_supersedes() -> Result<()> {
     let scene = rolled_out("superseded").await?;
     // The first would never end.
     let behaviour = json!({ "labels": { "spanlink.test/behaviour": "never-ready" } });
@@ -188,7 +188,7 @@ async fn each_of_two_quick_updates_has_what_it_caused_and_the_second_supersedes(
 }
 
 #[tokio::test]
-async fn a_resumed_rollout_links_what_was_asked_for_while_it_was_paused() -> Result<()> {
+async fn resumed_rollout_links_to_contexts_of_paused_changes() -> Result<()> {
     let scene = rolled_out("paused").await?;
     scene.kubectl(&["rollout", "pause", "deployment/web"]).await?;
     scene.observed().await?;

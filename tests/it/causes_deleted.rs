@@ -70,8 +70,7 @@ async fn a_deployment_deleted_in_foreground_is_one_trace_with_all_it_owned() -> 
 }
 
 #[tokio::test]
-async fn a_deployment_deleted_as_orphan_leaves_all_to_the_next_which_changes_nothing() -> Result<()>
-{
+async fn orphans_of_a_deployment_are_adopted_by_the_next_without_a_change() -> Result<()> {
     let scene = rolled_out("orphan").await?;
     scene.kubectl(&["delete", "deployment", "web", "--cascade=orphan"]).await?;
     let mut next = deployment();

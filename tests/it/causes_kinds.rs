@@ -145,7 +145,7 @@ async fn each_run_of_a_cronjob_is_a_head_and_so_is_its_end_beyond_the_history_li
 }
 
 #[tokio::test]
-async fn the_second_try_of_a_job_is_the_jobs_own_doing() -> Result<()> {
+async fn second_pod_of_a_job_is_caused_by_the_job() -> Result<()> {
     let scene = Scene::begin(shared().await?, "failing", &["Job.batch", "Pod"]).await?;
     let mut pod = template();
     pod["metadata"]["labels"]["spanlink.test/behaviour"] = json!("failing-job");

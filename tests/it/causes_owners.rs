@@ -67,7 +67,7 @@ async fn deployed(scene: &Scene<'_>) -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_an_operator_does_for_a_custom_resource_is_one_trace_and_what_a_person_does_another()
+async fn changes_by_an_operator_join_the_trace_of_its_resource_and_those_by_a_person_do_not()
 -> Result<()> {
     let scene = with_widgets(shared().await?, "operator", &ROLLOUT).await?;
     let widgets = scene.api(&format!("{}.example.com/v1", scene.namespace), "Widget").await?;
@@ -185,7 +185,7 @@ async fn adopted(name: &str) -> Result<Scene<'static>> {
 }
 
 #[tokio::test]
-async fn an_adopted_pod_goes_because_its_new_owner_wants_fewer() -> Result<()> {
+async fn adopted_pod_is_deleted_by_its_new_owner() -> Result<()> {
     let scene = adopted("adopted").await?;
     // A scale of zero leaves the field out, so that nobody owns it: no manager is tree.
     scene.kubectl(&["scale", "replicaset/web", "--replicas=0"]).await?;

@@ -95,7 +95,7 @@ async fn an_evicted_pod_goes_for_a_reason_and_is_replaced() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_failed_pod_is_replaced_although_nobody_deletes_it() -> Result<()> {
+async fn failed_pod_is_replaced_without_a_deletion() -> Result<()> {
     let scene = rolled_out(shared().await?, "failed", 0).await?;
     scene.at_rest().await?;
     let lost = scene.the_pod().await?;

@@ -37,7 +37,7 @@ fn example_has_every_option_with_its_default() {
 }
 
 #[test]
-fn mistakes_are_refused_with_their_place_and_the_nearest_valid_word() {
+fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
     refuses(
         "setle: 2s\n",
         expect![[r#"spanlink.yaml:1:1: unknown option "setle"; did you mean "settle"?"#]],
@@ -542,7 +542,7 @@ fn paths_and_selectors_that_could_never_match_are_refused() {
 }
 
 #[test]
-fn span_names_are_of_the_kind_unless_the_object_is_asked_for() {
+fn span_names_have_the_kind_unless_the_object_is_configured() {
     use spanlink::trace::rules::SpanNames;
     let span_names = |text: &str| spanlink::daemon::rules(&settings(text)).span_names;
     assert_eq!(span_names(""), SpanNames::Kind);

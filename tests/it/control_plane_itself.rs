@@ -64,7 +64,7 @@ async fn a_pod_passes_through_its_states_as_under_a_real_kubelet() -> Result<()>
 }
 
 #[tokio::test]
-async fn image_pull_back_off_is_what_the_stage_says() -> Result<()> {
+async fn image_pull_back_off_follows_from_its_stage() -> Result<()> {
     let pod = waiting("image-pull-back-off", "ImagePullBackOff").await?;
     assert_eq!(at(&pod, "/status/phase"), "Pending");
     assert_eq!(condition(&pod, "Initialized")["status"], "True");
@@ -91,7 +91,7 @@ async fn an_image_is_pulled_again_after_its_back_off() -> Result<()> {
 }
 
 #[tokio::test]
-async fn crash_loop_back_off_is_what_the_stage_says() -> Result<()> {
+async fn crash_loop_back_off_follows_from_its_stage() -> Result<()> {
     let pod = waiting("crash-loop-back-off", "CrashLoopBackOff").await?;
     assert_eq!(at(&pod, "/status/phase"), "Running");
     assert_eq!(condition(&pod, "Ready")["status"], "False");
@@ -114,7 +114,7 @@ async fn a_crashing_container_is_restarted_after_its_back_off() -> Result<()> {
 }
 
 #[tokio::test]
-async fn create_container_config_error_is_what_the_stage_says() -> Result<()> {
+async fn create_container_config_error_follows_from_its_stage() -> Result<()> {
     let pod = waiting("create-container-config-error", "CreateContainerConfigError").await?;
     assert_eq!(at(&pod, "/status/phase"), "Pending");
     let message = at(&pod, "/status/containerStatuses/0/state/waiting/message");
@@ -168,7 +168,7 @@ async fn a_job_completes_and_another_fails() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_job_runs_as_long_as_its_annotation_says() -> Result<()> {
+async fn job_runs_as_long_as_its_annotation_requests() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("long").await?;
     let mut job: Value = serde_json::from_str(&job(&namespace, "long", "default"))?;
@@ -191,7 +191,7 @@ async fn a_job_runs_as_long_as_its_annotation_says() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_account_may_what_rbac_grants_it() -> Result<()> {
+async fn account_has_the_permissions_of_its_rbac() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("rbac").await?;
     let grant = json!({
@@ -231,7 +231,7 @@ async fn jaeger_gives_back_the_trace_it_was_sent() -> Result<()> {
 
 /// Kills and restarts parts one after the other, on a control plane of its own.
 #[tokio::test]
-async fn what_was_killed_comes_back_with_what_it_had() -> Result<()> {
+async fn killed_server_returns_with_its_data() -> Result<()> {
     let options = Options::default().with_jaeger().with_audit();
     let plane = ControlPlane::start(&options, &to_stderr).await?;
     let maps: Api<ConfigMap> = Api::namespaced(plane.client().await?, "default");

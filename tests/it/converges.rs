@@ -63,7 +63,7 @@ fn a_kind_converges_or_fails_by_the_words_of_its_field() {
 }
 
 #[test]
-fn a_word_that_was_there_before_the_change_ends_nothing() {
+fn value_from_before_the_change_ends_no_convergence() {
     let history = History::default()
         .added(&object("Application", "shop"))
         .event("MODIFIED", &application(1, "Healthy"))
@@ -86,7 +86,7 @@ fn a_word_that_was_there_before_the_change_ends_nothing() {
 }
 
 #[test]
-fn the_observed_generation_comes_before_any_word() {
+fn observed_generation_decides_before_any_value() {
     let seen = |generation: i64, observed: i64, health: &str| {
         let observed = json!({"status": {"observedGeneration": observed}});
         merged(&application(generation, health), &observed)
@@ -110,7 +110,7 @@ fn the_observed_generation_comes_before_any_word() {
 }
 
 #[test]
-fn without_the_field_nothing_is_known_and_conventions_do_not_count() {
+fn absent_field_gives_no_verdict_and_conventions_do_not_apply() {
     let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     let history = History::default()
         .added(&object("Application", "shop"))
@@ -125,7 +125,7 @@ fn without_the_field_nothing_is_known_and_conventions_do_not_count() {
 }
 
 #[test]
-fn a_word_stands_in_a_list_too_and_counts_for_all_kinds_of_a_group() {
+fn rule_reads_list_items_and_applies_to_all_kinds_of_a_group() {
     let configuration = "watch:
   - kind: \"*.example.com\"
     converges: {field: 'status.conditions[Synced].status', current: [True], failed: [False]}

@@ -118,7 +118,7 @@ fn a_volume_has_a_phase_that_can_fail() {
 }
 
 #[test]
-fn a_node_is_ready_or_not_and_nobody_knows_of_a_lost_one() {
+fn node_is_ready_or_not_and_a_lost_one_is_unknown() {
     let statuses = [json!({}), of("!Ready"), of("?Ready"), of("Ready !MemoryPressure")];
     check(
         "v1",
@@ -177,7 +177,7 @@ fn a_load_balancer_has_an_address() {
 }
 
 #[test]
-fn a_disruption_budget_is_kept_once_it_is_computed() {
+fn disruption_budget_is_current_once_it_is_computed() {
     let statuses = [
         json!({}),
         json!({ "observedGeneration": 1 }),
@@ -202,7 +202,7 @@ fn a_disruption_budget_is_kept_once_it_is_computed() {
 }
 
 #[test]
-fn an_autoscaler_reaches_what_it_scales_with_metrics_or_without() {
+fn autoscaler_is_current_with_or_without_metrics() {
     let with = |kind: &str, status: &str, reason: &str| {
         json!({ "observedGeneration": 2,
             "conditions": [{ "type": kind, "status": status, "reason": reason }] })
@@ -270,7 +270,7 @@ fn a_definition_is_established_and_a_service_of_the_api_available() {
 }
 
 #[test]
-fn a_custom_resource_is_ready_by_its_own_word() {
+fn custom_resource_is_ready_by_its_ready_condition() {
     let since = json!({ "conditions": [{ "type": "Ready", "status": "True",
         "lastTransitionTime": "2026-11-24T10:00:00Z" }] });
     let statuses = [
@@ -303,7 +303,7 @@ fn a_custom_resource_is_ready_by_its_own_word() {
 }
 
 #[test]
-fn what_was_written_before_the_change_is_no_evidence() {
+fn status_from_before_the_change_is_not_evidence() {
     let statuses = [
         json!({}),
         of("Ready"),
@@ -338,7 +338,7 @@ fn what_was_written_before_the_change_is_no_evidence() {
 }
 
 #[test]
-fn crossplane_has_synced_what_is_ready() {
+fn crossplane_resource_is_ready_and_synced() {
     let statuses = [of("Ready Synced"), of("Ready !Synced"), of("!Ready Synced"), of("Synced")];
     check(
         "s3.aws.upbound.io/v1beta1",
@@ -382,7 +382,7 @@ fn cluster_api_is_ready_or_available() {
 }
 
 #[test]
-fn gateway_api_says_of_which_generation_it_speaks() {
+fn conditions_of_gateway_api_have_their_own_observed_generation() {
     let statuses = [
         of("?Accepted ?Programmed"),
         seen("Accepted Programmed", 2),
@@ -426,7 +426,7 @@ fn gateway_api_says_of_which_generation_it_speaks() {
 }
 
 #[test]
-fn a_phase_counts_where_nothing_else_is_said_and_its_word_is_clear() {
+fn clear_phase_decides_where_no_condition_does() {
     let mut observed = phase("Enchanted");
     observed["observedGeneration"] = json!(2);
     let mut not_ready = of("!Ready");
@@ -455,7 +455,7 @@ fn a_phase_counts_where_nothing_else_is_said_and_its_word_is_clear() {
 }
 
 #[test]
-fn words_of_phases_that_are_clear_begin_or_end() {
+fn phases_with_clear_names_are_in_progress_or_final() {
     let ends = [
         "Active",
         "Available",

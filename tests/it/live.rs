@@ -170,7 +170,7 @@ async fn an_annotated_deployment_is_one_linked_trace_in_jaeger() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_image_nobody_can_run_is_stuck_within_15_seconds_and_fails() -> Result<()> {
+async fn image_that_cannot_be_pulled_is_stuck_within_15_seconds_and_fails() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("stuck").await?;
     let daemon = beside(plane, &only(&namespace)).await?;

@@ -148,7 +148,7 @@ causes:
 }
 
 #[tokio::test]
-async fn a_configured_field_refers_to_what_is_in_flight_there() -> Result<()> {
+async fn configured_field_links_to_the_change_in_flight_of_its_target() -> Result<()> {
     let options = "
 causes:
   references:
@@ -194,8 +194,7 @@ causes:
 }
 
 #[tokio::test]
-async fn what_is_ignored_is_not_told_nor_what_it_alone_caused_and_it_supersedes_nothing()
--> Result<()> {
+async fn ignored_change_and_its_children_have_no_spans_and_it_supersedes_nothing() -> Result<()> {
     let options = "
 watch:
   - kind: Deployment.apps
@@ -358,8 +357,7 @@ async fn metadata_changes_have_no_spans_where_they_are_ignored_and_their_context
 }
 
 #[tokio::test]
-async fn contexts_that_were_not_written_for_a_change_are_no_links_where_they_are_dropped()
--> Result<()> {
+async fn stale_contexts_have_no_links_where_they_are_dropped() -> Result<()> {
     let options = watch(&ROLLOUT) + "causes: {stale: drop}\n";
     let stage = Stage::begin("stale-dropped", &ROLLOUT, &options).await?;
     let scene = &stage.scene;
@@ -396,8 +394,7 @@ async fn contexts_that_were_not_written_for_a_change_are_no_links_where_they_are
 }
 
 #[tokio::test]
-async fn a_chain_whose_context_is_not_sampled_or_that_the_ratio_leaves_out_is_counted_and_not_told()
--> Result<()> {
+async fn unsampled_chain_is_counted_and_not_exported() -> Result<()> {
     let options = watch(&ROLLOUT) + "sampling: {ratio: 0}\n";
     let stage = Stage::begin("sampled", &ROLLOUT, &options).await?;
     let scene = &stage.scene;

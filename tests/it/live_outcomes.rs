@@ -201,7 +201,7 @@ impl<'a> Happening<'a> {
 }
 
 #[tokio::test]
-async fn every_outcome_is_what_happened() -> Result<()> {
+async fn every_outcome_agrees_with_the_cluster() -> Result<()> {
     let plane = shared().await?;
     let it = Happening::begin(plane).await?;
     let daemon = beside(plane, &it.configuration()).await?;

@@ -269,7 +269,7 @@ fn in_namespace(mut object: Json, namespace: &str) -> Json {
 }
 
 #[tokio::test]
-async fn every_step_and_outcome_is_in_jaeger_at_the_time_at_which_it_was_seen() -> Result<()> {
+async fn every_phase_and_outcome_is_in_jaeger_with_its_observed_time() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("steps").await?;
     let daemon = beside(plane, &watched(&namespace)).await?;

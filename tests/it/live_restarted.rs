@@ -25,7 +25,7 @@ fn pods_of(image: &str, objects: &Objects) -> usize {
 }
 
 #[tokio::test]
-async fn killed_in_the_middle_of_everything_it_tells_the_same() -> Result<()> {
+async fn killed_daemon_exports_the_same_spans() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("restarted").await?;
     let watch = KINDS.map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));

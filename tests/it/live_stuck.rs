@@ -148,7 +148,7 @@ fn row(span: &Span) -> String {
 }
 
 #[tokio::test]
-async fn what_is_held_up_says_why_while_it_is() -> Result<()> {
+async fn held_up_objects_have_a_stuck_span_with_the_reason() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("held").await?;
     widgets::define(plane, &namespace).await?;

@@ -48,7 +48,7 @@ async fn rows(plane: &ControlPlane, tags: &[(&str, &str)]) -> Result<BTreeSet<St
 }
 
 #[tokio::test]
-async fn the_daemons_own_traces_tell_of_lists_and_exports_and_of_nothing_else() -> Result<()> {
+async fn own_traces_have_spans_of_lists_and_exports_only() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("own-traces").await?;
     let settings = |name: &str| {
@@ -104,7 +104,7 @@ async fn the_daemons_own_traces_tell_of_lists_and_exports_and_of_nothing_else() 
 }
 
 #[tokio::test]
-async fn own_traces_that_nobody_takes_hold_nobody_up() -> Result<()> {
+async fn own_traces_without_a_receiver_do_not_delay_the_daemon() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("own-traces-lost").await?;
     // Connections are made there, and nobody says a word.

@@ -108,14 +108,14 @@ pub(crate) fn phases_of(spans: &[Span], times: Times) -> String {
 }
 
 #[test]
-fn recorded_histories_are_told_in_the_steps_that_are_expected_of_them() {
+fn recorded_histories_have_the_expected_phases() {
     for scenario in scenarios() {
         expect_file![scenario.join("phases.txt")].assert_eq(&phases_text(&scenario));
     }
 }
 
 #[test]
-fn steps_follow_each_other_within_their_change() {
+fn phases_follow_each_other_within_their_change() {
     let mut seen = 0;
     for scenario in scenarios() {
         let spans = spans_of(&scenario, &Rules::default());

@@ -384,7 +384,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_sequence_closes_every_convergence_once_with_steps_that_nest(
+    fn any_sequence_closes_every_convergence_once_with_nested_phases(
         steps in prop::collection::vec(a_step(), 1..40),
     ) {
         let mut played = Played::begin();
@@ -401,7 +401,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_kept_of_an_open_convergence_does_not_grow_with_what_is_observed(
+    fn open_convergence_has_bounded_state(
         steps in prop::collection::vec(a_step(), 20..40),
         kind in 0..KINDS.len(),
     ) {

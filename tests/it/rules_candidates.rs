@@ -196,7 +196,7 @@ fn a_daemonsets_pod_follows_from_the_change_whose_template_generation_it_carries
 }
 
 #[test]
-fn a_pod_deleted_while_its_replicaset_grows_was_not_its_doing() {
+fn pod_deleted_while_its_replicaset_scales_up_is_a_head() {
     let set = workload("ReplicaSet", 1, "a");
     let of_set = |name: &str| pod(name, &set, &json!({}));
     let scaled = |generation: i64, replicas: i64| {
@@ -229,7 +229,7 @@ fn scaled_up(of: &Value) -> Value {
 }
 
 #[test]
-fn what_has_no_context_follows_from_the_newest_change_whether_that_has_one_or_not() {
+fn child_without_a_context_follows_from_the_newest_change() {
     let owner = object("Widget", "w");
     let part = owned(&object("Part", "p"), &[(&owner, true)]);
     History::default().added(&owner).event("MODIFIED", &scaled_up(&owner)).added(&part).becomes(
@@ -242,7 +242,7 @@ fn what_has_no_context_follows_from_the_newest_change_whether_that_has_one_or_no
 }
 
 #[test]
-fn a_pod_that_a_workload_is_scaled_up_by_follows_from_that_whatever_its_template_carries() {
+fn pod_of_a_scale_up_follows_from_the_scale_up_despite_its_template() {
     for kind in ["ReplicaSet", "StatefulSet", "Job"] {
         let mut set = workload(kind, 1, "a");
         if kind == "Job" {

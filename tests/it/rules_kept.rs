@@ -14,7 +14,7 @@ fn of_generation(generation: i64) -> Value {
 }
 
 #[test]
-fn what_is_in_flight_is_a_cause_however_long_it_takes() {
+fn change_in_flight_is_a_cause_however_long_it_takes() {
     let widget = object("Widget", "w");
     let second = merged(&annotated(&widget, '2'), &of_generation(2));
     let part = annotated(&owned(&object("Part", "p"), &[(&widget, true)]), '1');
@@ -59,7 +59,7 @@ fn of_very_many_changes_the_oldest_are_forgotten() {
 }
 
 #[test]
-fn a_settled_owner_is_known_by_its_last_change_of_the_spec() {
+fn settled_owner_is_named_by_its_last_change_of_the_spec() {
     let set = built_in("apps/v1", "ReplicaSet", &json!({"replicas": 0}));
     let counted = |generation: i64| {
         json!({"metadata": {"generation": generation},
@@ -81,7 +81,7 @@ fn a_settled_owner_is_known_by_its_last_change_of_the_spec() {
 }
 
 #[test]
-fn very_many_notes_make_nobody_forget_the_last_change_of_the_spec() {
+fn metadata_changes_do_not_evict_the_last_change_of_the_spec() {
     let web = built_in("apps/v1", "Deployment", &json!({"replicas": 0}));
     let noted = |generation: i64| {
         json!({"metadata": {"generation": generation, "annotations": {"note": generation.to_string()}},
@@ -101,7 +101,7 @@ fn very_many_notes_make_nobody_forget_the_last_change_of_the_spec() {
 }
 
 #[test]
-fn what_is_gone_goes_once_whatever_is_said_of_it_after() {
+fn deleted_object_has_one_deletion_despite_later_events() {
     let widget = object("Widget", "w");
     let gone = merged(&going(&widget, &[]), &json!({"metadata": {"generation": 2}}));
     History::default()
@@ -118,7 +118,7 @@ fn what_is_gone_goes_once_whatever_is_said_of_it_after() {
 }
 
 #[test]
-fn a_note_on_what_is_waited_for_takes_no_evidence_away() {
+fn metadata_change_keeps_the_evidence_of_an_open_convergence() {
     let widget = object("Widget", "w");
     let reports =
         |value: &str| status(&json!({"conditions": [{"type": "Ready", "status": value}]}));
@@ -158,7 +158,7 @@ fn interrupted_after(history: &History, events: usize, lists_anew: bool) -> Vec<
 }
 
 #[test]
-fn who_was_only_in_a_list_that_broke_off_is_gone_with_the_next_that_does_not() {
+fn object_of_an_interrupted_list_is_deleted_by_the_next_complete_list() {
     let (one, other) = (object("Widget", "one"), object("Widget", "other"));
     // The first list; a second, of which both are read; another, in which one is left.
     let history = History::default()
@@ -170,7 +170,7 @@ fn who_was_only_in_a_list_that_broke_off_is_gone_with_the_next_that_does_not() {
 }
 
 #[test]
-fn who_was_in_the_first_pages_of_a_list_that_goes_on_after_an_interruption_is_there() {
+fn objects_of_the_first_pages_stay_when_a_list_is_continued() {
     let (one, other) = (object("Widget", "one"), object("Widget", "other"));
     let history = History::default()
         .listed("Widget", &[&one, &other])
@@ -180,7 +180,7 @@ fn who_was_in_the_first_pages_of_a_list_that_goes_on_after_an_interruption_is_th
 }
 
 #[test]
-fn a_kind_that_is_served_in_another_version_is_told_in_that() {
+fn kind_served_in_another_version_is_reported_in_that_version() {
     let widget = object("Widget", "w");
     let step = json!({"metadata": {"generation": 2}, "spec": {"size": 2}});
     let spans = History::default()

@@ -37,7 +37,7 @@ fn ready(second: u32) -> Value {
 }
 
 #[test]
-fn an_owner_waits_for_late_news_of_what_it_waited_for_and_for_nothing_later() {
+fn owner_includes_late_events_of_its_children_and_no_later_changes() {
     let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
     let set = owned(&set(), &[(&deployment, true)]);
     let pod = owned(&pod(), &[(&set, true)]);
@@ -80,7 +80,7 @@ fn an_owner_waits_for_late_news_of_what_it_waited_for_and_for_nothing_later() {
 }
 
 #[test]
-fn what_goes_to_and_fro_is_no_progress() {
+fn alternating_status_is_not_progress() {
     let set = merged(&set(), &json!({"spec": {"replicas": 3}}));
     let reports = |ready: u8, available: u8| {
         status(&json!({"observedGeneration": 1, "replicas": 3, "readyReplicas": ready,
@@ -98,7 +98,7 @@ fn what_goes_to_and_fro_is_no_progress() {
 }
 
 #[test]
-fn an_owner_is_done_no_sooner_than_it_says_itself() {
+fn owner_converges_no_sooner_than_its_own_status() {
     let widget = object("Widget", "w");
     let pod = owned(&pod(), &[(&widget, true)]);
     let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
@@ -128,7 +128,7 @@ fn a_span_has_32_conditions_at_most() {
 }
 
 #[test]
-fn what_loses_its_evidence_within_the_settle_window_has_not_converged() {
+fn evidence_lost_within_the_settle_window_prevents_convergence() {
     let ingress = built_in("networking.k8s.io/v1", "Ingress", &json!({}));
     let address = |addresses: &Value| status(&json!({"loadBalancer": {"ingress": addresses}}));
     History::default()
@@ -186,7 +186,7 @@ fn it_converged_late_no_sooner_than_its_verdict_and_is_given_up_after_a_day() {
 }
 
 #[test]
-fn what_was_current_when_it_was_to_go_had_converged_by_then() {
+fn current_object_has_converged_when_its_deletion_is_requested() {
     let widget = object("Widget", "w");
     let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
     let gone = merged(
@@ -213,7 +213,7 @@ fn what_was_current_when_it_was_to_go_had_converged_by_then() {
 }
 
 #[test]
-fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
+fn conditions_changed_since_the_change_are_span_events_with_reasons() {
     let widget = object("Widget", "w");
     let reports = |conditions: &Value| {
         json!({"metadata": {"generation": 2}, "spec": {"size": 2}, "status":
@@ -318,7 +318,7 @@ fn any_status_at_the_start_is_evidence() {
 }
 
 #[test]
-fn evidence_is_of_the_change_that_is_waited_for_whatever_else_is_annotated() {
+fn evidence_belongs_to_the_open_change_despite_metadata_changes() {
     let widget = object("Widget", "w");
     let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
     let annotated = merged(&is_ready, &json!({"metadata": {"annotations": {"note": "1"}}}));
@@ -339,7 +339,7 @@ fn evidence_is_of_the_change_that_is_waited_for_whatever_else_is_annotated() {
 }
 
 #[test]
-fn a_step_with_a_problem_was_waited_for_also_after_it_caused_something() {
+fn phase_with_a_problem_counts_after_its_first_child() {
     let widget = merged(
         &object("Widget", "w"),
         &json!({"metadata": {"finalizers": ["foregroundDeletion", "a.io/x"]}}),
@@ -366,7 +366,7 @@ fn a_step_with_a_problem_was_waited_for_also_after_it_caused_something() {
 }
 
 #[test]
-fn what_fails_without_a_reason_fails_for_the_condition_that_says_so() {
+fn failure_without_a_reason_is_named_after_its_condition() {
     let stalled = json!({"observedGeneration": 1, "conditions":
         [{"type": "Stalled", "status": "True"}]});
     let widget = object("Widget", "w");
@@ -408,7 +408,7 @@ fn a_condition_without_a_time_that_was_there_before_the_change_has_not_turned() 
 }
 
 #[test]
-fn what_it_waits_for_is_told_whatever_else_has_turned() {
+fn waiting_condition_is_reported_despite_others_that_changed() {
     let turns = |history: History, number: u32| {
         let value = if number.is_multiple_of(2) { "True" } else { "False" };
         history.modified(

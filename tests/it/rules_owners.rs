@@ -97,7 +97,7 @@ pub(crate) fn deployment(replicas: i64, generation: i64) -> Value {
 }
 
 #[test]
-fn owner_known_from_the_start_is_settled_only_if_it_was_current() {
+fn owner_of_the_first_list_is_settled_only_if_it_was_current() {
     let made_under = |status: &Value, expected: Expect| {
         let owner = merged(&object("Widget", "w"), status);
         let part = owned(&object("Part", "p"), &[(&owner, true)]);

@@ -81,7 +81,7 @@ fn a_pull_ends_with_the_last_image_once_all_containers_run() {
 }
 
 #[test]
-fn a_pull_ends_before_the_containers_start_whatever_is_heard_first() {
+fn pull_ends_before_the_containers_start_in_any_order_of_events() {
     let history = History::default()
         .added(&pod())
         .later(2)
@@ -106,7 +106,7 @@ fn a_pull_ends_before_the_containers_start_whatever_is_heard_first() {
 }
 
 #[test]
-fn images_that_are_there_are_not_pulled_and_those_of_init_containers_within_their_step() {
+fn present_images_are_not_pulled_and_init_images_are_pulled_within_their_phase() {
     let of = |init: &Value, web: &Value| {
         let init = json!({"initContainerStatuses": [{"name": "first", "state": init}]});
         merged(&at(&[("web", web.clone())]), &status(&init))
@@ -189,7 +189,7 @@ fn a_pod_has_terminated_with_the_last_of_its_containers() {
 }
 
 #[test]
-fn finalizers_of_a_pod_that_nobody_has_bound_hold_it_alone() {
+fn finalizers_of_an_unbound_pod_are_its_only_phase() {
     let gated =
         status(&json!({"conditions": [condition("PodScheduled", "False", "SchedulingGated", 0)]}));
     let held = merged(&going(&pod(), &["example.com/keep"]), &gated);
@@ -206,7 +206,7 @@ fn finalizers_of_a_pod_that_nobody_has_bound_hold_it_alone() {
 }
 
 #[test]
-fn finalizers_that_are_gone_before_the_containers_are_no_step_of_a_pod() {
+fn finalizers_removed_before_the_containers_end_are_not_a_phase() {
     let running = merged(&pod(), &at(&[("web", runs(0))]));
     let over = merged(&pod(), &at(&[("web", ran(0, 9))]));
     History::default()
@@ -235,7 +235,7 @@ fn at_once(scheduled: u32, initialized: u32) -> Value {
 }
 
 #[test]
-fn init_containers_of_one_second_are_told_as_far_as_their_step_has_room() {
+fn init_containers_of_one_second_have_phases_as_far_as_time_allows() {
     let seen_late = |scheduled: u32, initialized: u32| {
         let history = History::default().added(&pod()).later(9);
         history.modified(&pod(), &at_once(scheduled, initialized))

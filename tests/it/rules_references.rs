@@ -43,7 +43,7 @@ causes:
 }
 
 #[test]
-fn what_is_named_is_linked_no_longer_than_it_would_be_a_cause() {
+fn reference_is_linked_no_longer_than_a_cause() {
     let cluster = object("Cluster", "c");
     let machine = |name: &str, minute: u64| {
         let created = format!("2026-11-24T10:{minute:02}:00Z");
@@ -95,7 +95,7 @@ fn scaled_by_hand(replicas: i64, generation: i64) -> Value {
 }
 
 #[test]
-fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() {
+fn scaled_target_links_to_its_autoscaler_in_any_order_of_events() {
     let begun = || History::default().added(&deployment(1, 1)).added(&autoscaler(1));
     begun()
         .event("MODIFIED", &deployment(3, 2))
@@ -135,7 +135,7 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
 }
 
 #[test]
-fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
+fn scaling_by_a_person_does_not_link_to_the_autoscaler() {
     // It has never scaled.
     History::default()
         .added(&deployment(1, 1))
@@ -178,7 +178,7 @@ fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
 }
 
 #[test]
-fn what_an_autoscaler_became_after_it_scaled_is_no_reason() {
+fn later_change_of_an_autoscaler_is_not_linked() {
     let edited =
         merged(&rescaled(3), &json!({"metadata": {"generation": 2}, "spec": {"maxReplicas": 9}}));
     History::default()

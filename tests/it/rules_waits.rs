@@ -39,7 +39,7 @@ fn deployment() -> Value {
 }
 
 #[test]
-fn an_owner_waits_for_the_problem_of_what_it_caused() {
+fn owner_waits_for_the_problem_of_its_child() {
     let widget = object("Widget", "w");
     let deployment = owned(&deployment(), &[(&widget, true)]);
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
@@ -64,7 +64,7 @@ fn an_owner_waits_for_the_problem_of_what_it_caused() {
 }
 
 #[test]
-fn an_owner_waits_for_the_step_that_has_lasted_longest() {
+fn owner_waits_for_the_longest_phase() {
     let deployment = deployment();
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
     let scheduled = |second: u32| status(&json!({"conditions": [is_true("PodScheduled", second)]}));
@@ -95,7 +95,7 @@ fn an_owner_waits_for_the_step_that_has_lasted_longest() {
 }
 
 #[test]
-fn what_has_not_been_observed_waits_for_that_where_its_controller_says_so() {
+fn unobserved_change_waits_for_its_observation() {
     let history = History::default().added(&deployment()).added(&object("Widget", "w"));
     expect![[r#"
         1 Deployment waiting for "observe"
@@ -105,7 +105,7 @@ fn what_has_not_been_observed_waits_for_that_where_its_controller_says_so() {
 }
 
 #[test]
-fn what_is_in_no_step_waits_for_what_its_conditions_say() {
+fn object_without_a_phase_waits_for_its_conditions() {
     let widgets = [
         (
             "ready",
@@ -154,7 +154,7 @@ fn failed(second: u32) -> Value {
 }
 
 #[test]
-fn what_is_open_below_a_failure_counts_with_what_is_over_and_the_longest_is_named() {
+fn longest_open_or_ended_phase_below_a_failure_is_named() {
     let widget = object("Widget", "w");
     let deployment = owned(&deployment(), &[(&widget, true)]);
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
@@ -199,7 +199,7 @@ fn what_is_open_below_a_failure_counts_with_what_is_over_and_the_longest_is_name
 }
 
 #[test]
-fn of_those_that_have_waited_as_long_the_first_by_name_counts_or_the_first_that_was_over() {
+fn of_equal_waits_the_first_ended_or_the_first_by_name_counts() {
     let deployment = deployment();
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
     let scheduled = status(&json!({"conditions": [is_true("PodScheduled", 20)]}));
@@ -235,7 +235,7 @@ fn of_those_that_have_waited_as_long_the_first_by_name_counts_or_the_first_that_
 }
 
 #[test]
-fn what_is_ignored_is_not_named_as_what_was_waited_for() {
+fn ignored_change_is_not_named_as_the_longest_wait() {
     let widget = object("Widget", "w");
     let part = owned(&object("Part", "p"), &[(&widget, true)]);
     let ignored =
@@ -251,7 +251,7 @@ fn what_is_ignored_is_not_named_as_what_was_waited_for() {
 }
 
 #[test]
-fn links_that_are_known_late_are_counted_too() {
+fn late_links_are_counted() {
     let deployment = merged(&deployment(), &json!({"metadata": {"generation": 1}}));
     let annotated = merged(
         &crate::written::annotated(&deployment, '1'),

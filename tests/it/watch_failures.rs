@@ -23,7 +23,7 @@ async fn watching_pods() -> (ScriptedApiServer, Watching, Request) {
 }
 
 #[tokio::test]
-async fn clean_end_goes_on_from_the_last_bookmark_without_a_word() {
+async fn clean_end_resumes_from_the_last_bookmark_without_a_message() {
     let (mut server, mut watching, watch) = watching_pods().await;
     let mut lines = watch.stream().await;
     lines.send_event("MODIFIED", &object("a", 8)).await;
@@ -39,7 +39,7 @@ async fn clean_end_goes_on_from_the_last_bookmark_without_a_word() {
 }
 
 #[tokio::test]
-async fn watches_ask_for_no_compression_and_end_within_a_minute() {
+async fn watches_request_no_compression_and_end_within_a_minute() {
     let (_server, watching, watch) = watching_pods().await;
     assert!(watch.head.to_lowercase().contains("accept-encoding: identity"), "{}", watch.head);
     assert!((40..55).contains(&watch.timeout()));
@@ -48,7 +48,7 @@ async fn watches_ask_for_no_compression_and_end_within_a_minute() {
 }
 
 #[tokio::test]
-async fn a_410_in_the_stream_lists_anew() {
+async fn a_410_in_the_stream_leads_to_a_relist() {
     let (mut server, mut watching, watch) = watching_pods().await;
     watch.stream().await.fail(410, "too old resource version: 7 (99)").await;
     let _watch = server.list(PODS, &[object("a", 5), object("b", 90)], 99).await;
@@ -67,7 +67,7 @@ async fn a_410_in_the_stream_lists_anew() {
 }
 
 #[tokio::test]
-async fn a_410_as_a_status_lists_anew_and_so_does_a_lost_future() {
+async fn a_410_as_a_status_and_a_lost_future_lead_to_relists() {
     let (mut server, mut watching, watch) = watching_pods().await;
     watch.refuse(410, "gone").await;
     let watch = server.list(PODS, &[], 3).await;
@@ -152,7 +152,7 @@ async fn kind_that_fails_disturbs_no_other() {
 }
 
 #[tokio::test]
-async fn server_without_streaming_lists_is_read_in_pages_and_an_expired_one_begins_again() {
+async fn server_without_streaming_lists_is_read_in_pages_and_an_expired_list_restarts() {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let mut watching = Watching::start(&server, vec![kind("", "Pod")]);
     server.request(PODS).await.refuse(422, "sendInitialEvents is forbidden").await;
@@ -195,7 +195,7 @@ async fn server_without_streaming_lists_is_read_in_pages_and_an_expired_one_begi
 }
 
 #[tokio::test]
-async fn kind_not_found_is_asked_for_again_until_the_server_serves_it_no_more() {
+async fn kind_not_found_is_retried_until_it_is_no_longer_served() {
     let mut server = ScriptedApiServer::start(&[WIDGET]).await;
     let mut watching = Watching::start(&server, vec![kind("example.com", "Widget")]);
     let path = "/apis/example.com/v1/widgets";

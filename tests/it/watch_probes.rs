@@ -104,7 +104,7 @@ async fn object_that_differs_at_the_resource_version_leads_to_a_list() {
 }
 
 #[tokio::test]
-async fn probe_without_an_answer_proves_nothing() {
+async fn probe_without_an_answer_leads_to_no_relist() {
     let (mut server, mut watching) = silent_watch().await;
     server.request(POD_A).await.refuse(503, "unavailable").await;
     let watch = server.request(PODS).await;

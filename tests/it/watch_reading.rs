@@ -115,7 +115,7 @@ async fn object_that_leaves_the_selector_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn unknown_built_in_kind_is_refused_with_the_nearest_right_word() {
+async fn unknown_built_in_kind_is_refused_with_the_nearest_kind() {
     let server = ScriptedApiServer::start(&[POD, DEPLOYMENT]).await;
     for (group, wrong, right) in
         [("apps", "Deploymnet", "Deployment.apps"), ("", "Deployment", "Deployment.apps")]
@@ -143,7 +143,7 @@ async fn kinds_of_a_group_are_watched_when_they_are_installed_and_each_only_once
 }
 
 #[tokio::test]
-async fn recording_read_back_says_the_same() {
+async fn recording_read_back_has_the_same_events() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("recording.jsonl");
     let file = std::fs::File::create(&path).unwrap();

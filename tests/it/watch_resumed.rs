@@ -62,7 +62,7 @@ async fn lists_anew(server: &mut ScriptedApiServer, watching: &mut Watching) -> 
 }
 
 #[tokio::test]
-async fn watch_goes_on_from_its_resource_version_without_a_list_and_says_resumed_first() {
+async fn watch_resumes_from_its_resource_version_without_a_list() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     let mut lines = watch.stream().await;
     lines.send_event("MODIFIED", &object("a", 8)).await;
@@ -77,7 +77,7 @@ async fn watch_goes_on_from_its_resource_version_without_a_list_and_says_resumed
 
 /// Until it has caught up, which a bookmark says; and after each time that nothing was heard.
 #[tokio::test]
-async fn what_a_watch_catches_up_with_is_dated_and_what_comes_after_is_not() {
+async fn events_of_a_backlog_are_dated_and_later_ones_are_not() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     let created = |name: &str, version: u64| {
         let mut pod = object(name, version);
@@ -125,7 +125,7 @@ async fn resource_version_refused_in_the_stream_leads_to_one_list() {
 }
 
 #[tokio::test]
-async fn watch_that_ends_twice_at_once_without_a_word_leads_to_one_list() {
+async fn watch_that_ends_twice_without_an_event_leads_to_one_list() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     watch.stream().await.end().await;
     let watch = server.request(PODS).await;
@@ -138,7 +138,7 @@ async fn watch_that_ends_twice_at_once_without_a_word_leads_to_one_list() {
 }
 
 #[tokio::test]
-async fn answer_alone_syncs_nothing_and_the_first_word_does() {
+async fn watch_is_synced_by_its_first_event_and_not_by_the_answer() {
     let (_server, mut watching, watch) = resuming_pods().await;
     let mut lines = watch.stream().await;
     watching.expect_messages(&["4 resumed"]).await;
@@ -150,7 +150,7 @@ async fn answer_alone_syncs_nothing_and_the_first_word_does() {
 }
 
 #[tokio::test]
-async fn watch_without_a_word_is_short_and_synced_at_its_end() {
+async fn watch_without_an_event_is_short_and_synced_at_its_end() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     let asked = Duration::from_secs(watch.timeout());
     assert!(asked < Duration::from_secs(5), "{asked:?}");
@@ -181,7 +181,7 @@ async fn server_in_trouble_does_not_cost_the_resource_version() {
 }
 
 #[tokio::test]
-async fn only_the_very_same_selection_goes_on_and_the_others_are_closed() {
+async fn only_a_watch_of_the_same_selection_is_resumed_and_the_others_are_closed() {
     let mut server = ScriptedApiServer::start(&[POD, DEPLOYMENT]).await;
     let mut selected = pods_in(&["shop"]);
     selected.label_selector = Some("a=b".into());
@@ -205,7 +205,7 @@ async fn only_the_very_same_selection_goes_on_and_the_others_are_closed() {
 }
 
 #[tokio::test]
-async fn each_namespace_of_a_kind_goes_on_from_its_own_resource_version() {
+async fn each_namespace_of_a_kind_resumes_from_its_own_resource_version() {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let mut of_bank = of_pods(0, Some("bank"), None);
     of_bank.resource_version = 9;
@@ -233,7 +233,7 @@ async fn watch_to_which_nothing_was_delivered_lists_under_its_old_id() {
 }
 
 #[tokio::test]
-async fn kind_that_is_only_awaited_at_the_start_is_closed_and_begins_anew_when_it_comes() {
+async fn kind_not_served_at_the_start_is_closed_and_listed_once_it_is_served() {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let resume = vec![resume(4, "example.com/v1", "Widget", 7)];
     let kinds = vec![kind("example.com", "Widget")];

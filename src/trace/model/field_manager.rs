@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_told_apart_as_the_server_does_whatever_the_path_calls_them() {
+    fn list_items_are_matched_by_the_keys_of_the_server() {
         let object = serde_json::json!({"spec": {"ports": [
             {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 1},
             {"name": "dns-udp", "port": 53, "protocol": "UDP", "targetPort": 2},
