@@ -257,20 +257,23 @@ async fn change_deployments(client: &Client, arrivals: &Arrivals) -> Result<Vec<
                 },
             }))?;
             deployments.create(&PostParams::default(), &object).await?;
-            answered.lock().expect("nobody panics with it").insert(name, Instant::now());
+            answered
+                .lock()
+                .expect("no thread panics while it holds the lock")
+                .insert(name, Instant::now());
             Ok(())
         }
     })
     .await?;
     let expected = usize::try_from(total)?;
     until("every head's span", Duration::from_mins(1), async || {
-        let arrived = arrivals.0.lock().expect("nobody panics with it").len();
+        let arrived = arrivals.0.lock().expect("no thread panics while it holds the lock").len();
         ensure!(arrived == expected, "{arrived} of {expected}");
         Ok(())
     })
     .await?;
-    let arrived = arrivals.0.lock().expect("nobody panics with it");
-    let answered = answered.lock().expect("nobody panics with it");
+    let arrived = arrivals.0.lock().expect("no thread panics while it holds the lock");
+    let answered = answered.lock().expect("no thread panics while it holds the lock");
     Ok(answered
         .iter()
         .filter_map(|(name, at)| Some(arrived.get(name)?.saturating_duration_since(*at)))
@@ -289,7 +292,7 @@ impl TraceService for Arrivals {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let now = Instant::now();
         let scopes = request.into_inner().resource_spans.into_iter().flat_map(|r| r.scope_spans);
-        let mut arrivals = self.0.lock().expect("nobody panics with it");
+        let mut arrivals = self.0.lock().expect("no thread panics while it holds the lock");
         for span in scopes.flat_map(|scope| scope.spans) {
             let name = span.attributes.into_iter().find(|a| a.key == "k8s.deployment.name");
             let name = name.and_then(|attribute| attribute.value?.value);

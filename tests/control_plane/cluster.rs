@@ -121,7 +121,7 @@ impl ControlPlane {
             "status": {
                 "capacity": room,
                 "allocatable": room,
-                // Becomes the hostIP of its Pods. Nobody answers there.
+                // Becomes the hostIP of its Pods. No server listens there.
                 "addresses": [
                     { "type": "InternalIP", "address": "192.0.2.1" },
                     { "type": "Hostname", "address": name },
@@ -158,7 +158,7 @@ impl ControlPlane {
     /// Drops etcd's history up to now, and returns the revision it ends at.
     ///
     /// Afterwards older versions cannot be read (a list with `resourceVersionMatch=Exact` or an old
-    /// continue token: 410) unless the API server has them in its cache. Watches do not event: they
+    /// continue token: 410) unless the API server has them in its cache. Watches do not notice: they
     /// begin from that cache, which a restart of the API server empties; it alone makes them meet 410.
     pub(crate) async fn compact(&self) -> Result<i64> {
         let found = self.ask_etcd("range", &json!({ "key": "AA==" })).await?;
@@ -202,7 +202,7 @@ fn run(mut command: Command, input: &str) -> Result<String> {
         .spawn()
         .context("start")?;
     if let Some(mut stdin) = child.stdin.take() {
-        // It may end before it has read everything; then its errors tell more than this one.
+        // It may end before it has read everything; then its own error is the useful one.
         stdin.write_all(input.as_bytes()).ok();
     }
     let output = child.wait_with_output().context("wait for the end")?;

@@ -46,7 +46,7 @@ fn main() -> Result<()> {
 }
 
 fn print_line(text: &str) {
-    // Whoever closed the terminal needs no progress.
+    // A closed terminal needs no progress.
     writeln!(io::stdout(), "{text}").ok();
 }
 
@@ -103,7 +103,7 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
         "each is made inside a trace of its own, as a person or a pipeline would: [context …].",
     );
     print_line(
-        "A row that begins with … has only begun; its tree follows when all it caused has ended.",
+        "A row that starts with … is still open; its tree follows when everything it caused has ended.",
     );
     print_line("");
     let collector = otlp_http(&plane, other_jaeger.as_deref(), &otlp)?;
@@ -152,7 +152,7 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
     }
     print_line("");
     print_line(
-        "The image nobody can run is called stuck after ten seconds and fails after fifteen;",
+        "The image that cannot be pulled is reported as stuck after ten seconds and fails after fifteen;",
     );
     print_line(
         "the CronJob makes a Job every full minute. To change something yourself, in another",
@@ -221,11 +221,11 @@ impl Drop for Running {
     }
 }
 
-/// Somebody who changes the cluster inside a trace of their own.
+/// A client that changes the cluster inside a trace of its own.
 struct Person {
     trace_id: String,
     span_id: String,
-    begun: i128,
+    started: i128,
 }
 
 impl Person {
@@ -234,7 +234,7 @@ impl Person {
         Self {
             trace_id: format!("{:016x}{:016x}", word(), word()),
             span_id: format!("{:016x}", word()),
-            begun: jiff::Timestamp::now().as_nanosecond(),
+            started: jiff::Timestamp::now().as_nanosecond(),
         }
     }
 
@@ -247,14 +247,14 @@ impl Person {
             trace_id: &self.trace_id,
             span_id: &self.span_id,
             name,
-            begun: self.begun,
+            started: self.started,
             ended: jiff::Timestamp::now().as_nanosecond(),
         };
         span.send(collector).await
     }
 }
 
-/// A controller nobody has instrumented: a Deployment for each Widget, then a status that says so.
+/// A controller without instrumentation: a Deployment for each Widget, then its status.
 async fn widget_controller(client: Client) -> Result<()> {
     let kind = GroupVersionKind::gvk("demo.spanlink.dev", "v1", "Widget");
     let resource = ApiResource::from_gvk_with_plural(&kind, "widgets");
@@ -359,7 +359,7 @@ spec:
 "#,
     ),
     (
-        "ship an image nobody can run",
+        "ship an image that cannot be pulled",
         "deployment-controller",
         r#"
 apiVersion: apps/v1

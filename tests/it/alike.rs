@@ -29,7 +29,7 @@ pub(crate) fn by_id(emitted: impl IntoIterator<Item = Span>) -> Result<(Spans, u
     for span in emitted.into_iter().filter(|span| !is_observing(span)) {
         let again = span.clone();
         if let Some(before) = spans.insert(span.span_id, span) {
-            ensure!(before == again, "actual {before:#?}, then {again:#?}");
+            ensure!(before == again, "exported {before:#?}, then {again:#?}");
             repeats += 1;
         }
     }
@@ -70,11 +70,11 @@ pub(crate) fn how_far_apart<'a>(one: &'a Spans, other: &Spans) -> Result<(Durati
     for (id, span) in one {
         let twin = &other[id];
         let (expected, actual) = (same(span), same(twin));
-        ensure!(expected == actual, "expected {expected}\ntold {actual}");
+        ensure!(expected == actual, "expected {expected}\nexported {actual}");
         let apart = apart(span.start, twin.start).max(apart(span.end, twin.end));
         if furthest.is_none_or(|(most, _)| most < apart) {
             furthest = Some((apart, span));
         }
     }
-    furthest.context("nothing was actual")
+    furthest.context("no span was exported")
 }

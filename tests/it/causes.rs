@@ -1,6 +1,6 @@
 //! Which context and which change an object of a rollout follows from, on the real control plane.
 //!
-//! Everything that was tree is compared with what each test did: every change, the change it stands
+//! All exported spans are compared with the changes of each test: every change, the change it stands
 //! under, every link and where that leads.
 
 use anyhow::Result;

@@ -92,7 +92,7 @@ fn heads(tree: &str) -> String {
     heads.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Every change of a ReplicaSet and of a Pod is tree once, under the right one.
+/// Every change of a ReplicaSet and of a Pod has one span, below the right parent.
 fn each_follows_from_its_own(scene: &Scene<'_>) -> Result<()> {
     let spans = scene.recorder.spans();
     let history = scene.recorder.lines()?;
@@ -129,7 +129,7 @@ fn each_follows_from_its_own(scene: &Scene<'_>) -> Result<()> {
             expected.insert((kind, name), usize::try_from(generation)?);
         }
     }
-    ensure!(tree == expected, "tree {tree:?}, written {expected:?}");
+    ensure!(tree == expected, "exported {tree:?}, written {expected:?}");
     Ok(())
 }
 

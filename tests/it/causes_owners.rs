@@ -12,7 +12,7 @@ use crate::{
     widgets,
 };
 
-/// What the operator writes is tree apart from what people write by this name.
+/// The field manager of the operator distinguishes its writes from those of people.
 const OPERATOR: &str = "widget-operator";
 
 /// A namespace with Widgets of its own, of which `kinds` are recorded beside.
@@ -48,7 +48,7 @@ fn owned_by(widget: &DynamicObject, is_controller: bool) -> Value {
     })
 }
 
-/// The operator says that it has done what was asked.
+/// The operator reports the Widget as ready.
 async fn done(scene: &Scene<'_>, name: &str) -> Result<()> {
     let widgets = scene.api(&format!("{}.example.com/v1", scene.namespace), "Widget").await?;
     let generation = widgets.get(name).await?.metadata.generation;
@@ -60,7 +60,7 @@ async fn done(scene: &Scene<'_>, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the Deployment alone: the Widget is not done before its operator says so.
+/// Waits for the Deployment alone: the Widget converges when its operator reports it.
 async fn deployed(scene: &Scene<'_>) -> Result<()> {
     scene.kubectl(&["rollout", "status", "deployment/web"]).await?;
     Ok(())
@@ -170,7 +170,7 @@ async fn of_several_owners_the_controller_is_the_cause_and_no_other() -> Result<
     Ok(())
 }
 
-/// A Pod of nobody, and a ReplicaSet that wants one like it.
+/// A Pod without an owner, and a ReplicaSet that selects it.
 async fn adopted(name: &str) -> Result<Scene<'static>> {
     let scene = Scene::begin(shared().await?, name, &ROLLOUT).await?;
     let mut pod = template();
@@ -187,7 +187,7 @@ async fn adopted(name: &str) -> Result<Scene<'static>> {
 #[tokio::test]
 async fn adopted_pod_is_deleted_by_its_new_owner() -> Result<()> {
     let scene = adopted("adopted").await?;
-    // A scale of zero leaves the field out, so that nobody owns it: no manager is tree.
+    // A scale of zero leaves the field out, so that no manager owns it.
     scene.kubectl(&["scale", "replicaset/web", "--replicas=0"]).await?;
     expect![[r#"
         create Pod stray g1 -> converged

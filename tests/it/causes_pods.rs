@@ -1,4 +1,4 @@
-//! Pods that go although nobody asked for other ones: deleted by hand, evicted, preempted, on a node
+//! Pods that are lost without a change of their owner: deleted by hand, evicted, preempted, on a node
 //! that went. The one made in its place is a change of its own.
 
 use anyhow::{Context, Result, ensure};

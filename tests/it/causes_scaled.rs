@@ -27,7 +27,7 @@ async fn rolled_out(name: &str) -> Result<Scene<'static>> {
     Ok(scene)
 }
 
-/// An autoscaler that asks for a metric nobody serves.
+/// An autoscaler that requests a metric that is not served.
 async fn autoscaler(scene: &Scene<'_>) -> Result<()> {
     let target = json!({ "type": "Utilization", "averageUtilization": 50 });
     let object = json!({

@@ -143,7 +143,7 @@ async fn kwoks_own_stages_can_be_chosen() -> Result<()> {
         plane.apply(&pod(&namespace, Some(behaviour))).await?;
         let pods = Api::namespaced(plane.client().await?, &namespace);
         let pod = pod_when(&pods, "/status/conditions/*Ready/status", "True").await?;
-        // Ours say which generation they saw, kwok's do not.
+        // Our stages report the observed generation, kwok's do not.
         assert_eq!(at(&pod, "/status/observedGeneration"), Value::Null, "{behaviour}");
         // `general` waits for all of it.
         let grace = "--grace-period=1";
@@ -207,8 +207,10 @@ async fn account_has_the_permissions_of_its_rbac() -> Result<()> {
         list_config_maps(granted.clone(), &namespace).await
     })
     .await?;
-    let refused = plane.client_of(&Account::Nobody).await?;
-    let error = list_config_maps(refused, &namespace).await.expect_err("nobody may list");
+    let refused = plane.client_of(&Account::Unprivileged).await?;
+    let error = list_config_maps(refused, &namespace)
+        .await
+        .expect_err("an unprivileged account must not list");
     assert!(format!("{error:#}").contains("forbidden"), "{error:#}");
     Ok(())
 }
@@ -374,7 +376,7 @@ impl Starter {
     }
 }
 
-/// Whether there is such a process, other than one whose end nobody has taken note of yet.
+/// Whether there is such a process, zombies aside.
 fn runs(id: u64) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return false };
     // The state follows the name, which stands in parentheses.

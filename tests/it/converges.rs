@@ -68,7 +68,7 @@ fn value_from_before_the_change_ends_no_convergence() {
         .added(&object("Application", "shop"))
         .event("MODIFIED", &application(1, "Healthy"))
         .later(5)
-        // Nobody has dealt with it: the old word lingers, and is no evidence.
+        // The controller has not observed it: the old value remains, and is not evidence.
         .event("MODIFIED", &application(2, "Healthy"))
         .later(90)
         .event("MODIFIED", &application(3, "Healthy"))

@@ -162,7 +162,7 @@ pub(crate) fn difference(
     for (id, span) in expected {
         let Some(other) = spans.get(id) else { return Some(format!("missing {}", lines(span))) };
         if timeless(span) != timeless(other) {
-            return Some(format!("expected {}spans {}", lines(span), lines(other)));
+            return Some(format!("expected {}emitted {}", lines(span), lines(other)));
         }
         // The time of receipt refines the whole seconds of the API.
         let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));

@@ -1,4 +1,4 @@
-//! When objects of each kind are Current, a case each: kinds kstatus does not know above all.
+//! When objects of each kind are Current, a case each: above all kinds that kstatus lacks.
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn check_spec(
     expected.assert_eq(&verdicts.collect::<String>());
 }
 
-/// A status of these conditions; `!` before a name says that it is False, `?` Unknown.
+/// A status of these conditions; `!` before a name means False, `?` Unknown.
 fn of(names: &str) -> Value {
     let conditions: Vec<_> = names
         .split_whitespace()
@@ -50,7 +50,7 @@ fn of(names: &str) -> Value {
     json!({ "conditions": conditions })
 }
 
-/// Its conditions say which generation they are of.
+/// Its conditions have an observed generation each.
 fn seen(names: &str, generation: i64) -> Value {
     let mut status = of(names);
     for condition in status["conditions"].as_array_mut().unwrap() {

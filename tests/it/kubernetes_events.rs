@@ -340,7 +340,7 @@ proptest! {
                 continue;
             }
             let time = lines[at]["at"].as_str().unwrap().to_owned();
-            let mut event = event(&format!("Says{number}"), &about, &json!({
+            let mut event = event(&format!("Reason{number}"), &about, &json!({
                 "deprecatedCount": count, "deprecatedLastTimestamp": time,
                 "deprecatedFirstTimestamp": time,
             }));
@@ -392,7 +392,7 @@ fn no_decision_waits_for_the_watch_of_kubernetes_events() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/namespace-deleted");
     let plain = fs::read_to_string(format!("{folder}/history.jsonl")).unwrap();
     let first: Value = serde_json::from_str(plain.lines().next().unwrap()).unwrap();
-    let event = event("Says", &object("Widget", "w"), &json!({}));
+    let event = event("Reason", &object("Widget", "w"), &json!({}));
     let listed = json!({
         "at": first["at"], "watch": "events.events.k8s.io", "type": "LISTED", "object": event,
     });

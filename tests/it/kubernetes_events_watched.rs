@@ -255,7 +255,7 @@ async fn daemon_works_without_rbac_for_kubernetes_events_and_reads_them_once_it_
     let otlp = format!("http://{}", receiver.address);
     let configuration =
         format!("watch: [{{kind: Pod, namespaces: [{namespace}], events: true}}]\n");
-    let daemon = Daemon::start(&plane.kubeconfig(&Account::Nobody), &otlp, &configuration)?;
+    let daemon = Daemon::start(&plane.kubeconfig(&Account::Unprivileged), &otlp, &configuration)?;
     let reaches = async |metric: &str, least: f64| {
         until(metric, SOON, async || {
             let value = daemon.metric(metric).await?;

@@ -165,7 +165,7 @@ impl Daemon {
         text
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass `expect![…]`")]
     pub(crate) fn expect_spans(&mut self, expected: Expect) {
         expected.assert_eq(&self.lines());
     }

@@ -1,4 +1,4 @@
-//! Objects of many kinds and conventions, and how they are status_with to have ended, on the real control
+//! Objects of many kinds and conventions, and their outcomes, on the real control
 //! plane.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::{
     widgets,
 };
 
-/// The longest of what is waited for takes a minute: that nobody says anything.
+/// The longest wait is for a deadline of one minute.
 const SOON: Duration = Duration::from_mins(3);
 
 fn object(api_version: &str, kind: &str, namespace: &str, rest: &Value) -> Value {
@@ -30,7 +30,7 @@ fn object(api_version: &str, kind: &str, namespace: &str, rest: &Value) -> Value
 }
 
 fn built_in(namespace: &str) -> Vec<Value> {
-    let selector = json!({ "matchLabels": { "app": "nobody" } });
+    let selector = json!({ "matchLabels": { "app": "none" } });
     let backend = json!({ "service": { "name": "it", "port": { "number": 80 } } });
     vec![
         object(
@@ -40,13 +40,13 @@ fn built_in(namespace: &str) -> Vec<Value> {
             &json!({ "spec": { "maxReplicas": 2, "scaleTargetRef":
                 { "apiVersion": "apps/v1", "kind": "Deployment", "name": "it" } } }),
         ),
-        // What it scales, which nobody watches here.
+        // Its target, which is not watched here.
         object(
             "apps/v1",
             "Deployment",
             namespace,
             &json!({ "spec": { "replicas": 0, "selector": selector, "template": {
-                "metadata": { "labels": { "app": "nobody" } },
+                "metadata": { "labels": { "app": "none" } },
                 "spec": { "containers": [{ "name": "it", "image": "it" }] } } } }),
         ),
         object("v1", "ConfigMap", namespace, &json!({ "data": { "a": "b" } })),
@@ -82,7 +82,7 @@ fn volume_of(namespace: &str) -> Value {
             "storageClassName": namespace, "hostPath": { "path": "/none" } } })
 }
 
-/// A custom resource, and what its controller says of it.
+/// A custom resource, and the status that its controller writes.
 fn conventions() -> [(&'static str, Value); 7] {
     let is = |kind: &str, status: &str| json!({ "type": kind, "status": status, "reason": "R" });
     let status_with =

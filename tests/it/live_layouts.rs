@@ -13,14 +13,14 @@ use crate::{
 
 const SERVICES: [&str; 3] = ["deployment-controller", "replicaset-controller", "pod-lifecycle"];
 
-/// The span in which somebody applied something, so that it is there for what continues it.
+/// The span of the client that applied the object: the parent of the joined spans.
 async fn annotated_span(jaeger: &Jaeger, stamp: &Stamp) -> Result<()> {
     let now = spanlink::daemon::now().nanos();
     let span = PersonSpan {
         trace_id: &stamp.trace_id,
         span_id: "00f067aa0ba902b7",
         name: "apply",
-        begun: (now - 1_000_000_000).into(),
+        started: (now - 1_000_000_000).into(),
         ended: (now + 60_000_000_000).into(),
     };
     span.send(&jaeger.otlp_http()).await
@@ -49,7 +49,7 @@ fn names(spans: &BTreeMap<String, Value>) -> Vec<String> {
     names
 }
 
-/// One annotated Deployment of two Pods, scaled to three by somebody who annotated nothing.
+/// One annotated Deployment of two Pods, scaled to three without an annotation.
 async fn history(plane: &ControlPlane, name: &str, options: &str) -> Result<Emitted> {
     let namespace = plane.namespace(name).await?;
     let daemon = beside(plane, &format!("{}\n{options}", only(&namespace))).await?;

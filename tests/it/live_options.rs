@@ -1,4 +1,4 @@
-//! Each option that changes what is tree, by a daemon beside the real API server: all that Jaeger
+//! Each option that changes spans, by a daemon beside the real API server: all that Jaeger
 //! has of a namespace, compared with what was done there.
 
 use std::time::Duration;
@@ -40,14 +40,14 @@ impl Stage {
         Ok(Self { scene, daemon })
     }
 
-    /// Nothing is left to do, in the cluster and in the daemon, once `last` is tree.
+    /// Nothing is left to do, in the cluster and in the daemon, once `last` is exported.
     async fn tree(&self, last: &str) -> Result<(String, Vec<Span>)> {
         self.scene.settled().await?;
         let jaeger = self.scene.plane.jaeger()?;
         tree_until(last, &self.daemon, &jaeger, &self.scene.namespace).await
     }
 
-    /// Returns when the daemon has heard of it: what follows comes by other watches.
+    /// Returns when the daemon has received the event: later ones come from other watches.
     async fn annotate_namespace(&self, annotation: &str) -> Result<()> {
         let metric = "spanlink_watch_events_total{kind=\"Namespace\",type=\"applied\"}";
         let before = self.daemon.metric(metric).await?;
@@ -60,7 +60,7 @@ impl Stage {
         .await
     }
 
-    /// Returns when the daemon has heard so many of these, and so all that its watch said before.
+    /// Returns when the daemon has received so many of these events, and so all earlier ones of their watch.
     async fn events(&self, kind: &str, what: &str, count: f64) -> Result<()> {
         let metric = format!("spanlink_watch_events_total{{kind=\"{kind}\",type=\"{what}\"}}");
         until(&metric, Duration::from_mins(1), async || {
@@ -143,7 +143,7 @@ causes:
     };
     assert_eq!(carried("Deployment"), Some(("vendor=abc", "acme".to_owned())));
     assert_eq!(carried("ConfigMap"), Some(("congo=t61", "beta".to_owned())));
-    assert!(!format!("{spans:?}").contains("card"), "nobody allowed that");
+    assert!(!format!("{spans:?}").contains("card"), "the value is exported without an option");
     Ok(())
 }
 
@@ -176,7 +176,7 @@ causes:
         let patch = ["patch", &resource, "--subresource=status", "--type=merge", "-p", &status];
         stage.scene.kubectl(&patch).await
     };
-    make("first", "nobody").await?;
+    make("first", "none").await?;
     make("second", "first").await?;
     finish("first").await?;
     finish("second").await?;

@@ -21,7 +21,7 @@ use crate::{
     span_tree::attribute,
 };
 
-/// Of two watchers on a busy machine one hears of it so much later at worst, and commonly.
+/// By how much two watchers on a busy machine differ at worst, and commonly.
 const LATE: Duration = Duration::from_secs(5);
 const COMMONLY: Duration = Duration::from_millis(200);
 
@@ -52,7 +52,7 @@ fn containers(object: &Json) -> impl Iterator<Item = &Json> {
     object["status"]["containerStatuses"].as_array().into_iter().flatten()
 }
 
-/// When a step of an object ended, by what was seen of it: by the API's clock where that says it,
+/// When a phase of an object ended, by its observed states: by the API's clock where it has a time,
 /// and when it was seen.
 fn ended(step: &str, generation: i64, seen: &[Seen]) -> Option<(Option<Timestamp>, Timestamp)> {
     let first = |time_of: &dyn Fn(&Seen) -> Option<Option<Timestamp>>| {

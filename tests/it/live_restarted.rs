@@ -1,4 +1,4 @@
-//! A daemon that is killed in the middle of everything tells what one tells that is left alone.
+//! A daemon that is killed repeatedly exports the same spans as one that is not.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 
 const KINDS: [&str; 6] =
     ["Deployment.apps", "ReplicaSet.apps", "StatefulSet.apps", "CronJob.batch", "Job.batch", "Pod"];
-/// Times of receipt refine what the API says in whole seconds; it was down for as long besides.
+/// Times of receipt refine the whole seconds of the API; the downtime comes on top.
 const APART: Duration = Duration::from_secs(4);
 
 fn pods_of(image: &str, objects: &Objects) -> usize {

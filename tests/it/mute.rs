@@ -1,4 +1,4 @@
-//! Connections to the API server that nobody closes and nothing comes through any more.
+//! Half-open connections to the API server: open, and without data.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 /// Within which a mute connection is to be noticed.
 const NOTICED: Duration = Duration::from_mins(1);
 
-/// A daemon that reaches the API server through a proxy, and what it tells.
+/// A daemon that reaches the API server through a proxy, and its spans.
 struct Scene {
     plane: &'static ControlPlane,
     namespace: String,
@@ -37,7 +37,7 @@ impl Scene {
         let folder = tempfile::tempdir()?;
         let kubeconfig = proxy.kubeconfig(&direct, folder.path())?;
         let receiver = Receiver::grpc([], None).await;
-        // Two kinds that nobody makes anything of.
+        // Two kinds without objects.
         let watch = ["ConfigMap", "ResourceQuota"].map(|kind| {
             format!("  - {{kind: {kind}, namespaces: [{namespace}], label_selector: ours=yes}}\n")
         });
@@ -143,7 +143,7 @@ async fn one_kinds_mute_connection_holds_up_no_other() -> Result<()> {
     Ok(())
 }
 
-/// What is said is encrypted; how much is not.
+/// The content is encrypted; its length is not.
 async fn the_connection_of_config_maps(scene: &Scene) -> Result<Arc<Connection>> {
     const LARGE: usize = 200_000;
     let connections = scene.proxy.connections();

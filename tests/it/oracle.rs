@@ -127,7 +127,7 @@ fn generation_of(object: &Deployment) -> Result<Generation> {
 /// Waits until every generation has a span or is marked as missed, then checks that no span is a
 /// duplicate or of an unwritten generation. Returns how many generations were missed.
 async fn settle(receiver: &Receiver, written: &BTreeSet<Generation>) -> Result<usize> {
-    let missing = until("every generation to be counted", Duration::from_mins(2), async || {
+    let missing = until("every generation to be exported", Duration::from_mins(2), async || {
         let counted = count(receiver);
         let missing: BTreeSet<&Generation> =
             written.iter().filter(|generation| !counted.times.contains_key(*generation)).collect();
@@ -211,7 +211,7 @@ async fn every_generation_has_one_span_though_the_daemon_is_killed_repeatedly() 
 fn relists(log: &str) -> impl Iterator<Item = String> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     lines
-        .filter(|line| line["message"] == "Listing anew.")
+        .filter(|line| line["message"] == "Relisting.")
         .filter_map(|line| line["reason"].as_str().map(str::to_owned))
 }
 

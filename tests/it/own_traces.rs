@@ -1,4 +1,4 @@
-//! The daemon's own traces, in a real Jaeger, apart from all that it tells of others.
+//! The daemon's own traces, in a real Jaeger, apart from those of the cluster.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
 };
 
 const SERVICE: &str = "spanlink-daemon";
-/// Two seconds at most are for traces that nobody takes; who waited for an answer would take ten.
+/// Own traces delay the end by two seconds at most; waiting for an answer would take ten.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
-/// It tells of itself where it tells of others.
+/// Its own traces go to the endpoint of its spans.
 fn configuration(plane: &ControlPlane, namespace: &str) -> Result<String> {
     let endpoint = plane.jaeger()?.otlp_grpc();
     Ok(format!(
@@ -90,8 +90,8 @@ async fn own_traces_have_spans_of_lists_and_exports_only() -> Result<()> {
         .collect();
     assert_eq!(names, ["create ConfigMap"]);
 
-    // A list that is refused says so.
-    let kubeconfig = plane.kubeconfig(&Account::Nobody);
+    // The span of a refused list has its error.
+    let kubeconfig = plane.kubeconfig(&Account::Unprivileged);
     let _refused = Daemon::start(&kubeconfig, &otlp, &configuration)?;
     until("the refused list", SOON, async || {
         let tree = rows(plane, &[("error.type", "403")]).await?;
@@ -107,7 +107,7 @@ async fn own_traces_have_spans_of_lists_and_exports_only() -> Result<()> {
 async fn own_traces_without_a_receiver_do_not_delay_the_daemon() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("own-traces-lost").await?;
-    // Connections are made there, and nobody says a word.
+    // The server accepts connections and never answers.
     let mute = std::net::TcpListener::bind("127.0.0.1:0")?;
     let configuration = format!(
         "watch: [{{kind: ConfigMap, namespaces: [{namespace}]}}]\n\

@@ -1,4 +1,4 @@
-//! What happens between a change and its outcome: `tests/scenarios/<name>/phases.txt`.
+//! The phases between a change and its outcome: `tests/scenarios/<name>/phases.txt`.
 
 use std::{collections::HashMap, path::Path};
 
@@ -49,15 +49,14 @@ fn phases_text(scenario: &Path) -> String {
     phases_of(&spans_of(scenario, &Rules::default()), Times::Hidden)
 }
 
-/// Whether it is said how long steps took.
+/// Whether durations are part of the text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Times {
     Shown,
     Hidden,
 }
 
-/// Steps with who did them and what held them up; below what they belong to, what that waited for
-/// longest.
+/// Phases with their actors and problems; for a change or a reconcile span, its longest wait.
 pub(crate) fn phases_of(spans: &[Span], times: Times) -> String {
     let by_id: HashMap<_, &Span> = spans.iter().map(|span| (span.span_id, span)).collect();
     let mut lines = String::new();

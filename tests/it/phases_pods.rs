@@ -23,7 +23,7 @@ fn phases_observed_at_once_follow_each_other_with_init_containers_inside() {
         "initContainerStatuses": [over("a", 4), over("b", 7)],
         "containerStatuses": [running],
     }));
-    // Nobody said when the sandbox was there.
+    // The time of the sandbox is unknown.
     History::default().added(&pod()).later(30).modified(&pod(), &ready).has_phases(expect![[r#"
           reconcile Pod it schedule 1.9s by default-scheduler
           reconcile Pod it init 6.0s by kubelet

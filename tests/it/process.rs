@@ -111,12 +111,12 @@ async fn second_signal_ends_the_process_at_once() -> Result<()> {
         })
         .await?;
         ensure!(daemon.try_wait()?.is_none(), "it has ended: {}", daemon.log());
-        let begun = Instant::now();
+        let started = Instant::now();
         kill(process, second)?;
         let status = daemon.wait().await?;
         assert_eq!(status.code(), Some(code), "{status}; {}", daemon.log());
         assert_eq!(status.signal(), None);
-        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+        assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ const KINDS: [(&str, &str); 9] = [
     ("example.com/v1", "Widget"),
 ];
 
-/// Something a watch may say, after some time.
+/// An event that a watch may deliver, after some time.
 #[derive(Clone, Debug)]
 struct Step {
     kind: usize,
@@ -217,7 +217,7 @@ impl Step {
     }
 }
 
-/// A tracer that watches every kind, and what it has said.
+/// A tracer that watches every kind, and its output.
 struct Played {
     settings: Arc<WatchSettings>,
     tracer: Tracer,
@@ -410,7 +410,7 @@ proptest! {
         for round in 0..6_usize {
             for (number, step) in steps.iter().enumerate() {
                 let mut status = step.status.clone();
-                // Every one with a condition and a container nobody has seen before.
+                // Each with a new condition and a new container.
                 status.push(("conditions", json!([{"type": format!("C{round}-{number}"),
                     "status": "False", "reason": "R", "message": "m".repeat(300)}])));
                 status.push(("initContainerStatuses",

@@ -222,7 +222,7 @@ fn pod_deleted_while_its_replicaset_scales_up_is_a_head() {
         "#]]);
 }
 
-/// A context came with the scaling, and none with what there is of it: nobody copies it there.
+/// The scaling carries a context, and its template none: no controller copies it there.
 fn scaled_up(of: &Value) -> Value {
     let scaled = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}});
     annotated(&merged(of, &scaled), '2')
@@ -251,13 +251,13 @@ fn pod_of_a_scale_up_follows_from_the_scale_up_despite_its_template() {
         let revision = json!({"controller-revision-hash": "A"});
         let of = |name: &str| pod(name, &set, &revision);
         let status = |generation: i64| json!({"status": {"observedGeneration": generation, "updateRevision": "A"}});
-        let check = |begun: &Value, first: &Value, next: &Value| {
+        let check = |initial: &Value, first: &Value, next: &Value| {
             let spans = History::default()
-                .added(begun)
-                .modified(begun, &status(1))
+                .added(initial)
+                .modified(initial, &status(1))
                 .added(first)
-                .event("MODIFIED", &scaled_up(begun))
-                .modified(&scaled_up(begun), &status(2))
+                .event("MODIFIED", &scaled_up(initial))
+                .modified(&scaled_up(initial), &status(2))
                 .added(next)
                 .spans(&Rules::default(), "");
             let generation = |name: &str| {

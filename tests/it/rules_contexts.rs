@@ -319,7 +319,7 @@ fn context_of_an_older_replicaset_that_returns_is_revived() {
         let spec = json!({"spec": {"replicas": replicas, "template": template}});
         annotated(&merged(&set, &spec), digit)
     };
-    // All from before the start: nobody saw what the old context was for.
+    // All from before the start: the use of the old context was not observed.
     History::default()
         .listed("Deployment", &[&web(1, "a", '1')])
         .listed("ReplicaSet", &[&set("old", "b", 0, '9'), &set("now", "a", 1, '1')])

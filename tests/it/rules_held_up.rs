@@ -17,14 +17,14 @@ fn named(object: &Value, name: &str) -> Value {
     merged(object, &json!({"metadata": {"name": name, "uid": uid}}))
 }
 
-/// What is lines as stuck.
+/// The `stuck` spans of a history.
 fn stuck(history: &History) -> String {
     let tree = render(&history.spans(&Rules::default(), ""), Style::STABLE);
     let rows = tree.lines().filter_map(|line| Some(line.split_once("stuck ")?.1));
     rows.map(|row| format!("{row}\n")).collect::<Vec<_>>().concat()
 }
 
-/// What is lines as stuck of objects that are like this from their first second on.
+/// The `stuck` spans of objects that have this status from their first second.
 fn stuck_as(objects: &[Value]) -> String {
     let add = |history: History, object: &Value| history.added(object);
     stuck(&objects.iter().fold(History::default(), add))
@@ -222,7 +222,7 @@ fn problem_lasts_until_its_condition_is_true() {
     let init = |state: &Value| has("initContainerStatuses", &json!({ "state": state }));
     let no_image = in_state(&waits("ImagePullBackOff"));
     let cases = [
-        ("it crashes and goes on crashing", &crashes, &crashes),
+        ("it crashes and continues to crash", &crashes, &crashes),
         ("it crashes and is restarted", &crashes, &in_state(&runs)),
         ("it crashes and is ready", &crashes, &ready),
         ("it crashes and ends well", &crashes, &in_state(&ended(0))),
@@ -245,7 +245,7 @@ fn problem_lasts_until_its_condition_is_true() {
         .map(|(case, before, then)| format!("{case}: {}\n", after(before, then).trim_end()))
         .collect();
     expect![[r#"
-        it crashes and goes on crashing: Pod it  CrashLoopBackOff: CrashLoopBackOff!
+        it crashes and continues to crash: Pod it  CrashLoopBackOff: CrashLoopBackOff!
         it crashes and is restarted: Pod it  CrashLoopBackOff: CrashLoopBackOff!
         it crashes and is ready: 
         it crashes and ends well: Pod it  CrashLoopBackOff: CrashLoopBackOff!
@@ -267,7 +267,7 @@ fn two_containers_with_the_same_problem_have_one_problem_each() {
     };
     let crashes = json!({"state": waits("CrashLoopBackOff")});
     let ready = json!({"state": {"running": {"startedAt": "2026-11-24T10:00:05Z"}}, "ready": true});
-    // The second has crashed for less than it takes to be lines.
+    // The second has crashed for less than `stuck_after`.
     let history = History::default()
         .added(&pod())
         .modified(&pod(), &of(&crashes, &ready))
@@ -276,7 +276,7 @@ fn two_containers_with_the_same_problem_have_one_problem_each() {
         .later(4)
         .modified(&pod(), &of(&ready, &ready));
     assert_eq!(stuck(&history.later(1).deleted(&pod())), "");
-    // The first is not over: it runs, and nobody knows for how long.
+    // The first still runs, for an unknown time.
     let runs = json!({"state": {"running": {"startedAt": "2026-11-24T10:00:05Z"}}});
     let history = History::default()
         .added(&pod())

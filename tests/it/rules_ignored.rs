@@ -56,7 +56,7 @@ fn ignored_field_hides_no_other_change() {
         let spans = history.spans(&rules, configuration);
         spans.iter().any(|span| &*span.name == "update Widget")
     };
-    // More than a span tells of.
+    // More fields than a span names.
     assert!(!lines(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 1})));
     assert!(lines(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 2})));
     // Removed from where something else changed.
@@ -104,7 +104,7 @@ fn ignored_changes_are_not_linked() {
         .later(20)
         .event("MODIFIED", &web(2, "a", 3))
         .event("MODIFIED", &set(2, 3, "controller"))
-        // What a person does meanwhile, and what follows from a change that is lines.
+        // A change by a person, and a change that follows from an exported one.
         .event("MODIFIED", &set(3, 4, "kubectl"))
         .event("MODIFIED", &web(3, "b", 3))
         .event("MODIFIED", &set(4, 2, "controller"))

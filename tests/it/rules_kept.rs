@@ -142,8 +142,8 @@ fn metadata_change_keeps_the_evidence_of_an_open_convergence() {
         );
 }
 
-/// What watches say, with an interruption after so many events: the watch of them lists anew, or
-/// goes on with the list that it was reading.
+/// Events of watches, with an interruption after so many: the watch relists, or continues the list
+/// that it was reading.
 fn interrupted_after(history: &History, events: usize, lists_anew: bool) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("history.jsonl"), history.text()).unwrap();

@@ -45,7 +45,7 @@ fn each_loss_is_made_good_for_once_the_oldest_first() {
 }
 
 #[test]
-fn replaced_loss_is_not_replaced_again() {
+fn loss_replaced_while_its_owner_was_in_flight_is_not_replaced_again() {
     let set = object("Set", "s");
     let (a, b) = (pod("a", &set), pod("b", &set));
     let evicted = json!({"status": {"conditions": [
@@ -110,7 +110,7 @@ fn replacement_in_a_statefulset_is_matched_by_name() {
 fn replacement_is_not_matched_while_the_owner_is_in_flight() {
     let set = object("Set", "s");
     let (lost, next) = (pod("lost", &set), pod("next", &set));
-    // Known from the start, and not Current there: who knows what it does.
+    // It existed at the start and was not Current: its work is unknown.
     History::default()
         .listed("Set", &[&set])
         .listed("Pod", &[&lost])

@@ -48,29 +48,29 @@ fn owner_includes_late_events_of_its_children_and_no_later_changes() {
     let done = |history: History| {
         history.later(3).modified(&set, &available()).modified(&deployment, &rolled_out)
     };
-    let begun = || History::default().added(&deployment).added(&set).added(&pod);
+    let created = || History::default().added(&deployment).added(&set).added(&pod);
     let ends = |history: &History| {
         let spans = history.spans(&Rules::default(), "");
         ["create Pod", "create ReplicaSet", "reconcile Deployment"]
             .map(|name| format!("{name} {}\n", end(&spans, name)))
             .concat()
     };
-    // Its steps take a moment each, also where they were over at once.
-    let late = done(begun()).late("MODIFIED", &merged(&pod, &ready(3)), 32);
+    // Its phases last an instant each, also where they ended at once.
+    let late = done(created()).late("MODIFIED", &merged(&pod, &ready(3)), 32);
     expect![[r#"
         create Pod 00:03.600006000Z
         create ReplicaSet 00:03.600006000Z
         reconcile Deployment 00:03.600006000Z
     "#]]
     .assert_eq(&ends(&late));
-    let before = done(begun()).late("MODIFIED", &merged(&pod, &ready(1)), 10);
+    let before = done(created()).late("MODIFIED", &merged(&pod, &ready(1)), 10);
     expect![[r#"
         create Pod 00:01.000006000Z
         create ReplicaSet 00:03.400000000Z
         reconcile Deployment 00:03.500000000Z
     "#]]
     .assert_eq(&ends(&before));
-    let after = done(begun()).later(1).modified(&pod, &ready(4));
+    let after = done(created()).later(1).modified(&pod, &ready(4));
     expect![[r#"
         create Pod 00:04.600006000Z
         create ReplicaSet 00:03.400000000Z
@@ -205,7 +205,7 @@ fn current_object_has_converged_when_its_deletion_is_requested() {
         .later(1)
         .modified(&widget, &is_ready)
         .modified(&widget, &is_ready)
-        // Of the fifth second, said only now.
+        // Of the fifth second, received only now.
         .event("MODIFIED", &merged(&is_ready, &gone))
         .deleted(&gone);
     let spans = history.spans(&Rules::default(), "");

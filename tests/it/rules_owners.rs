@@ -158,7 +158,7 @@ fn change_by_a_person_of_an_operators_list_is_a_head_for_every_kind_of_list_key(
     let lists = [
         // By name, as paths are.
         ("env", r#"{"name":"it"}"#, json!({"name": "it", "value": 1})),
-        // Named, and told apart by something else.
+        // Items with names that are identified by another key.
         ("volumeMounts", r#"{"mountPath":"/it"}"#, json!({"name": "it", "mountPath": "/it"})),
         (
             "ports",
@@ -224,8 +224,8 @@ fn owner_reference_at_the_time_of_the_change_decides() {
     let (owner, other) = (&object("Widget", "w"), &object("Widget", "other"));
     let part = |owners: &[(&Value, bool)]| owned(&object("Part", "p"), owners);
     let stepped = || {
-        let begun = History::default().added(owner).added(other).added(&part(&[(owner, true)]));
-        begun.later(1).event("MODIFIED", &step(&part(&[(owner, true)]), 2))
+        let created = History::default().added(owner).added(other).added(&part(&[(owner, true)]));
+        created.later(1).event("MODIFIED", &step(&part(&[(owner, true)]), 2))
     };
     let becomes = |after: &[(&Value, bool)]| {
         stepped()

@@ -1,4 +1,4 @@
-//! Rules about the steps of Pods, by hand-written histories.
+//! Rules about the phases of Pods, by hand-written histories.
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn at(containers: &[(&str, Value)]) -> Value {
     }))
 }
 
-/// What Events say becomes of the steps, and not how they are told themselves.
+/// Checks the phases that follow from Events, without the Events as span events.
 fn has_phases_with_events(history: &History, expected: &Expect) {
     let configuration = "watch: [{kind: Pod, events: true}]\n";
     let mut spans = history.spans(&rules(&settings(configuration)), configuration);
@@ -63,7 +63,7 @@ fn a_pull_ends_with_the_last_image_once_all_containers_run() {
         .modified(&pod(), &at(&[("a", runs(7)), ("b", waits()), ("c", waits())]))
         .later(5)
         .added(&kubelet_event("Pulled", "containers", "b", 12))
-        // Heard last, and said before.
+        // Received last, and written before.
         .added(&kubelet_event("Pulled", "containers", "c", 10))
         .later(8)
         .modified(&pod(), &at(&[("a", runs(7)), ("b", runs(13)), ("c", runs(20))]));
@@ -123,7 +123,7 @@ fn present_images_are_not_pulled_and_init_images_are_pulled_within_their_phase()
         .added(&kubelet_event("Pulling", "initContainers", "first", 2))
         .added(&kubelet_event("Pulled", "initContainers", "first", 3))
         .later(5)
-        // It is there: nobody has said that it is pulled.
+        // The image is present: no Event reports a pull.
         .added(&kubelet_event("Pulled", "containers", "web", 7))
         .later(3)
         .modified(&pod(), &initialized);

@@ -82,7 +82,7 @@ fn autoscaler(desired: i64) -> Value {
     })
 }
 
-/// As its controller says it after it wrote `/scale`.
+/// The status that its controller writes after `/scale`.
 fn rescaled(desired: i64) -> Value {
     let at = json!({"status": {"lastScaleTime": "2026-11-24T10:00:00Z"}});
     merged(&autoscaler(desired), &at)
@@ -96,8 +96,8 @@ fn scaled_by_hand(replicas: i64, generation: i64) -> Value {
 
 #[test]
 fn scaled_target_links_to_its_autoscaler_in_any_order_of_events() {
-    let begun = || History::default().added(&deployment(1, 1)).added(&autoscaler(1));
-    begun()
+    let created = || History::default().added(&deployment(1, 1)).added(&autoscaler(1));
+    created()
         .event("MODIFIED", &deployment(3, 2))
         .event("MODIFIED", &rescaled(3))
         .becomes(expect![[r#"
@@ -105,7 +105,7 @@ fn scaled_target_links_to_its_autoscaler_in_any_order_of_events() {
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
         "#]]);
-    begun()
+    created()
         .late("MODIFIED", &rescaled(3), 4)
         .late("MODIFIED", &deployment(3, 2), 3)
         .becomes(expect![[r#"
@@ -113,8 +113,8 @@ fn scaled_target_links_to_its_autoscaler_in_any_order_of_events() {
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
         "#]]);
-    // Both are heard of a minute after: a scale has no time but that.
-    begun()
+    // Both are received a minute later: a scale has no other time.
+    created()
         .later(60)
         .late("MODIFIED", &deployment(3, 2), 3)
         .late("MODIFIED", &rescaled(3), 4)
@@ -124,7 +124,7 @@ fn scaled_target_links_to_its_autoscaler_in_any_order_of_events() {
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
         "#]]);
     // Its status does not agree.
-    begun()
+    created()
         .event("MODIFIED", &deployment(5, 2))
         .event("MODIFIED", &rescaled(3))
         .becomes(expect![[r#"

@@ -160,7 +160,7 @@ fn longest_open_or_ended_phase_below_a_failure_is_named() {
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
     let later = json!({"metadata": {"creationTimestamp": "2026-11-24T10:00:10Z"}});
     let scheduled = |second: u32| status(&json!({"conditions": [is_true("PodScheduled", second)]}));
-    let begun = || {
+    let created = || {
         History::default()
             .added(&widget)
             .added(&deployment)
@@ -170,7 +170,7 @@ fn longest_open_or_ended_phase_below_a_failure_is_named() {
             .added(&merged(&of("b"), &later))
     };
     // Both are open.
-    begun().later(40).modified(&deployment, &failed(50)).has_phases(expect![[r#"
+    created().later(40).modified(&deployment, &failed(50)).has_phases(expect![[r#"
         create Deployment it g1 waited for Pod a schedule [observed]
         reconcile Widget w g1 waited for Pod a schedule
           create Pod a schedule 900.0s by default-scheduler timeout
@@ -179,7 +179,7 @@ fn longest_open_or_ended_phase_below_a_failure_is_named() {
         create Pod b g1 waited for Pod b schedule timeout
     "#]]);
     // One has waited longer before than the other does now.
-    begun()
+    created()
         .later(25)
         .modified(&of("a"), &scheduled(35))
         .later(5)
@@ -203,7 +203,7 @@ fn of_equal_waits_the_first_ended_or_the_first_by_name_counts() {
     let deployment = deployment();
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
     let scheduled = status(&json!({"conditions": [is_true("PodScheduled", 20)]}));
-    let begun = || {
+    let created = || {
         History::default()
             .added(&deployment)
             .modified(&deployment, &status(&json!({"observedGeneration": 1})))
@@ -211,14 +211,14 @@ fn of_equal_waits_the_first_ended_or_the_first_by_name_counts() {
             .added(&of("b"))
             .added(&of("a"))
     };
-    begun().later(45).modified(&deployment, &failed(50)).has_phases(expect![[r#"
+    created().later(45).modified(&deployment, &failed(50)).has_phases(expect![[r#"
         reconcile Deployment it g1 waited for Pod a schedule [observed]
           create Pod b schedule 905.2s by default-scheduler timeout
         create Pod b g1 waited for Pod b schedule timeout
           create Pod a schedule 905.3s by default-scheduler timeout
         create Pod a g1 waited for Pod a schedule timeout
     "#]]);
-    begun()
+    created()
         .later(25)
         .modified(&of("b"), &scheduled)
         .modified(&of("a"), &scheduled)

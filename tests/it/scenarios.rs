@@ -1,7 +1,7 @@
 //! Recorded histories and what they become: `tests/scenarios/<name>/history.jsonl`, `spans.txt`.
 //!
-//! A wrong trace that somebody reports is their recording, here. `UPDATE_EXPECT=1` rewrites what is
-//! expected; read the difference before believing it.
+//! A reported wrong trace is a recording here. `UPDATE_EXPECT=1` rewrites the expected text; read
+//! the difference before you believe it.
 
 use std::{
     collections::HashSet,
@@ -31,7 +31,7 @@ pub(crate) fn scenarios() -> Vec<PathBuf> {
     found
 }
 
-/// As a configuration without a word means it, but for what `yaml` says.
+/// The settings of a configuration file with this text.
 pub(crate) fn settings(yaml: &str) -> Settings {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), yaml).unwrap();

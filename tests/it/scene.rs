@@ -35,7 +35,7 @@ impl<'a> Scene<'a> {
         Self::begin_in(plane, plane.namespace(name).await?, kinds).await
     }
 
-    /// In a namespace that is there. What it tells, a daemon tells too that is killed all the time.
+    /// In an existing namespace. A daemon that is killed repeatedly must export the same spans.
     pub(crate) async fn begin_in(
         plane: &'a ControlPlane,
         namespace: String,

@@ -1,4 +1,4 @@
-//! An API server that says exactly what a test wants, when it wants it.
+//! An API server whose answers a test scripts one by one.
 
 use std::{
     collections::VecDeque,

@@ -64,7 +64,7 @@ fn a_watch_that_delivers_old_events_has_not_caught_up() {
 }
 
 #[test]
-fn watch_disconnected_for_five_minutes_delays_no_deadline() {
+fn disconnected_watch_delays_deadlines_for_five_minutes() {
     let mut daemon = Daemon::of(&current_widget());
     daemon.process_next(2);
     daemon.loses("Widget", 2.0);

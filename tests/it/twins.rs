@@ -70,7 +70,7 @@ async fn two_daemons_emit_the_same_ids_parents_links_and_attributes() -> Result<
     }
 
     let [one, other] = &twins;
-    let (one, other) = until("both to have spans all", Duration::from_mins(2), async || {
+    let (one, other) = until("both to export all spans", Duration::from_mins(2), async || {
         one.is_at_rest().await?;
         other.is_at_rest().await?;
         let spans = (spans(one)?, spans(other)?);

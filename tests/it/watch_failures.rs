@@ -1,4 +1,4 @@
-//! What a watch makes of servers that fail: it lists anew only when it must, and loses nothing.
+//! Claims about failing servers: a watch relists only when it must, and loses no event.
 
 use std::time::Duration;
 
@@ -172,7 +172,7 @@ async fn server_without_streaming_lists_is_read_in_pages_and_an_expired_list_res
     assert_eq!(second.query, "limit=250&continue=to%3Dken");
     second.refuse(410, "The provided continue parameter is too old").await;
     server.request(PODS).await.answer(200, &page(&["a"], "next")).await;
-    // Trouble, and the list goes on.
+    // A failure, after which the list continues.
     server.request(PODS).await.refuse(503, "unavailable").await;
     let last = server.request(PODS).await;
     assert_eq!(last.query, "limit=250&continue=next");

@@ -32,7 +32,7 @@ async fn api_server_that_restarts_costs_one_list_and_no_change() -> Result<()> {
     create("second").await?;
     watching.until(|message| message.contains("applied second@")).await;
 
-    // The store goes on where the watch hears nothing: its resourceVersion will be too old.
+    // The store changes without events for the watch: its resourceVersion becomes too old.
     create_in(&elsewhere, "unheard").await?;
     plane.kill_api_server();
     watching.until(|message| message == "0 interrupted").await;
@@ -42,7 +42,7 @@ async fn api_server_that_restarts_costs_one_list_and_no_change() -> Result<()> {
     if again.iter().any(|message| message.contains("listed third@")) {
         watching.until(|message| message.contains("reset")).await;
     }
-    // Connected, told that it is too late, reading a list.
+    // Connected, refused as too old, and relisting.
     let count = |what: &str| again.iter().filter(|message| message.ends_with(what)).count();
     assert_eq!(count(" lists"), 1, "{again:?}");
     assert_eq!(count(" resumed"), count(" interrupted"), "{again:?}");

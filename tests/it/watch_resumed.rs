@@ -75,7 +75,7 @@ async fn watch_resumes_from_its_resource_version_without_a_list() {
     watching.stop().await;
 }
 
-/// Until it has caught up, which a bookmark says; and after each time that nothing was heard.
+/// Events are dated until a bookmark ends the backlog, and again after each interruption.
 #[tokio::test]
 async fn events_of_a_backlog_are_dated_and_later_ones_are_not() {
     let (mut server, mut watching, watch) = resuming_pods().await;

@@ -1,4 +1,4 @@
-//! The watches under test, against a scripted API server, and what they say as text.
+//! The watches under test, against a scripted API server, and their messages as text.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -128,7 +128,7 @@ impl Watching {
                 return Some(text(id, &event));
             }
             let message = timeout(PATIENCE, self.messages.recv()).await;
-            assert!(message.is_ok(), "nothing was message any more");
+            assert!(message.is_ok(), "no message arrived in time");
             let message = message.unwrap();
             match message? {
                 WatchMessage::Opened(id, watched) => {
@@ -144,7 +144,7 @@ impl Watching {
         }
     }
 
-    /// What it is_last next.
+    /// Checks the next messages.
     pub(crate) async fn expect_messages(&mut self, expected: &[&str]) {
         for (at, expected) in expected.iter().enumerate() {
             let message = self.next().await;
@@ -152,7 +152,7 @@ impl Watching {
         }
     }
 
-    /// What it is_last until it has message this.
+    /// The messages up to the first for which `is_last` holds.
     pub(crate) async fn until(&mut self, is_last: impl Fn(&str) -> bool) -> Vec<String> {
         let mut before = Vec::new();
         loop {
@@ -167,7 +167,7 @@ impl Watching {
 
     pub(crate) async fn stop(mut self) {
         self.stop.send_replace(true);
-        assert_eq!(self.next().await, None, "message until the end");
+        assert_eq!(self.next().await, None, "no message after the stop");
         self.task.await.unwrap().unwrap();
     }
 }

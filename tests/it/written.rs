@@ -110,13 +110,13 @@ impl History {
         self.becomes_with("", expected);
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass `expect![…]`")]
     pub(crate) fn has_phases(self, expected: Expect) {
         let spans = self.spans(&Rules::default(), "");
         expected.assert_eq(&phases_of(&spans, Times::Shown));
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass `expect![…]`")]
     pub(crate) fn becomes_with(self, configuration: &str, expected: Expect) {
         let spans = self.spans(&rules(&settings(configuration)), configuration);
         expected.assert_eq(&render(&spans, Style::STABLE));
