@@ -1,5 +1,5 @@
-//! Learns that kinds were installed or removed: from watches of `CustomResourceDefinition` and
-//! `APIService`, and from polls that become rarer.
+//! Detects installed and removed kinds: by watches of `CustomResourceDefinition` and
+//! `APIService`, and by polls that become rarer.
 
 use std::{fmt::Debug, time::Duration};
 

@@ -35,7 +35,7 @@ pub(crate) fn key_of(
     ChangeKey { uid: object.uid().clone(), epoch: object.epoch, verb, step }
 }
 
-/// A change with everything that the state of its object says about it.
+/// A change with everything that it takes from the state of its object.
 pub(crate) fn new_change(
     object: &TrackedObject,
     key: ChangeKey,
@@ -58,7 +58,7 @@ pub(crate) fn new_change(
     change
 }
 
-/// When a change was made, which clock says so, and which field manager made it.
+/// When a change was made, by which clock, and which field manager made it.
 pub(crate) fn time_and_manager(
     object: &TrackedObject,
     observation: &Observation,

@@ -53,8 +53,8 @@ pub(crate) struct TrackedObject {
     pub(crate) revision: Option<Box<Revision>>,
     pub(crate) spec: Box<SpecFacts>,
     pub(crate) is_terminating: bool,
-    /// When more than its status was last written, in whole seconds by managedFields; 0 where they do
-    /// not say. A field manager with a newer entry can have removed a field.
+    /// When more than its status was last written, in whole seconds by managedFields; 0 where they
+    /// have no time. A field manager with a newer entry can have removed a field.
     pub(crate) last_write: Timestamp,
     /// Its annotation `spanlink.io/ignore` excludes it.
     pub(crate) is_ignored: bool,

@@ -66,7 +66,7 @@ pub fn judge(e: &Evidence<'_>) -> Status {
         Some(c) if &*c.kind == "Reconciling" || conventions::is_older(c, e) => {
             return Status::InProgress;
         }
-        // A condition from before the change says nothing about the change.
+        // A condition from before the change is not evidence for the change.
         Some(stalled) if conventions::is_evidence(e) => return failed(stalled),
         Some(_) | None => {}
     }
