@@ -215,7 +215,7 @@ impl Metrics {
             trace_bounds_reached: counters(
                 r,
                 "spanlink_trace_bounds_reached_total",
-                "Times that a table of the trace was full, by the name of its bound.",
+                "Times that a bounded table of the trace was full, by the name of the bound.",
                 &["bound"],
             )?,
             spans_exported: counter(

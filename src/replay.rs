@@ -67,6 +67,12 @@ pub fn replay(
 ) -> Result<(), RecordingError> {
     let recording = Recording::open(path)?;
     let Some(start) = recording.start() else { return Ok(()) };
+    if recording.has_opaque_resource_versions() {
+        warn!(
+            recording = %path.display(),
+            "The resourceVersions are not decimal numbers; events count as ordered by their lines."
+        );
+    }
     let mut tracer = Tracer::new(rules, "");
     for (_, watch) in recording.watches() {
         if !scope.includes_kind(&watch.watched.kind, settings) {

@@ -43,7 +43,7 @@ pub(crate) fn count(metrics: &Metrics, update: &TraceMetric) {
         TraceMetric::ContentWithoutGeneration => metrics.content_changes_without_generation.inc(),
         TraceMetric::GenerationRollback => metrics.generation_rollbacks.inc(),
         TraceMetric::BoundReached { bound } => {
-            metrics.trace_bounds_reached.with_label_values(&[*bound]).inc();
+            metrics.trace_bounds_reached.with_label_values(&[bound.name()]).inc();
         }
         TraceMetric::MissedGenerations { generations } => {
             metrics.missed_generations.inc_by(u64::try_from(*generations).unwrap_or(0));

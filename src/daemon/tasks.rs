@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn running_tasks_are_no_failure() {
+    async fn running_tasks_are_not_failures() {
         let mut tasks = Tasks::default();
         let hour = Duration::from_hours(1);
         assert!(timeout(hour, tasks.failure()).await.is_err());

@@ -1,8 +1,7 @@
-//! The errors of the outbox, and how they are printed.
+//! The errors of the outbox.
 
 use std::{
     any::Any,
-    error::Error,
     io::{self, ErrorKind},
     path::PathBuf,
 };
@@ -80,17 +79,6 @@ impl DiskError {
             ),
         }
     }
-}
-
-/// An error and all its sources in one line, separated by colons.
-pub(super) fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 /// The message of a panic, from the payload that `catch_unwind` returned.

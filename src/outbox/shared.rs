@@ -13,10 +13,10 @@ use super::{
     backlog::{Backlog, InFlight, Recovered},
     commit::Commit,
     disk::Disk,
-    error::{DiskError, WriterPanicked, error_chain},
+    error::{DiskError, WriterPanicked},
     memory::Memory,
 };
-use crate::metrics::Metrics;
+use crate::{error_chain::ErrorChain, metrics::Metrics};
 
 /// Bounds of the unacknowledged records. A full outbox blocks the producer, and so the watches; it
 /// drops no record.
@@ -203,7 +203,7 @@ impl Shared {
         self.metrics.outbox_corruptions.inc();
         error!(
             outbox = %disk,
-            error = error_chain(error),
+            error = %ErrorChain(error),
             records_kept = recovered.records,
             "The outbox file is corrupt; renamed it and created a new one without a checkpoint."
         );

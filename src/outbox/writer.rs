@@ -14,10 +14,11 @@ use super::{
     backlog::{Backlog, Recovered},
     commit::Commit,
     disk::Disk,
-    error::{DiskError, WriterPanicked, error_chain, panic_message},
+    error::{DiskError, WriterPanicked, panic_message},
     shared::{Reading, Shared, State, ThreadState},
     tables::Changes,
 };
+use crate::error_chain::ErrorChain;
 
 /// The delay before a failed operation is retried. It doubles after each failure, up to `max`.
 #[derive(Clone, Copy, Debug)]
@@ -217,7 +218,7 @@ impl Writer<'_> {
     /// Logs the first failure of a series only.
     fn record_failure(&mut self, error: &DiskError, message: &'static str) {
         if !self.is_failing {
-            warn!(outbox = %self.disk, error = error_chain(error), "{message}");
+            warn!(outbox = %self.disk, error = %ErrorChain(error), "{message}");
         }
         self.is_failing = true;
     }

@@ -1,5 +1,5 @@
-//! Learns that kinds were installed or removed: from watches of `CustomResourceDefinition` and
-//! `APIService`, and from polls that become rarer.
+//! Detects installed and removed kinds: by watches of `CustomResourceDefinition` and
+//! `APIService`, and by polls that become rarer.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -21,6 +21,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tracing::{debug, info, warn};
 
 use super::{request::ANSWER_TIMEOUT, resolve::Served};
+use crate::error_chain::ErrorChain;
 
 /// The API server serves a kind up to a few seconds after its `CustomResourceDefinition` changed.
 const POLL_MIN: Duration = Duration::from_secs(1);
@@ -109,12 +110,12 @@ where
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone) => {
-                // A full channel already holds the news of a change.
+                // A full channel already announces a change.
                 changed.try_send(()).ok();
             }
             Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
             Err(error) => {
-                debug!(kind = %K::kind(&()), %error, "Watching installed kinds failed; polling.");
+                debug!(kind = %K::kind(&()), error = %ErrorChain(&error), "Watching installed kinds failed; polling.");
             }
         }
     }

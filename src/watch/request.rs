@@ -13,6 +13,7 @@ use super::{
     machine::WatchFailure,
     resolve::{Resolved, percent_encoded},
 };
+use crate::error_chain::ErrorChain;
 
 /// Limit for the head of an answer, for the next bytes of a list, and for a whole answer about one
 /// object.
@@ -138,7 +139,7 @@ impl Session {
         let answer = match timeout(ANSWER_TIMEOUT, self.client.send(request)).await {
             Err(_elapsed) => return Err(WatchFailure::Timeout),
             Ok(Err(error)) => {
-                debug!(kind = %self.resolved.kind, %error, "Request failed.");
+                debug!(kind = %self.resolved.kind, error = %ErrorChain(&error), "Request failed.");
                 return Err(WatchFailure::Connection);
             }
             Ok(Ok(answer)) => answer,
@@ -173,7 +174,7 @@ pub(super) async fn next_chunk(
             Err(_elapsed) => return Err(WatchFailure::Timeout),
             Ok(None) => return Ok(None),
             Ok(Some(Err(error))) => {
-                debug!(%error, "Connection lost.");
+                debug!(error = %ErrorChain(&error), "Connection lost.");
                 return Err(WatchFailure::Connection);
             }
             Ok(Some(Ok(frame))) => {

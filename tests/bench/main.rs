@@ -45,7 +45,7 @@ const LASTS: Duration = Duration::from_secs(30);
 const WATCHED: [&str; 3] =
     ["/api/v1/pods", "/apis/apps/v1/deployments", "/apis/apps/v1/replicasets"];
 
-fn say(text: &str) {
+fn print_line(text: &str) {
     writeln!(io::stdout(), "{text}").ok();
 }
 
@@ -86,10 +86,10 @@ async fn read_bytes(kubeconfig: &Path) -> Result<()> {
 }
 
 async fn bench(has_disk: bool) -> Result<()> {
-    let plane = ControlPlane::start(&Options::api_server_only(), &say).await?;
+    let plane = ControlPlane::start(&Options::api_server_only(), &print_line).await?;
     plane.kubectl(&["create", "namespace", "bench"]).await?;
     let client = plane.client().await?;
-    say(&format!("Creating {PODS} Pods."));
+    print_line(&format!("Creating {PODS} Pods."));
     create_pods(&client).await?;
 
     let arrivals = Arrivals::default();
@@ -142,7 +142,10 @@ async fn bench(has_disk: bool) -> Result<()> {
         Ok(())
     })
     .await?;
-    say(&format!("memory: {} MiB resident with {PODS} Pods known", spanlink.resident()? >> 20));
+    print_line(&format!(
+        "memory: {} MiB resident with {PODS} Pods known",
+        spanlink.resident()? >> 20
+    ));
 
     let before = (spanlink.cpu()?, floor.cpu()?);
     let events = touch_pods(&client).await?;
@@ -151,7 +154,7 @@ async fn bench(has_disk: bool) -> Result<()> {
         Ok(f64::from(u32::try_from(ticks)?) * 10_000.0 / f64::from(u32::try_from(events)?))
     };
     let (ours, theirs) = (micros(spanlink.cpu()? - before.0)?, micros(floor.cpu()? - before.1)?);
-    say(&format!(
+    print_line(&format!(
         "cpu: {ours:.1} µs an event, a reader of bytes {theirs:.1} µs: {:.2} times ({events} events in {LASTS:?})",
         ours / theirs
     ));
@@ -159,13 +162,13 @@ async fn bench(has_disk: bool) -> Result<()> {
     let mut took = change_deployments(&client, &arrivals).await?;
     took.sort();
     let at = |percent: usize| took[(took.len() - 1) * percent / 100];
-    say(&format!(
+    print_line(&format!(
         "latency: change to its head's span, p50 {:?}, p99 {:?} ({} changes at {CHANGES_A_SECOND}/s)",
         at(50),
         at(99),
         took.len()
     ));
-    say(&format!("memory: {} MiB resident at the end", spanlink.resident()? >> 20));
+    print_line(&format!("memory: {} MiB resident at the end", spanlink.resident()? >> 20));
     Ok(())
 }
 
@@ -254,20 +257,23 @@ async fn change_deployments(client: &Client, arrivals: &Arrivals) -> Result<Vec<
                 },
             }))?;
             deployments.create(&PostParams::default(), &object).await?;
-            answered.lock().expect("nobody panics with it").insert(name, Instant::now());
+            answered
+                .lock()
+                .expect("no thread panics while it holds the lock")
+                .insert(name, Instant::now());
             Ok(())
         }
     })
     .await?;
     let expected = usize::try_from(total)?;
     until("every head's span", Duration::from_mins(1), async || {
-        let arrived = arrivals.0.lock().expect("nobody panics with it").len();
+        let arrived = arrivals.0.lock().expect("no thread panics while it holds the lock").len();
         ensure!(arrived == expected, "{arrived} of {expected}");
         Ok(())
     })
     .await?;
-    let arrived = arrivals.0.lock().expect("nobody panics with it");
-    let answered = answered.lock().expect("nobody panics with it");
+    let arrived = arrivals.0.lock().expect("no thread panics while it holds the lock");
+    let answered = answered.lock().expect("no thread panics while it holds the lock");
     Ok(answered
         .iter()
         .filter_map(|(name, at)| Some(arrived.get(name)?.saturating_duration_since(*at)))
@@ -286,7 +292,7 @@ impl TraceService for Arrivals {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let now = Instant::now();
         let scopes = request.into_inner().resource_spans.into_iter().flat_map(|r| r.scope_spans);
-        let mut arrivals = self.0.lock().expect("nobody panics with it");
+        let mut arrivals = self.0.lock().expect("no thread panics while it holds the lock");
         for span in scopes.flat_map(|scope| scope.spans) {
             let name = span.attributes.into_iter().find(|a| a.key == "k8s.deployment.name");
             let name = name.and_then(|attribute| attribute.value?.value);

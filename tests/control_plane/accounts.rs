@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-/// Somebody the API server knows by a token; fixed when it starts.
+/// A user with a token of the API server; fixed when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Account {
     /// May everything (`system:masters`).
@@ -15,7 +15,7 @@ pub(crate) enum Account {
     /// May what RBAC grants this service account, which need not exist for that.
     Service { namespace: String, name: String },
     /// Has a token and no permission beyond what every authenticated user has.
-    Nobody,
+    Unprivileged,
 }
 
 impl Account {
@@ -36,7 +36,7 @@ impl Account {
             Self::Service { namespace, name } => {
                 format!("system:serviceaccount:{namespace}:{name}")
             }
-            Self::Nobody => "nobody".to_owned(),
+            Self::Unprivileged => "nobody".to_owned(),
         }
     }
 
@@ -49,7 +49,7 @@ impl Account {
                 format!("system:serviceaccounts:{namespace}"),
                 "system:authenticated".to_owned(),
             ],
-            Self::Nobody => Vec::new(),
+            Self::Unprivileged => Vec::new(),
         }
     }
 

@@ -80,7 +80,7 @@ pub(crate) struct Binaries {
 }
 
 impl Binaries {
-    /// Builds what is missing and tells `progress` what takes long. Blocks for minutes the first time.
+    /// Builds missing binaries and reports slow steps to `progress`. Blocks for minutes the first time.
     pub(crate) fn ready(progress: &dyn Fn(&str)) -> Result<Self> {
         let cache = cache_folder()?;
         fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
@@ -108,7 +108,7 @@ impl Binaries {
     }
 }
 
-/// Builds the judge of `tests/control-plane/kstatus` where it is missing, and tells where it is.
+/// Builds the judge of `tests/control-plane/kstatus` where it is missing, and returns its path.
 pub(crate) fn kstatus_ready(progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let cache = cache_folder()?;
     fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
@@ -155,7 +155,7 @@ impl Module {
         Path::new(SOURCES).join(self.folder)
     }
 
-    /// Builds what is missing, and tells where it is: a folder named after what it is built from, so
+    /// Builds missing binaries, and returns their folder, which is named after its sources, so
     /// that clones at different versions do not overwrite each other's.
     fn ready(&self, cache: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf> {
         let target = cache.join(format!("{}-{}", self.folder, self.digest()?));
@@ -191,7 +191,7 @@ impl Module {
             }
             digest.update(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
         }
-        // Six bytes are enough to tell versions apart.
+        // Six bytes are enough to distinguish versions.
         let digest = digest.finalize();
         let digest = digest.iter().take(6);
         Ok(digest.fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")))
@@ -227,7 +227,7 @@ impl Module {
         ))
     }
 
-    /// The version that go.mod requires, so that it is said in one place.
+    /// The version that go.mod requires, so that it is written in one place.
     fn version(&self, module: &str) -> Result<String> {
         let version = self.go(&["list", "-m", "-f", "{{.Version}}", module].map(AsRef::as_ref))?;
         Ok(version.trim().to_owned())

@@ -121,7 +121,7 @@ impl ControlPlane {
             "status": {
                 "capacity": room,
                 "allocatable": room,
-                // Becomes the hostIP of its Pods. Nobody answers there.
+                // Becomes the hostIP of its Pods. No server listens there.
                 "addresses": [
                     { "type": "InternalIP", "address": "192.0.2.1" },
                     { "type": "Hostname", "address": name },
@@ -163,7 +163,7 @@ impl ControlPlane {
     pub(crate) async fn compact(&self) -> Result<i64> {
         let found = self.ask_etcd("range", &json!({ "key": "AA==" })).await?;
         let revision = found.pointer("/header/revision").and_then(Value::as_str);
-        let revision: i64 = revision.context("etcd tells no revision")?.parse()?;
+        let revision: i64 = revision.context("etcd reports no revision")?.parse()?;
         let order = json!({ "revision": revision.to_string(), "physical": true });
         self.ask_etcd("compaction", &order).await?;
         Ok(revision)
@@ -202,7 +202,7 @@ fn run(mut command: Command, input: &str) -> Result<String> {
         .spawn()
         .context("start")?;
     if let Some(mut stdin) = child.stdin.take() {
-        // It may end before it has read everything; then its errors tell more than this one.
+        // It may end before it has read everything; then its own error is the useful one.
         stdin.write_all(input.as_bytes()).ok();
     }
     let output = child.wait_with_output().context("wait for the end")?;

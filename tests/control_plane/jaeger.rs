@@ -57,7 +57,7 @@ impl Ports {
     }
 }
 
-/// A client of the running Jaeger. Jaeger keeps traces in memory: a restarted one knows none.
+/// A client of the running Jaeger. Jaeger keeps traces in memory: a restarted one has none.
 #[derive(Clone, Debug)]
 pub(crate) struct Jaeger {
     ports: Ports,
@@ -117,12 +117,12 @@ impl Jaeger {
         }
     }
 
-    /// The `data` of an answer; nothing where Jaeger says 404.
+    /// The `data` of an answer; nothing where Jaeger answers 404.
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<Value>> {
         Ok(self.ask(path, query).await?.and_then(|mut body| body.get_mut("data").map(Value::take)))
     }
 
-    /// An answer; nothing where Jaeger says 404.
+    /// An answer; nothing where Jaeger answers 404.
     async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Result<Option<Value>> {
         let mut url = Url::parse(&self.url()).context("make Jaeger's URL")?;
         url.set_path(path);
@@ -142,14 +142,14 @@ impl Jaeger {
     }
 }
 
-/// A span of somebody who changes the cluster inside a trace of their own.
+/// The span of a client that changes the cluster inside a trace of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct PersonSpan<'a> {
     pub(crate) trace_id: &'a str,
     pub(crate) span_id: &'a str,
     pub(crate) name: &'a str,
     /// Unix nanoseconds.
-    pub(crate) begun: i128,
+    pub(crate) started: i128,
     pub(crate) ended: i128,
 }
 
@@ -165,7 +165,7 @@ impl PersonSpan<'_> {
                 "spanId": self.span_id,
                 "name": self.name,
                 "kind": 1,
-                "startTimeUnixNano": self.begun.to_string(),
+                "startTimeUnixNano": self.started.to_string(),
                 "endTimeUnixNano": self.ended.to_string(),
             }] }],
         }] });

@@ -50,7 +50,7 @@ impl Default for Options {
             nodes: 1,
             audit: false,
             api_server_flags: Vec::new(),
-            accounts: vec![Account::spanlink(), Account::Nobody],
+            accounts: vec![Account::spanlink(), Account::Unprivileged],
         }
     }
 }

@@ -15,9 +15,9 @@ const COUNT: u16 = 12_000;
 /// What this process has handed out, whether a server listens there right now or not.
 static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A port on 127.0.0.1 that nobody listens on and that this process was not given before.
+/// A free port on 127.0.0.1 that this process was not given before.
 ///
-/// Another process may still take it before the server does; whoever starts servers tries again.
+/// Another process may still take it before the server does; starting a server is retried then.
 pub(crate) fn free() -> Result<u16> {
     let mut taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // Every process begins elsewhere, so that two test runs seldom meet.

@@ -46,8 +46,8 @@ impl Deref for Own {
     }
 }
 
-/// Tells progress past the test harness, which would keep it until a test fails: a first build takes
-/// ten minutes, and who waits should know for what.
+/// Prints progress past the test harness, which would keep it until a test fails: a first build takes
+/// ten minutes.
 pub(crate) fn to_stderr(message: &str) {
     writeln!(stderr(), "{message}").ok();
 }

@@ -1,7 +1,7 @@
 //! What the fake kubelet does: kwok's stage documents and ours, in one configuration file.
 //!
 //! A Pod chooses by the label `spanlink.test/behaviour`; the documents in
-//! `tests/control-plane/stages/` tell what each does:
+//! `tests/control-plane/stages/` document each:
 //!
 //! | behaviour | what the Pod does |
 //! | --- | --- |
@@ -11,14 +11,14 @@
 //! | `never-ready` | runs, and is never Ready |
 //! | `image-pull-back-off` | `ErrImagePull`, `ImagePullBackOff`, and every ten seconds again |
 //! | `crash-loop-back-off` | runs and exits with 1, restarts, `CrashLoopBackOff` |
-//! | `pulls` | Ready like the others, once its image was pulled, which Events alone tell |
+//! | `pulls` | Ready like the others, once its image was pulled, which only Events show |
 //! | `create-container-config-error` | `CreateContainerConfigError` |
 //! | `failing-job` | a Job's: exits with 1, phase Failed |
 //!
 //! kwok's `pod/chaos` comes on top: a Pod with the label `pod-container-running-failed.stage.kwok.x-k8s.io:
 //! "true"` fails a second or two after it ran.
 //!
-//! How long a Job's Pod runs is said by its annotation `spanlink.test/runs-for: 20s`.
+//! The annotation `spanlink.test/runs-for: 20s` sets how long a Job's Pod runs.
 
 use std::fs;
 use std::path::Path;

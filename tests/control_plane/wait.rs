@@ -12,7 +12,7 @@ const PROBE_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Looks again and again until `probe` has an answer, at most for `time_max`.
 ///
-/// `what` completes the sentence "waited for …"; the error tells why the last look was not enough.
+/// `what` completes the sentence "waited for …"; the error of the last check is part of the failure.
 pub(crate) async fn until<T>(
     what: &str,
     time_max: Duration,

@@ -38,23 +38,25 @@ fn main() -> Result<()> {
         tokio::select! {
             result = demo(jaeger) => result,
             _ = tokio::signal::ctrl_c() => {
-                say("");
+                print_line("");
                 Ok(())
             }
         }
     })
 }
 
-fn say(text: &str) {
-    // Whoever closed the terminal needs no progress.
+fn print_line(text: &str) {
+    // A closed terminal needs no progress.
     writeln!(io::stdout(), "{text}").ok();
 }
 
 async fn demo(other_jaeger: Option<String>) -> Result<()> {
-    say("Building spanlink and, the first time, a real control plane and Jaeger from Go modules.");
-    say("That takes about a quarter of an hour on two cores, and seconds from then on.");
+    print_line(
+        "Building spanlink and, the first time, a real control plane and Jaeger from Go modules.",
+    );
+    print_line("That takes about a quarter of an hour on two cores, and seconds from then on.");
     let spanlink = build()?;
-    let plane = ControlPlane::start(&Options::default().with_jaeger(), &say).await?;
+    let plane = ControlPlane::start(&Options::default().with_jaeger(), &print_line).await?;
     let (ui, otlp) = match &other_jaeger {
         Some(url) => {
             let host = url.rsplit_once(':').map_or(url.as_str(), |(host, _)| host);
@@ -95,11 +97,15 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
     }
     let _controller = tokio::spawn(widget_controller(plane.client().await?));
 
-    say("");
-    say("spanlink runs beside a real control plane, under its shipped RBAC. Changes begin;");
-    say("each is made inside a trace of its own, as a person or a pipeline would: [context …].");
-    say("A row that begins with … has only begun; its tree follows when all it caused has ended.");
-    say("");
+    print_line("");
+    print_line("spanlink runs beside a real control plane, under its shipped RBAC. Changes begin;");
+    print_line(
+        "each is made inside a trace of its own, as a person or a pipeline would: [context …].",
+    );
+    print_line(
+        "A row that starts with … is still open; its tree follows when everything it caused has ended.",
+    );
+    print_line("");
     let collector = otlp_http(&plane, other_jaeger.as_deref(), &otlp)?;
     let mut made = Vec::new();
     for (title, service, manifest) in CHANGES {
@@ -118,8 +124,8 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
     person.end(&collector, "update the shop's image").await?;
     made.push(("update the shop's image", "deployment-controller", person));
 
-    say("");
-    say("The traces those changes were made in, and where to look for what each caused:");
+    print_line("");
+    print_line("The traces those changes were made in, and where to look for what each caused:");
     // Only its API answers where there are no web pages.
     let (trace_page, search_page) = match other_jaeger {
         Some(_) => ("trace", "search"),
@@ -128,26 +134,39 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
     for (title, service, person) in &made {
         let id = &person.trace_id;
         let tags = format!("%7B%22spanlink.origin.trace_id%22%3A%22{id}%22%7D");
-        say(&format!("  {title}"));
-        say(&format!("    its trace       {ui}/{trace_page}/{id}"));
-        say(&format!("    what it caused  {ui}/{search_page}?service={service}&tags={tags}"));
+        print_line(&format!("  {title}"));
+        print_line(&format!("    its trace       {ui}/{trace_page}/{id}"));
+        print_line(&format!(
+            "    what it caused  {ui}/{search_page}?service={service}&tags={tags}"
+        ));
     }
     if other_jaeger.is_none() {
-        say("");
-        say("This Jaeger was built without its web pages, so these addresses answer in JSON.");
-        say("To see traces drawn, start the demo again with --jaeger http://HOST:16686 of a");
-        say("Jaeger that has its pages and takes OTLP on ports 4317 and 4318.");
+        print_line("");
+        print_line(
+            "This Jaeger was built without its web pages, so these addresses answer in JSON.",
+        );
+        print_line(
+            "To see traces drawn, start the demo again with --jaeger http://HOST:16686 of a",
+        );
+        print_line("Jaeger that has its pages and takes OTLP on ports 4317 and 4318.");
     }
-    say("");
-    say("The image nobody can run is called stuck after ten seconds and fails after fifteen;");
-    say("the CronJob makes a Job every full minute. To change something yourself, in another");
-    say("terminal:");
-    say("");
-    say(&format!("  export KUBECONFIG={}", plane.kubeconfig(&Account::Admin).display()));
-    say(&format!("  {} -n shop scale deployment/web --replicas=5", plane.kubectl_path().display()));
-    say("");
-    say("Ctrl-C ends everything.");
-    say("");
+    print_line("");
+    print_line(
+        "The image that cannot be pulled is reported as stuck after ten seconds and fails after fifteen;",
+    );
+    print_line(
+        "the CronJob makes a Job every full minute. To change something yourself, in another",
+    );
+    print_line("terminal:");
+    print_line("");
+    print_line(&format!("  export KUBECONFIG={}", plane.kubeconfig(&Account::Admin).display()));
+    print_line(&format!(
+        "  {} -n shop scale deployment/web --replicas=5",
+        plane.kubectl_path().display()
+    ));
+    print_line("");
+    print_line("Ctrl-C ends everything.");
+    print_line("");
     std::future::pending().await
 }
 
@@ -202,11 +221,11 @@ impl Drop for Running {
     }
 }
 
-/// Somebody who changes the cluster inside a trace of their own.
+/// A client that changes the cluster inside a trace of its own.
 struct Person {
     trace_id: String,
     span_id: String,
-    begun: i128,
+    started: i128,
 }
 
 impl Person {
@@ -215,7 +234,7 @@ impl Person {
         Self {
             trace_id: format!("{:016x}{:016x}", word(), word()),
             span_id: format!("{:016x}", word()),
-            begun: jiff::Timestamp::now().as_nanosecond(),
+            started: jiff::Timestamp::now().as_nanosecond(),
         }
     }
 
@@ -228,14 +247,14 @@ impl Person {
             trace_id: &self.trace_id,
             span_id: &self.span_id,
             name,
-            begun: self.begun,
+            started: self.started,
             ended: jiff::Timestamp::now().as_nanosecond(),
         };
         span.send(collector).await
     }
 }
 
-/// A controller nobody has instrumented: a Deployment for each Widget, then a status that says so.
+/// A controller without instrumentation: a Deployment for each Widget, then its status.
 async fn widget_controller(client: Client) -> Result<()> {
     let kind = GroupVersionKind::gvk("demo.spanlink.dev", "v1", "Widget");
     let resource = ApiResource::from_gvk_with_plural(&kind, "widgets");
@@ -340,7 +359,7 @@ spec:
 "#,
     ),
     (
-        "ship an image nobody can run",
+        "ship an image that cannot be pulled",
         "deployment-controller",
         r#"
 apiVersion: apps/v1

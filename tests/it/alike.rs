@@ -24,12 +24,12 @@ fn is_observing(span: &Span) -> bool {
 }
 
 /// The spans by id, and the number of repeats. A repeat must be identical.
-pub(crate) fn by_id(told: impl IntoIterator<Item = Span>) -> Result<(Spans, usize)> {
+pub(crate) fn by_id(emitted: impl IntoIterator<Item = Span>) -> Result<(Spans, usize)> {
     let (mut spans, mut repeats) = (BTreeMap::new(), 0);
-    for span in told.into_iter().filter(|span| !is_observing(span)) {
+    for span in emitted.into_iter().filter(|span| !is_observing(span)) {
         let again = span.clone();
         if let Some(before) = spans.insert(span.span_id, span) {
-            ensure!(before == again, "told {before:#?}, then {again:#?}");
+            ensure!(before == again, "exported {before:#?}, then {again:#?}");
             repeats += 1;
         }
     }
@@ -69,12 +69,12 @@ pub(crate) fn how_far_apart<'a>(one: &'a Spans, other: &Spans) -> Result<(Durati
     let mut furthest = None;
     for (id, span) in one {
         let twin = &other[id];
-        let (expected, told) = (same(span), same(twin));
-        ensure!(expected == told, "expected {expected}\ntold {told}");
+        let (expected, actual) = (same(span), same(twin));
+        ensure!(expected == actual, "expected {expected}\nexported {actual}");
         let apart = apart(span.start, twin.start).max(apart(span.end, twin.end));
         if furthest.is_none_or(|(most, _)| most < apart) {
             furthest = Some((apart, span));
         }
     }
-    furthest.context("nothing was told")
+    furthest.context("no span was exported")
 }

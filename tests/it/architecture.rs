@@ -325,7 +325,7 @@ fn circles(sources: &Sources) -> BTreeSet<Vec<String>> {
 }
 
 #[test]
-fn edges_use_no_other_edge_and_the_trace_uses_nothing() {
+fn edges_use_no_other_edge_and_the_trace_uses_none() {
     let wrong = wrong_folder_uses(&sources("src"));
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -392,7 +392,7 @@ fn trace_is_pure() {
 }
 
 #[test]
-fn every_file_begins_with_its_purpose() {
+fn every_file_starts_with_its_purpose() {
     let silent: Vec<String> = ["src", "tests"]
         .into_iter()
         .flat_map(sources)

@@ -1,6 +1,6 @@
 //! Which context and which change an object of a rollout follows from, on the real control plane.
 //!
-//! Everything that was told is compared with what each test did: every change, the change it stands
+//! All exported spans are compared with the changes of each test: every change, the change it stands
 //! under, every link and where that leads.
 
 use anyhow::Result;
@@ -34,12 +34,12 @@ async fn a_rollout_is_one_trace_under_the_change_that_was_stamped() -> Result<()
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn an_update_without_a_stamp_of_its_own_has_a_stale_context_and_no_origin() -> Result<()> {
+async fn update_with_an_old_context_is_stale_and_has_no_origin() -> Result<()> {
     let scene = rolled_out("stale").await?;
     scene.kubectl(&["set", "image", "deployment/web", "web=web:2"]).await?;
     expect![[r#"
@@ -52,7 +52,7 @@ async fn an_update_without_a_stamp_of_its_own_has_a_stale_context_and_no_origin(
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -84,7 +84,7 @@ async fn an_undone_rollout_revives_its_context_and_a_restart_finds_it_stale() ->
           update ReplicaSet web-1 g4 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-b g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -106,7 +106,7 @@ async fn a_restart_that_was_stamped_before_has_a_fresh_context() -> Result<()> {
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -132,7 +132,7 @@ async fn a_stamp_right_after_the_image_joins_the_rollout() -> Result<()> {
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -154,12 +154,12 @@ async fn a_stamp_right_before_the_image_is_the_rollouts_own() -> Result<()> {
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn each_of_two_quick_updates_has_what_it_caused_and_the_second_supersedes() -> Result<()> {
+async fn two_quick_updates_keep_their_own_children_and_the_second_supersedes() -> Result<()> {
     let scene = rolled_out("superseded").await?;
     // The first would never end.
     let behaviour = json!({ "labels": { "spanlink.test/behaviour": "never-ready" } });
@@ -183,12 +183,12 @@ async fn each_of_two_quick_updates_has_what_it_caused_and_the_second_supersedes(
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_resumed_rollout_links_what_was_asked_for_while_it_was_paused() -> Result<()> {
+async fn resumed_rollout_links_to_contexts_of_paused_changes() -> Result<()> {
     let scene = rolled_out("paused").await?;
     scene.kubectl(&["rollout", "pause", "deployment/web"]).await?;
     scene.observed().await?;
@@ -207,7 +207,7 @@ async fn a_resumed_rollout_links_what_was_asked_for_while_it_was_paused() -> Res
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use spanlink::trace::model::span::{Role, Span};
 use crate::{
     control_plane::shared,
     scene::{ROLLOUT, Scene, deployment, image_patch, stamped},
-    told,
+    span_tree,
 };
 
 /// How many requests are under way at a time: more would only meet each other's conflicts.
@@ -87,26 +87,27 @@ fn observed_together(history: &[Value]) -> BTreeMap<usize, Vec<usize>> {
 }
 
 /// The lines of heads, and nothing below them.
-fn heads(told: &str) -> String {
-    let heads = told.lines().filter(|line| !line.starts_with(' '));
+fn heads(tree: &str) -> String {
+    let heads = tree.lines().filter(|line| !line.starts_with(' '));
     heads.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Every change of a ReplicaSet and of a Pod is told once, under the right one.
+/// Every change of a ReplicaSet and of a Pod has one span, below the right parent.
 fn each_follows_from_its_own(scene: &Scene<'_>) -> Result<()> {
     let spans = scene.recorder.spans();
     let history = scene.recorder.lines()?;
     let changes: Vec<&Span> = spans.iter().filter(|span| span.role == Role::Change).collect();
-    let mut told: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut tree: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for span in changes.iter().filter(|span| *span.object.kind.kind != *"Deployment") {
         let kind: &str = &span.object.kind.kind;
-        *told.entry((kind, &span.object.name)).or_default() += 1;
+        *tree.entry((kind, &span.object.name)).or_default() += 1;
         let parent = changes.iter().find(|it| Some(it.span_id) == span.parent);
         let parent = parent.with_context(|| format!("a head: {span:?}"))?;
         if kind == "ReplicaSet" && wants_more(span, &history) {
             // The template that it was made from, whatever was asked for since.
             let image = &written(span, &history)?["spec"]["template"]["spec"]["containers"][0];
-            let stamp = told::attribute(parent, "spanlink.context.trace_id").unwrap_or_default();
+            let stamp =
+                span_tree::attribute(parent, "spanlink.context.trace_id").unwrap_or_default();
             let image_of_stamp = format!("web:{}", stamp.chars().next().unwrap_or_default());
             ensure!(image["image"] == *image_of_stamp, "{image} under {parent:?}");
         } else {
@@ -128,12 +129,12 @@ fn each_follows_from_its_own(scene: &Scene<'_>) -> Result<()> {
             expected.insert((kind, name), usize::try_from(generation)?);
         }
     }
-    ensure!(told == expected, "told {told:?}, written {expected:?}");
+    ensure!(tree == expected, "exported {tree:?}, written {expected:?}");
     Ok(())
 }
 
 fn version(span: &Span) -> u64 {
-    let version = told::attribute(span, "k8s.object.resource_version").unwrap_or_default();
+    let version = span_tree::attribute(span, "k8s.object.resource_version").unwrap_or_default();
     version.parse().unwrap_or_default()
 }
 
@@ -155,7 +156,7 @@ fn wants_more(change: &Span, history: &[Value]) -> bool {
         });
         found.and_then(|object| object["spec"]["replicas"].as_i64()).unwrap_or(-1)
     };
-    let generation = told::attribute(change, "spanlink.generation").unwrap_or_default();
+    let generation = span_tree::attribute(change, "spanlink.generation").unwrap_or_default();
     let generation: u64 = generation.parse().unwrap_or_default();
     replicas(generation) > replicas(generation - 1)
 }
@@ -164,8 +165,8 @@ fn wants_more(change: &Span, history: &[Value]) -> bool {
 async fn of_six_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()>
 {
     let (scene, stamps) = patched("six-patches", "234567").await?;
-    let told = scene.told().await?;
-    assert_eq!(heads(&told), expected(&stamps, &scene.recorder.lines()?));
+    let tree = scene.tree().await?;
+    assert_eq!(heads(&tree), expected(&stamps, &scene.recorder.lines()?));
     each_follows_from_its_own(&scene)
 }
 
@@ -173,7 +174,7 @@ async fn of_six_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_
 async fn of_ten_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()>
 {
     let (scene, stamps) = patched("ten-patches", "23456789ab").await?;
-    let told = scene.told().await?;
-    assert_eq!(heads(&told), expected(&stamps, &scene.recorder.lines()?));
+    let tree = scene.tree().await?;
+    assert_eq!(heads(&tree), expected(&stamps, &scene.recorder.lines()?));
     each_follows_from_its_own(&scene)
 }

@@ -29,7 +29,7 @@ async fn a_deployment_deleted_in_background_is_one_trace_with_all_it_owned() -> 
           delete ReplicaSet web-1 g1 -> deleted
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -49,7 +49,7 @@ async fn a_stamp_right_before_the_deletion_is_the_deletions_own() -> Result<()> 
           delete ReplicaSet web-1 g2 -> deleted
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -65,13 +65,12 @@ async fn a_deployment_deleted_in_foreground_is_one_trace_with_all_it_owned() -> 
           delete ReplicaSet web-1 g2 -> deleted
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_deployment_deleted_as_orphan_leaves_all_to_the_next_which_changes_nothing() -> Result<()>
-{
+async fn orphans_of_a_deployment_are_adopted_by_the_next_without_a_change() -> Result<()> {
     let scene = rolled_out("orphan").await?;
     scene.kubectl(&["delete", "deployment", "web", "--cascade=orphan"]).await?;
     let mut next = deployment();
@@ -84,7 +83,7 @@ async fn a_deployment_deleted_as_orphan_leaves_all_to_the_next_which_changes_not
         delete Deployment web g2 -> deleted
         create Deployment web g1 -> converged  [context 2…]
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -107,7 +106,7 @@ async fn of_the_same_name_there_are_two_with_a_trace_each() -> Result<()> {
           create ReplicaSet web-1 g1 -> converged
             create Pod web-1-b g1 -> converged
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -115,8 +114,8 @@ async fn of_the_same_name_there_are_two_with_a_trace_each() -> Result<()> {
 async fn a_namespace_takes_all_with_it_in_one_trace() -> Result<()> {
     let scene = rolled_out("namespace-deleted").await?;
     scene.plane.kubectl(&["delete", "namespace", &scene.namespace]).await?;
-    let told = scene.told().await?;
-    let (created, deleted) = told.split_once("delete Namespace").context("no deletion")?;
+    let tree = scene.tree().await?;
+    let (created, deleted) = tree.split_once("delete Namespace").context("no deletion")?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
           create ReplicaSet web-1 g1 -> converged
@@ -128,7 +127,7 @@ async fn a_namespace_takes_all_with_it_in_one_trace() -> Result<()> {
     for (above, line) in deleted.lines().zip(&lines) {
         let is_deeper = depth(line) > depth(above);
         let owner = if line.contains("Pod") { "ReplicaSet" } else { "Deployment" };
-        assert!(!is_deeper || depth(line) == 1 || above.contains(owner), "{told}");
+        assert!(!is_deeper || depth(line) == 1 || above.contains(owner), "{tree}");
     }
     lines.sort_by_key(|line| line.trim());
     let deleted: String = lines.iter().flat_map(|line| [line.trim(), "\n"]).collect();
@@ -180,6 +179,6 @@ async fn replicasets_beyond_the_history_limit_go_under_the_newest_change() -> Re
             delete Pod web-3-a g2 -> deleted
           delete ReplicaSet web-2 g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }

@@ -41,7 +41,7 @@ async fn a_statefulset_replaces_its_pods_in_turn_as_far_as_its_partition_goes() 
           delete Pod web-1 g2 -> deleted
           create Pod web-1 g1 -> converged
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -66,7 +66,7 @@ async fn a_statefulset_on_delete_leaves_it_to_a_person_whose_deletes_are_heads()
         delete Pod web-0 g2 -> deleted  [owner, settled: update StatefulSet web g2]
         create Pod web-0 g1 -> converged  [owner, settled: update StatefulSet web g2]  [replaced: delete Pod web-0 g2]
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -88,7 +88,7 @@ async fn a_daemonset_replaces_its_pods_under_the_update() -> Result<()> {
           delete Pod web-1 g2 -> deleted
           create Pod web-2 g1 -> converged
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -140,12 +140,12 @@ async fn each_run_of_a_cronjob_is_a_head_and_so_is_its_end_beyond_the_history_li
           delete Pod tick-1-a g2 -> deleted
         update CronJob tick g2 -> converged  [context 1…, stale]  {spec.suspend by kubectl-patch}
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn the_second_try_of_a_job_is_the_jobs_own_doing() -> Result<()> {
+async fn second_pod_of_a_job_is_caused_by_the_job() -> Result<()> {
     let scene = Scene::begin(shared().await?, "failing", &["Job.batch", "Pod"]).await?;
     let mut pod = template();
     pod["metadata"]["labels"]["spanlink.test/behaviour"] = json!("failing-job");
@@ -162,6 +162,6 @@ async fn the_second_try_of_a_job_is_the_jobs_own_doing() -> Result<()> {
           create Pod web-1 g1 -> failed  Error
           create Pod web-2 g1 -> failed  Error
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{
     widgets,
 };
 
-/// What the operator writes is told apart from what people write by this name.
+/// The field manager of the operator distinguishes its writes from those of people.
 const OPERATOR: &str = "widget-operator";
 
 /// A namespace with Widgets of its own, of which `kinds` are recorded beside.
@@ -48,7 +48,7 @@ fn owned_by(widget: &DynamicObject, is_controller: bool) -> Value {
     })
 }
 
-/// The operator says that it has done what was asked.
+/// The operator reports the Widget as ready.
 async fn done(scene: &Scene<'_>, name: &str) -> Result<()> {
     let widgets = scene.api(&format!("{}.example.com/v1", scene.namespace), "Widget").await?;
     let generation = widgets.get(name).await?.metadata.generation;
@@ -60,14 +60,14 @@ async fn done(scene: &Scene<'_>, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the Deployment alone: the Widget is not done before its operator says so.
+/// Waits for the Deployment alone: the Widget converges when its operator reports it.
 async fn deployed(scene: &Scene<'_>) -> Result<()> {
     scene.kubectl(&["rollout", "status", "deployment/web"]).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn what_an_operator_does_for_a_custom_resource_is_one_trace_and_what_a_person_does_another()
+async fn changes_by_an_operator_join_the_trace_of_its_resource_and_those_by_a_person_do_not()
 -> Result<()> {
     let scene = with_widgets(shared().await?, "operator", &ROLLOUT).await?;
     let widgets = scene.api(&format!("{}.example.com/v1", scene.namespace), "Widget").await?;
@@ -117,7 +117,7 @@ async fn what_an_operator_does_for_a_custom_resource_is_one_trace_and_what_a_per
             delete ReplicaSet web-1 g3 -> deleted
               delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -166,11 +166,11 @@ async fn of_several_owners_the_controller_is_the_cause_and_no_other() -> Result<
         delete Widget b g1 -> deleted
           delete Service of-both -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
-/// A Pod of nobody, and a ReplicaSet that wants one like it.
+/// A Pod without an owner, and a ReplicaSet that selects it.
 async fn adopted(name: &str) -> Result<Scene<'static>> {
     let scene = Scene::begin(shared().await?, name, &ROLLOUT).await?;
     let mut pod = template();
@@ -185,9 +185,9 @@ async fn adopted(name: &str) -> Result<Scene<'static>> {
 }
 
 #[tokio::test]
-async fn an_adopted_pod_goes_because_its_new_owner_wants_fewer() -> Result<()> {
+async fn adopted_pod_is_deleted_by_its_new_owner() -> Result<()> {
     let scene = adopted("adopted").await?;
-    // A scale of zero leaves the field out, so that nobody owns it: no manager is told.
+    // A scale of zero leaves the field out, so that no manager owns it.
     scene.kubectl(&["scale", "replicaset/web", "--replicas=0"]).await?;
     expect![[r#"
         create Pod stray g1 -> converged
@@ -195,7 +195,7 @@ async fn an_adopted_pod_goes_because_its_new_owner_wants_fewer() -> Result<()> {
         update ReplicaSet web g2 -> converged  [context 1…, stale]  {spec.replicas}
           delete Pod stray g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -211,6 +211,6 @@ async fn an_orphaned_pod_has_no_owner_to_name() -> Result<()> {
         delete ReplicaSet web g2 -> deleted
         delete Pod stray g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Pods that go although nobody asked for other ones: deleted by hand, evicted, preempted, on a node
+//! Pods that are lost without a change of their owner: deleted by hand, evicted, preempted, on a node
 //! that went. The one made in its place is a change of its own.
 
 use anyhow::{Context, Result, ensure};
@@ -34,7 +34,7 @@ async fn a_pod_deleted_by_hand_and_the_one_in_its_place_are_heads() -> Result<()
         delete Pod web-1-a g2 -> deleted  [owner, settled: create ReplicaSet web-1 g1]
         create Pod web-1-b g1 -> converged  [owner, settled: create ReplicaSet web-1 g1]  [replaced: delete Pod web-1-a g2]
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -52,9 +52,9 @@ async fn of_two_pods_that_go_each_is_replaced_once_the_first_by_the_first() -> R
         let name = pod["object"]["metadata"]["name"].as_str().context("no name")?;
         pods.delete(name, &DeleteParams::default()).await?;
     }
-    let told = scene.told().await?;
+    let tree = scene.tree().await?;
     // The first may be replaced before the second goes.
-    let (created, mut heads): (Vec<_>, Vec<_>) = told
+    let (created, mut heads): (Vec<_>, Vec<_>) = tree
         .lines()
         .partition(|line| line.starts_with(' ') || line.starts_with("create Deployment"));
     heads.sort_unstable();
@@ -90,12 +90,12 @@ async fn an_evicted_pod_goes_for_a_reason_and_is_replaced() -> Result<()> {
         delete Pod web-1-a g2 -> deleted  EvictionByEvictionAPI  [owner, settled: create ReplicaSet web-1 g1]
         create Pod web-1-b g1 -> converged  [owner, settled: create ReplicaSet web-1 g1]  [replaced: delete Pod web-1-a g2]
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_failed_pod_is_replaced_although_nobody_deletes_it() -> Result<()> {
+async fn failed_pod_is_replaced_without_a_deletion() -> Result<()> {
     let scene = rolled_out(shared().await?, "failed", 0).await?;
     scene.at_rest().await?;
     let lost = scene.the_pod().await?;
@@ -109,7 +109,7 @@ async fn a_failed_pod_is_replaced_although_nobody_deletes_it() -> Result<()> {
             create Pod web-1-a g1 -> converged
         create Pod web-1-b g1 -> converged  [owner, settled: create ReplicaSet web-1 g1]  [replaced: create Pod web-1-a g1]
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -161,7 +161,7 @@ async fn a_preempted_pod_goes_for_a_reason_and_is_replaced_once_there_is_room() 
         create Pod web-1-b g1 -> converged  [owner, settled: create ReplicaSet web-1 g1]  [replaced: delete Pod web-1-a g2]
         delete Pod urgent g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -191,7 +191,7 @@ async fn a_pod_lost_with_its_node_goes_for_a_reason_and_is_replaced_elsewhere() 
         delete Pod web-1-a g2 -> deleted  DeletionByTaintManager  [owner, settled: create ReplicaSet web-1 g1]
         create Pod web-1-b g1 -> converged  [owner, settled: create ReplicaSet web-1 g1]  [replaced: delete Pod web-1-a g2]
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -211,6 +211,6 @@ async fn a_pod_for_a_node_that_came_is_a_head_and_in_place_of_none() -> Result<(
           create Pod web-1 g1 -> converged
         create Pod web-2 g1 -> converged  [owner, settled: create DaemonSet web g1]
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }

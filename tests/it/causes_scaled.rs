@@ -27,7 +27,7 @@ async fn rolled_out(name: &str) -> Result<Scene<'static>> {
     Ok(scene)
 }
 
-/// An autoscaler that asks for a metric nobody serves.
+/// An autoscaler that requests a metric that is not served.
 async fn autoscaler(scene: &Scene<'_>) -> Result<()> {
     let target = json!({ "type": "Utilization", "averageUtilization": 50 });
     let object = json!({
@@ -102,7 +102,7 @@ async fn scaled_by_a_person_during_a_rollout_the_origin_is_carried_on() -> Resul
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -118,7 +118,7 @@ async fn scaled_by_a_person_a_settled_deployment_has_a_stale_context_and_no_orig
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             create Pod web-1-b g1 -> converged
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -143,7 +143,7 @@ async fn scaled_by_an_autoscaler_during_a_rollout_the_origin_is_carried_on() -> 
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }
 
@@ -161,6 +161,6 @@ async fn scaled_by_an_autoscaler_a_settled_deployment_refers_to_that() -> Result
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             create Pod web-1-b g1 -> converged
     "#]]
-    .assert_eq(&scene.told().await?);
+    .assert_eq(&scene.tree().await?);
     Ok(())
 }

@@ -1,18 +1,17 @@
-//! Tests of the configuration: what a file and the environment set, and the messages that refuse them.
+//! Tests of the configuration file: the settings it becomes, and the messages that refuse mistakes.
 
 use std::{fs, path::Path, time::Duration};
 
 use expect_test::{Expect, expect};
 use spanlink::{
-    config::settings::{ConvergesSettings, Protocol, Settings},
+    config::settings::{ConvergesSettings, Settings},
     trace::model::object::GroupKind,
 };
 
-use crate::scenarios::{configured, settings};
-
-fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
+use crate::{
+    config_environment::variables,
+    scenarios::{configured, settings},
+};
 
 /// The message that refuses a file of this content.
 fn refusal(yaml: &str) -> String {
@@ -37,7 +36,7 @@ fn example_has_every_option_with_its_default() {
 }
 
 #[test]
-fn mistakes_are_refused_with_their_place_and_the_nearest_valid_word() {
+fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
     refuses(
         "setle: 2s\n",
         expect![[r#"spanlink.yaml:1:1: unknown option "setle"; did you mean "settle"?"#]],
@@ -204,23 +203,6 @@ fn values_and_redactions_are_paths_of_traced_fields() {
 }
 
 #[test]
-fn options_without_effect_are_warned_about() {
-    warns(
-        "{kind: Pod, namespaces: [a], settle: 1s}, {kind: v1/Pod, ignore: {fields: [spec]}}",
-        expect![
-            "v1/Pod has several entries, each of which is watched, but a kind has one value of ignore, settle: that of the first entry applies to all"
-        ],
-    );
-    warns("{kind: Pod, namespaces: [a]}, {kind: Pod, redact: [spec], events: true}", expect![[""]]);
-    warns(
-        "{kind: Secret, values: [data]}",
-        expect!["values of Secrets are never exported; the option values has no effect on them"],
-    );
-    // Each of these entries is watched, with its own selector.
-    warns("{kind: Pod, label_selector: app=a}, {kind: Pod, label_selector: app=b}", expect![[""]]);
-}
-
-#[test]
 fn kubernetes_events_are_an_option_of_the_kinds_they_are_about() {
     let settings = configured(
         "watch: [{kind: Pod, events: true}, {kind: '*.example.com', events: true}, {kind: Node}]\n",
@@ -239,103 +221,6 @@ fn kubernetes_events_are_an_option_of_the_kinds_they_are_about() {
             "spanlink.yaml:2:11: Event.events.k8s.io: Kubernetes Events cannot be watched as a kind; write events: true at the kinds whose Kubernetes Events you want"
         ],
     );
-}
-
-#[test]
-fn environment_replaces_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("spanlink.yaml");
-    fs::write(&path, "settle: 3s\notlp: {endpoint: \"http://file:4317\"}\n").unwrap();
-    let set = variables(&[
-        ("SPANLINK_SETTLE", "4s"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:4318/"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b,y=1"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"),
-        ("OTEL_RESOURCE_ATTRIBUTES", "team=infra"),
-    ]);
-    let settings = Settings::load(Some(&path), set).unwrap();
-    assert_eq!(settings.trace.settle, Duration::from_secs(4));
-    assert_eq!(settings.export.endpoint, "http://env:4318/v1/traces");
-    assert_eq!(settings.export.protocol, Protocol::HttpProtobuf);
-    assert_eq!(settings.export.headers["x-tenant"], "a b");
-    assert_eq!(settings.export.timeout, Duration::from_millis(2500));
-    assert_eq!(settings.export.resource["team"], "infra");
-}
-
-#[test]
-fn variables_of_services_named_spanlink_are_ignored() {
-    let set = variables(&[
-        ("SPANLINK_SERVICE_HOST", "10.0.0.1"),
-        ("SPANLINK_SERVICE_PORT", "9464"),
-        ("SPANLINK_SERVICE_PORT_ADMIN", "9464"),
-        ("SPANLINK_PORT", "tcp://10.0.0.1:9464"),
-        ("SPANLINK_PORT_9464_TCP", "tcp://10.0.0.1:9464"),
-        ("SPANLINK_PORT_9464_TCP_ADDR", "10.0.0.1"),
-        ("SPANLINK_OF_TEAM_A_SERVICE_HOST", "10.0.0.2"),
-        ("SPANLINK_OF_TEAM_A_PORT_80_TCP_PROTO", "tcp"),
-        ("SPANLINK_SETTLE", "4s"),
-        ("SPANLINK_OTLP__HEADERS__X_PORT", "1"),
-    ]);
-    let settings = Settings::load(None, set).unwrap();
-    assert_eq!(settings.trace.settle, Duration::from_secs(4));
-    assert_eq!(settings.export.headers["x_port"], "1");
-    let unknown = variables(&[("SPANLINK_SERVICE", "x")]);
-    assert!(Settings::load(None, unknown).is_err());
-}
-
-#[test]
-fn endpoint_for_traces_is_used_unchanged() {
-    let set = variables(&[
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4318"),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:4318/here"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-    ]);
-    assert_eq!(Settings::load(None, set).unwrap().export.endpoint, "http://traces:4318/here");
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "reads as a table")]
-fn warns(watch: &str, of: Expect) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("spanlink.yaml");
-    fs::write(&path, format!("watch: [{watch}]\n")).unwrap();
-    of.assert_eq(&Settings::load(Some(&path), []).unwrap().warnings().join("\n"));
-}
-
-#[test]
-fn unwatched_kinds_between_owners_are_warned_about() {
-    warns(
-        "{kind: Deployment.apps}, {kind: Pod}",
-        expect![
-            "Deployments and Pods are watched, but not the ReplicaSets between them: changes of Pods are not traced to Deployments"
-        ],
-    );
-    warns(
-        "{kind: CronJob.batch, namespaces: [a]}, {kind: v1/Pod}",
-        expect![
-            "CronJobs and Pods are watched in a, but not the Jobs between them: changes of Pods are not traced to CronJobs"
-        ],
-    );
-    let deployments = "{kind: Deployment.apps, namespaces: [a, b]}";
-    warns(
-        &format!("{deployments}, {{kind: ReplicaSet.apps, namespaces: [a]}}, {{kind: Pod}}"),
-        expect![
-            "Deployments and Pods are watched in b, but not the ReplicaSets between them: changes of Pods are not traced to Deployments"
-        ],
-    );
-    warns(
-        "{kind: Deployment.apps}, {kind: ReplicaSet.apps, namespaces: [a, b]}, {kind: Pod}",
-        expect![
-            "Deployments and Pods are watched outside a, b, but not the ReplicaSets between them: changes of Pods are not traced to Deployments"
-        ],
-    );
-    // Chains without a gap.
-    warns(&format!("{deployments}, {{kind: ReplicaSet.apps}}, {{kind: Pod}}"), expect![[""]]);
-    warns("{kind: '*.apps'}, {kind: Pod}", expect![[""]]);
-    // One end only, ends in different namespaces, a kind of the same name in another group.
-    warns("{kind: Deployment.apps}, {kind: ReplicaSet.apps}", expect![[""]]);
-    warns(&format!("{deployments}, {{kind: Pod, namespaces: [c]}}"), expect![[""]]);
-    warns("{kind: Deployment.example.com}, {kind: Pod}", expect![[""]]);
 }
 
 #[test]
@@ -365,77 +250,6 @@ fn renamed_options_are_refused_with_their_new_name() {
         let error = Settings::load(None, variables(&[(variable, "1")])).unwrap_err();
         message.assert_eq(&error.to_string());
     }
-}
-
-#[test]
-fn mistakes_in_the_environment_are_refused_with_the_variable() {
-    for (variable, value, message) in [
-        (
-            "SPANLINK_SETTLE",
-            "soon",
-            expect![[
-                r#"environment variable SPANLINK_SETTLE: "soon" is not a valid duration; write 500ms, 2s, 15m or 24h"#
-            ]],
-        ),
-        (
-            "SPANLINK_OTLP__ENDPIONT",
-            "http://x",
-            expect![[
-                r#"environment variable SPANLINK_OTLP__ENDPIONT: unknown option "endpiont"; did you mean "endpoint"?"#
-            ]],
-        ),
-        (
-            "SPANLINK_OTLP",
-            "grpc",
-            expect![[
-                r#"environment variable SPANLINK_OTLP: invalid type: string "grpc", expected a map of options"#
-            ]],
-        ),
-        (
-            "SPANLINK_OUTBOX__SPANS_MAX",
-            "-1",
-            expect![[
-                r#"environment variable SPANLINK_OUTBOX__SPANS_MAX: "-1" is not a whole number that is not negative"#
-            ]],
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_PROTOCOL",
-            "http/json",
-            expect![[
-                r#"environment variable OTEL_EXPORTER_OTLP_PROTOCOL: unsupported protocol "http/json"; use grpc or http/protobuf"#
-            ]],
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_TIMEOUT",
-            "10s",
-            expect![[
-                r#"environment variable OTEL_EXPORTER_OTLP_TIMEOUT: "10s" is not a number of milliseconds"#
-            ]],
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_COMPRESSION",
-            "zstd",
-            expect![[
-                r#"environment variable OTEL_EXPORTER_OTLP_COMPRESSION: unsupported compression "zstd"; use gzip or none"#
-            ]],
-        ),
-    ] {
-        let error = Settings::load(None, variables(&[(variable, value)])).unwrap_err();
-        message.assert_eq(&error.to_string());
-    }
-}
-
-#[test]
-fn environment_is_named_where_it_replaces_a_valid_option_of_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("spanlink.yaml");
-    fs::write(&path, "otlp:\n  timeout: 3s\n  compression: gzip\n").unwrap();
-    let set = variables(&[("SPANLINK_OTLP__TIMEOUT", "soon")]);
-    expect![[r#"environment variable SPANLINK_OTLP__TIMEOUT: "soon" is not a valid duration; write 500ms, 2s, 15m or 24h"#]].assert_eq(&Settings::load(Some(&path), set).unwrap_err().to_string());
-    let set = variables(&[("SPANLINK_OTLP__TIMEOUT", "4s")]);
-    let export = Settings::load(Some(&path), set).unwrap().export;
-    assert_eq!(export.timeout, Duration::from_secs(4));
-    assert_eq!(export.compression, spanlink::config::settings::Compression::Gzip);
 }
 
 #[test]
@@ -544,7 +358,7 @@ fn paths_and_selectors_that_could_never_match_are_refused() {
 }
 
 #[test]
-fn span_names_are_of_the_kind_unless_the_object_is_asked_for() {
+fn span_names_have_the_kind_unless_the_object_is_configured() {
     use spanlink::trace::rules::SpanNames;
     let span_names = |text: &str| spanlink::daemon::rules(&settings(text)).span_names;
     assert_eq!(span_names(""), SpanNames::Kind);

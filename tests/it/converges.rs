@@ -11,7 +11,7 @@ use crate::{
     daemon::Daemon,
     live::{SOON, beside, tag},
     scenarios::settings,
-    told::attribute,
+    span_tree::attribute,
     widgets,
     written::{History, merged, object},
 };
@@ -32,26 +32,26 @@ fn application(generation: i64, health: &str) -> Value {
 
 /// How each change ended, after how long, and why.
 fn ends(history: &History, configuration: &str, expected: &Expect) {
-    let mut told = String::new();
+    let mut lines = String::new();
     for span in history.spans(&rules(&settings(configuration)), configuration) {
         let Some(outcome) = attribute(&span, "spanlink.outcome") else { continue };
         let took = span.end.since(span.start).as_secs_f64();
         let error = attribute(&span, "error.type").unwrap_or_default();
-        told.extend([format!("{}: {outcome} {took:.1}s {error}", span.name).trim_end(), "\n"]);
+        lines.extend([format!("{}: {outcome} {took:.1}s {error}", span.name).trim_end(), "\n"]);
     }
-    expected.assert_eq(&told);
+    expected.assert_eq(&lines);
 }
 
 #[test]
 fn a_kind_converges_or_fails_by_the_words_of_its_field() {
     let history = History::default()
         .added(&object("Application", "shop"))
-        .say("MODIFIED", &application(1, "Progressing"))
+        .event("MODIFIED", &application(1, "Progressing"))
         .later(90)
-        .say("MODIFIED", &application(1, "Healthy"))
+        .event("MODIFIED", &application(1, "Healthy"))
         .later(5)
-        .say("MODIFIED", &application(2, "Progressing"))
-        .say("MODIFIED", &application(2, "Degraded"));
+        .event("MODIFIED", &application(2, "Progressing"))
+        .event("MODIFIED", &application(2, "Degraded"));
     ends(
         &history,
         HEALTH,
@@ -63,17 +63,17 @@ fn a_kind_converges_or_fails_by_the_words_of_its_field() {
 }
 
 #[test]
-fn a_word_that_was_there_before_the_change_ends_nothing() {
+fn value_from_before_the_change_ends_no_convergence() {
     let history = History::default()
         .added(&object("Application", "shop"))
-        .say("MODIFIED", &application(1, "Healthy"))
+        .event("MODIFIED", &application(1, "Healthy"))
         .later(5)
-        // Nobody has dealt with it: the old word lingers, and is no evidence.
-        .say("MODIFIED", &application(2, "Healthy"))
+        // The controller has not observed it: the old value remains, and is not evidence.
+        .event("MODIFIED", &application(2, "Healthy"))
         .later(90)
-        .say("MODIFIED", &application(3, "Healthy"))
-        .say("MODIFIED", &application(3, "Progressing"))
-        .say("MODIFIED", &application(3, "Healthy"));
+        .event("MODIFIED", &application(3, "Healthy"))
+        .event("MODIFIED", &application(3, "Progressing"))
+        .event("MODIFIED", &application(3, "Healthy"));
     ends(
         &history,
         HEALTH,
@@ -86,19 +86,19 @@ fn a_word_that_was_there_before_the_change_ends_nothing() {
 }
 
 #[test]
-fn the_observed_generation_comes_before_any_word() {
+fn observed_generation_decides_before_any_value() {
     let seen = |generation: i64, observed: i64, health: &str| {
         let observed = json!({"status": {"observedGeneration": observed}});
         merged(&application(generation, health), &observed)
     };
     let history = History::default()
         .added(&object("Application", "shop"))
-        .say("MODIFIED", &seen(1, 1, "Healthy"))
+        .event("MODIFIED", &seen(1, 1, "Healthy"))
         .later(5)
-        .say("MODIFIED", &seen(2, 1, "Healthy"))
-        .say("MODIFIED", &seen(2, 1, "Degraded"))
+        .event("MODIFIED", &seen(2, 1, "Healthy"))
+        .event("MODIFIED", &seen(2, 1, "Degraded"))
         .later(90)
-        .say("MODIFIED", &seen(2, 2, "Healthy"));
+        .event("MODIFIED", &seen(2, 2, "Healthy"));
     ends(
         &history,
         HEALTH,
@@ -110,7 +110,7 @@ fn the_observed_generation_comes_before_any_word() {
 }
 
 #[test]
-fn without_the_field_nothing_is_known_and_conventions_do_not_count() {
+fn absent_field_gives_no_verdict_and_conventions_do_not_apply() {
     let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     let history = History::default()
         .added(&object("Application", "shop"))
@@ -125,7 +125,7 @@ fn without_the_field_nothing_is_known_and_conventions_do_not_count() {
 }
 
 #[test]
-fn a_word_stands_in_a_list_too_and_counts_for_all_kinds_of_a_group() {
+fn rule_reads_list_items_and_applies_to_all_kinds_of_a_group() {
     let configuration = "watch:
   - kind: \"*.example.com\"
     converges: {field: 'status.conditions[Synced].status', current: [True], failed: [False]}
@@ -137,7 +137,7 @@ fn a_word_stands_in_a_list_too_and_counts_for_all_kinds_of_a_group() {
     };
     let mut history = History::default();
     for (name, synced) in [("a", "True"), ("b", "False"), ("c", "Unknown")] {
-        history = history.added(&object("Widget", name)).say("MODIFIED", &widget(name, synced));
+        history = history.added(&object("Widget", name)).event("MODIFIED", &widget(name, synced));
     }
     ends(
         &history,
@@ -204,7 +204,7 @@ proptest! {
         let changed = merged(&object("Application", "shop"), &json!({"status": status}));
         let spans = History::default()
             .added(&object("Application", "shop"))
-            .say("MODIFIED", &changed)
+            .event("MODIFIED", &changed)
             .spans(&rules(&settings(HEALTH)), HEALTH);
         let outcome = spans.iter().find_map(|span| span.attribute("spanlink.outcome").cloned());
         let outcome = format!("{outcome:?}");

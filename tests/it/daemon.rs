@@ -133,10 +133,10 @@ impl Daemon {
 
     /// Sends SIGTERM and waits for the end: the exit status, and how long it took.
     pub(crate) async fn stop(&mut self) -> Result<(ExitStatus, Duration)> {
-        let begun = tokio::time::Instant::now();
+        let started = tokio::time::Instant::now();
         kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGTERM)?;
         let status = self.wait().await?;
-        Ok((status, begun.elapsed()))
+        Ok((status, started.elapsed()))
     }
 
     /// Waits for the end of the process.

@@ -22,7 +22,7 @@ use crate::{
     live::{SOON, beside, deployment, stamp, tag},
     recorder::Recorder,
     scenarios::{configured, replayed, settings},
-    told::attribute,
+    span_tree::attribute,
     written::{History, going, merged, object},
 };
 
@@ -65,9 +65,9 @@ fn update_exports_values_of_allowed_fields_that_changed_and_create_exports_all_o
     let changes = json!({"spec": {"size": 2, "note": "secret", "words": ["c"], "parts": parts}});
     let history = History::default()
         .added(&widget(1, &json!({})))
-        .say("MODIFIED", &widget(2, &changes))
-        .say("MODIFIED", &widget(3, &merged(&changes, &json!({"spec": {"on": false}}))))
-        .say("MODIFIED", &going(&widget(3, &changes), &["a.io/x"]))
+        .event("MODIFIED", &widget(2, &changes))
+        .event("MODIFIED", &widget(3, &merged(&changes, &json!({"spec": {"on": false}}))))
+        .event("MODIFIED", &going(&widget(3, &changes), &["a.io/x"]))
         .deleted(&widget(3, &changes));
     check(
         &history,
@@ -123,7 +123,7 @@ fn at_most_32_fields_are_exported_with_their_values() {
         json!({"spec": fields.collect::<serde_json::Map<_, _>>()})
     };
     let history =
-        History::default().added(&widget(1, &many(1))).say("MODIFIED", &widget(2, &many(2)));
+        History::default().added(&widget(1, &many(1))).event("MODIFIED", &widget(2, &many(2)));
     let spans = history.spans(&rules(&settings(configuration)), configuration);
     let count =
         |span: &Span, key: &str| attribute(span, key).map_or(0, |all| all.split(", ").count());
@@ -143,7 +143,8 @@ fn values_of_secrets_are_never_exported() {
         secret["apiVersion"] = json!("v1");
         merged(&secret, &json!({"type": "Opaque", "data": {"password": password}}))
     };
-    let history = History::default().added(&secret("canary")).say("MODIFIED", &secret("canary-2"));
+    let history =
+        History::default().added(&secret("canary")).event("MODIFIED", &secret("canary-2"));
     check(
         &history,
         configuration,
@@ -182,8 +183,8 @@ watch:
     };
     let history = History::default()
         .added(&widget(1, &secrets(1, "canary-1")))
-        .say("MODIFIED", &widget(2, &secrets(1, "canary-2")))
-        .say("MODIFIED", &widget(3, &secrets(2, "canary-2")));
+        .event("MODIFIED", &widget(2, &secrets(1, "canary-2")))
+        .event("MODIFIED", &widget(3, &secrets(2, "canary-2")));
     check(
         &history,
         configuration,
@@ -293,7 +294,7 @@ proptest! {
             merged(&with_secrets(kind, secrets), &version)
         };
         let (one, two) = (version_of(1, &before), version_of(2, &after));
-        let history = History::default().added(&one).say("MODIFIED", &two).deleted(&two);
+        let history = History::default().added(&one).event("MODIFIED", &two).deleted(&two);
         let spans = history.spans(&rules(&settings(REDACTED)), REDACTED);
         let text = format!("{spans:?}");
         prop_assert!(!text.contains("canary"), "{}", text);

@@ -23,7 +23,7 @@ use crate::scenarios::{configured, scenarios};
 pub(crate) struct History {
     pub(crate) begin: Timestamp,
     pub(crate) watches: Vec<(WatchId, WatchScope, bool)>,
-    pub(crate) said: Vec<(WatchId, WatchEvent)>,
+    pub(crate) events: Vec<(WatchId, WatchEvent)>,
 }
 
 pub(crate) fn read(scenario: &Path) -> History {
@@ -34,17 +34,17 @@ pub(crate) fn read(scenario: &Path) -> History {
 pub(crate) fn read_with(scenario: &Path, configuration: &str) -> History {
     let recording = Recording::open(&scenario.join("history.jsonl")).unwrap();
     let settings = configured(configuration);
-    let mut said = Vec::new();
+    let mut events = Vec::new();
     recording
         .play(
             &settings,
-            |id, notice| said.push((id, notice)),
+            |id, event| events.push((id, event)),
             |line, error| unreachable!("{line}: {error}"),
         )
         .unwrap();
     let watches = recording.watches();
     let watches = watches.map(|(_, w)| (w.id, w.watched.clone(), w.starts_empty)).collect();
-    History { begin: recording.start().unwrap(), watches, said }
+    History { begin: recording.start().unwrap(), watches, events }
 }
 
 /// A small seeded random number generator with the same sequence on every platform.
@@ -59,12 +59,12 @@ impl Dice {
     }
 }
 
-pub(crate) fn received_at(notice: &mut WatchEvent) -> &mut Timestamp {
-    match notice {
+pub(crate) fn received_at(event: &mut WatchEvent) -> &mut Timestamp {
+    match event {
         WatchEvent::Applied(now) | WatchEvent::Deleted(now) | WatchEvent::ListItem(now) => {
             &mut now.at
         }
-        WatchEvent::KubernetesEvent(remark) => &mut remark.at,
+        WatchEvent::KubernetesEvent(event) => &mut event.at,
         WatchEvent::ListStarted { at }
         | WatchEvent::LeftSelector { at, .. }
         | WatchEvent::ListCompleted { at, .. }
@@ -81,22 +81,22 @@ impl History {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let max = u64::try_from(late.as_micros()).unwrap() + 1;
         let mut last: BTreeMap<WatchId, Timestamp> = BTreeMap::new();
-        let mut said: Vec<(WatchId, WatchEvent)> = self.said.clone();
+        let mut events: Vec<(WatchId, WatchEvent)> = self.events.clone();
         let mut listed: BTreeMap<WatchId, bool> = BTreeMap::new();
-        for (id, notice) in &mut said {
+        for (id, event) in &mut events {
             let in_list = !listed.get(id).copied().unwrap_or(false);
-            listed.insert(*id, !in_list || matches!(notice, WatchEvent::ListCompleted { .. }));
+            listed.insert(*id, !in_list || matches!(event, WatchEvent::ListCompleted { .. }));
             let delay = if in_list { 0 } else { dice.below(max) };
-            let at = received_at(notice);
+            let at = received_at(event);
             let not_before = last.get(id).copied().unwrap_or(*at);
             *at = at.plus(Duration::from_micros(delay)).max(not_before);
             last.insert(*id, *at);
         }
-        said.sort_by_key(|(_, notice)| notice.at());
-        Self { begin: self.begin, watches: self.watches.clone(), said }
+        events.sort_by_key(|(_, event)| event.at());
+        Self { begin: self.begin, watches: self.watches.clone(), events }
     }
 
-    pub(crate) fn told(&self, rules: &Rules) -> (Vec<Span>, usize) {
+    pub(crate) fn replay(&self, rules: &Rules) -> (Vec<Span>, usize) {
         let mut tracer = Tracer::new(rules.clone(), "");
         for (id, watched, starts_empty) in &self.watches {
             if *starts_empty {
@@ -111,11 +111,11 @@ impl History {
                 out.metrics.iter().filter(|note| **note == TraceMetric::OwnerWaitTimeout).count();
             spans.extend(out.spans);
         };
-        for (id, notice) in &self.said {
-            while let Some(due) = tracer.next_deadline().filter(|due| *due < notice.at()) {
+        for (id, event) in &self.events {
+            while let Some(due) = tracer.next_deadline().filter(|due| *due < event.at()) {
                 take(tracer.expire(due));
             }
-            take(tracer.process(*id, notice.clone()));
+            take(tracer.process(*id, event.clone()));
         }
         while !tracer.is_settled()
             && let Some(due) = tracer.next_deadline()
@@ -156,13 +156,13 @@ fn is_about_a_second_of_observing(span: &Span, late: Duration) -> bool {
 /// The first difference between the spans and the expected ones.
 pub(crate) fn difference(
     expected: &BTreeMap<SpanId, Span>,
-    told: &BTreeMap<SpanId, Span>,
+    spans: &BTreeMap<SpanId, Span>,
     late: Duration,
 ) -> Option<String> {
     for (id, span) in expected {
-        let Some(other) = told.get(id) else { return Some(format!("missing {}", lines(span))) };
+        let Some(other) = spans.get(id) else { return Some(format!("missing {}", lines(span))) };
         if timeless(span) != timeless(other) {
-            return Some(format!("expected {}told {}", lines(span), lines(other)));
+            return Some(format!("expected {}emitted {}", lines(span), lines(other)));
         }
         // The time of receipt refines the whole seconds of the API.
         let apart = |a: Timestamp, b: Timestamp| a.since(b).max(b.since(a));
@@ -171,7 +171,7 @@ pub(crate) fn difference(
             return Some(format!("expected {}at other times {}", lines(span), lines(other)));
         }
     }
-    let more = told.iter().find(|(id, _)| !expected.contains_key(id));
+    let more = spans.iter().find(|(id, _)| !expected.contains_key(id));
     more.map(|(_, span)| format!("unexpected {}", lines(span)))
 }
 
@@ -190,8 +190,8 @@ fn lines(span: &Span) -> String {
 }
 
 pub(crate) fn interleavings() -> u64 {
-    let told = std::env::var("TEST_INTERLEAVINGS").ok();
-    told.and_then(|told| told.parse().ok()).unwrap_or(1_000)
+    let spans = std::env::var("TEST_INTERLEAVINGS").ok();
+    spans.and_then(|spans| spans.parse().ok()).unwrap_or(1_000)
 }
 
 #[test]
@@ -205,12 +205,12 @@ fn delays_between_watches_change_no_span() {
     for scenario in scenarios() {
         let history = read(&scenario);
         for (at, rules) in rules.iter().enumerate() {
-            let expected = by_id(history.told(rules).0, late);
+            let expected = by_id(history.replay(rules).0, late);
             let count = if at == 0 { interleavings() } else { interleavings() / 10 };
             for seed in 0..count {
                 let disordered = history.disordered(seed, late);
-                let (told, _) = disordered.told(rules);
-                if let Some(difference) = difference(&expected, &by_id(told, late), late) {
+                let (spans, _) = disordered.replay(rules);
+                if let Some(difference) = difference(&expected, &by_id(spans, late), late) {
                     panic!("{}, rules {at}, seed {seed}: {difference}", scenario.display());
                 }
             }
@@ -224,12 +224,12 @@ fn owners_after_the_owner_wait_are_counted_and_every_change_keeps_its_span() {
     let mut counted = 0;
     for scenario in scenarios() {
         let history = read(&scenario);
-        let expected = by_id(history.told(&Rules::default()).0, delay);
+        let expected = by_id(history.replay(&Rules::default()).0, delay);
         for seed in 0..interleavings() / 20 {
-            let (told, late) = history.disordered(seed, delay).told(&Rules::default());
-            let told = by_id(told, delay);
+            let (spans, late) = history.disordered(seed, delay).replay(&Rules::default());
+            let spans = by_id(spans, delay);
             let same = expected.iter().all(|(id, span)| {
-                told.get(id).is_some_and(|other| timeless(other) == timeless(span))
+                spans.get(id).is_some_and(|other| timeless(other) == timeless(span))
             });
             assert!(same || late > 0, "{}, seed {seed}", scenario.display());
             // Every change has one span, whatever its cause.
@@ -242,7 +242,7 @@ fn owners_after_the_owner_wait_are_counted_and_every_change_keeps_its_span() {
                 names.sort();
                 names
             };
-            assert_eq!(changes(&told), changes(&expected), "{}, seed {seed}", scenario.display());
+            assert_eq!(changes(&spans), changes(&expected), "{}, seed {seed}", scenario.display());
             counted += late;
         }
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use spanlink::trace::spans::output::Bound;
 
 /// A README is for ten minutes.
 const README_LINES_MAX: usize = 200;
@@ -229,6 +230,16 @@ fn pages_name_no_attribute_that_does_not_exist() {
 fn every_metric_is_documented() {
     let documented = first_column(&read("docs/metrics.md"), "metric");
     assert_eq!(metrics_of_the_source(), documented);
+}
+
+#[test]
+fn every_counted_bound_is_documented() {
+    for page in ["docs/metrics.md", "docs/architecture.md"] {
+        let text = read(page);
+        for bound in Bound::ALL {
+            assert!(text.contains(&format!("`{}`", bound.name())), "{page}: {bound:?}");
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
     control_plane::{Jaeger, until},
     daemon::Daemon,
     otlp_json,
-    told::{Generated, attribute, told},
+    span_tree::{Generated, attribute, tree},
 };
 
 /// Every span of the namespace, of all services. Read as OTLP, because the format of Jaeger's UI has
@@ -36,7 +36,7 @@ pub(crate) async fn spans(jaeger: &Jaeger, namespace: &str) -> Result<Vec<Span>>
 
 /// Waits until there is a row that contains `last` and has an outcome, and the daemon has nothing open
 /// and nothing to send.
-pub(crate) async fn told_until(
+pub(crate) async fn tree_until(
     last: &str,
     daemon: &Daemon,
     jaeger: &Jaeger,
@@ -48,7 +48,7 @@ pub(crate) async fn told_until(
         let ids: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
         let orphan = spans.iter().find(|span| span.parent.is_some_and(|id| !ids.contains(&id)));
         ensure!(orphan.is_none(), "its parent is missing: {orphan:?}");
-        let text = told(&spans, &generated(&spans));
+        let text = tree(&spans, &generated(&spans));
         let mut rows = text.lines().filter(|row| row.contains(last));
         ensure!(rows.any(|row| !row.contains("->  ") && !row.ends_with("-> ")), "{text}");
         Ok((text, spans))

@@ -16,11 +16,11 @@ use crate::{
     daemon::Daemon,
     otlp_json,
     scripted_receiver::Receiver,
-    told::{Generated, told},
+    span_tree::{Generated, tree},
 };
 
 /// A daemon, and a receiver that collects all spans of its restarts.
-pub(crate) struct Teller {
+pub(crate) struct KilledDaemon {
     pub(crate) daemon: Daemon,
     pub(crate) receiver: Receiver,
 }
@@ -32,7 +32,7 @@ pub(crate) enum Memory {
     Kept,
 }
 
-impl Teller {
+impl KilledDaemon {
     pub(crate) async fn start(
         plane: &ControlPlane,
         configuration: &str,
@@ -53,7 +53,7 @@ impl Teller {
     }
 
     /// The exported spans by id, and the number of repeats.
-    pub(crate) fn told(&self) -> Result<(alike::Spans, usize)> {
+    pub(crate) fn spans(&self) -> Result<(alike::Spans, usize)> {
         let mut spans = Vec::new();
         for got in self.receiver.accepted() {
             spans.extend(otlp_json::spans(&serde_json::to_value(&got.request)?)?);
@@ -75,7 +75,7 @@ pub(crate) struct Killed {
 
 struct Running {
     stop: mpsc::Sender<()>,
-    killing: JoinHandle<Result<(Teller, usize)>>,
+    killing: JoinHandle<Result<(KilledDaemon, usize)>>,
 }
 
 /// The number of events between kills, cyclic. Some kills hit a daemon that is still restoring.
@@ -90,30 +90,30 @@ impl Killed {
         configuration: &str,
         history: &Path,
     ) -> Result<Self> {
-        let teller = Teller::start(plane, configuration, Memory::Kept).await?;
+        let daemon = KilledDaemon::start(plane, configuration, Memory::Kept).await?;
         let history = history.to_owned();
         let seen = count(&history)?;
         let (stop, stopped) = mpsc::channel();
-        let killing = thread::spawn(move || kill_again_and_again(teller, &history, seen, &stopped));
+        let killing = thread::spawn(move || kill_again_and_again(daemon, &history, seen, &stopped));
         Ok(Self { running: Mutex::new(Some(Running { stop, killing })) })
     }
 
     /// Waits until the spans have the same changes, causes, links and outcomes as `expected`.
-    pub(crate) async fn tells(&self, expected: &str, generated: &Generated) -> Result<()> {
+    pub(crate) async fn expect_tree(&self, expected: &str, generated: &Generated) -> Result<()> {
         let running = self.running.lock().unwrap().take();
         let Running { stop, killing } = running.context("the spans can be compared once only")?;
         stop.send(()).ok();
-        let (teller, kills) = killing.join().unwrap()?;
+        let (daemon, kills) = killing.join().unwrap()?;
         ensure!(kills > 0, "the daemon was never killed");
         until("the killed daemon to export the same spans", Duration::from_mins(2), async || {
-            let (spans, _) = teller.told()?;
+            let (spans, _) = daemon.spans()?;
             let spans: Vec<Span> = spans.into_values().collect();
-            let told = std::panic::catch_unwind(|| told(&spans, generated)).ok();
-            let told = told.context("a parent is missing")?;
+            let actual = std::panic::catch_unwind(|| tree(&spans, generated)).ok();
+            let actual = actual.context("a parent is missing")?;
             ensure!(
-                told == expected,
-                "after {kills} kills the spans are\n{told}\ninstead of\n{expected}\nIts log: {}",
-                teller.daemon.log()
+                actual == expected,
+                "after {kills} kills the spans are\n{actual}\ninstead of\n{expected}\nIts log: {}",
+                daemon.daemon.log()
             );
             Ok(())
         })
@@ -128,20 +128,20 @@ fn count(history: &Path) -> Result<usize> {
 
 /// Returns the daemon and the number of kills.
 fn kill_again_and_again(
-    mut teller: Teller,
+    mut daemon: KilledDaemon,
     history: &Path,
     mut seen: usize,
     stopped: &mpsc::Receiver<()>,
-) -> Result<(Teller, usize)> {
+) -> Result<(KilledDaemon, usize)> {
     let mut kills = 0;
     // A test that ends early drops the sender, which ends the loop too.
     while stopped.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
         let lines = count(history)?;
         if lines >= seen + AFTER[kills % AFTER.len()] {
             seen = lines;
-            teller.interrupt()?;
+            daemon.interrupt()?;
             kills += 1;
         }
     }
-    Ok((teller, kills))
+    Ok((daemon, kills))
 }

@@ -64,11 +64,11 @@ impl Case {
         Some(by["observedGeneration"].as_i64()?.cmp(&self.at("/metadata/generation").as_i64()?))
     }
 
-    /// The status, or a condition in it, says that it is of this generation.
+    /// The status, or a condition in it, has observed this generation.
     fn is_observed(&self) -> bool {
         let conditions = self.at("/status/conditions").as_array();
-        let mut said = conditions.into_iter().flatten().chain([self.at("/status")]);
-        said.any(|by| self.observed(by) >= Some(Ordering::Equal))
+        let mut observers = conditions.into_iter().flatten().chain([self.at("/status")]);
+        observers.any(|by| self.observed(by) >= Some(Ordering::Equal))
     }
 }
 
@@ -128,7 +128,7 @@ const DEVIATIONS: &[Deviation] = &[
         kinds: &["Pod"],
         theirs: &["Unknown"],
         ours: "InProgress",
-        reason: "A Pod whose node is not heard from goes on when the node is back.",
+        reason: "A Pod of an unreachable node continues when the node is back.",
         applies: |case| case.at("/status/phase") == "Unknown",
     },
     Deviation {
@@ -158,14 +158,14 @@ const DEVIATIONS: &[Deviation] = &[
         kinds: WORKLOADS,
         theirs: &["Current", "Failed"],
         ours: "InProgress",
-        reason: "A workload's status that does not say what it has seen is of no generation.",
+        reason: "A workload's status without an observed generation belongs to no generation.",
         applies: |case| case.at("/status/observedGeneration").is_null(),
     },
     Deviation {
         kinds: &["PodDisruptionBudget"],
         theirs: &["Current"],
         ours: "InProgress",
-        reason: "A budget nobody has computed, or that cannot be computed, is not yet kept.",
+        reason: "A budget that is not computed yet, or cannot be, is not Current.",
         applies: |case| {
             case.at("/status/observedGeneration").is_null()
                 || (case.condition("DisruptionAllowed")["reason"] == "SyncFailed"
@@ -176,7 +176,7 @@ const DEVIATIONS: &[Deviation] = &[
         kinds: &["DaemonSet"],
         theirs: &["InProgress"],
         ours: "Current",
-        reason: "Under OnDelete nothing happens until somebody deletes Pods, as with StatefulSets.",
+        reason: "Under OnDelete nothing happens until Pods are deleted, as with StatefulSets.",
         applies: |case| case.at("/spec/updateStrategy/type") == "OnDelete",
     },
     Deviation {
@@ -216,14 +216,14 @@ const DEVIATIONS: &[Deviation] = &[
         kinds: &["Widget"],
         theirs: &["Current", "InProgress", "Failed"],
         ours: "Unknown",
-        reason: "A custom resource nobody has written a status for since is not Current.",
+        reason: "A custom resource whose status was not written since is not Current.",
         applies: |case| !case.written_since && !case.is_observed(),
     },
     Deviation {
         kinds: &["Widget"],
         theirs: &["Current", "Failed"],
         ours: "InProgress",
-        reason: "A condition that is of an older generation says nothing of this one.",
+        reason: "A condition of an older generation is not evidence for this one.",
         applies: |case| {
             let conditions = case.at("/status/conditions").as_array();
             let mut seen = conditions.into_iter().flatten().map(|by| case.observed(by));
@@ -234,7 +234,7 @@ const DEVIATIONS: &[Deviation] = &[
         kinds: &["Widget"],
         theirs: &["Current"],
         ours: "InProgress",
-        reason: "Conventions kstatus does not know: Crossplane, Cluster API, Gateway API, Tekton.",
+        reason: "Conventions that kstatus lacks: Crossplane, Cluster API, Gateway API, Tekton.",
         applies: |case| {
             let says_no = |kind| !case.condition(kind).is_null() && !case.is_true(kind);
             let others = ["Available", "Accepted", "Programmed", "Succeeded"];
@@ -246,7 +246,7 @@ const DEVIATIONS: &[Deviation] = &[
         kinds: &["Widget"],
         theirs: &["Current"],
         ours: "InProgress",
-        reason: "A condition without a status says nothing good.",
+        reason: "A condition without a status is not True.",
         applies: |case| {
             let ready = case.condition("Ready");
             !ready.is_null() && ready["status"].is_null()
@@ -288,10 +288,10 @@ fn theirs(cases: &[Case]) -> Vec<String> {
     objects.rewind().unwrap();
     let output = Command::new(judge).stdin(objects).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "kstatus ended with {}", output.status);
-    let said: Vec<_> =
+    let lines: Vec<_> =
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
-    assert_eq!(said.len(), cases.len(), "one line for each object");
-    said
+    assert_eq!(lines.len(), cases.len(), "one line for each object");
+    lines
 }
 
 /// As a line of a watch would bring it.
@@ -323,7 +323,7 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
     (status, body)
 }
 
-/// In kstatus' words. A deletion is a change of its own with us, so nobody judges what is left.
+/// In kstatus' words. A deletion is a change of its own here, so the remaining object is not judged.
 fn in_their_words(case: &Case) -> &'static str {
     match judged(case) {
         (_, body) if body.deletion.is_some() => "Terminating",
@@ -349,9 +349,9 @@ fn we_judge_as_kstatus_does_but_for_the_deviations() {
     let mut agreed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut met = vec![0_usize; DEVIATIONS.len()];
     let mut unexplained = Vec::new();
-    let said = theirs(&cases);
-    for (case, said) in cases.iter().zip(&said) {
-        let (theirs, message) = said.split_once('\t').unwrap();
+    let verdicts = theirs(&cases);
+    for (case, verdict) in cases.iter().zip(&verdicts) {
+        let (theirs, message) = verdict.split_once('\t').unwrap();
         let ours = in_their_words(case);
         if ours == theirs {
             agreed.entry(case.kind()).or_default().insert(ours);

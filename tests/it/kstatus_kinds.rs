@@ -1,4 +1,4 @@
-//! When objects of each kind are Current, a case each: kinds kstatus does not know above all.
+//! When objects of built-in kinds are Current, a case each: above all kinds that kstatus lacks.
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
@@ -7,11 +7,11 @@ use spanlink::trace::readiness::status::Status;
 use crate::kstatus::{Case, ours};
 
 /// What becomes of each status, one line each. They are of generation 2, written since the change.
-fn check(api_version: &str, kind: &str, statuses: &[Value], expected: &Expect) {
+pub(crate) fn check(api_version: &str, kind: &str, statuses: &[Value], expected: &Expect) {
     check_spec(api_version, kind, &json!({}), statuses, true, expected);
 }
 
-fn check_spec(
+pub(crate) fn check_spec(
     api_version: &str,
     kind: &str,
     spec: &Value,
@@ -19,7 +19,7 @@ fn check_spec(
     written_since: bool,
     expected: &Expect,
 ) {
-    let said = statuses.iter().map(|status| {
+    let verdicts = statuses.iter().map(|status| {
         let object = json!({
             "apiVersion": api_version, "kind": kind, "spec": spec, "status": status,
             "metadata": { "name": "one", "uid": "u1", "resourceVersion": "7", "generation": 2 },
@@ -35,11 +35,11 @@ fn check_spec(
         };
         format!("{line} <- {status}\n")
     });
-    expected.assert_eq(&said.collect::<String>());
+    expected.assert_eq(&verdicts.collect::<String>());
 }
 
-/// A status of these conditions; `!` before a name says that it is False, `?` Unknown.
-fn of(names: &str) -> Value {
+/// A status of these conditions; `!` before a name means False, `?` Unknown.
+pub(crate) fn of(names: &str) -> Value {
     let conditions: Vec<_> = names
         .split_whitespace()
         .map(|name| match name.split_at(1) {
@@ -51,16 +51,7 @@ fn of(names: &str) -> Value {
     json!({ "conditions": conditions })
 }
 
-/// Its conditions say which generation they are of.
-fn seen(names: &str, generation: i64) -> Value {
-    let mut status = of(names);
-    for condition in status["conditions"].as_array_mut().unwrap() {
-        condition["observedGeneration"] = json!(generation);
-    }
-    status
-}
-
-fn phase(phase: &str) -> Value {
+pub(crate) fn phase(phase: &str) -> Value {
     json!({ "phase": phase })
 }
 
@@ -119,7 +110,7 @@ fn a_volume_has_a_phase_that_can_fail() {
 }
 
 #[test]
-fn a_node_is_ready_or_not_and_nobody_knows_of_a_lost_one() {
+fn node_is_ready_or_not_and_a_lost_one_is_unknown() {
     let statuses = [json!({}), of("!Ready"), of("?Ready"), of("Ready !MemoryPressure")];
     check(
         "v1",
@@ -178,7 +169,7 @@ fn a_load_balancer_has_an_address() {
 }
 
 #[test]
-fn a_disruption_budget_is_kept_once_it_is_computed() {
+fn disruption_budget_is_current_once_it_is_computed() {
     let statuses = [
         json!({}),
         json!({ "observedGeneration": 1 }),
@@ -203,7 +194,7 @@ fn a_disruption_budget_is_kept_once_it_is_computed() {
 }
 
 #[test]
-fn an_autoscaler_reaches_what_it_scales_with_metrics_or_without() {
+fn autoscaler_is_current_with_or_without_metrics() {
     let with = |kind: &str, status: &str, reason: &str| {
         json!({ "observedGeneration": 2,
             "conditions": [{ "type": kind, "status": status, "reason": reason }] })
@@ -266,266 +257,6 @@ fn a_definition_is_established_and_a_service_of_the_api_available() {
         InProgress <- {}
         InProgress <- {"conditions":[{"status":"False","type":"Available"}]}
         Current <- {"conditions":[{"status":"True","type":"Available"}]}
-    "#]],
-    );
-}
-
-#[test]
-fn a_custom_resource_is_ready_by_its_own_word() {
-    let since = json!({ "conditions": [{ "type": "Ready", "status": "True",
-        "lastTransitionTime": "2026-11-24T10:00:00Z" }] });
-    let statuses = [
-        of("Ready"),
-        since,
-        of("!Ready"),
-        of("?Ready"),
-        of("Ready Reconciling"),
-        of("!Ready Stalled"),
-        of("Ready !Available"),
-        json!({}),
-        json!({ "observedGeneration": 1, "conditions": [{ "type": "Ready", "status": "True" }] }),
-    ];
-    check(
-        "example.com/v1",
-        "Widget",
-        &statuses,
-        &expect![[r#"
-        Current <- {"conditions":[{"status":"True","type":"Ready"}]}
-        Current since 2026-11-24T10:00:00.000000000Z <- {"conditions":[{"lastTransitionTime":"2026-11-24T10:00:00Z","status":"True","type":"Ready"}]}
-        InProgress <- {"conditions":[{"status":"False","type":"Ready"}]}
-        InProgress <- {"conditions":[{"status":"Unknown","type":"Ready"}]}
-        InProgress <- {"conditions":[{"status":"True","type":"Ready"},{"status":"True","type":"Reconciling"}]}
-        Failed: Stalled <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"Stalled"}]}
-        Current <- {"conditions":[{"status":"True","type":"Ready"},{"status":"False","type":"Available"}]}
-        Current <- {}
-        InProgress <- {"conditions":[{"status":"True","type":"Ready"}],"observedGeneration":1}
-    "#]],
-    );
-}
-
-#[test]
-fn what_was_written_before_the_change_is_no_evidence() {
-    let statuses = [
-        json!({}),
-        of("Ready"),
-        of("!Ready Stalled"),
-        of("Reconciling"),
-        phase("Failed"),
-        json!({ "observedGeneration": 2 }),
-        seen("Ready", 2),
-        seen("Ready", 1),
-        seen("Stalled", 1),
-        seen("Stalled", 2),
-    ];
-    check_spec(
-        "example.com/v1",
-        "Widget",
-        &json!({}),
-        &statuses,
-        false,
-        &expect![[r#"
-        Unknown <- {}
-        Unknown <- {"conditions":[{"status":"True","type":"Ready"}]}
-        Unknown <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"Stalled"}]}
-        InProgress <- {"conditions":[{"status":"True","type":"Reconciling"}]}
-        Unknown <- {"phase":"Failed"}
-        Current <- {"observedGeneration":2}
-        Current <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Ready"}]}
-        InProgress <- {"conditions":[{"observedGeneration":1,"status":"True","type":"Ready"}]}
-        InProgress <- {"conditions":[{"observedGeneration":1,"status":"True","type":"Stalled"}]}
-        Failed: Stalled <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Stalled"}]}
-    "#]],
-    );
-}
-
-#[test]
-fn crossplane_has_synced_what_is_ready() {
-    let statuses = [of("Ready Synced"), of("Ready !Synced"), of("!Ready Synced"), of("Synced")];
-    check(
-        "s3.aws.upbound.io/v1beta1",
-        "Bucket",
-        &statuses,
-        &expect![[r#"
-        Current <- {"conditions":[{"status":"True","type":"Ready"},{"status":"True","type":"Synced"}]}
-        InProgress <- {"conditions":[{"status":"True","type":"Ready"},{"status":"False","type":"Synced"}]}
-        InProgress <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"Synced"}]}
-        Current <- {"conditions":[{"status":"True","type":"Synced"}]}
-    "#]],
-    );
-}
-
-#[test]
-fn cluster_api_is_ready_or_available() {
-    let older = [of("Ready ControlPlaneReady"), of("!Ready ControlPlaneReady")];
-    check(
-        "cluster.x-k8s.io/v1beta1",
-        "Cluster",
-        &older,
-        &expect![[r#"
-        Current <- {"conditions":[{"status":"True","type":"Ready"},{"status":"True","type":"ControlPlaneReady"}]}
-        InProgress <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"ControlPlaneReady"}]}
-    "#]],
-    );
-    let mut moving = of("Available !Paused");
-    moving["phase"] = json!("Provisioning");
-    let newer = [moving, of("!Available"), phase("Provisioning"), phase("Provisioned")];
-    check(
-        "cluster.x-k8s.io/v1beta2",
-        "Cluster",
-        &newer,
-        &expect![[r#"
-        Current <- {"conditions":[{"status":"True","type":"Available"},{"status":"False","type":"Paused"}],"phase":"Provisioning"}
-        InProgress <- {"conditions":[{"status":"False","type":"Available"}]}
-        InProgress <- {"phase":"Provisioning"}
-        Current <- {"phase":"Provisioned"}
-    "#]],
-    );
-}
-
-#[test]
-fn gateway_api_says_of_which_generation_it_speaks() {
-    let statuses = [
-        of("?Accepted ?Programmed"),
-        seen("Accepted Programmed", 2),
-        seen("Accepted !Programmed", 2),
-        seen("Accepted Programmed", 1),
-        json!({ "conditions": [seen("Accepted", 2)["conditions"][0], seen("Programmed", 1)["conditions"][0]] }),
-    ];
-    check(
-        "gateway.networking.k8s.io/v1",
-        "Gateway",
-        &statuses,
-        &expect![[r#"
-            InProgress <- {"conditions":[{"status":"Unknown","type":"Accepted"},{"status":"Unknown","type":"Programmed"}]}
-            Current <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"True","type":"Programmed"}]}
-            InProgress <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"False","type":"Programmed"}]}
-            InProgress <- {"conditions":[{"observedGeneration":1,"status":"True","type":"Accepted"},{"observedGeneration":1,"status":"True","type":"Programmed"}]}
-            InProgress <- {"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":1,"status":"True","type":"Programmed"}]}
-        "#]],
-    );
-    let route = |all: &[&str]| {
-        let parents: Vec<_> = all.iter().map(|names| seen(names, 2)).collect();
-        json!({ "parents": parents })
-    };
-    let statuses = [
-        route(&[]),
-        route(&["Accepted ResolvedRefs"]),
-        route(&["Accepted !ResolvedRefs"]),
-        route(&["Accepted ResolvedRefs", "!Accepted"]),
-    ];
-    check(
-        "gateway.networking.k8s.io/v1",
-        "HTTPRoute",
-        &statuses,
-        &expect![[r#"
-        Current <- {"parents":[]}
-        Current <- {"parents":[{"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"True","type":"ResolvedRefs"}]}]}
-        InProgress <- {"parents":[{"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"False","type":"ResolvedRefs"}]}]}
-        InProgress <- {"parents":[{"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"True","type":"ResolvedRefs"}]},{"conditions":[{"observedGeneration":2,"status":"False","type":"Accepted"}]}]}
-    "#]],
-    );
-}
-
-#[test]
-fn a_phase_counts_where_nothing_else_is_said_and_its_word_is_clear() {
-    let mut observed = phase("Enchanted");
-    observed["observedGeneration"] = json!(2);
-    let mut not_ready = of("!Ready");
-    not_ready["phase"] = json!("Ready");
-    let statuses = [
-        phase("Ready"),
-        phase("Pending"),
-        json!({ "phase": "Failed", "reason": "NoQuota" }),
-        phase("Running"),
-        observed,
-        not_ready,
-    ];
-    check(
-        "example.com/v1",
-        "Widget",
-        &statuses,
-        &expect![[r#"
-        Current <- {"phase":"Ready"}
-        InProgress <- {"phase":"Pending"}
-        Failed: NoQuota <- {"phase":"Failed","reason":"NoQuota"}
-        Unknown <- {"phase":"Running"}
-        Current <- {"observedGeneration":2,"phase":"Enchanted"}
-        InProgress <- {"conditions":[{"status":"False","type":"Ready"}],"phase":"Ready"}
-    "#]],
-    );
-}
-
-#[test]
-fn words_of_phases_that_are_clear_begin_or_end() {
-    let ends = [
-        "Active",
-        "Available",
-        "Bound",
-        "Completed",
-        "Healthy",
-        "Provisioned",
-        "Ready",
-        "Succeeded",
-    ];
-    let beginnings = [
-        "Creating",
-        "Deleting",
-        "Initializing",
-        "Pending",
-        "Progressing",
-        "Provisioning",
-        "Reconciling",
-        "Terminating",
-        "Updating",
-        "Upgrading",
-    ];
-    let statuses: Vec<Value> = ends.iter().chain(&beginnings).map(|word| phase(word)).collect();
-    check(
-        "example.com/v1",
-        "Widget",
-        &statuses,
-        &expect![[r#"
-        Current <- {"phase":"Active"}
-        Current <- {"phase":"Available"}
-        Current <- {"phase":"Bound"}
-        Current <- {"phase":"Completed"}
-        Current <- {"phase":"Healthy"}
-        Current <- {"phase":"Provisioned"}
-        Current <- {"phase":"Ready"}
-        Current <- {"phase":"Succeeded"}
-        InProgress <- {"phase":"Creating"}
-        InProgress <- {"phase":"Deleting"}
-        InProgress <- {"phase":"Initializing"}
-        InProgress <- {"phase":"Pending"}
-        InProgress <- {"phase":"Progressing"}
-        InProgress <- {"phase":"Provisioning"}
-        InProgress <- {"phase":"Reconciling"}
-        InProgress <- {"phase":"Terminating"}
-        InProgress <- {"phase":"Updating"}
-        InProgress <- {"phase":"Upgrading"}
-    "#]],
-    );
-}
-
-#[test]
-fn a_custom_resource_is_current_since_the_last_of_its_conditions_turned() {
-    let since = |kind: &str, second: u8| {
-        let at = format!("2026-11-24T10:00:{second:02}Z");
-        json!({ "type": kind, "status": "True", "lastTransitionTime": at })
-    };
-    let statuses = [
-        json!({ "conditions": [since("Ready", 7), since("Synced", 3)] }),
-        json!({ "conditions": [since("Succeeded", 5)] }),
-        of("?Succeeded"),
-    ];
-    check(
-        "example.com/v1",
-        "Widget",
-        &statuses,
-        &expect![[r#"
-        Current since 2026-11-24T10:00:07.000000000Z <- {"conditions":[{"lastTransitionTime":"2026-11-24T10:00:07Z","status":"True","type":"Ready"},{"lastTransitionTime":"2026-11-24T10:00:03Z","status":"True","type":"Synced"}]}
-        Current since 2026-11-24T10:00:05.000000000Z <- {"conditions":[{"lastTransitionTime":"2026-11-24T10:00:05Z","status":"True","type":"Succeeded"}]}
-        InProgress <- {"conditions":[{"status":"Unknown","type":"Succeeded"}]}
     "#]],
     );
 }

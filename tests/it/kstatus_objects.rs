@@ -88,7 +88,7 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
     }
 }
 
-/// Kinds whose status says which generation it is of.
+/// Kinds whose status has an observed generation.
 const OBSERVING: &[&str] = &[
     "Deployment",
     "ReplicaSet",

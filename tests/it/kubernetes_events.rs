@@ -13,7 +13,7 @@ use spanlink::{
 
 use crate::{
     scenarios::{configured, replayed, scenarios, settings},
-    told,
+    span_tree,
     written::{History, current, merged, object},
 };
 
@@ -46,7 +46,7 @@ pub(crate) fn span_events(spans: &[Span]) -> String {
     let mut text = String::new();
     for span in spans {
         for event in span.events.iter().filter(|event| event.name == "event") {
-            let of = |key: &str| told::find(&event.attributes, key).unwrap_or_default();
+            let of = |key: &str| span_tree::find(&event.attributes, key).unwrap_or_default();
             let after = event.at.since(span.start).as_secs_f64();
             let line = format!(
                 "{} {}: {} {} x{} after {after:.1}s by {} {}: {}",
@@ -138,7 +138,7 @@ fn kubernetes_event_received_before_two_changes_is_on_one_of_them() {
     let second = json!({"metadata": {"generation": 2}, "spec": {"size": 2}});
     let history = History::default()
         .added(&other)
-        .say("MODIFIED", &other)
+        .event("MODIFIED", &other)
         .added(&event("Made", &widget, &json!({})))
         .late("ADDED", &widget, 1)
         .late("MODIFIED", &merged(&widget, &second), 2);
@@ -176,10 +176,10 @@ fn kubernetes_events_from_before_a_change_are_neither_reported_nor_counted() {
         .listed("Widget", &[&merged(&widget, &current(1))])
         .listed("Event", &[&early, &event_at("Old", &widget, 1)])
         .later(30)
-        .say("MODIFIED", &grown)
+        .event("MODIFIED", &grown)
         // A relist repeats all of them.
         .listed("Event", &[&early, &event_at("Old", &widget, 1), &event_at("New", &widget, 30)])
-        .say("MODIFIED", &merged(&early, &again))
+        .event("MODIFIED", &merged(&early, &again))
         .modified(&grown, &current(2));
     has_span_events(
         &history,
@@ -235,7 +235,7 @@ fn kubernetes_event_received_before_its_change_is_on_that_change() {
         .added(&event_at("Just", &widget, 21))
         .late("ADDED", &event_at("Elsewhere", &object("Widget", "other"), 21), 999)
         .late("ADDED", &event_at("Grows", &widget, 21), 999)
-        .say("MODIFIED", &grown)
+        .event("MODIFIED", &grown)
         .modified(&grown, &current(2));
     has_span_events(
         &history,
@@ -340,7 +340,7 @@ proptest! {
                 continue;
             }
             let time = lines[at]["at"].as_str().unwrap().to_owned();
-            let mut event = event(&format!("Says{number}"), &about, &json!({
+            let mut event = event(&format!("Reason{number}"), &about, &json!({
                 "deprecatedCount": count, "deprecatedLastTimestamp": time,
                 "deprecatedFirstTimestamp": time,
             }));
@@ -366,7 +366,7 @@ proptest! {
             prop_assert!(inside, "{:?}", span);
             let from_events: Vec<_> = span.events.iter().filter(|event| event.name == "event").collect();
             let of = |event: &&spanlink::trace::model::span::SpanEvent| {
-                told::find(&event.attributes, "reason")
+                span_tree::find(&event.attributes, "reason")
             };
             let distinct: BTreeSet<_> = from_events.iter().map(of).collect();
             prop_assert_eq!(distinct.len(), from_events.len());
@@ -392,7 +392,7 @@ fn no_decision_waits_for_the_watch_of_kubernetes_events() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/namespace-deleted");
     let plain = fs::read_to_string(format!("{folder}/history.jsonl")).unwrap();
     let first: Value = serde_json::from_str(plain.lines().next().unwrap()).unwrap();
-    let event = event("Says", &object("Widget", "w"), &json!({}));
+    let event = event("Reason", &object("Widget", "w"), &json!({}));
     let listed = json!({
         "at": first["at"], "watch": "events.events.k8s.io", "type": "LISTED", "object": event,
     });

@@ -46,14 +46,14 @@ async fn kubernetes_events_are_watched_once_for_all_kinds_and_their_updates_are_
     deployments.namespaces = vec!["shop".into()];
     let kinds = vec![with_events(kind("", "Pod")), deployments];
     let mut watching = Watching::start(&server, kinds);
-    watching.says(&["0 opened Pod", "1 opened Deployment.apps of shop"]).await;
-    watching.says(&["2 opened Event.events.k8s.io"]).await;
+    watching.expect_messages(&["0 opened Pod", "1 opened Deployment.apps of shop"]).await;
+    watching.expect_messages(&["2 opened Event.events.k8s.io"]).await;
     let mut about_deployment = of_pod("web", 6);
     about_deployment["regarding"]["kind"] = json!("ReplicaSet");
     let mut lines =
         server.list(EVENTS, &[of_pod("a", 5), about_deployment], 7).await.stream().await;
-    lines.say("MODIFIED", &merged(&of_pod("a", 8), &json!({"deprecatedCount": 3}))).await;
-    lines.say("DELETED", &of_pod("a", 9)).await;
+    lines.send_event("MODIFIED", &merged(&of_pod("a", 8), &json!({"deprecatedCount": 3}))).await;
+    lines.send_event("DELETED", &of_pod("a", 9)).await;
     lines.bookmark(10).await;
     let messages = [
         "2 lists",
@@ -62,7 +62,7 @@ async fn kubernetes_events_are_watched_once_for_all_kinds_and_their_updates_are_
         "2 Scheduled of uid-a x3",
         "2 bookmark 10",
     ];
-    watching.says(&messages).await;
+    watching.expect_messages(&messages).await;
     // The watch resumes after the last event of any type.
     lines.end().await;
     let resumed = server.request(EVENTS).await;
@@ -97,9 +97,9 @@ async fn kinds_installed_later_open_no_second_watch_of_kubernetes_events() {
     let mut server = ScriptedApiServer::start(&[POD, EVENT]).await;
     let kinds = vec![with_events(kind("", "Pod")), with_events(kind("example.com", "*"))];
     let mut watching = Watching::start(&server, kinds);
-    watching.says(&["0 opened Pod", "1 opened Event.events.k8s.io"]).await;
+    watching.expect_messages(&["0 opened Pod", "1 opened Event.events.k8s.io"]).await;
     server.serves(&[POD, EVENT, WIDGET]);
-    watching.says(&["2 opened Widget.example.com"]).await;
+    watching.expect_messages(&["2 opened Widget.example.com"]).await;
     server.request("/apis/example.com/v1/widgets").await;
     watching.stop().await;
 }
@@ -109,8 +109,8 @@ async fn kubernetes_events_about_cluster_scoped_kinds_are_watched_in_the_default
     let mut server = ScriptedApiServer::start(&[NODE, POD, EVENT]).await;
     let mut watching =
         Watching::start(&server, vec![with_events(kind("", "Node")), kind("", "Pod")]);
-    watching.says(&["0 opened Node", "1 opened Pod"]).await;
-    watching.says(&["2 opened Event.events.k8s.io of default"]).await;
+    watching.expect_messages(&["0 opened Node", "1 opened Pod"]).await;
+    watching.expect_messages(&["2 opened Event.events.k8s.io of default"]).await;
     server.request("/apis/events.k8s.io/v1/namespaces/default/events").await;
     watching.stop().await;
 }
@@ -119,7 +119,7 @@ async fn kubernetes_events_about_cluster_scoped_kinds_are_watched_in_the_default
 async fn core_api_is_watched_where_events_k8s_io_is_not_served() {
     let mut server = ScriptedApiServer::start(&[POD, Kind { group: "", ..EVENT }]).await;
     let mut watching = Watching::start(&server, vec![with_events(kind("", "Pod"))]);
-    watching.says(&["0 opened Pod", "1 opened Event"]).await;
+    watching.expect_messages(&["0 opened Pod", "1 opened Event"]).await;
     server.request("/api/v1/events").await;
     watching.stop().await;
 }
@@ -128,10 +128,10 @@ async fn core_api_is_watched_where_events_k8s_io_is_not_served() {
 async fn without_the_events_option_no_kubernetes_event_is_watched() {
     let mut server = ScriptedApiServer::start(&[POD, EVENT]).await;
     let mut watching = Watching::start(&server, vec![kind("", "Pod")]);
-    watching.says(&["0 opened Pod"]).await;
+    watching.expect_messages(&["0 opened Pod"]).await;
     let mut lines = server.list(PODS, &[], 7).await.stream().await;
     lines.bookmark(8).await;
-    watching.says(&["0 lists", "0 reset 7", "0 bookmark 8"]).await;
+    watching.expect_messages(&["0 lists", "0 reset 7", "0 bookmark 8"]).await;
     watching.stop().await;
 }
 
@@ -139,17 +139,17 @@ async fn without_the_events_option_no_kubernetes_event_is_watched() {
 async fn forbidden_watch_of_kubernetes_events_does_not_affect_other_kinds() {
     let mut server = ScriptedApiServer::start(&[POD, EVENT]).await;
     let mut watching = Watching::start(&server, vec![with_events(kind("", "Pod"))]);
-    watching.says(&["0 opened Pod", "1 opened Event.events.k8s.io"]).await;
+    watching.expect_messages(&["0 opened Pod", "1 opened Event.events.k8s.io"]).await;
     let mut lines = server.list(PODS, &[watched("a", 5)], 7).await.stream().await;
-    watching.says(&["0 lists", "0 listed a@5", "0 reset 7"]).await;
+    watching.expect_messages(&["0 lists", "0 listed a@5", "0 reset 7"]).await;
     // A streaming list and a paged list, as for other kinds.
     server.request(EVENTS).await.refuse(403, "events is forbidden").await;
     server.request(EVENTS).await.refuse(403, "events is forbidden").await;
-    watching.says(&["1 interrupted"]).await;
-    lines.say("ADDED", &watched("b", 8)).await;
-    watching.says(&["0 applied b@8"]).await;
+    watching.expect_messages(&["1 interrupted"]).await;
+    lines.send_event("ADDED", &watched("b", 8)).await;
+    watching.expect_messages(&["0 applied b@8"]).await;
     server.list(EVENTS, &[of_pod("b", 9)], 9).await;
-    watching.says(&["1 lists", "1 Scheduled of uid-b x1", "1 reset 9"]).await;
+    watching.expect_messages(&["1 lists", "1 Scheduled of uid-b x1", "1 reset 9"]).await;
     watching.stop().await;
 }
 
@@ -170,9 +170,9 @@ async fn recording_has_only_kubernetes_events_about_configured_kinds() {
     other["note"] = json!("not configured");
     let listed = [of_pod("a", 5), other.clone()];
     let mut lines = server.list(EVENTS, &listed, 7).await.stream().await;
-    lines.say("ADDED", &other).await;
-    lines.say("DELETED", &of_pod("b", 8)).await;
-    lines.say("MODIFIED", &of_pod("a", 9)).await;
+    lines.send_event("ADDED", &other).await;
+    lines.send_event("DELETED", &of_pod("b", 8)).await;
+    lines.send_event("MODIFIED", &of_pod("a", 9)).await;
     watching.until(|message| message == "2 reset 7").await;
     watching.until(|message| message == "2 Scheduled of uid-a x1").await;
     watching.stop().await;
@@ -255,7 +255,7 @@ async fn daemon_works_without_rbac_for_kubernetes_events_and_reads_them_once_it_
     let otlp = format!("http://{}", receiver.address);
     let configuration =
         format!("watch: [{{kind: Pod, namespaces: [{namespace}], events: true}}]\n");
-    let daemon = Daemon::start(&plane.kubeconfig(&Account::Nobody), &otlp, &configuration)?;
+    let daemon = Daemon::start(&plane.kubeconfig(&Account::Unprivileged), &otlp, &configuration)?;
     let reaches = async |metric: &str, least: f64| {
         until(metric, SOON, async || {
             let value = daemon.metric(metric).await?;

@@ -16,7 +16,7 @@ use spanlink::trace::{
 use crate::{
     disorder::{self, received_at},
     restarted::Run,
-    told::attribute,
+    span_tree::attribute,
     written::{self, built_in, merged, object, owned, status},
 };
 
@@ -47,7 +47,7 @@ pub(crate) fn ready(value: &str) -> Value {
 pub(crate) struct Daemon {
     pub(crate) run: Run,
     pub(crate) history: disorder::History,
-    pub(crate) said: usize,
+    pub(crate) processed: usize,
 }
 
 impl Daemon {
@@ -67,7 +67,7 @@ impl Daemon {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("history.jsonl"), history.text()).unwrap();
         let history = disorder::read_with(folder.path(), configuration);
-        Self { run: Run::begin(rules, &history), history, said: 0 }
+        Self { run: Run::begin(rules, &history), history, processed: 0 }
     }
 
     /// The watch of that kind.
@@ -77,28 +77,28 @@ impl Daemon {
         (*id, watched.clone())
     }
 
-    pub(crate) fn hear(&mut self, id: WatchId, notice: WatchEvent) {
-        self.run.hear(id, notice);
+    pub(crate) fn process(&mut self, id: WatchId, event: WatchEvent) {
+        self.run.process(id, event);
         self.run.commit();
     }
 
     pub(crate) fn next(&mut self, count: usize) -> Vec<(WatchId, WatchEvent)> {
-        self.said += count;
-        self.history.said[self.said - count..self.said].to_vec()
+        self.processed += count;
+        self.history.events[self.processed - count..self.processed].to_vec()
     }
 
     /// Delivers the next events of the history at their own time.
-    pub(crate) fn hears(&mut self, count: usize) {
-        for (id, notice) in self.next(count) {
-            self.hear(id, notice);
+    pub(crate) fn process_next(&mut self, count: usize) {
+        for (id, event) in self.next(count) {
+            self.process(id, event);
         }
     }
 
     /// Delivers the next events of the history late, at `second`.
     pub(crate) fn catches_up(&mut self, count: usize, second: f64) {
-        for (id, mut notice) in self.next(count) {
-            *received_at(&mut notice) = at(second);
-            self.hear(id, notice);
+        for (id, mut event) in self.next(count) {
+            *received_at(&mut event) = at(second);
+            self.process(id, event);
         }
     }
 
@@ -111,21 +111,21 @@ impl Daemon {
     }
 
     pub(crate) fn loses(&mut self, kind: &str, second: f64) {
-        self.hear(self.watch(kind).0, WatchEvent::Interrupted { at: at(second) });
+        self.process(self.watch(kind).0, WatchEvent::Interrupted { at: at(second) });
     }
 
     pub(crate) fn resumes(&mut self, kind: &str, second: f64) {
-        self.hear(self.watch(kind).0, WatchEvent::Resumed { at: at(second) });
+        self.process(self.watch(kind).0, WatchEvent::Resumed { at: at(second) });
     }
 
     pub(crate) fn lists(&mut self, kind: &str, second: f64) {
-        self.hear(self.watch(kind).0, WatchEvent::ListStarted { at: at(second) });
+        self.process(self.watch(kind).0, WatchEvent::ListStarted { at: at(second) });
     }
 
     /// Delivers a bookmark right before the next event of the history.
     pub(crate) fn bookmark(&mut self, kind: &str, second: f64) {
-        let said = self.history.said[..self.said].iter().rev();
-        let versions = said.filter_map(|(_, notice)| match notice {
+        let processed = self.history.events[..self.processed].iter().rev();
+        let versions = processed.filter_map(|(_, event)| match event {
             WatchEvent::Applied(now) | WatchEvent::Deleted(now) | WatchEvent::ListItem(now) => {
                 Some(now.resource_version)
             }
@@ -133,7 +133,7 @@ impl Daemon {
             _ => None,
         });
         let resource_version = versions.max().unwrap();
-        self.hear(self.watch(kind).0, WatchEvent::Bookmark { at: at(second), resource_version });
+        self.process(self.watch(kind).0, WatchEvent::Bookmark { at: at(second), resource_version });
     }
 
     /// Lets time pass until `second` without events.
@@ -154,7 +154,7 @@ impl Daemon {
     /// The spans since the last call, with start and end in seconds, without those of heads.
     pub(crate) fn lines(&mut self) -> String {
         let mut text = String::new();
-        for span in std::mem::take(&mut self.run.told) {
+        for span in std::mem::take(&mut self.run.spans) {
             if span.is_head() && span.name.starts_with("create") {
                 continue;
             }
@@ -165,16 +165,16 @@ impl Daemon {
         text
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
-    pub(crate) fn tells(&mut self, expected: Expect) {
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass `expect![…]`")]
+    pub(crate) fn expect_spans(&mut self, expected: Expect) {
         expected.assert_eq(&self.lines());
     }
 
-    pub(crate) fn tells_nothing(&mut self) {
+    pub(crate) fn expect_no_spans(&mut self) {
         assert_eq!(self.lines(), "");
     }
 
-    pub(crate) fn told(self) -> Vec<Span> {
+    pub(crate) fn end(self) -> Vec<Span> {
         self.run.end()
     }
 }

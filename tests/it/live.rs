@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) const SOON: Duration = Duration::from_mins(2);
 
-/// A trace context nobody else has.
+/// A trace context of this test alone.
 pub(crate) struct Stamp {
     pub(crate) trace_id: String,
     pub(crate) traceparent: String,
@@ -129,7 +129,7 @@ pub(crate) async fn beside(plane: &ControlPlane, configuration: &str) -> Result<
     Daemon::run(&plane.kubeconfig(&Account::Admin), &otlp, configuration).await
 }
 
-/// One daemon for a namespace, so that tests side by side do not tell each other's changes twice.
+/// One daemon for a namespace, so that tests side by side do not export each other's changes twice.
 pub(crate) fn only(namespace: &str) -> String {
     let kinds = ["Deployment.apps", "ReplicaSet.apps", "Pod"];
     let entries = kinds.map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));
@@ -170,7 +170,7 @@ async fn an_annotated_deployment_is_one_linked_trace_in_jaeger() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_image_nobody_can_run_is_stuck_within_15_seconds_and_fails() -> Result<()> {
+async fn image_that_cannot_be_pulled_is_stuck_within_15_seconds_and_fails() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("stuck").await?;
     let daemon = beside(plane, &only(&namespace)).await?;
@@ -189,7 +189,7 @@ async fn an_image_nobody_can_run_is_stuck_within_15_seconds_and_fails() -> Resul
             spans.find(|span| span["operationName"] == name).cloned()
         };
         let stuck = named("stuck Pod").context("no stuck span")?;
-        assert_eq!(named("reconcile Deployment"), None, "told when all was over");
+        assert_eq!(named("reconcile Deployment"), None, "exported at the end");
         Ok((named("create Deployment").context("no change")?, stuck))
     })
     .await?;
@@ -261,7 +261,7 @@ async fn a_custom_resource_installed_later_is_followed_through_its_controller() 
     Ok(())
 }
 
-/// A small controller: a Deployment for the Widget, then a status that says so.
+/// A small controller: a Deployment for the Widget, then its status.
 async fn reconcile(plane: &ControlPlane, namespace: &str, resource: &str) -> Result<()> {
     let uid = plane
         .kubectl(&["-n", namespace, "get", resource, "w", "-o", "jsonpath={.metadata.uid}"])
@@ -304,7 +304,7 @@ async fn the_shipped_manifests_are_accepted_and_their_account_suffices() -> Resu
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
     plane.kubectl(&["apply", "-k", deploy]).await?;
     // All default kinds, everywhere, under exactly that account; to a receiver of its own, for in
-    // Jaeger it would tell again what the daemons of other tests tell.
+    // Jaeger it would export the changes of other tests again.
     let receiver = Receiver::grpc([], None).await;
     let otlp = format!("http://{}", receiver.address);
     let mut daemon = Daemon::run(&plane.kubeconfig(&Account::spanlink()), &otlp, "").await?;
@@ -339,7 +339,7 @@ async fn it_leaves_in_time_when_the_collector_is_away() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("away").await?;
     let kubeconfig = plane.kubeconfig(&Account::Admin);
-    // Nobody listens there.
+    // No server listens there.
     let otlp = format!("http://127.0.0.1:{}", free_port()?);
     let mut daemon = Daemon::run(&kubeconfig, &otlp, &only(&namespace)).await?;
     plane.apply(&deployment(&namespace, &stamp(), 1, &json!({}))).await?;

@@ -1,4 +1,4 @@
-//! Objects of many kinds and conventions, and how they are said to have ended, on the real control
+//! Objects of many kinds and conventions, and their outcomes, on the real control
 //! plane.
 
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::{
     in_jaeger,
     live::beside,
     otlp_json,
-    told::attribute,
+    span_tree::attribute,
     widgets,
 };
 
-/// The longest of what is waited for takes a minute: that nobody says anything.
+/// The longest wait is for a deadline of one minute.
 const SOON: Duration = Duration::from_mins(3);
 
 fn object(api_version: &str, kind: &str, namespace: &str, rest: &Value) -> Value {
@@ -30,7 +30,7 @@ fn object(api_version: &str, kind: &str, namespace: &str, rest: &Value) -> Value
 }
 
 fn built_in(namespace: &str) -> Vec<Value> {
-    let selector = json!({ "matchLabels": { "app": "nobody" } });
+    let selector = json!({ "matchLabels": { "app": "none" } });
     let backend = json!({ "service": { "name": "it", "port": { "number": 80 } } });
     vec![
         object(
@@ -40,13 +40,13 @@ fn built_in(namespace: &str) -> Vec<Value> {
             &json!({ "spec": { "maxReplicas": 2, "scaleTargetRef":
                 { "apiVersion": "apps/v1", "kind": "Deployment", "name": "it" } } }),
         ),
-        // What it scales, which nobody watches here.
+        // Its target, which is not watched here.
         object(
             "apps/v1",
             "Deployment",
             namespace,
             &json!({ "spec": { "replicas": 0, "selector": selector, "template": {
-                "metadata": { "labels": { "app": "nobody" } },
+                "metadata": { "labels": { "app": "none" } },
                 "spec": { "containers": [{ "name": "it", "image": "it" }] } } } }),
         ),
         object("v1", "ConfigMap", namespace, &json!({ "data": { "a": "b" } })),
@@ -82,22 +82,23 @@ fn volume_of(namespace: &str) -> Value {
             "storageClassName": namespace, "hostPath": { "path": "/none" } } })
 }
 
-/// A custom resource, and what its controller says of it.
+/// A custom resource, and the status that its controller writes.
 fn conventions() -> [(&'static str, Value); 7] {
     let is = |kind: &str, status: &str| json!({ "type": kind, "status": status, "reason": "R" });
-    let said = |conditions: &[Value]| json!({ "observedGeneration": 1, "conditions": conditions });
+    let status_with =
+        |conditions: &[Value]| json!({ "observedGeneration": 1, "conditions": conditions });
     [
-        ("ready", said(&[is("Ready", "True")])),
-        ("crossplane", said(&[is("Ready", "True"), is("Synced", "True")])),
-        ("gateway", said(&[is("Accepted", "True"), is("Programmed", "True")])),
-        ("cluster-api", said(&[is("Available", "True"), is("Paused", "False")])),
+        ("ready", status_with(&[is("Ready", "True")])),
+        ("crossplane", status_with(&[is("Ready", "True"), is("Synced", "True")])),
+        ("gateway", status_with(&[is("Accepted", "True"), is("Programmed", "True")])),
+        ("cluster-api", status_with(&[is("Available", "True"), is("Paused", "False")])),
         (
             "in-a-condition",
             json!({ "conditions": [
             { "type": "Ready", "status": "True", "reason": "R", "observedGeneration": 1 }] }),
         ),
         ("phase-alone", json!({ "phase": "Succeeded" })),
-        ("stalled", said(&[is("Stalled", "True"), is("Ready", "False")])),
+        ("stalled", status_with(&[is("Stalled", "True"), is("Ready", "False")])),
     ]
 }
 
@@ -183,10 +184,10 @@ async fn objects_of_every_kind_end_as_their_kind_or_its_conventions_have_it() ->
                 spans.extend(otlp_json::spans(&jaeger.otlp(id).await?)?);
             }
         }
-        let told = outcomes(&spans);
+        let found = outcomes(&spans);
         let last =
             ["Ingress it unknown", "PersistentVolume", "APIService", "Definition", "Autoscaler"];
-        ensure!(last.iter().all(|last| told.contains(last)), "{told}");
+        ensure!(last.iter().all(|last| found.contains(last)), "{found}");
         Ok(spans)
     })
     .await?;

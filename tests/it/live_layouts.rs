@@ -13,14 +13,14 @@ use crate::{
 
 const SERVICES: [&str; 3] = ["deployment-controller", "replicaset-controller", "pod-lifecycle"];
 
-/// The span in which somebody applied something, so that it is there for what continues it.
+/// The span of the client that applied the object: the parent of the joined spans.
 async fn annotated_span(jaeger: &Jaeger, stamp: &Stamp) -> Result<()> {
     let now = spanlink::daemon::now().nanos();
     let span = PersonSpan {
         trace_id: &stamp.trace_id,
         span_id: "00f067aa0ba902b7",
         name: "apply",
-        begun: (now - 1_000_000_000).into(),
+        started: (now - 1_000_000_000).into(),
         ended: (now + 60_000_000_000).into(),
     };
     span.send(&jaeger.otlp_http()).await
@@ -49,8 +49,8 @@ fn names(spans: &BTreeMap<String, Value>) -> Vec<String> {
     names
 }
 
-/// One annotated Deployment of two Pods, scaled to three by somebody who annotated nothing.
-async fn history(plane: &ControlPlane, name: &str, options: &str) -> Result<Told> {
+/// One annotated Deployment of two Pods, scaled to three without an annotation.
+async fn history(plane: &ControlPlane, name: &str, options: &str) -> Result<Emitted> {
     let namespace = plane.namespace(name).await?;
     let daemon = beside(plane, &format!("{}\n{options}", only(&namespace))).await?;
     let jaeger = plane.jaeger()?;
@@ -73,10 +73,10 @@ async fn history(plane: &ControlPlane, name: &str, options: &str) -> Result<Told
     let all = outcomes(7).await?;
     let by_origin = found(&jaeger, &[("spanlink.origin.trace_id", &stamp.trace_id)]).await?;
     let annotated = jaeger.trace(&stamp.trace_id).await?.context("no annotated trace")?;
-    Ok(Told { _daemon: daemon, stamp, all, by_origin, annotated })
+    Ok(Emitted { _daemon: daemon, stamp, all, by_origin, annotated })
 }
 
-struct Told {
+struct Emitted {
     _daemon: Daemon,
     stamp: Stamp,
     /// All of the namespace.
@@ -86,7 +86,7 @@ struct Told {
     annotated: Value,
 }
 
-impl Told {
+impl Emitted {
     /// No warning of Jaeger's; what the search finds is what bears the origin, and the annotated
     /// span itself where it is in the same trace.
     fn is_sound(&self) {
@@ -96,13 +96,13 @@ impl Told {
         let caused = |span: &Value| tag(span, "spanlink.origin.trace_id") == self.stamp.trace_id;
         let expected: Vec<&String> =
             self.all.iter().filter(|(_, span)| caused(span)).map(|(id, _)| id).collect();
-        let told: Vec<&String> = self
+        let emitted: Vec<&String> = self
             .by_origin
             .iter()
             .filter(|(_, span)| span["operationName"] != "apply")
             .map(|(id, _)| id)
             .collect();
-        assert_eq!(told, expected);
+        assert_eq!(emitted, expected);
         let scaled: Vec<&Value> = self.all.values().filter(|span| !caused(span)).collect();
         assert!(scaled.iter().any(|span| span["operationName"] == "update Deployment"));
     }
@@ -116,9 +116,9 @@ impl Told {
 
 #[tokio::test]
 async fn linked_is_a_trace_for_every_change_and_the_origin_search_finds_them_all() -> Result<()> {
-    let told = history(shared().await?, "linked", "layout: linked").await?;
-    told.is_sound();
-    assert_eq!(told.traces(), 4);
+    let emitted = history(shared().await?, "linked", "layout: linked").await?;
+    emitted.is_sound();
+    assert_eq!(emitted.traces(), 4);
     let expected = [
         "create Deployment",
         "create Pod",
@@ -129,15 +129,15 @@ async fn linked_is_a_trace_for_every_change_and_the_origin_search_finds_them_all
         "reconcile Pod",
         "reconcile ReplicaSet",
     ];
-    assert_eq!(names(&told.by_origin), expected);
+    assert_eq!(names(&emitted.by_origin), expected);
     Ok(())
 }
 
 #[tokio::test]
 async fn joined_is_one_trace_with_the_annotated_span_at_its_root() -> Result<()> {
-    let told = history(shared().await?, "joined", "layout: joined").await?;
-    told.is_sound();
-    assert_eq!(told.traces(), 1);
+    let emitted = history(shared().await?, "joined", "layout: joined").await?;
+    emitted.is_sound();
+    assert_eq!(emitted.traces(), 1);
     let expected = [
         "apply",
         "create Deployment",
@@ -146,27 +146,27 @@ async fn joined_is_one_trace_with_the_annotated_span_at_its_root() -> Result<()>
         "create ReplicaSet",
         "reconcile Deployment",
     ];
-    assert_eq!(names(&told.by_origin), expected);
+    assert_eq!(names(&emitted.by_origin), expected);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_cut_cascade_is_found_whole_by_its_origin() -> Result<()> {
-    let told = history(shared().await?, "cut", "cascade_max: 1").await?;
-    told.is_sound();
+    let emitted = history(shared().await?, "cut", "cascade_max: 1").await?;
+    emitted.is_sound();
     // The Deployment with its ReplicaSet, and each Pod.
-    assert_eq!(told.traces(), 3);
-    let cut = told.all.values().filter(|span| tag(span, "spanlink.cascade") == "cut");
+    assert_eq!(emitted.traces(), 3);
+    let cut = emitted.all.values().filter(|span| tag(span, "spanlink.cascade") == "cut");
     assert_eq!(cut.count(), 3);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_projection_leads_from_the_annotated_trace_to_the_change() -> Result<()> {
-    let told = history(shared().await?, "projection", "projection: true").await?;
-    told.is_sound();
-    assert_eq!(told.traces(), 1);
-    let spans: Vec<&Value> = told.annotated["spans"].as_array().into_iter().flatten().collect();
+    let emitted = history(shared().await?, "projection", "projection: true").await?;
+    emitted.is_sound();
+    assert_eq!(emitted.traces(), 1);
+    let spans: Vec<&Value> = emitted.annotated["spans"].as_array().into_iter().flatten().collect();
     let projection = spans.iter().find(|span| span["operationName"] == "create Deployment");
     let projection = projection.context("no projection")?;
     assert!(projection["warnings"].is_null(), "{projection:#}");
@@ -175,7 +175,7 @@ async fn a_projection_leads_from_the_annotated_trace_to_the_change() -> Result<(
         projection["references"].as_array().into_iter().flatten().collect();
     let forward = references.iter().find(|reference| reference["refType"] == "FOLLOWS_FROM");
     let forward = forward.context("no link")?["spanID"].to_string();
-    assert_eq!(told.by_origin[&forward]["operationName"], "create Deployment");
+    assert_eq!(emitted.by_origin[&forward]["operationName"], "create Deployment");
     Ok(())
 }
 

@@ -8,10 +8,10 @@ use spanlink::trace::model::span::{Role, Span};
 
 use crate::{
     control_plane::shared,
-    in_jaeger::told_until,
+    in_jaeger::tree_until,
     live::{beside, only},
     scene::{ROLLOUT, Scene, deployment},
-    told::attribute,
+    span_tree::attribute,
 };
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn convergence_seconds_are_the_durations_of_converged_spans() -> Result<()
     scene.patch_image("web:2", None).await?;
     scene.settled().await?;
     let jaeger = plane.jaeger()?;
-    let (_, spans) = told_until("update Deployment", &daemon, &jaeger, &scene.namespace).await?;
+    let (_, spans) = tree_until("update Deployment", &daemon, &jaeger, &scene.namespace).await?;
     for kind in ROLLOUT {
         let (name, _) = kind.split_once('.').unwrap_or((kind, ""));
         let converged = |span: &&Span| {
@@ -43,8 +43,8 @@ async fn convergence_seconds_are_the_durations_of_converged_spans() -> Result<()
         };
         assert!(lasted.len() > 1, "{kind}: {lasted:?}");
         assert_eq!(metric("count").await?.to_string(), lasted.len().to_string(), "{kind}");
-        let told: Duration = lasted.iter().sum();
-        let apart = (told.as_secs_f64() - metric("sum").await?).abs();
+        let total: Duration = lasted.iter().sum();
+        let apart = (total.as_secs_f64() - metric("sum").await?).abs();
         assert!(apart < 1e-6, "{kind}: {apart} s apart");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Each option that changes what is told, by a daemon beside the real API server: all that Jaeger
+//! Each option that changes spans, by a daemon beside the real API server: all that Jaeger
 //! has of a namespace, compared with what was done there.
 
 use std::time::Duration;
@@ -11,10 +11,10 @@ use spanlink::trace::model::span::{Role, Span};
 use crate::{
     control_plane::{shared, until},
     daemon::Daemon,
-    in_jaeger::told_until,
+    in_jaeger::tree_until,
     live::beside,
     scene::{Scene, deployment, image_patch, stamped, traceparent},
-    told::attribute,
+    span_tree::attribute,
     widgets,
 };
 
@@ -40,32 +40,32 @@ impl Stage {
         Ok(Self { scene, daemon })
     }
 
-    /// Nothing is left to do, in the cluster and in the daemon, once `last` is told.
-    async fn told(&self, last: &str) -> Result<(String, Vec<Span>)> {
+    /// Nothing is left to do, in the cluster and in the daemon, once `last` is exported.
+    async fn tree(&self, last: &str) -> Result<(String, Vec<Span>)> {
         self.scene.settled().await?;
         let jaeger = self.scene.plane.jaeger()?;
-        told_until(last, &self.daemon, &jaeger, &self.scene.namespace).await
+        tree_until(last, &self.daemon, &jaeger, &self.scene.namespace).await
     }
 
-    /// Returns when the daemon has heard of it: what follows comes by other watches.
+    /// Returns when the daemon has received the event: later ones come from other watches.
     async fn annotate_namespace(&self, annotation: &str) -> Result<()> {
-        let heard = "spanlink_watch_events_total{kind=\"Namespace\",type=\"applied\"}";
-        let before = self.daemon.metric(heard).await?;
+        let metric = "spanlink_watch_events_total{kind=\"Namespace\",type=\"applied\"}";
+        let before = self.daemon.metric(metric).await?;
         let namespace = format!("namespace/{}", self.scene.namespace);
         self.scene.kubectl(&["annotate", &namespace, annotation]).await?;
-        until("the daemon to hear of it", Duration::from_mins(1), async || {
-            ensure!(self.daemon.metric(heard).await? > before, "it has not");
+        until("the daemon to receive the event", Duration::from_mins(1), async || {
+            ensure!(self.daemon.metric(metric).await? > before, "it has not");
             Ok(())
         })
         .await
     }
 
-    /// Returns when the daemon has heard so many of these, and so all that its watch said before.
-    async fn has_heard(&self, kind: &str, what: &str, count: f64) -> Result<()> {
-        let heard = format!("spanlink_watch_events_total{{kind=\"{kind}\",type=\"{what}\"}}");
-        until(&heard, Duration::from_mins(1), async || {
-            let has_heard = self.daemon.metric(&heard).await?;
-            ensure!(has_heard >= count, "{has_heard} of {count}");
+    /// Returns when the daemon has received so many of these events, and so all earlier ones of their watch.
+    async fn events(&self, kind: &str, what: &str, count: f64) -> Result<()> {
+        let metric = format!("spanlink_watch_events_total{{kind=\"{kind}\",type=\"{what}\"}}");
+        until(&metric, Duration::from_mins(1), async || {
+            let events = self.daemon.metric(&metric).await?;
+            ensure!(events >= count, "{events} of {count}");
             Ok(())
         })
         .await
@@ -127,14 +127,14 @@ causes:
         "tracing.k8s.io/baggage": "tenant=beta;level=1,card=4222",
     } });
     stage.configure("settings", &annotations, &json!({})).await?;
-    let (told, spans) = stage.told("create ConfigMap").await?;
+    let (tree, spans) = stage.tree("create ConfigMap").await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
           create ReplicaSet web-1 g1 -> converged
             create Pod web-1-a g1 -> converged
         create ConfigMap settings -> converged  [context 2…]
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&tree);
     let carried = |kind: &str| {
         let is_wanted = |span: &&Span| span.role == Role::Change && *span.object.kind.kind == *kind;
         let span = spans.iter().find(is_wanted)?;
@@ -143,12 +143,12 @@ causes:
     };
     assert_eq!(carried("Deployment"), Some(("vendor=abc", "acme".to_owned())));
     assert_eq!(carried("ConfigMap"), Some(("congo=t61", "beta".to_owned())));
-    assert!(!format!("{spans:?}").contains("card"), "nobody allowed that");
+    assert!(!format!("{spans:?}").contains("card"), "the value is exported without an option");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_configured_field_refers_to_what_is_in_flight_there() -> Result<()> {
+async fn configured_field_links_to_the_change_in_flight_of_its_target() -> Result<()> {
     let options = "
 causes:
   references:
@@ -176,26 +176,25 @@ causes:
         let patch = ["patch", &resource, "--subresource=status", "--type=merge", "-p", &status];
         stage.scene.kubectl(&patch).await
     };
-    make("first", "nobody").await?;
+    make("first", "none").await?;
     make("second", "first").await?;
     finish("first").await?;
     finish("second").await?;
     // What it waits for is there already.
     make("third", "second").await?;
     finish("third").await?;
-    let (told, _) = stage.told("create Widget third").await?;
+    let (tree, _) = stage.tree("create Widget third").await?;
     expect![[r#"
         create Widget first g1 -> converged
         create Widget second g1 -> converged  [reference: create Widget first g1]
         create Widget third g1 -> converged
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&tree);
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_ignored_is_not_told_nor_what_it_alone_caused_and_it_supersedes_nothing()
--> Result<()> {
+async fn ignored_change_and_its_children_have_no_spans_and_it_supersedes_nothing() -> Result<()> {
     let options = "
 watch:
   - kind: Deployment.apps
@@ -221,7 +220,7 @@ watch:
     scene.kubectl(&patch).await?;
     scene.settled().await?;
     scene.patch_image("web:3", Some('2')).await?;
-    let (told, _) = stage.told("update Deployment").await?;
+    let (tree, _) = stage.tree("update Deployment").await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
           create ReplicaSet web-1 g1 -> superseded
@@ -234,7 +233,7 @@ watch:
           update ReplicaSet web-3 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-3-a g2 -> deleted
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&tree);
     Ok(())
 }
 
@@ -267,7 +266,7 @@ watch:
     ] {
         scene.kubectl(&change).await?;
     }
-    let (told, _) = stage.told("data.a").await?;
+    let (tree, _) = stage.tree("data.a").await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
         update Deployment web g1 -> converged  [context 1…, stale]  (metadata)  {metadata.labels[team] by kubectl-label}
@@ -277,7 +276,7 @@ watch:
         update ConfigMap settings -> converged  (metadata)  {metadata.labels[team]}
         update ConfigMap settings -> converged  {data.a by kubectl-patch}
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&tree);
     Ok(())
 }
 
@@ -309,12 +308,12 @@ async fn an_annotation_switches_off_an_object_or_all_of_a_namespace() -> Result<
     scene.when_there_are("Deployment", 2).await?;
     scene.settled().await?;
     for kind in ROLLOUT {
-        stage.has_heard(kind, "deleted", 1.0).await?;
+        stage.events(kind, "deleted", 1.0).await?;
     }
-    stage.has_heard("ConfigMap", "applied", 2.0).await?;
+    stage.events("ConfigMap", "applied", 2.0).await?;
     stage.annotate_namespace("spanlink.io/ignore-").await?;
     scene.kubectl(&["patch", "configmap/settings", "--patch={\"data\":{\"c\":\"3\"}}"]).await?;
-    let (told, _) = stage.told("data.c").await?;
+    let (tree, _) = stage.tree("data.c").await?;
     expect![[r#"
         create Deployment loud g1 -> converged
           create ReplicaSet loud-1 g1 -> converged
@@ -322,7 +321,7 @@ async fn an_annotation_switches_off_an_object_or_all_of_a_namespace() -> Result<
         create ConfigMap settings -> converged
         update ConfigMap settings -> converged  {data.c by kubectl-patch}
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&tree);
     Ok(())
 }
 
@@ -342,7 +341,7 @@ async fn metadata_changes_have_no_spans_where_they_are_ignored_and_their_context
     scene.kubectl(&["set", "image", "deployment/web", "web=web:2"]).await?;
     scene.when_there_are("ReplicaSet", 2).await?;
     scene.patch(&json!({ "metadata": { "annotations": stamped('2') } })).await?;
-    let (told, _) = stage.told("update Deployment").await?;
+    let (tree, _) = stage.tree("update Deployment").await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
           create ReplicaSet web-1 g1 -> converged
@@ -353,13 +352,12 @@ async fn metadata_changes_have_no_spans_where_they_are_ignored_and_their_context
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-a g2 -> deleted
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&tree);
     Ok(())
 }
 
 #[tokio::test]
-async fn contexts_that_were_not_written_for_a_change_are_no_links_where_they_are_dropped()
--> Result<()> {
+async fn stale_contexts_have_no_links_where_they_are_dropped() -> Result<()> {
     let options = watch(&ROLLOUT) + "causes: {stale: drop}\n";
     let stage = Stage::begin("stale-dropped", &ROLLOUT, &options).await?;
     let scene = &stage.scene;
@@ -370,7 +368,7 @@ async fn contexts_that_were_not_written_for_a_change_are_no_links_where_they_are
     scene.patch_image("web:3", Some('2')).await?;
     scene.settled().await?;
     scene.kubectl(&["rollout", "undo", "deployment/web", "--to-revision=1"]).await?;
-    let (told, _) = stage.told("update Deployment web g4").await?;
+    let (tree, _) = stage.tree("update Deployment web g4").await?;
     expect![[r#"
         create Deployment web g1 -> converged  [context 1…]
           create ReplicaSet web-1 g1 -> converged
@@ -391,13 +389,12 @@ async fn contexts_that_were_not_written_for_a_change_are_no_links_where_they_are
           update ReplicaSet web-3 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-3-a g2 -> deleted
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&tree);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_chain_whose_context_is_not_sampled_or_that_the_ratio_leaves_out_is_counted_and_not_told()
--> Result<()> {
+async fn unsampled_chain_is_counted_and_not_exported() -> Result<()> {
     let options = watch(&ROLLOUT) + "sampling: {ratio: 0}\n";
     let stage = Stage::begin("sampled", &ROLLOUT, &options).await?;
     let scene = &stage.scene;
@@ -411,13 +408,13 @@ async fn a_chain_whose_context_is_not_sampled_or_that_the_ratio_leaves_out_is_co
         scene.apply(&object).await?;
         scene.settled().await?;
     }
-    let (told, _) = stage.told("create Deployment").await?;
+    let (tree, _) = stage.tree("create Deployment").await?;
     expect![[r#"
         create Deployment sampled g1 -> converged  [context 2…]
           create ReplicaSet sampled-1 g1 -> converged
             create Pod sampled-1-a g1 -> converged
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&tree);
     let closed = "spanlink_convergences_closed_total{outcome=\"converged\"}";
     assert_eq!(stage.daemon.metric(closed).await?.to_string(), "9");
     for kind in ROLLOUT {
@@ -440,7 +437,7 @@ async fn without_propagation_there_are_links_to_owners_and_none_to_contexts() ->
     scene.kubectl(&["delete", "pod", &pod]).await?;
     scene.settled().await?;
     scene.patch_image("web:2", Some('2')).await?;
-    let (told, spans) = stage.told("update Deployment").await?;
+    let (tree, spans) = stage.tree("update Deployment").await?;
     expect![[r#"
         create Deployment web g1 -> converged
           create ReplicaSet web-1 g1 -> converged
@@ -453,7 +450,7 @@ async fn without_propagation_there_are_links_to_owners_and_none_to_contexts() ->
           update ReplicaSet web-1 g2 -> converged  {spec.replicas by kube-controller-manager}
             delete Pod web-1-b g2 -> deleted
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&tree);
     let of_contexts =
         ["spanlink.origin", "spanlink.context", traceparent('1').get(3..35).context("no id")?]
             .map(|mark| format!("{spans:?}").contains(mark));

@@ -17,11 +17,11 @@ use crate::{
     in_jaeger,
     live::beside,
     scene::{image_patch, template, workload},
-    told::attribute,
+    span_tree::attribute,
     widgets,
 };
 
-/// The longest of what is waited for takes a minute: that nobody says anything.
+/// The longest wait is for a deadline of one minute.
 const SOON: Duration = Duration::from_mins(3);
 
 /// One line for each change with an outcome, and what came late.
@@ -131,7 +131,7 @@ impl<'a> Happening<'a> {
     }
 
     async fn apply_all(&self) -> Result<()> {
-        // Nobody ever says anything of the one; the other is not ready for longer than its deadline.
+        // One never has a status; the other is not ready for longer than its deadline.
         self.plane.apply(&self.widget(&self.namespace, "silent")).await?;
         self.plane.apply(&self.widget(&self.hurried, "slow")).await?;
         self.slow_is_ready("False").await?;
@@ -201,7 +201,7 @@ impl<'a> Happening<'a> {
 }
 
 #[tokio::test]
-async fn every_outcome_is_what_happened() -> Result<()> {
+async fn every_outcome_agrees_with_the_cluster() -> Result<()> {
     let plane = shared().await?;
     let it = Happening::begin(plane).await?;
     let daemon = beside(plane, &it.configuration()).await?;

@@ -1,4 +1,4 @@
-//! A daemon that is killed in the middle of everything tells what one tells that is left alone.
+//! A daemon that is killed repeatedly exports the same spans as one that is not.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     alike,
     control_plane::{shared, until},
-    killed::{Memory, Teller},
+    killed::{KilledDaemon, Memory},
     recorder::Objects,
     scene::{Scene, deployment, image_patch, workload},
     twins::cron_job,
@@ -16,7 +16,7 @@ use crate::{
 
 const KINDS: [&str; 6] =
     ["Deployment.apps", "ReplicaSet.apps", "StatefulSet.apps", "CronJob.batch", "Job.batch", "Pod"];
-/// Times of receipt refine what the API says in whole seconds; it was down for as long besides.
+/// Times of receipt refine the whole seconds of the API; the downtime comes on top.
 const APART: Duration = Duration::from_secs(4);
 
 fn pods_of(image: &str, objects: &Objects) -> usize {
@@ -25,13 +25,13 @@ fn pods_of(image: &str, objects: &Objects) -> usize {
 }
 
 #[tokio::test]
-async fn killed_in_the_middle_of_everything_it_tells_the_same() -> Result<()> {
+async fn killed_daemon_exports_the_same_spans() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("restarted").await?;
     let watch = KINDS.map(|kind| format!("  - {{kind: {kind}, namespaces: [{namespace}]}}\n"));
     let watch = format!("watch:\n{}", watch.concat());
-    let left_alone = Teller::start(plane, &watch, Memory::Lost).await?;
-    let mut killed = Teller::start(plane, &watch, Memory::Kept).await?;
+    let left_alone = KilledDaemon::start(plane, &watch, Memory::Lost).await?;
+    let mut killed = KilledDaemon::start(plane, &watch, Memory::Kept).await?;
     let scene = Scene::quiet_in(plane, namespace, &KINDS).await?;
     let a_pod_of = async |image: &str| {
         scene
@@ -111,9 +111,9 @@ async fn killed_in_the_middle_of_everything_it_tells_the_same() -> Result<()> {
         scene.when_there_are(kind, 0).await?;
     }
 
-    let tell_the_same = async || {
-        let (one, _) = left_alone.told()?;
-        let (other, _) = killed.told()?;
+    let compare_spans = async || {
+        let (one, _) = left_alone.spans()?;
+        let (other, _) = killed.spans()?;
         let of = |name: &str| one.values().filter(|span| &*span.name == name).count();
         let (made, gone) = (of("create Pod"), of("delete Pod"));
         ensure!(made == gone && made >= 20, "{gone} of {made} Pods are gone");
@@ -122,7 +122,7 @@ async fn killed_in_the_middle_of_everything_it_tells_the_same() -> Result<()> {
         Ok((one, other))
     };
     let (one, other) =
-        until("both to have told the same", Duration::from_mins(2), tell_the_same).await?;
+        until("both to export the same spans", Duration::from_mins(2), compare_spans).await?;
     let (apart, of) = alike::how_far_apart(&one, &other)?;
     assert!(apart <= APART, "{apart:?}: {of:#?}\n{:#?}", other[&of.span_id]);
     Ok(())

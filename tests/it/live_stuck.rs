@@ -1,4 +1,4 @@
-//! What holds things up on the real control plane, told while it does.
+//! Problems on the real control plane are reported while they last.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     in_jaeger,
     live::beside,
     scene::{template, workload},
-    told::attribute,
+    span_tree::attribute,
     widgets,
 };
 
@@ -104,7 +104,7 @@ async fn hold_everything_up(plane: &ControlPlane, namespace: &str) -> Result<()>
     let kubectl =
         async |arguments: &[&str]| plane.kubectl(&[&["-n", namespace], arguments].concat()).await;
     kubectl(&["delete", "configmap", "kept", "--wait=false"]).await?;
-    // The fake kubelet knows no readiness gates: this is what a real one writes.
+    // The fake kubelet has no readiness gates: this is the status that a real one writes.
     let running = ["wait", "--for=jsonpath={.status.phase}=Running", "--timeout=2m", "pod/unready"];
     kubectl(&running).await?;
     let gate = json!({ "status": { "conditions": [{ "type": "Ready", "status": "False",
@@ -148,7 +148,7 @@ fn row(span: &Span) -> String {
 }
 
 #[tokio::test]
-async fn what_is_held_up_says_why_while_it_is() -> Result<()> {
+async fn held_up_objects_have_a_stuck_span_with_the_reason() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("held").await?;
     widgets::define(plane, &namespace).await?;

@@ -1,4 +1,4 @@
-//! Connections to the API server that nobody closes and nothing comes through any more.
+//! Half-open connections to the API server: open, and without data.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 /// Within which a mute connection is to be noticed.
 const NOTICED: Duration = Duration::from_mins(1);
 
-/// A daemon that reaches the API server through a proxy, and what it tells.
+/// A daemon that reaches the API server through a proxy, and its spans.
 struct Scene {
     plane: &'static ControlPlane,
     namespace: String,
@@ -37,7 +37,7 @@ impl Scene {
         let folder = tempfile::tempdir()?;
         let kubeconfig = proxy.kubeconfig(&direct, folder.path())?;
         let receiver = Receiver::grpc([], None).await;
-        // Two kinds that nobody makes anything of.
+        // Two kinds without objects.
         let watch = ["ConfigMap", "ResourceQuota"].map(|kind| {
             format!("  - {{kind: {kind}, namespaces: [{namespace}], label_selector: ours=yes}}\n")
         });
@@ -66,15 +66,15 @@ impl Scene {
     }
 
     /// The names of all spans, in the order they came.
-    fn told(&self) -> Vec<String> {
+    fn span_names(&self) -> Vec<String> {
         self.receiver.accepted().iter().flat_map(names).collect()
     }
 
-    async fn until_told(&self, spans: usize, time_max: Duration) -> Result<Vec<String>> {
+    async fn until_exported(&self, spans: usize, time_max: Duration) -> Result<Vec<String>> {
         until(&format!("{spans} spans"), time_max, async || {
-            let told = self.told();
-            ensure!(told.len() >= spans, "{told:?}; its log: {}", self.daemon.log());
-            Ok(told)
+            let names = self.span_names();
+            ensure!(names.len() >= spans, "{names:?}; its log: {}", self.daemon.log());
+            Ok(names)
         })
         .await
     }
@@ -105,7 +105,7 @@ const QUOTA: &str = "spanlink: create ResourceQuota";
 async fn half_open_connections_are_noticed_within_a_minute_and_nothing_is_missed() -> Result<()> {
     let scene = Scene::begin("half-open").await?;
     scene.make("ConfigMap", "before", "").await?;
-    scene.until_told(1, SOON).await?;
+    scene.until_exported(1, SOON).await?;
     scene.proxy.connections().iter().for_each(|connection| connection.falls_mute());
     let mute_since = Instant::now();
     scene.make("ConfigMap", "during", "").await?;
@@ -113,15 +113,15 @@ async fn half_open_connections_are_noticed_within_a_minute_and_nothing_is_missed
     for kind in ["ConfigMap", "ResourceQuota"] {
         scene.is_noticed(kind, mute_since).await?;
     }
-    let mut told = scene.until_told(3, SOON).await?;
-    told.sort();
-    assert_eq!(told, [CONFIG_MAP, CONFIG_MAP, QUOTA]);
+    let mut names = scene.until_exported(3, SOON).await?;
+    names.sort();
+    assert_eq!(names, [CONFIG_MAP, CONFIG_MAP, QUOTA]);
     // It went on where it was, without a list.
     let (_, metrics) = scene.daemon.get("/metrics").await?;
     assert!(!metrics.contains("spanlink_relists_total{"), "{metrics}");
     // And watches again.
     scene.make("ConfigMap", "after", "").await?;
-    scene.until_told(4, SOON).await?;
+    scene.until_exported(4, SOON).await?;
     Ok(())
 }
 
@@ -132,24 +132,24 @@ async fn one_kinds_mute_connection_holds_up_no_other() -> Result<()> {
     of_config_maps.falls_mute();
     let mute_since = Instant::now();
     scene.make("ConfigMap", "unheard", "").await?;
-    scene.make("ResourceQuota", "heard", "").await?;
+    scene.make("ResourceQuota", "received", "").await?;
     // Long before the mute one is noticed.
-    let told = scene.until_told(2, Duration::from_secs(30)).await?;
-    assert_eq!(told, [CONFIG_MAP, QUOTA]);
+    let names = scene.until_exported(2, Duration::from_secs(30)).await?;
+    assert_eq!(names, [CONFIG_MAP, QUOTA]);
     scene.is_noticed("ConfigMap", mute_since).await?;
-    let told = scene.until_told(3, SOON).await?;
-    assert_eq!(told, [CONFIG_MAP, QUOTA, CONFIG_MAP]);
+    let names = scene.until_exported(3, SOON).await?;
+    assert_eq!(names, [CONFIG_MAP, QUOTA, CONFIG_MAP]);
     assert!(scene.fell_mute("ResourceQuota").await? < 0.5);
     Ok(())
 }
 
-/// What is said is encrypted; how much is not.
+/// The content is encrypted; its length is not.
 async fn the_connection_of_config_maps(scene: &Scene) -> Result<Arc<Connection>> {
     const LARGE: usize = 200_000;
     let connections = scene.proxy.connections();
     let before: Vec<u64> = connections.iter().map(|it| it.received()).collect();
     scene.make("ConfigMap", "large", &"x".repeat(LARGE)).await?;
-    scene.until_told(1, SOON).await?;
+    scene.until_exported(1, SOON).await?;
     let mut grown = connections
         .into_iter()
         .zip(before)

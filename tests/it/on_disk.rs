@@ -73,10 +73,10 @@ fn kept(daemon: &Daemon) -> String {
 #[test]
 fn entries_of_forgotten_objects_are_removed_from_the_checkpoint() {
     let mut daemon = Daemon::of(&coming_and_going());
-    daemon.hears(4);
+    daemon.process_next(4);
     daemon.is_at(12.0);
     assert_eq!(kept(&daemon), "origin watch watch object object losses");
-    daemon.hears(1);
+    daemon.process_next(1);
     daemon.is_at(10_000.0);
     assert_eq!(kept(&daemon), "origin watch watch");
     daemon.run.tracer.close(daemon.watch("Pod").0, at(10_000.0));
@@ -89,7 +89,7 @@ fn entries_of_forgotten_objects_are_removed_from_the_checkpoint() {
 #[test]
 fn a_watch_closed_right_after_a_restart_is_removed_from_the_checkpoint() {
     let mut daemon = Daemon::of(&with_parts());
-    daemon.hears(3);
+    daemon.process_next(3);
     daemon.is_not_there(3.0, 5.0);
     daemon.run.tracer.close(daemon.watch("Part").0, at(5.0));
     daemon.run.commit();
@@ -99,7 +99,7 @@ fn a_watch_closed_right_after_a_restart_is_removed_from_the_checkpoint() {
 #[test]
 fn unchanged_entries_are_not_written_again() {
     let mut daemon = Daemon::of(&with_parts());
-    daemon.hears(3);
+    daemon.process_next(3);
     assert_eq!(daemon.run.tracer.checkpoint(), []);
     daemon.bookmark("Part", 2.0);
     daemon.run.tracer.expire(at(2.0));
@@ -113,7 +113,7 @@ fn unchanged_entries_are_not_written_again() {
 #[test]
 fn a_lost_checkpoint_is_rewritten_identically() {
     let mut daemon = Daemon::of(&told_stuck());
-    daemon.hears(7);
+    daemon.process_next(7);
     daemon.is_at(40.0);
     assert_eq!(kept(&daemon), "origin watch watch watch object object object object losses stuck");
     let before = std::mem::take(&mut daemon.run.disk);
@@ -125,7 +125,7 @@ fn a_lost_checkpoint_is_rewritten_identically() {
 #[test]
 fn a_watch_resumes_after_its_newest_delivered_event_and_never_earlier() {
     let mut daemon = Daemon::of(&current_widget());
-    daemon.hears(2);
+    daemon.process_next(2);
     let (id, watched) = daemon.watch("Widget");
     let version = |daemon: &Daemon| {
         let resumable: Vec<_> = daemon.run.tracer.resume_points().collect();
@@ -133,7 +133,7 @@ fn a_watch_resumes_after_its_newest_delivered_event_and_never_earlier() {
         resumable.first().map(|it| it.resource_version)
     };
     assert_eq!(version(&daemon), Some(12));
-    daemon.hear(id, WatchEvent::Bookmark { at: at(2.0), resource_version: 5 });
+    daemon.process(id, WatchEvent::Bookmark { at: at(2.0), resource_version: 5 });
     daemon.is_not_there(2.0, 3.0);
     assert_eq!(version(&daemon), Some(12));
     // A watch of the same id with another scope has received no event yet.
@@ -181,7 +181,7 @@ fn restored(
 #[test]
 fn an_incompatible_checkpoint_is_rejected_with_the_reason() {
     let mut daemon = Daemon::of(&current_widget());
-    daemon.hears(2);
+    daemon.process_next(2);
     let disk = &mut daemon.run.disk;
     let reason =
         |disk: &_, layout, cluster, reading| restored(disk, layout, cluster, reading).err();
@@ -212,12 +212,12 @@ fn an_incompatible_checkpoint_is_rejected_with_the_reason() {
 fn a_restored_checkpoint_is_rewritten_with_the_same_bytes() {
     for scenario in scenarios() {
         let history = disorder::read(&scenario);
-        let middle = history.said.len() / 2;
+        let middle = history.events.len() / 2;
         let mut run = Run::begin(&Rules::default(), &history);
-        for (said, (id, notice)) in (1..).zip(history.said.clone()) {
-            let now = notice.at();
-            run.hear(id, notice);
-            if said != middle && said != history.said.len() {
+        for (count, (id, event)) in (1..).zip(history.events.clone()) {
+            let now = event.at();
+            run.process(id, event);
+            if count != middle && count != history.events.len() {
                 continue;
             }
             run.commit();
@@ -226,7 +226,7 @@ fn a_restored_checkpoint_is_rewritten_with_the_same_bytes() {
             run.tracer.rewrite_checkpoint();
             run.disk.clear();
             run.commit();
-            assert!(run.disk == before, "{}, after {said}", scenario.display());
+            assert!(run.disk == before, "{}, after {count}", scenario.display());
         }
     }
 }
@@ -235,7 +235,7 @@ fn a_restored_checkpoint_is_rewritten_with_the_same_bytes() {
 #[test]
 fn the_checkpoint_format_is_unchanged() {
     let mut daemon = Daemon::of(&told_stuck());
-    daemon.hears(7);
+    daemon.process_next(7);
     daemon.is_at(40.0);
     let mut text = String::new();
     for (key, value) in &daemon.run.disk {

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{
     control_plane::{Account, ControlPlane, Options, shared, to_stderr, until},
     daemon::Daemon,
-    killed::{Memory, Teller},
+    killed::{KilledDaemon, Memory},
     scripted_receiver::{Receiver, Reply},
 };
 
@@ -26,22 +26,22 @@ type Generation = (String, i64);
 
 /// The exported spans: how many per generation, and how many generations before it were missed.
 #[derive(Debug, Default)]
-struct Told {
+struct Counted {
     times: BTreeMap<Generation, usize>,
     missed: BTreeMap<Generation, i64>,
     /// How many spans were exported again.
     repeats: usize,
 }
 
-fn told(receiver: &Receiver) -> Told {
-    let mut told = Told::default();
+fn count(receiver: &Receiver) -> Counted {
+    let mut counted = Counted::default();
     let mut known = HashMap::new();
     for got in receiver.accepted() {
         let scopes = got.request.resource_spans.into_iter().flat_map(|r| r.scope_spans);
         for span in scopes.flat_map(|scope| scope.spans) {
             if let Some(before) = known.insert(span.span_id.clone(), span.clone()) {
                 assert_eq!(before, span, "a repeat must be identical");
-                told.repeats += 1;
+                counted.repeats += 1;
                 continue;
             }
             let text = |key: &str| {
@@ -62,13 +62,13 @@ fn told(receiver: &Receiver) -> Told {
                 continue;
             }
             let key = (uid, generation.parse().unwrap());
-            *told.times.entry(key.clone()).or_default() += 1;
+            *counted.times.entry(key.clone()).or_default() += 1;
             if let Some(missed) = text("spanlink.change.missed_generations") {
-                told.missed.insert(key, missed.parse().unwrap());
+                counted.missed.insert(key, missed.parse().unwrap());
             }
         }
     }
-    told
+    counted
 }
 
 /// Creates Deployments without replicas and updates each several times, at irregular intervals.
@@ -127,13 +127,13 @@ fn generation_of(object: &Deployment) -> Result<Generation> {
 /// Waits until every generation has a span or is marked as missed, then checks that no span is a
 /// duplicate or of an unwritten generation. Returns how many generations were missed.
 async fn settle(receiver: &Receiver, written: &BTreeSet<Generation>) -> Result<usize> {
-    let missing = until("every generation to be told", Duration::from_mins(2), async || {
-        let told = told(receiver);
+    let missing = until("every generation to be exported", Duration::from_mins(2), async || {
+        let counted = count(receiver);
         let missing: BTreeSet<&Generation> =
-            written.iter().filter(|generation| !told.times.contains_key(*generation)).collect();
+            written.iter().filter(|generation| !counted.times.contains_key(*generation)).collect();
         for (uid, generation) in &missing {
             // A generation overwritten before it was observed is marked as missed by the next one.
-            let marked = told.missed.iter().any(|((of, at), missed)| {
+            let marked = counted.missed.iter().any(|((of, at), missed)| {
                 of == uid && generation < at && *generation >= at - missed
             });
             ensure!(marked, "{} missing, {uid} {generation} not marked", missing.len());
@@ -141,9 +141,10 @@ async fn settle(receiver: &Receiver, written: &BTreeSet<Generation>) -> Result<u
         Ok(missing.len())
     })
     .await?;
-    let told = told(receiver);
-    let doubled: Vec<_> = told.times.iter().filter(|(_, times)| **times > 1).collect();
-    let spurious: Vec<_> = told.times.keys().filter(|told| !written.contains(*told)).collect();
+    let counted = count(receiver);
+    let doubled: Vec<_> = counted.times.iter().filter(|(_, times)| **times > 1).collect();
+    let spurious: Vec<_> =
+        counted.times.keys().filter(|counted| !written.contains(*counted)).collect();
     assert!(doubled.is_empty(), "exported twice: {doubled:?}");
     assert!(spurious.is_empty(), "never written: {spurious:?}");
     Ok(missing)
@@ -173,7 +174,8 @@ async fn every_generation_of_200_deployments_updated_five_times_has_one_span() -
 async fn every_generation_has_one_span_though_the_daemon_is_killed_repeatedly() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("killed").await?;
-    let mut teller = Teller::start(plane, &only_deployments(&namespace), Memory::Kept).await?;
+    let mut daemon =
+        KilledDaemon::start(plane, &only_deployments(&namespace), Memory::Kept).await?;
     let writing = write(plane, &namespace, 60, 40);
     let mut kills = 0;
     let written = {
@@ -185,23 +187,23 @@ async fn every_generation_has_one_span_though_the_daemon_is_killed_repeatedly() 
                 written = &mut writing => break written?,
                 () = moment => {}
             }
-            teller.interrupt()?;
+            daemon.interrupt()?;
             kills += 1;
         }
     };
     assert!(kills >= 10, "{kills}");
     assert_eq!(written.len(), 60 * 41);
-    let missing = settle(&teller.receiver, &written).await?;
-    let log = teller.daemon.log();
+    let missing = settle(&daemon.receiver, &written).await?;
+    let log = daemon.daemon.log();
     // A busy API server may rebuild its watch cache, and then answers 410 Gone.
     let has_forgotten = relists(&log).any(|reason| reason == "410");
     assert!(missing == 0 || has_forgotten, "{missing} missing after {kills} kills: {log}");
-    let repeats = told(&teller.receiver).repeats;
+    let repeats = count(&daemon.receiver).repeats;
     to_stderr(&format!("Killed {kills} times, {repeats} spans came again, {missing} missing."));
     // New changes are still exported.
     let fresh = write(plane, &namespace, 61, 0).await?;
     let fresh: BTreeSet<Generation> = fresh.union(&written).cloned().collect();
-    assert_eq!(settle(&teller.receiver, &fresh).await?, missing, "missing");
+    assert_eq!(settle(&daemon.receiver, &fresh).await?, missing, "missing");
     Ok(())
 }
 
@@ -209,7 +211,7 @@ async fn every_generation_has_one_span_though_the_daemon_is_killed_repeatedly() 
 fn relists(log: &str) -> impl Iterator<Item = String> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     lines
-        .filter(|line| line["message"] == "Listing anew.")
+        .filter(|line| line["message"] == "Relisting.")
         .filter_map(|line| line["reason"].as_str().map(str::to_owned))
 }
 

@@ -1,4 +1,4 @@
-//! The daemon's own traces, in a real Jaeger, apart from all that it tells of others.
+//! The daemon's own traces, in a real Jaeger, apart from those of the cluster.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
 };
 
 const SERVICE: &str = "spanlink-daemon";
-/// Two seconds at most are for traces that nobody takes; who waited for an answer would take ten.
+/// Own traces delay the end by two seconds at most; waiting for an answer would take ten.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
-/// It tells of itself where it tells of others.
+/// Its own traces go to the endpoint of its spans.
 fn configuration(plane: &ControlPlane, namespace: &str) -> Result<String> {
     let endpoint = plane.jaeger()?.otlp_grpc();
     Ok(format!(
@@ -48,7 +48,7 @@ async fn rows(plane: &ControlPlane, tags: &[(&str, &str)]) -> Result<BTreeSet<St
 }
 
 #[tokio::test]
-async fn the_daemons_own_traces_tell_of_lists_and_exports_and_of_nothing_else() -> Result<()> {
+async fn own_traces_have_spans_of_lists_and_exports_only() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("own-traces").await?;
     let settings = |name: &str| {
@@ -75,12 +75,12 @@ async fn the_daemons_own_traces_tell_of_lists_and_exports_and_of_nothing_else() 
     // Whatever has not left by then leaves with the daemon.
     let (status, took) = daemon.stop().await?;
     assert!(status.success() && took < AT_ONCE, "{status}, {took:?}");
-    let told: Vec<String> = rows(plane, &[]).await?.into_iter().collect();
+    let tree: Vec<String> = rows(plane, &[]).await?.into_iter().collect();
     expect![[r#"
         discover
         export  spanlink.export.spans=1  spanlink.export.code=OK
         list ConfigMap  spanlink.list.reason=start  spanlink.list.objects=1"#]]
-    .assert_eq(&told.join("\n"));
+    .assert_eq(&tree.join("\n"));
     // Under the name that spans of ConfigMaps have, there are none of its own.
     let of_others = jaeger.find("spanlink", &[("k8s.namespace.name", &namespace)]).await?;
     let names: Vec<&Value> = of_others
@@ -90,24 +90,24 @@ async fn the_daemons_own_traces_tell_of_lists_and_exports_and_of_nothing_else() 
         .collect();
     assert_eq!(names, ["create ConfigMap"]);
 
-    // A list that is refused says so.
-    let kubeconfig = plane.kubeconfig(&Account::Nobody);
+    // The span of a refused list has its error.
+    let kubeconfig = plane.kubeconfig(&Account::Unprivileged);
     let _refused = Daemon::start(&kubeconfig, &otlp, &configuration)?;
     until("the refused list", SOON, async || {
-        let told = rows(plane, &[("error.type", "403")]).await?;
-        let told = told.first().context("there is none")?;
+        let tree = rows(plane, &[("error.type", "403")]).await?;
+        let tree = tree.first().context("there is none")?;
         let start = "list ConfigMap  spanlink.list.reason=start  spanlink.list.objects=0";
-        ensure!(*told == format!("{start}  error.type=403"), "{told}");
+        ensure!(*tree == format!("{start}  error.type=403"), "{tree}");
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn own_traces_that_nobody_takes_hold_nobody_up() -> Result<()> {
+async fn own_traces_without_a_receiver_do_not_delay_the_daemon() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("own-traces-lost").await?;
-    // Connections are made there, and nobody says a word.
+    // The server accepts connections and never answers.
     let mute = std::net::TcpListener::bind("127.0.0.1:0")?;
     let configuration = format!(
         "watch: [{{kind: ConfigMap, namespaces: [{namespace}]}}]\n\

@@ -29,7 +29,7 @@ fn remaining_finalizer_is_a_problem_and_its_removal_after_the_deadline_is_late()
         create Part shop/p g1 -> converged
     "#]]
     .assert_eq(&tree);
-    history.has_steps(expect![[r#"
+    history.has_phases(expect![[r#"
           reconcile Part p observe 0.1s by part-controller
         reconcile Part p g1 waited for Part p observe
           reconcile Part p finalize 935.4s by b.io/y SomeFinalizersRemain (b.io/y) [finalizer removed a.io/x]
@@ -49,12 +49,12 @@ fn finalizers_are_a_phase_of_a_pod_only_after_its_containers_ended() {
     History::default()
         .added(&pod())
         .later(1)
-        .say("MODIFIED", &going(&bound, &["batch.kubernetes.io/job-tracking"]))
+        .event("MODIFIED", &going(&bound, &["batch.kubernetes.io/job-tracking"]))
         .later(8)
-        .say("MODIFIED", &held)
+        .event("MODIFIED", &held)
         .later(5)
-        .say("DELETED", &held)
-        .has_steps(expect![[r#"
+        .event("DELETED", &held)
+        .has_phases(expect![[r#"
               reconcile Pod it schedule 0.9s by default-scheduler
             reconcile Pod it g1 waited for Pod it schedule
               reconcile Pod it terminate 8.3s by kubelet
@@ -64,10 +64,10 @@ fn finalizers_are_a_phase_of_a_pod_only_after_its_containers_ended() {
     History::default()
         .added(&pod())
         .later(1)
-        .say("MODIFIED", &going(&bound, &[]))
+        .event("MODIFIED", &going(&bound, &[]))
         .later(8)
-        .say("DELETED", &merged(&going(&pod(), &[]), &over))
-        .has_steps(expect![[r#"
+        .event("DELETED", &merged(&going(&pod(), &[]), &over))
+        .has_phases(expect![[r#"
               reconcile Pod it schedule 0.9s by default-scheduler
             reconcile Pod it g1 waited for Pod it schedule
               reconcile Pod it terminate 8.3s by kubelet
@@ -116,9 +116,9 @@ fn finalizers_are_removed_by_their_controllers_the_first_one_next() {
         let map = built_in("v1", "ConfigMap", &json!({}));
         let had = merged(&map, &json!({"metadata": {"finalizers": finalizers}}));
         let going = going(&map, finalizers);
-        History::default().added(&had).later(1).say("MODIFIED", &going).later(3).deleted(&going)
+        History::default().added(&had).later(1).event("MODIFIED", &going).later(3).deleted(&going)
     };
-    let told: Vec<String> = [
+    let lines: Vec<String> = [
         &["foregroundDeletion"][..],
         &["orphan"],
         &["kubernetes"],
@@ -131,7 +131,7 @@ fn finalizers_are_removed_by_their_controllers_the_first_one_next() {
     .map(|finalizers| {
         let spans = gone_with(finalizers).spans(&Rules::default(), "");
         let step = spans.iter().find(|span| &*span.name == "finalize").unwrap();
-        let of = |key: &str| crate::told::attribute(step, key).unwrap_or_default();
+        let of = |key: &str| crate::span_tree::attribute(step, key).unwrap_or_default();
         format!("{finalizers:?} by {} {}\n", of("spanlink.phase.actor"), of("error.type"))
     })
     .collect();
@@ -143,7 +143,7 @@ fn finalizers_are_removed_by_their_controllers_the_first_one_next() {
         ["kubernetes.io/pvc-protection"] by persistentvolumeclaim-protection-controller SomeFinalizersRemain
         ["kubernetes.io/pv-protection"] by persistentvolume-protection-controller SomeFinalizersRemain
         ["example.com/first", "example.com/last"] by example.com/first SomeFinalizersRemain
-    "#]].assert_eq(&told.concat());
+    "#]].assert_eq(&lines.concat());
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn finalizer_removed_from_an_object_that_stays_is_not_an_event() {
         .modified(&part, &without)
         .later(1)
         .modified(&part, &merged(&without, &current(1)))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Part p observe 2.2s by part-controller
             reconcile Part p g1 waited for Part p observe
         "#]]);

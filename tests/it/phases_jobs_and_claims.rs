@@ -23,7 +23,7 @@ fn job_runs_from_its_start_and_each_failed_attempt_is_an_event() {
         .later(5)
         .modified(&job, &started(&json!({"conditions": [is_true("SuccessCriteriaMet", 17)]})))
         .modified(&job, &started(&json!({"conditions": [is_true("Complete", 18)]})))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Job it run 15.8s by job-controller [attempt failed 1] [attempt failed 2]
             reconcile Job it g1 waited for Job it run
         "#]]);
@@ -40,7 +40,7 @@ fn run_of_a_failed_job_ends_with_the_error() {
         .modified(&job, &status(&json!({"startTime": "2026-11-24T10:00:01Z"})))
         .later(8)
         .modified(&job, &status(&failed))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Job it run 8.1s by job-controller BackoffLimitExceeded (BackoffLimitExceeded!) [attempt failed 1]
             reconcile Job it g1 waited for Job it run BackoffLimitExceeded
         "#]]);
@@ -72,7 +72,7 @@ fn claim_is_provisioned_and_bound_and_its_binding_is_not_a_change() {
         └─ stuck PersistentVolumeClaim it  Pending: disk.example.com has made no volume yet
     "#]]
     .assert_eq(&tree);
-    history.has_steps(expect![[r#"
+    history.has_phases(expect![[r#"
           reconcile PersistentVolumeClaim it provision 33.3s by disk.example.com Pending (disk.example.com has made no volume yet)
           reconcile PersistentVolumeClaim it bind 1.1s by persistentvolume-controller
         reconcile PersistentVolumeClaim it waited for PersistentVolumeClaim it provision Pending
@@ -91,7 +91,7 @@ fn claim_that_waits_for_its_first_pod_is_not_stuck() {
 #[test]
 fn job_that_was_not_started_has_no_run_and_earlier_failures_do_not_count() {
     let job = built_in("batch/v1", "Job", &json!({"parallelism": 1}));
-    History::default().added(&job).has_steps(expect![[""]]);
+    History::default().added(&job).has_phases(expect![[""]]);
     let failed = |failed: u8, conditions: &Value| {
         json!({"metadata": {"generation": 2}, "spec": {"parallelism": 2}, "status": {
             "startTime": "2026-11-24T10:00:02Z", "failed": failed, "conditions": conditions}})
@@ -105,7 +105,7 @@ fn job_that_was_not_started_has_no_run_and_earlier_failures_do_not_count() {
         .modified(&job, &failed(3, &json!([])))
         .later(5)
         .modified(&job, &failed(3, &json!([is_true("Complete", 15)])))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Job it run 10.2s by job-controller [attempt failed 3]
             reconcile Job it g2 waited for Job it run
         "#]]);
@@ -121,7 +121,7 @@ fn failed_attempt_of_a_job_is_not_progress() {
         .modified(&job, &status(&json!({"startTime": "2026-11-24T10:00:02Z"})))
         .later(1800)
         .modified(&job, &status(&failed))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Job it run 86397.9s by job-controller timeout [attempt failed 1]
             reconcile Job it g1 waited for Job it run timeout
         "#]]);

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use spanlink::trace::rules::Rules;
 
 use crate::{
-    steps::{Times, steps_of},
-    written::{History, built_in, condition, is_true, pod, said, status},
+    phases::{Times, phases_of},
+    written::{History, built_in, condition, is_true, kubelet_event, pod, status},
 };
 
 #[test]
@@ -23,8 +23,8 @@ fn phases_observed_at_once_follow_each_other_with_init_containers_inside() {
         "initContainerStatuses": [over("a", 4), over("b", 7)],
         "containerStatuses": [running],
     }));
-    // Nobody said when the sandbox was there.
-    History::default().added(&pod()).later(30).modified(&pod(), &ready).has_steps(expect![[r#"
+    // The time of the sandbox is unknown.
+    History::default().added(&pod()).later(30).modified(&pod(), &ready).has_phases(expect![[r#"
           reconcile Pod it schedule 1.9s by default-scheduler
           reconcile Pod it init 6.0s by kubelet
           init it init a 2.0s by kubelet
@@ -46,7 +46,7 @@ fn problem_that_was_resolved_stays_the_error_of_its_phase() {
         .modified(&pod(), &status(&json!({"conditions": [unschedulable]})))
         .later(20)
         .modified(&pod(), &status(&json!({"conditions": [is_true("PodScheduled", 40)]})))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Pod it schedule 40.3s by default-scheduler Unschedulable (Unschedulable!)
               reconcile Pod it sandbox 900.0s by kubelet timeout
             reconcile Pod it g1 waited for Pod it sandbox timeout
@@ -69,7 +69,7 @@ fn crashed_container_has_started_and_its_problem_has_the_exit_code() {
         .modified(&pod(), &crashing)
         .later(60)
         .deleted(&pod())
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Pod it schedule 0.9s by default-scheduler
               reconcile Pod it sandbox 1.0s by kubelet
               reconcile Pod it start 2.0s by kubelet
@@ -98,7 +98,7 @@ fn readiness_gate_delays_a_running_pod() {
     let spans = history.spans(&Rules::default(), "");
     let tree = spanlink::export::tree::render(&spans, spanlink::export::tree::Style::STABLE);
     assert_eq!(tree, stuck);
-    history.has_steps(expect![[r#"
+    history.has_phases(expect![[r#"
           reconcile Pod it schedule 0.9s by default-scheduler
           reconcile Pod it start 2.0s by kubelet
           reconcile Pod it ready 27.3s by kubelet ReadinessGatesNotReady (ReadinessGatesNotReady!)
@@ -134,13 +134,13 @@ fn images_are_pulled_before_containers_start_where_kubernetes_events_report_it()
         .later(2)
         .modified(&pod(), &at(&waits, &sandboxed))
         // An init container's image is part of its step.
-        .added(&said("Pulling", "initContainers", "first", 2))
-        .added(&said("Pulled", "initContainers", "first", 3))
+        .added(&kubelet_event("Pulling", "initContainers", "first", 2))
+        .added(&kubelet_event("Pulled", "initContainers", "first", 3))
         .later(4)
         .modified(&pod(), &at(&waits, &initialized))
-        .added(&said("Pulling", "containers", "web", 6))
+        .added(&kubelet_event("Pulling", "containers", "web", 6))
         .later(14)
-        .added(&said("Pulled", "containers", "web", 21))
+        .added(&kubelet_event("Pulled", "containers", "web", 21))
         .later(4)
         .modified(&pod(), &at(&runs, &initialized));
     let configuration = "watch: [{kind: Pod, events: true}]\n";
@@ -155,7 +155,7 @@ fn images_are_pulled_before_containers_start_where_kubernetes_events_report_it()
           reconcile Pod it start 4.0s by kubelet
           reconcile Pod it ready 881.5s by kubelet timeout
         reconcile Pod it g1 waited for Pod it ready timeout [event Normal Pulling kubelet first 1] [event Normal Pulled kubelet first 1] [event Normal Pulling kubelet web 1] [event Normal Pulled kubelet web 1]
-    "#]].assert_eq(&steps_of(&spans, Times::Said));
+    "#]].assert_eq(&phases_of(&spans, Times::Shown));
 }
 
 #[test]

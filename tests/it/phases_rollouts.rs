@@ -43,7 +43,7 @@ fn observation_is_a_phase_if_it_took_long_or_nothing_else_followed() {
         .modified(&part, &current(1))
         .later(4)
         .modified(&slow, &current(1))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Widget quick observe 0.1s by widget-controller
             reconcile Widget quick g1 waited for Widget quick observe
             reconcile Widget busy g1 [observed]
@@ -72,7 +72,7 @@ fn longest_wait_is_found_through_all_caused_changes() {
         .later(50)
         // The Pod is still open when the Deployment fails.
         .modified(&deployment, &status(&failed))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
             create Deployment it g1 waited for Pod it schedule Unschedulable [observed]
             reconcile Widget w g1 waited for Pod it schedule Unschedulable
               create Pod it schedule 900.0s by default-scheduler Unschedulable (Unschedulable!)
@@ -110,7 +110,7 @@ fn work_done_before_the_change_is_not_a_phase() {
         .later(9)
         .modified(&job, &changed)
         .later(5)
-        .has_steps(expect![[r#""#]]);
+        .has_phases(expect![[r#""#]]);
     let counted = |generation: i64, updated: i64| {
         json!({"metadata": {"generation": generation}, "spec": {"replicas": 2},
             "status": {"observedGeneration": generation, "replicas": 2, "readyReplicas": 2,
@@ -130,7 +130,7 @@ fn work_done_before_the_change_is_not_a_phase() {
         .modified(&merged(&set, &new_image), &counted(3, 0))
         .later(4)
         .modified(&merged(&set, &new_image), &counted(3, 2))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
             reconcile StatefulSet it g2 [observed]
               reconcile StatefulSet it roll 4.1s by statefulset-controller [pods updated 2]
             reconcile StatefulSet it g3 waited for StatefulSet it roll [observed]
@@ -140,7 +140,7 @@ fn work_done_before_the_change_is_not_a_phase() {
 #[test]
 fn roll_ends_when_all_wanted_pods_have_the_new_revision() {
     let set = built_in("apps/v1", "StatefulSet", &json!({}));
-    let says = |observed: u8, updated: u8| {
+    let reports = |observed: u8, updated: u8| {
         json!({"metadata": {"generation": 2}, "spec": {"size": 2},
             "status": {"observedGeneration": observed, "replicas": 1, "updatedReplicas": updated}})
     };
@@ -148,12 +148,12 @@ fn roll_ends_when_all_wanted_pods_have_the_new_revision() {
     History::default()
         .listed("StatefulSet", &[&merged(&set, &status(&before))])
         .later(3)
-        .modified(&set, &says(1, 1))
+        .modified(&set, &reports(1, 1))
         .later(3)
-        .modified(&set, &says(2, 0))
+        .modified(&set, &reports(2, 0))
         .later(3)
-        .modified(&set, &says(2, 1))
-        .has_steps(expect![[r#"
+        .modified(&set, &reports(2, 1))
+        .has_phases(expect![[r#"
               reconcile StatefulSet it observe 3.1s by statefulset-controller
               reconcile StatefulSet it roll 3.1s by statefulset-controller [pods updated 1]
             reconcile StatefulSet it g2 waited for StatefulSet it observe
@@ -163,16 +163,16 @@ fn roll_ends_when_all_wanted_pods_have_the_new_revision() {
 #[test]
 fn count_of_pods_of_the_new_revision_only_grows() {
     let set = built_in("apps/v1", "DaemonSet", &json!({}));
-    let says = |updated: u8| {
+    let reports = |updated: u8| {
         status(&json!({"observedGeneration": 1, "desiredNumberScheduled": 3,
             "updatedNumberScheduled": updated}))
     };
     [1, 0, 1, 2, 3]
         .iter()
         .fold(History::default().added(&set), |history, updated| {
-            history.later(1).modified(&set, &says(*updated))
+            history.later(1).modified(&set, &reports(*updated))
         })
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile DaemonSet it observe 1.1s by daemonset-controller [pods updated 1]
               reconcile DaemonSet it roll 4.4s by daemonset-controller [pods updated 2] [pods updated 3]
             reconcile DaemonSet it g1 waited for DaemonSet it roll
@@ -184,7 +184,7 @@ fn updates_of_pods_and_claims_and_kinds_without_generation_have_no_phases() {
     let updated = json!({"metadata": {"generation": 2}, "spec": {"changed": true}});
     let claim = built_in("v1", "PersistentVolumeClaim", &json!({}));
     let service = built_in("v1", "Service", &json!({"type": "LoadBalancer"}));
-    let says =
+    let reports =
         json!({"conditions": [{"type": "Shared", "status": "True", "observedGeneration": 1}]});
     History::default()
         .listed("Pod", &[&pod()])
@@ -200,8 +200,8 @@ fn updates_of_pods_and_claims_and_kinds_without_generation_have_no_phases() {
             &merged(&updated, &status(&json!({"conditions": [is_true("PodScheduled", 1)]}))),
         )
         .modified(&claim, &merged(&updated, &status(&json!({"phase": "Bound"}))))
-        .modified(&service, &status(&says))
-        .has_steps(expect![[r#"
+        .modified(&service, &status(&reports))
+        .has_phases(expect![[r#"
               reconcile Pod it observe 903.3s by pod-lifecycle timeout
             reconcile Pod it g2 waited for Pod it observe timeout
         "#]]);
@@ -210,7 +210,7 @@ fn updates_of_pods_and_claims_and_kinds_without_generation_have_no_phases() {
 #[test]
 fn kind_whose_controller_observes_generations_waits_for_that() {
     let set = built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1}));
-    History::default().added(&set).added(&object("Widget", "w")).has_steps(expect![[r#"
+    History::default().added(&set).added(&object("Widget", "w")).has_phases(expect![[r#"
           reconcile ReplicaSet it observe 900.0s by replicaset-controller timeout
         reconcile ReplicaSet it g1 waited for ReplicaSet it observe timeout
     "#]]);

@@ -93,11 +93,11 @@ async fn second_signal_ends_the_process_at_once() -> Result<()> {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web",
             "namespace": "shop", "uid": "p", "generation": 1, "resourceVersion": "6",
             "creationTimestamp": "2026-11-28T03:00:00Z"}, "spec": {}});
-        lines.say("ADDED", &pod).await;
+        lines.send_event("ADDED", &pod).await;
         let deleted = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web",
             "namespace": "shop", "uid": "p", "generation": 1, "resourceVersion": "7",
             "creationTimestamp": "2026-11-28T03:00:00Z"}, "spec": {}});
-        lines.say("DELETED", &deleted).await;
+        lines.send_event("DELETED", &deleted).await;
         until("spans to be queued", SOON, async || {
             ensure!(daemon.metric("spanlink_outbox_spans").await? > 0.5, "{}", daemon.log());
             Ok(())
@@ -111,12 +111,12 @@ async fn second_signal_ends_the_process_at_once() -> Result<()> {
         })
         .await?;
         ensure!(daemon.try_wait()?.is_none(), "it has ended: {}", daemon.log());
-        let begun = Instant::now();
+        let started = Instant::now();
         kill(process, second)?;
         let status = daemon.wait().await?;
         assert_eq!(status.code(), Some(code), "{status}; {}", daemon.log());
         assert_eq!(status.signal(), None);
-        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+        assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ const KINDS: [(&str, &str); 9] = [
     ("example.com/v1", "Widget"),
 ];
 
-/// Something a watch may say, after some time.
+/// An event that a watch may deliver, after some time.
 #[derive(Clone, Debug)]
 struct Step {
     kind: usize,
@@ -217,7 +217,7 @@ impl Step {
     }
 }
 
-/// A tracer that watches every kind, and what it has said.
+/// A tracer that watches every kind, and its output.
 struct Played {
     settings: Arc<WatchSettings>,
     tracer: Tracer,
@@ -299,7 +299,7 @@ impl Played {
         let kind = if step.verb == Verb::Deleted { "DELETED" } else { "MODIFIED" };
         let event = json!({ "type": kind, "object": object }).to_string();
         let decoder = &mut self.decoders[step.kind];
-        let notices = match step.verb {
+        let events = match step.verb {
             Verb::Applied | Verb::Going | Verb::Deleted => {
                 match decoder.decode_event(event.as_bytes(), now).unwrap() {
                     Decoded::Applied(seen) => vec![WatchEvent::Applied(seen)],
@@ -317,8 +317,8 @@ impl Played {
                 vec![WatchEvent::Interrupted { at: now }, WatchEvent::Resumed { at: now }]
             }
         };
-        for notice in notices {
-            let output = self.tracer.process(id, notice);
+        for event in events {
+            let output = self.tracer.process(id, event);
             self.take(output);
         }
     }
@@ -384,7 +384,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_sequence_closes_every_convergence_once_with_steps_that_nest(
+    fn any_sequence_closes_every_convergence_once_with_nested_phases(
         steps in prop::collection::vec(a_step(), 1..40),
     ) {
         let mut played = Played::begin();
@@ -393,15 +393,15 @@ proptest! {
         }
         played.finish();
         is_sound(&played)?;
-        let told: HashSet<_> =
+        let spans: HashSet<_> =
             played.spans.iter().filter(|s| s.role == Role::Change).map(|s| s.span_id).collect();
         prop_assert!(played.opened <= played.closed, "{} of {}", played.closed, played.opened);
         // Those that were over when they were seen were never open.
-        prop_assert_eq!(played.closed, told.len());
+        prop_assert_eq!(played.closed, spans.len());
     }
 
     #[test]
-    fn what_is_kept_of_an_open_convergence_does_not_grow_with_what_is_observed(
+    fn open_convergence_has_bounded_state(
         steps in prop::collection::vec(a_step(), 20..40),
         kind in 0..KINDS.len(),
     ) {
@@ -410,7 +410,7 @@ proptest! {
         for round in 0..6_usize {
             for (number, step) in steps.iter().enumerate() {
                 let mut status = step.status.clone();
-                // Every one with a condition and a container nobody has seen before.
+                // Each with a new condition and a new container.
                 status.push(("conditions", json!([{"type": format!("C{round}-{number}"),
                     "status": "False", "reason": "R", "message": "m".repeat(300)}])));
                 status.push(("initContainerStatuses",

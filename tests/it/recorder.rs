@@ -18,7 +18,7 @@ use crate::{
     killed::Killed,
     scenarios::{configured, replayed},
     settled,
-    told::{Generated, told},
+    span_tree::{Generated, tree},
 };
 
 /// The environment variable with a folder for recordings: a new scenario starts as one of them.
@@ -176,13 +176,13 @@ impl<'a> Recorder<'a> {
     }
 
     /// The spans of a replay as text, once every object has converged.
-    pub(crate) async fn told(&self) -> Result<String> {
+    pub(crate) async fn tree(&self) -> Result<String> {
         self.settled().await?;
         if let Some(folder) = env::var_os(KEEP_IN) {
             let name = format!("{}.jsonl", self.namespace);
             fs::copy(self.path(), Path::new(&folder).join(name)).context("keep the recording")?;
         }
-        Ok(told(&self.spans(), &self.generated()?))
+        Ok(tree(&self.spans(), &self.generated()?))
     }
 
     /// The spans of a replay of the recording so far.

@@ -5,10 +5,14 @@ use std::{error::Error as _, fs, path::Path};
 
 use expect_test::expect;
 use serde_json::json;
-use spanlink::watch::recording::{Recording, RecordingError};
+use spanlink::{
+    export::tree::{Style, render},
+    trace::rules::Rules,
+    watch::recording::{Recording, RecordingError},
+};
 
 use crate::{
-    scenarios::configured,
+    scenarios::{configured, replayed},
     written::{History, current, merged, object},
 };
 
@@ -94,6 +98,39 @@ fn yaml_documents_are_read_one_at_a_time() {
     recording.play(&configured(""), |_, event| times.push(event.at().to_string()), failed).unwrap();
     assert_eq!(times.len(), 2);
     assert!(times[0] < times[1]);
+}
+
+#[test]
+fn events_with_opaque_resource_versions_are_ordered_by_their_lines() {
+    let (widget, other) = (object("Widget", "w"), object("Widget", "other"));
+    let history = History::default()
+        .listed("Widget", &[])
+        .added(&widget)
+        .modified(&widget, &current(1))
+        .later(20)
+        .event(
+            "MODIFIED",
+            &merged(&widget, &json!({"metadata": {"generation": 2}, "spec": {"a": 1}})),
+        )
+        .modified(&merged(&widget, &json!({"spec": {"a": 1}})), &current(2))
+        .listed("Widget", &[&merged(&other, &current(1))])
+        .deleted(&other);
+    let of = |text: &str| {
+        let spans = replayed(file_with(text).path(), &Rules::default(), &configured(""));
+        render(&spans, Style::STABLE)
+    };
+    let decimal = history.text();
+    let opaque = decimal.replace("\"resourceVersion\":\"", "\"resourceVersion\":\"eyJydnMi");
+    assert!(opaque != decimal);
+    assert_eq!(of(&opaque), of(&decimal));
+    expect![[r#"
+        create Widget shop/other g1 -> converged
+        create Widget shop/w g1 -> converged
+        update Widget shop/w g2 -> converged  {spec.a}
+        delete Widget shop/w g2 -> deleted
+        delete Widget shop/other g1 -> deleted
+    "#]]
+    .assert_eq(&of(&opaque));
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(crate) struct Run {
     pub(crate) rules: Rules,
     pub(crate) tracer: Tracer,
     pub(crate) disk: BTreeMap<Bytes, Bytes>,
-    pub(crate) told: Vec<Span>,
+    pub(crate) spans: Vec<Span>,
 }
 
 impl Run {
@@ -42,19 +42,19 @@ impl Run {
                 tracer.open(*id, watched.clone(), history.begin);
             }
         }
-        Self { rules: rules.clone(), tracer, disk: BTreeMap::new(), told: Vec::new() }
+        Self { rules: rules.clone(), tracer, disk: BTreeMap::new(), spans: Vec::new() }
     }
 
     pub(crate) fn take(&mut self, output: Output) {
-        self.told.extend(output.spans);
+        self.spans.extend(output.spans);
     }
 
-    pub(crate) fn hear(&mut self, id: WatchId, notice: WatchEvent) {
-        while let Some(due) = self.tracer.next_deadline().filter(|due| *due < notice.at()) {
+    pub(crate) fn process(&mut self, id: WatchId, event: WatchEvent) {
+        while let Some(due) = self.tracer.next_deadline().filter(|due| *due < event.at()) {
             let output = self.tracer.expire(due);
             self.take(output);
         }
-        let output = self.tracer.process(id, notice);
+        let output = self.tracer.process(id, event);
         self.take(output);
     }
 
@@ -84,7 +84,7 @@ impl Run {
             let output = self.tracer.expire(due);
             self.take(output);
         }
-        self.told
+        self.spans
     }
 }
 
@@ -92,54 +92,54 @@ impl Run {
 fn restarted(history: &History, rules: &Rules, seed: u64, down: Duration) -> Vec<Span> {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut run = Run::begin(rules, history);
-    let mut left: std::collections::VecDeque<(WatchId, WatchEvent)> = history.said.clone().into();
+    let mut left: std::collections::VecDeque<(WatchId, WatchEvent)> = history.events.clone().into();
     // Objects that a list after the restart returns arrive as items, not as watch events.
     let is_end_of_list =
-        |(_, notice): &(WatchId, WatchEvent)| matches!(notice, WatchEvent::ListCompleted { .. });
+        |(_, event): &(WatchId, WatchEvent)| matches!(event, WatchEvent::ListCompleted { .. });
     let first = if down.is_zero() { 0 } else { left.iter().rposition(is_end_of_list).unwrap_or(0) };
     let count = u64::try_from(left.len() - first).unwrap();
     let first = u64::try_from(first).unwrap() + 1;
     let cuts: Vec<u64> = (0..=dice.below(4)).map(|_| first + dice.below(count)).collect();
-    let mut heard = Vec::new();
-    while let Some((id, notice)) = left.pop_front() {
-        let now = notice.at().plus(down);
-        heard.push((id, notice.clone()));
-        run.hear(id, notice);
+    let mut processed = Vec::new();
+    while let Some((id, event)) = left.pop_front() {
+        let now = event.at().plus(down);
+        processed.push((id, event.clone()));
+        run.process(id, event);
         run.commit();
-        if !cuts.contains(&u64::try_from(heard.len()).unwrap()) {
+        if !cuts.contains(&u64::try_from(processed.len()).unwrap()) {
             continue;
         }
         run.restart(now);
         for (id, watched, starts_empty) in &history.watches {
             run.tracer.open(*id, watched.clone(), now);
             // A list that was incomplete is requested again from its beginning.
-            let items = broken_off(&heard, *id);
+            let items = broken_off(&processed, *id);
             let is_listed =
-                *starts_empty || heard.iter().any(|it| it.0 == *id && is_end_of_list(it));
+                *starts_empty || processed.iter().any(|it| it.0 == *id && is_end_of_list(it));
             let resumes = items.is_empty() && is_listed;
             let begins = if resumes {
                 WatchEvent::Resumed { at: now }
             } else {
                 WatchEvent::ListStarted { at: now }
             };
-            run.hear(*id, begins);
+            run.process(*id, begins);
             items.into_iter().rev().for_each(|item| left.push_front(item));
         }
         // The missed events arrive at once, without the bookmarks between them.
-        left.retain(|(_, notice)| !matches!(notice, WatchEvent::Bookmark { at, .. } if *at < now));
-        for (_, notice) in &mut left {
-            let at = received_at(notice);
+        left.retain(|(_, event)| !matches!(event, WatchEvent::Bookmark { at, .. } if *at < now));
+        for (_, event) in &mut left {
+            let at = received_at(event);
             *at = now.max(*at);
         }
-        left.make_contiguous().sort_by_key(|(_, notice)| notice.at());
+        left.make_contiguous().sort_by_key(|(_, event)| event.at());
     }
     run.end()
 }
 
 /// The items of a list that the watch had started and not completed.
-fn broken_off(heard: &[(WatchId, WatchEvent)], id: WatchId) -> Vec<(WatchId, WatchEvent)> {
-    let newest_first = heard.iter().rev().filter(|(of, _)| *of == id);
-    let items = newest_first.take_while(|(_, notice)| matches!(notice, WatchEvent::ListItem(_)));
+fn broken_off(processed: &[(WatchId, WatchEvent)], id: WatchId) -> Vec<(WatchId, WatchEvent)> {
+    let newest_first = processed.iter().rev().filter(|(of, _)| *of == id);
+    let items = newest_first.take_while(|(_, event)| matches!(event, WatchEvent::ListItem(_)));
     let mut items: Vec<_> = items.cloned().collect();
     items.reverse();
     items
@@ -156,12 +156,12 @@ fn restarts(down: Duration, apart: Duration) {
     for scenario in scenarios() {
         let history = read(&scenario);
         for (at, rules) in rules.iter().enumerate() {
-            let expected = by_id(history.told(rules).0, down);
+            let expected = by_id(history.replay(rules).0, down);
             for seed in 0..interleavings() / 20 {
-                let told = restarted(&history, rules, seed, down);
-                let ids: BTreeSet<SpanId> = told.iter().map(|span| span.span_id).collect();
-                assert_eq!(ids.len(), told.len(), "{}: emitted twice", scenario.display());
-                let difference = difference(&expected, &by_id(told, down), apart);
+                let spans = restarted(&history, rules, seed, down);
+                let ids: BTreeSet<SpanId> = spans.iter().map(|span| span.span_id).collect();
+                assert_eq!(ids.len(), spans.len(), "{}: emitted twice", scenario.display());
+                let difference = difference(&expected, &by_id(spans, down), apart);
                 let shown = scenario.display();
                 assert_eq!(difference, None, "{shown}, rules {at}, seed {seed}");
             }

@@ -30,18 +30,18 @@ fn a_stuck_pod_that_became_ready_during_the_downtime_is_dated_by_its_status() {
         .later(1)
         .modified(&pod, &unschedulable)
         .later(40)
-        .say("MODIFIED", &merged(&written_in(&pod, 40), &runs));
+        .event("MODIFIED", &merged(&written_in(&pod, 40), &runs));
     let mut daemon = Daemon::of(&history);
-    daemon.hears(3);
+    daemon.process_next(3);
     daemon.is_not_there(5.0, 2000.0);
-    daemon.tells_nothing();
+    daemon.expect_no_spans();
     daemon.resumes("Pod", 2000.0);
     daemon.catches_up(1, 2000.0);
     daemon.bookmark("Pod", 2000.0);
     daemon.resumes("ReplicaSet", 2000.0);
     daemon.bookmark("ReplicaSet", 2000.0);
     daemon.is_at(2000.0);
-    daemon.tells(expect![[r#"
+    daemon.expect_spans(expect![[r#"
         stuck Pod a : 11.3 to 11.3
         ready a : 0.2 to 41.0
         create Pod a converged: 0.2 to 41.0
@@ -66,7 +66,7 @@ fn a_relist_after_a_restart_dates_changes_and_reports_deletions() {
         .later(598)
         .listed("Widget", &[&fresh, &changed]);
     let mut daemon = Daemon::of(&history);
-    daemon.hears(5);
+    daemon.process_next(5);
     daemon.is_not_there(2.0, 590.0);
     assert!(daemon.run.tracer.has_listed());
     // The resourceVersion has expired, and the list takes 30 seconds.
@@ -77,14 +77,14 @@ fn a_relist_after_a_restart_dates_changes_and_reports_deletions() {
     daemon.catches_up(1, 600.0);
     // An object absent from an incomplete list is not deleted.
     daemon.is_at(620.0);
-    daemon.tells_nothing();
+    daemon.expect_no_spans();
     daemon.catches_up(1, 620.0);
-    daemon.tells(expect![[r#"
+    daemon.expect_spans(expect![[r#"
         reconcile Widget w converged: 0.1 to 1.3
     "#]]);
     daemon.catches_up(1, 630.0);
     daemon.is_at(630.0);
-    daemon.tells(expect![[r#"
+    daemon.expect_spans(expect![[r#"
         reconcile Widget gone converged: 0.2 to 1.4
         delete Widget gone deleted: 630.0 to 630.0
     "#]]);
@@ -96,9 +96,9 @@ fn the_tracer_has_listed_once_every_list_is_complete() {
         .listed("Widget", &[&object("Widget", "w")])
         .listed("Part", &[&object("Part", "p")]);
     let mut daemon = Daemon::of(&history);
-    daemon.hears(2);
+    daemon.process_next(2);
     assert!(!daemon.run.tracer.has_listed());
-    daemon.hears(2);
+    daemon.process_next(2);
     assert!(daemon.run.tracer.has_listed());
     assert!(!Tracer::new(Rules::default(), "").has_listed());
 }
@@ -117,17 +117,17 @@ fn a_pod_lost_before_a_restart_is_replaced_after_it() {
         .later(10)
         .added(&pod_of(&set, "b", 70));
     let mut daemon = Daemon::of(&history);
-    daemon.hears(4);
+    daemon.process_next(4);
     daemon.is_not_there(62.0, 70.0);
     daemon.resumes("ReplicaSet", 70.0);
     daemon.resumes("Pod", 70.0);
-    daemon.hears(1);
+    daemon.process_next(1);
     expect![[r#"
         create ReplicaSet shop/it g1 -> converged
         └─ create Pod a g1 -> superseded
         delete Pod shop/a g1 -> deleted  (owner settled)  supersedes g1
         create Pod shop/b g1 -> timed_out  no verdict before the deadline  (owner settled)  replaces a
-    "#]].assert_eq(&render(&daemon.told(), Style::STABLE));
+    "#]].assert_eq(&render(&daemon.end(), Style::STABLE));
 }
 
 #[test]
@@ -144,16 +144,16 @@ fn a_stuck_span_is_emitted_once_across_a_restart() {
         .later(60)
         .modified(&pod_of(&set, "b", 0), &unschedulable);
     let mut daemon = Daemon::of(&history);
-    daemon.hears(4);
+    daemon.process_next(4);
     daemon.is_not_there(20.0, 30.0);
-    daemon.tells(expect![[r#"
+    daemon.expect_spans(expect![[r#"
         stuck Pod a : 11.4 to 11.4
     "#]]);
     daemon.resumes("ReplicaSet", 30.0);
     daemon.resumes("Pod", 30.0);
-    daemon.hears(1);
+    daemon.process_next(1);
     daemon.is_at(200.0);
-    daemon.tells_nothing();
+    daemon.expect_no_spans();
 }
 
 #[test]
@@ -169,25 +169,25 @@ fn a_deletion_with_its_namespace_after_a_restart_is_caused_by_the_namespace() {
     let history = written::History::default()
         .added(&namespace("first"))
         .deleted(&namespace("first"))
-        .say("ADDED", &merged(&namespace("second"), &active))
+        .event("ADDED", &merged(&namespace("second"), &active))
         .added(&widget)
         .modified(&widget, &ready("True"))
         .added(&object("Widget", "shop"))
         .later(60)
-        .say("MODIFIED", &going(&going_namespace, &["kubernetes"]))
+        .event("MODIFIED", &going(&going_namespace, &["kubernetes"]))
         .deleted(&widget)
         .deleted(&going_namespace);
     // The checkpoint has no order, so a wrong lookup by name would fail only sometimes.
-    let told: BTreeSet<String> = std::iter::repeat_with(|| {
+    let lines: BTreeSet<String> = std::iter::repeat_with(|| {
         let mut daemon = Daemon::of(&history);
-        daemon.hears(6);
+        daemon.process_next(6);
         daemon.is_not_there(30.0, 40.0);
         daemon.resumes("Namespace", 40.0);
         daemon.resumes("Widget", 40.0);
         daemon.is_at(50.0);
-        daemon.run.told.clear();
-        daemon.hears(3);
-        render(&daemon.told(), Style::STABLE)
+        daemon.run.spans.clear();
+        daemon.process_next(3);
+        render(&daemon.end(), Style::STABLE)
     })
     .take(8)
     .collect();
@@ -196,7 +196,7 @@ fn a_deletion_with_its_namespace_after_a_restart_is_caused_by_the_namespace() {
         └─ delete Widget w g1 -> deleted
         create Widget shop/shop g1 -> unknown
     "#]]
-    .assert_eq(&told.into_iter().collect::<String>());
+    .assert_eq(&lines.into_iter().collect::<String>());
 }
 
 #[test]
@@ -214,9 +214,9 @@ fn an_object_that_waits_for_its_owner_finds_it_after_a_restart() {
         .added(&part)
         .late("MODIFIED", &written_in(&second, 60), 600);
     let mut daemon = Daemon::of(&history);
-    daemon.hears(3);
+    daemon.process_next(3);
     daemon.is_not_there(60.4, 90.0);
-    daemon.tells(expect![[r#"
+    daemon.expect_spans(expect![[r#"
         observe w : 0.1 to 0.2
         reconcile Widget w converged: 0.1 to 0.2
     "#]]);
@@ -226,7 +226,7 @@ fn an_object_that_waits_for_its_owner_finds_it_after_a_restart() {
     expect![[r#"
         update Widget shop/w g2 -> timed_out  no verdict before the deadline  [context 22222222…]  {spec.size}
         └─ create Part p g1 -> unknown
-    "#]].assert_eq(&render(&daemon.told(), Style::STABLE));
+    "#]].assert_eq(&render(&daemon.end(), Style::STABLE));
 }
 
 /// The name of a referenced object is looked up without reading the referring one again.
@@ -244,18 +244,18 @@ fn a_deletion_after_a_restart_links_to_the_change_of_a_referenced_object() {
         .later(60)
         .modified(&cluster, &second)
         .later(1)
-        .say("DELETED", &machine);
+        .event("DELETED", &machine);
     let configuration = "
 causes:
   references:
     - {kind: Machine.example.com, field: spec.clusterName, to: Cluster.example.com}
 ";
     let mut daemon = Daemon::configured(&Rules::default(), configuration, &history);
-    daemon.hears(5);
+    daemon.process_next(5);
     daemon.is_not_there(60.5, 61.0);
-    daemon.hears(1);
+    daemon.process_next(1);
     daemon.is_at(2000.0);
-    let text = render(&daemon.told(), Style::STABLE);
+    let text = render(&daemon.end(), Style::STABLE);
     let deletion = text.lines().find(|line| line.starts_with("delete Machine"));
     assert_eq!(
         deletion,

@@ -44,9 +44,9 @@ fn a_child_follows_from_the_change_whose_template_and_context_it_carries() {
     let set = |name, image, digit| annotated(&replicaset(name, &web(1, "a", '1'), image), digit);
     History::default()
         .added(&web(1, "a", '1'))
-        .say("MODIFIED", &web(2, "b", '2'))
-        .say("MODIFIED", &web(3, "b", '3'))
-        .say("MODIFIED", &web(4, "c", '4'))
+        .event("MODIFIED", &web(2, "b", '2'))
+        .event("MODIFIED", &web(3, "b", '3'))
+        .event("MODIFIED", &web(4, "c", '4'))
         // Both agree in the template, one in the context too.
         .added(&set("both", "b", '2'))
         // The newest that agrees in the template.
@@ -74,8 +74,8 @@ fn without_templates_a_child_follows_from_the_change_whose_context_it_carries() 
     let part = |name, digit| annotated(&owned(&object("Part", name), &[(&widget, true)]), digit);
     History::default()
         .added(&step(1, '1'))
-        .say("MODIFIED", &step(2, '2'))
-        .say("MODIFIED", &step(3, '3'))
+        .event("MODIFIED", &step(2, '2'))
+        .event("MODIFIED", &step(3, '3'))
         .added(&part("of-second", '2'))
         .added(&part("of-first", '1'))
         .becomes(expect![[r#"
@@ -97,12 +97,12 @@ fn a_replicaset_that_is_scaled_up_follows_from_the_change_it_was_made_for() {
     };
     History::default()
         .added(&web(1, "a"))
-        .say("MODIFIED", &web(2, "b"))
+        .event("MODIFIED", &web(2, "b"))
         .added(&scaled(1, 1))
-        .say("MODIFIED", &web(3, "c"))
-        .say("MODIFIED", &scaled(2, 2))
+        .event("MODIFIED", &web(3, "c"))
+        .event("MODIFIED", &scaled(2, 2))
         // Down is what the newest wants.
-        .say("MODIFIED", &scaled(3, 0))
+        .event("MODIFIED", &scaled(3, 0))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             update Deployment shop/web g2 -> superseded  supersedes g1  {spec.replicas, spec.template.spec.image}
@@ -125,10 +125,10 @@ fn a_statefulsets_pod_follows_from_the_change_whose_revision_it_carries() {
     };
     History::default()
         .added(&web(1, 1, "web-1"))
-        .say("MODIFIED", &web(2, 1, "web-1"))
-        .say("MODIFIED", &web(2, 2, "web-2"))
-        .say("MODIFIED", &web(3, 2, "web-2"))
-        .say("MODIFIED", &web(3, 3, "web-3"))
+        .event("MODIFIED", &web(2, 1, "web-1"))
+        .event("MODIFIED", &web(2, 2, "web-2"))
+        .event("MODIFIED", &web(3, 2, "web-2"))
+        .event("MODIFIED", &web(3, 3, "web-3"))
         .added(&of("second", "web-2"))
         .added(&of("third", "web-3"))
         .added(&of("first", "web-1"))
@@ -154,11 +154,11 @@ fn a_statefulsets_pod_follows_from_its_change_also_where_the_next_was_there_befo
     };
     History::default()
         .added(&web(1, 1, "web-1"))
-        .say("MODIFIED", &web(2, 1, "web-1"))
-        .say("MODIFIED", &web(3, 1, "web-1"))
-        .say("MODIFIED", &web(3, 2, "web-2"))
+        .event("MODIFIED", &web(2, 1, "web-1"))
+        .event("MODIFIED", &web(3, 1, "web-1"))
+        .event("MODIFIED", &web(3, 2, "web-2"))
         .added(&of("second", "web-2"))
-        .say("MODIFIED", &web(3, 3, "web-3"))
+        .event("MODIFIED", &web(3, 3, "web-3"))
         .added(&of("third", "web-3"))
         .becomes(expect![[r#"
             create StatefulSet shop/web g1 -> superseded
@@ -182,8 +182,8 @@ fn a_daemonsets_pod_follows_from_the_change_whose_template_generation_it_carries
     };
     History::default()
         .added(&agent(1))
-        .say("MODIFIED", &agent(2))
-        .say("MODIFIED", &agent(3))
+        .event("MODIFIED", &agent(2))
+        .event("MODIFIED", &agent(3))
         .added(&of("second", 2))
         .added(&of("third", 3))
         .becomes(expect![[r#"
@@ -196,7 +196,7 @@ fn a_daemonsets_pod_follows_from_the_change_whose_template_generation_it_carries
 }
 
 #[test]
-fn a_pod_deleted_while_its_replicaset_grows_was_not_its_doing() {
+fn pod_deleted_while_its_replicaset_scales_up_is_a_head() {
     let set = workload("ReplicaSet", 1, "a");
     let of_set = |name: &str| pod(name, &set, &json!({}));
     let scaled = |generation: i64, replicas: i64| {
@@ -206,10 +206,10 @@ fn a_pod_deleted_while_its_replicaset_grows_was_not_its_doing() {
     History::default()
         .added(&scaled(1, 1))
         .added(&of_set("one"))
-        .say("MODIFIED", &scaled(2, 2))
+        .event("MODIFIED", &scaled(2, 2))
         .deleted(&of_set("one"))
         .added(&of_set("two"))
-        .say("MODIFIED", &scaled(3, 1))
+        .event("MODIFIED", &scaled(3, 1))
         .deleted(&of_set("two"))
         .becomes(expect![[r#"
             create ReplicaSet shop/web g1 -> superseded
@@ -222,17 +222,17 @@ fn a_pod_deleted_while_its_replicaset_grows_was_not_its_doing() {
         "#]]);
 }
 
-/// A context came with the scaling, and none with what there is of it: nobody copies it there.
+/// The scaling carries a context, and its template none: no controller copies it there.
 fn scaled_up(of: &Value) -> Value {
     let scaled = json!({"metadata": {"generation": 2}, "spec": {"replicas": 2}});
     annotated(&merged(of, &scaled), '2')
 }
 
 #[test]
-fn what_has_no_context_follows_from_the_newest_change_whether_that_has_one_or_not() {
+fn child_without_a_context_follows_from_the_newest_change() {
     let owner = object("Widget", "w");
     let part = owned(&object("Part", "p"), &[(&owner, true)]);
-    History::default().added(&owner).say("MODIFIED", &scaled_up(&owner)).added(&part).becomes(
+    History::default().added(&owner).event("MODIFIED", &scaled_up(&owner)).added(&part).becomes(
         expect![[r#"
             create Widget shop/w g1 -> superseded
             update Widget shop/w g2 -> unknown  [context 22222222…]  supersedes g1  {spec.replicas}
@@ -242,7 +242,7 @@ fn what_has_no_context_follows_from_the_newest_change_whether_that_has_one_or_no
 }
 
 #[test]
-fn a_pod_that_a_workload_is_scaled_up_by_follows_from_that_whatever_its_template_carries() {
+fn pod_of_a_scale_up_follows_from_the_scale_up_despite_its_template() {
     for kind in ["ReplicaSet", "StatefulSet", "Job"] {
         let mut set = workload(kind, 1, "a");
         if kind == "Job" {
@@ -251,13 +251,13 @@ fn a_pod_that_a_workload_is_scaled_up_by_follows_from_that_whatever_its_template
         let revision = json!({"controller-revision-hash": "A"});
         let of = |name: &str| pod(name, &set, &revision);
         let status = |generation: i64| json!({"status": {"observedGeneration": generation, "updateRevision": "A"}});
-        let told = |begun: &Value, first: &Value, next: &Value| {
+        let check = |initial: &Value, first: &Value, next: &Value| {
             let spans = History::default()
-                .added(begun)
-                .modified(begun, &status(1))
+                .added(initial)
+                .modified(initial, &status(1))
                 .added(first)
-                .say("MODIFIED", &scaled_up(begun))
-                .modified(&scaled_up(begun), &status(2))
+                .event("MODIFIED", &scaled_up(initial))
+                .modified(&scaled_up(initial), &status(2))
                 .added(next)
                 .spans(&Rules::default(), "");
             let generation = |name: &str| {
@@ -268,8 +268,8 @@ fn a_pod_that_a_workload_is_scaled_up_by_follows_from_that_whatever_its_template
             assert_eq!(generation("first"), Some(SpanValue::Int(1)), "{kind}");
             assert_eq!(generation("next"), Some(SpanValue::Int(2)), "{kind}");
         };
-        told(&set, &of("first"), &of("next"));
+        check(&set, &of("first"), &of("next"));
         // It and its template were annotated alike, and now it alone.
-        told(&annotated(&set, '1'), &annotated(&of("first"), '1'), &annotated(&of("next"), '1'));
+        check(&annotated(&set, '1'), &annotated(&of("first"), '1'), &annotated(&of("next"), '1'));
     }
 }

@@ -34,13 +34,13 @@ causes:
         .added(&with("d", json!({"example.com/span-context": "{\"traceparent\": 7}"})))
         .added(&with("e", json!({"example.com/span-context": "no JSON"})))
         .spans(&Rules::default(), configuration);
-    let mut told = String::new();
+    let mut lines = String::new();
     for head in spans.iter().filter(|span| span.is_head()) {
         let link = head.links.first();
         let trace_id = link.map(|link| link.trace_id.to_string());
         let state = link.and_then(|link| link.trace_state.as_deref());
         let tenant = head.attribute("tenant");
-        writeln!(told, "{} {trace_id:?} {state:?} {tenant:?}", head.object.name).unwrap();
+        writeln!(lines, "{} {trace_id:?} {state:?} {tenant:?}", head.object.name).unwrap();
         assert_eq!(head.attribute("user"), None);
     }
     expect![[r#"
@@ -50,7 +50,7 @@ causes:
         d None None None
         e None None None
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&lines);
 }
 
 #[test]
@@ -71,23 +71,23 @@ fn tracestate_and_baggage_written_after_a_context_belong_to_it() {
     let renewed = noted(json!({"tracing.k8s.io/tracestate": "vendor=2"}));
     let spans = History::default()
         .added(&object("Widget", "w"))
-        .say("MODIFIED", &noted(json!({})))
-        .say("MODIFIED", &noted(json!({"tracing.k8s.io/tracestate": "vendor=1"})))
-        .say("MODIFIED", &full)
-        .say("MODIFIED", &stepped(&full, 2))
-        .say("MODIFIED", &stepped(&renewed, 3))
+        .event("MODIFIED", &noted(json!({})))
+        .event("MODIFIED", &noted(json!({"tracing.k8s.io/tracestate": "vendor=1"})))
+        .event("MODIFIED", &full)
+        .event("MODIFIED", &stepped(&full, 2))
+        .event("MODIFIED", &stepped(&renewed, 3))
         .spans(&Rules::default(), "causes: {baggage: [tenant]}");
-    let mut told = String::new();
+    let mut lines = String::new();
     for head in spans.iter().filter(|span| span.is_head() && &*span.name == "update Widget") {
         let state = head.links.first().and_then(|link| link.trace_state.as_deref());
         let is_stale = head.attribute("spanlink.context.stale").is_some();
-        writeln!(told, "{state:?} {:?} stale: {is_stale}", head.attribute("tenant")).unwrap();
+        writeln!(lines, "{state:?} {:?} stale: {is_stale}", head.attribute("tenant")).unwrap();
     }
     expect![[r#"
         Some("vendor=1") Some(Text("a")) stale: false
         Some("vendor=2") None stale: true
     "#]]
-    .assert_eq(&told);
+    .assert_eq(&lines);
 }
 
 #[test]
@@ -128,15 +128,15 @@ fn context_is_fresh_for_five_seconds_and_once() {
     History::default()
         .added(&widget)
         .later(60)
-        .say("MODIFIED", &annotated(&widget, '1'))
+        .event("MODIFIED", &annotated(&widget, '1'))
         .later(4)
-        .say("MODIFIED", &step(&annotated(&widget, '1'), 2))
+        .event("MODIFIED", &step(&annotated(&widget, '1'), 2))
         .later(60)
-        .say("MODIFIED", &annotated(&step(&widget, 2), '2'))
+        .event("MODIFIED", &annotated(&step(&widget, 2), '2'))
         .later(7)
-        .say("MODIFIED", &step(&annotated(&widget, '2'), 3))
-        .say("MODIFIED", &step(&annotated(&widget, '1'), 4))
-        .say("DELETED", &step(&annotated(&widget, '1'), 4))
+        .event("MODIFIED", &step(&annotated(&widget, '2'), 3))
+        .event("MODIFIED", &step(&annotated(&widget, '1'), 4))
+        .event("DELETED", &step(&annotated(&widget, '1'), 4))
         .becomes(expect![[r#"
             create Widget shop/w g1 -> unknown
             update Widget shop/w g2 -> unknown  [context 11111111…]  {spec.size}
@@ -147,9 +147,9 @@ fn context_is_fresh_for_five_seconds_and_once() {
     // Of a delete, unused is enough.
     History::default()
         .added(&widget)
-        .say("MODIFIED", &annotated(&widget, '3'))
+        .event("MODIFIED", &annotated(&widget, '3'))
         .later(600)
-        .say("DELETED", &annotated(&widget, '3'))
+        .event("DELETED", &annotated(&widget, '3'))
         .becomes(expect![[r#"
             create Widget shop/w g1 -> unknown
             delete Widget shop/w g1 -> deleted  [context 33333333…]
@@ -165,9 +165,9 @@ fn context_annotated_long_before_is_not_fresh_for_another_annotation() {
     History::default()
         .added(&deployment(1, "a", 1))
         .later(20 * 60)
-        .say("MODIFIED", &web(2, "a"))
+        .event("MODIFIED", &web(2, "a"))
         .later(60)
-        .say("MODIFIED", &web(3, "b"))
+        .event("MODIFIED", &web(3, "b"))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> timed_out  no verdict before the deadline
             update Deployment shop/web g2 -> converged  [context 11111111…]  (metadata)
@@ -196,7 +196,7 @@ pub(crate) fn deployment(generation: i64, image: &str, replicas: i64) -> Value {
 
 /// Name, generation and origin of every change of the Deployment.
 pub(crate) fn origins(history: &History, rules: &Rules) -> String {
-    let mut told = String::new();
+    let mut lines = String::new();
     for span in history.spans(rules, "").iter().filter(|span| span.role == Role::Change) {
         let of = |key: &str| match span.attribute(key) {
             Some(SpanValue::Text(text)) => text.get(..4).unwrap_or_default().to_owned(),
@@ -204,9 +204,9 @@ pub(crate) fn origins(history: &History, rules: &Rules) -> String {
             _ => "none".to_owned(),
         };
         let (generation, origin) = (of("spanlink.generation"), of("spanlink.origin.trace_id"));
-        writeln!(told, "{} g{generation} of {origin}", span.name).unwrap();
+        writeln!(lines, "{} g{generation} of {origin}", span.name).unwrap();
     }
-    told
+    lines
 }
 
 #[test]
@@ -220,9 +220,9 @@ fn superseding_change_with_the_same_template_takes_over_origin_and_sampling() {
         History::default()
             .added(&web(1, "a", 1))
             .later(10)
-            .say("MODIFIED", &web(2, "a", 2))
-            .say("MODIFIED", &web(3, "b", 2))
-            .say("MODIFIED", &web(4, "b", 3))
+            .event("MODIFIED", &web(2, "a", 2))
+            .event("MODIFIED", &web(3, "b", 2))
+            .event("MODIFIED", &web(4, "b", 3))
     };
     expect![[r#"
         create Deployment g1 of 1111
@@ -246,13 +246,13 @@ fn context_joins_an_open_change_once_and_within_five_seconds() {
     History::default()
         .added(&web(1, '1'))
         .later(20)
-        .say("MODIFIED", &step(2, "b", '1'))
-        .say("MODIFIED", &step(3, "b", '2'))
-        .say("MODIFIED", &step(4, "b", '3'))
+        .event("MODIFIED", &step(2, "b", '1'))
+        .event("MODIFIED", &step(3, "b", '2'))
+        .event("MODIFIED", &step(4, "b", '3'))
         .later(20)
-        .say("MODIFIED", &step(5, "c", '3'))
+        .event("MODIFIED", &step(5, "c", '3'))
         .later(7)
-        .say("MODIFIED", &step(6, "c", '4'))
+        .event("MODIFIED", &step(6, "c", '4'))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded  [context 11111111…]
             update Deployment shop/web g2 -> superseded  [context 11111111… stale]  supersedes g1  [context 22222222… joined]  {spec.template.spec.image}
@@ -273,8 +273,8 @@ fn included_context_annotation_joins_a_change_of_a_kind_that_ignores_annotations
     History::default()
         .added(&web(1, json!({})))
         .later(20)
-        .say("MODIFIED", &web(2, json!({})))
-        .say("MODIFIED", &annotated(&web(2, json!({})), '1'))
+        .event("MODIFIED", &web(2, json!({})))
+        .event("MODIFIED", &annotated(&web(2, json!({})), '1'))
         .becomes_with(
             "
 watch:
@@ -297,10 +297,10 @@ fn context_joins_a_resumed_rollout_with_other_links() {
     History::default()
         .added(&deployment(1, "a", 1))
         .later(20)
-        .say("MODIFIED", &web(2, true, '1'))
+        .event("MODIFIED", &web(2, true, '1'))
         .later(20)
-        .say("MODIFIED", &web(3, false, '1'))
-        .say("MODIFIED", &web(4, false, '2'))
+        .event("MODIFIED", &web(3, false, '1'))
+        .event("MODIFIED", &web(4, false, '2'))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             update Deployment shop/web g2 -> paused  [context 11111111…]  supersedes g1  {spec.paused}
@@ -319,12 +319,12 @@ fn context_of_an_older_replicaset_that_returns_is_revived() {
         let spec = json!({"spec": {"replicas": replicas, "template": template}});
         annotated(&merged(&set, &spec), digit)
     };
-    // All from before the start: nobody saw what the old context was for.
+    // All from before the start: the use of the old context was not observed.
     History::default()
         .listed("Deployment", &[&web(1, "a", '1')])
         .listed("ReplicaSet", &[&set("old", "b", 0, '9'), &set("now", "a", 1, '1')])
         .later(60)
-        .say("MODIFIED", &web(2, "b", '9'))
+        .event("MODIFIED", &web(2, "b", '9'))
         .becomes(expect![[r#"
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  [context 99999999… revived]  {spec.template.spec.image}
         "#]]);

@@ -67,10 +67,10 @@ fn generation_that_went_back_is_a_change_in_a_new_epoch() {
     };
     let history = History::default()
         .added(&widget(1, 1))
-        .say("MODIFIED", &widget(2, 2))
-        .say("MODIFIED", &widget(3, 3))
-        .say("MODIFIED", &widget(1, 1))
-        .say("MODIFIED", &widget(2, 2));
+        .event("MODIFIED", &widget(2, 2))
+        .event("MODIFIED", &widget(3, 3))
+        .event("MODIFIED", &widget(1, 1))
+        .event("MODIFIED", &widget(2, 2));
     let spans = history.spans(&Rules::default(), "");
     let ids: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
     assert_eq!(ids.len(), spans.len(), "the second g2 is not the first");

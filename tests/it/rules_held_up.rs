@@ -17,14 +17,14 @@ fn named(object: &Value, name: &str) -> Value {
     merged(object, &json!({"metadata": {"name": name, "uid": uid}}))
 }
 
-/// What is told as stuck.
+/// The `stuck` spans of a history.
 fn stuck(history: &History) -> String {
     let tree = render(&history.spans(&Rules::default(), ""), Style::STABLE);
     let rows = tree.lines().filter_map(|line| Some(line.split_once("stuck ")?.1));
     rows.map(|row| format!("{row}\n")).collect::<Vec<_>>().concat()
 }
 
-/// What is told as stuck of objects that are like this from their first second on.
+/// The `stuck` spans of objects that have this status from their first second.
 fn stuck_as(objects: &[Value]) -> String {
     let add = |history: History, object: &Value| history.added(object);
     stuck(&objects.iter().fold(History::default(), add))
@@ -45,7 +45,7 @@ fn in_state(state: &Value) -> Value {
 }
 
 #[test]
-fn a_container_is_held_up_by_what_does_not_pass_by_itself() {
+fn container_is_held_up_by_reasons_that_do_not_pass() {
     let reasons = [
         "ContainerCreating",
         "CrashLoopBackOff",
@@ -74,7 +74,7 @@ fn a_container_is_held_up_by_what_does_not_pass_by_itself() {
 }
 
 #[test]
-fn how_a_container_ended_is_said_where_it_crashes_and_nowhere_else() {
+fn last_termination_is_reported_for_crash_loops_only() {
     let last = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
     let again = |reason: &str| {
         let state = json!({"state": waits(reason), "lastState": last});
@@ -92,7 +92,7 @@ fn how_a_container_ended_is_said_where_it_crashes_and_nowhere_else() {
 }
 
 #[test]
-fn a_pod_is_held_up_where_nobody_will_schedule_it_or_a_gate_is_not_open() {
+fn pod_is_held_up_while_it_is_unschedulable_or_gated() {
     let pod = |name: &str, kind: &str, reason: &str| {
         let conditions = json!({"conditions": [condition(kind, "False", reason, 0)]});
         merged(&named(&pod(), name), &status(&conditions))
@@ -156,7 +156,7 @@ fn conditions_refuse_for_the_kinds_that_have_them() {
 }
 
 #[test]
-fn a_namespace_says_what_keeps_it_unless_its_pods_just_take_their_time() {
+fn namespace_reports_its_remaining_content_unless_pods_are_terminating() {
     let namespace = |name: &str| {
         let object = json!({
             "apiVersion": "v1", "kind": "Namespace", "spec": {"finalizers": ["kubernetes"]},
@@ -184,7 +184,7 @@ fn a_namespace_says_what_keeps_it_unless_its_pods_just_take_their_time() {
     let history = ["a", "b", "c", "d", "e"]
         .iter()
         .fold(History::default(), |history, name| history.added(&namespace(name)));
-    let history = all.iter().fold(history, |history, going| history.say("MODIFIED", going));
+    let history = all.iter().fold(history, |history, going| history.event("MODIFIED", going));
     expect![[r#"
         Namespace a  NamespaceDeletionDiscoveryFailure: a group is away
         Namespace b  NamespaceDeletionGroupVersionParsingFailure: no such version
@@ -213,7 +213,7 @@ fn after(before: &Value, then: &Value) -> String {
 }
 
 #[test]
-fn a_problem_lasts_until_what_it_blocks_has_come_true() {
+fn problem_lasts_until_its_condition_is_true() {
     let runs = json!({"running": {"startedAt": "2026-11-24T10:00:05Z"}});
     let ended =
         |code: u8| json!({"terminated": {"exitCode": code, "finishedAt": "2026-11-24T10:00:05Z"}});
@@ -222,7 +222,7 @@ fn a_problem_lasts_until_what_it_blocks_has_come_true() {
     let init = |state: &Value| has("initContainerStatuses", &json!({ "state": state }));
     let no_image = in_state(&waits("ImagePullBackOff"));
     let cases = [
-        ("it crashes and goes on crashing", &crashes, &crashes),
+        ("it crashes and continues to crash", &crashes, &crashes),
         ("it crashes and is restarted", &crashes, &in_state(&runs)),
         ("it crashes and is ready", &crashes, &ready),
         ("it crashes and ends well", &crashes, &in_state(&ended(0))),
@@ -240,12 +240,12 @@ fn a_problem_lasts_until_what_it_blocks_has_come_true() {
         ("it has no image and runs", &no_image, &in_state(&runs)),
         ("it has no image and has run", &no_image, &in_state(&ended(1))),
     ];
-    let told: Vec<String> = cases
+    let lines: Vec<String> = cases
         .iter()
         .map(|(case, before, then)| format!("{case}: {}\n", after(before, then).trim_end()))
         .collect();
     expect![[r#"
-        it crashes and goes on crashing: Pod it  CrashLoopBackOff: CrashLoopBackOff!
+        it crashes and continues to crash: Pod it  CrashLoopBackOff: CrashLoopBackOff!
         it crashes and is restarted: Pod it  CrashLoopBackOff: CrashLoopBackOff!
         it crashes and is ready: 
         it crashes and ends well: Pod it  CrashLoopBackOff: CrashLoopBackOff!
@@ -255,11 +255,11 @@ fn a_problem_lasts_until_what_it_blocks_has_come_true() {
         it has no image and runs: 
         it has no image and has run: 
     "#]]
-    .assert_eq(&told.concat());
+    .assert_eq(&lines.concat());
 }
 
 #[test]
-fn of_two_containers_with_the_same_problem_each_has_its_own() {
+fn two_containers_with_the_same_problem_have_one_problem_each() {
     let of = |a: &Value, b: &Value| {
         let a = merged(&json!({"name": "a"}), a);
         let b = merged(&json!({"name": "b"}), b);
@@ -267,7 +267,7 @@ fn of_two_containers_with_the_same_problem_each_has_its_own() {
     };
     let crashes = json!({"state": waits("CrashLoopBackOff")});
     let ready = json!({"state": {"running": {"startedAt": "2026-11-24T10:00:05Z"}}, "ready": true});
-    // The second has crashed for less than it takes to be told.
+    // The second has crashed for less than `stuck_after`.
     let history = History::default()
         .added(&pod())
         .modified(&pod(), &of(&crashes, &ready))
@@ -276,7 +276,7 @@ fn of_two_containers_with_the_same_problem_each_has_its_own() {
         .later(4)
         .modified(&pod(), &of(&ready, &ready));
     assert_eq!(stuck(&history.later(1).deleted(&pod())), "");
-    // The first is not over: it runs, and nobody knows for how long.
+    // The first still runs, for an unknown time.
     let runs = json!({"state": {"running": {"startedAt": "2026-11-24T10:00:05Z"}}});
     let history = History::default()
         .added(&pod())
@@ -318,14 +318,14 @@ fn a_claim_that_has_its_volume_in_time_is_not_stuck() {
     let history = History::default()
         .added(&asked)
         .later(5)
-        .say("MODIFIED", &bound)
+        .event("MODIFIED", &bound)
         .later(20)
         .modified(&bound, &status(&json!({"phase": "Bound"})));
     assert_eq!(stuck(&history), "");
 }
 
 #[test]
-fn what_is_refused_while_it_goes_says_why_before_it_names_finalizers() {
+fn refused_deletion_reports_its_reason_before_finalizers() {
     let bucket = merged(&object("Bucket", "b"), &json!({"metadata": {"finalizers": ["a.io/x"]}}));
     let refused = json!({"metadata": {"generation": 2}, "status":
         {"conditions": [condition("Synced", "False", "ReconcileError", 6)]}});
@@ -340,7 +340,7 @@ fn what_is_refused_while_it_goes_says_why_before_it_names_finalizers() {
         Bucket b  ReconcileError: ReconcileError!
     "#]]
     .assert_eq(&stuck(&history));
-    history.has_steps(expect![[r#"
+    history.has_phases(expect![[r#"
           reconcile Bucket b observe 0.1s by bucket-controller
         reconcile Bucket b g1 waited for Bucket b observe
           reconcile Bucket b finalize 35.4s by a.io/x ReconcileError (ReconcileError!) [finalizer removed a.io/x]
@@ -382,7 +382,7 @@ fn a_problem_that_is_seen_again_and_again_is_one() {
 }
 
 #[test]
-fn what_is_refused_within_one_second_is_told_of_who_is_refused_and_not_of_who_repeats_it() {
+fn refusal_is_reported_for_the_refused_object_and_not_for_its_owner() {
     let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
     let set =
         owned(&built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1})), &[(&deployment, true)]);
@@ -399,7 +399,7 @@ fn what_is_refused_within_one_second_is_told_of_who_is_refused_and_not_of_who_re
 }
 
 #[test]
-fn who_repeats_what_hit_its_own_is_not_told_wherever_it_stands() {
+fn owner_that_repeats_a_problem_of_its_child_is_not_reported() {
     let widget = object("Widget", "w");
     let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
     let deployment = owned(&deployment, &[(&widget, true)]);
@@ -417,7 +417,7 @@ fn who_repeats_what_hit_its_own_is_not_told_wherever_it_stands() {
 }
 
 #[test]
-fn what_remains_of_finalizers_is_told_as_it_is_by_then() {
+fn stuck_deletion_reports_the_finalizers_that_remain() {
     let gone = |finalizers: &[&str]| going(&object("Widget", "w"), finalizers);
     let history = History::default()
         .added(&object("Widget", "w"))
@@ -430,7 +430,7 @@ fn what_remains_of_finalizers_is_told_as_it_is_by_then() {
 }
 
 #[test]
-fn what_is_left_alone_keeps_no_problem_of_its_owner_from_being_told() {
+fn ignored_child_does_not_hide_a_problem_of_its_owner() {
     let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
     let set =
         owned(&built_in("apps/v1", "ReplicaSet", &json!({"replicas": 1})), &[(&deployment, true)]);

@@ -26,8 +26,8 @@ fn ignoring_replicas() -> Rules {
 fn change_of_more_than_the_ignored_fields_is_reported() {
     let history = History::default()
         .added(&deployment(1, "a", 1))
-        .say("MODIFIED", &deployment(2, "a", 2))
-        .say("MODIFIED", &deployment(3, "b", 3));
+        .event("MODIFIED", &deployment(2, "a", 2))
+        .event("MODIFIED", &deployment(3, "b", 3));
     expect![[r#"
         create Deployment g1 of none
         update Deployment g3 of none
@@ -47,23 +47,23 @@ fn ignored_field_hides_no_other_change() {
             .collect::<serde_json::Map<_, _>>()
             .into()
     };
-    let told = |before: Value, after: Value| {
+    let lines = |before: Value, after: Value| {
         let history =
-            History::default().added(&widget(1, before)).say("MODIFIED", &widget(2, after));
+            History::default().added(&widget(1, before)).event("MODIFIED", &widget(2, after));
         let configuration =
             "watch: [{kind: Widget.example.com, ignore: {fields: [spec.many, spec.replicas]}}]";
         let rules = spanlink::daemon::rules(&crate::scenarios::settings(configuration));
         let spans = history.spans(&rules, configuration);
         spans.iter().any(|span| &*span.name == "update Widget")
     };
-    // More than a span tells of.
-    assert!(!told(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 1})));
-    assert!(told(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 2})));
+    // More fields than a span names.
+    assert!(!lines(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 1})));
+    assert!(lines(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 2})));
     // Removed from where something else changed.
-    assert!(told(json!({"replicas": 1, "size": 1}), json!({"replicas": 2})));
-    assert!(told(json!({"many": {"a": 1, "b": 1}, "size": 1}), json!({"many": {"b": 1}})));
-    assert!(!told(json!({"many": {"a": 1, "b": 1}}), json!({"many": {"b": 2}})));
-    assert!(!told(json!({"size": 1}), json!({"replicas": 2, "size": 1})));
+    assert!(lines(json!({"replicas": 1, "size": 1}), json!({"replicas": 2})));
+    assert!(lines(json!({"many": {"a": 1, "b": 1}, "size": 1}), json!({"many": {"b": 1}})));
+    assert!(!lines(json!({"many": {"a": 1, "b": 1}}), json!({"many": {"b": 2}})));
+    assert!(!lines(json!({"size": 1}), json!({"replicas": 2, "size": 1})));
 }
 
 #[test]
@@ -102,16 +102,16 @@ fn ignored_changes_are_not_linked() {
         .modified(&set(1, 1, "controller"), &done)
         .modified(&web(1, "a", 1), &done)
         .later(20)
-        .say("MODIFIED", &web(2, "a", 3))
-        .say("MODIFIED", &set(2, 3, "controller"))
-        // What a person does meanwhile, and what follows from a change that is told.
-        .say("MODIFIED", &set(3, 4, "kubectl"))
-        .say("MODIFIED", &web(3, "b", 3))
-        .say("MODIFIED", &set(4, 2, "controller"))
+        .event("MODIFIED", &web(2, "a", 3))
+        .event("MODIFIED", &set(2, 3, "controller"))
+        // A change by a person, and a change that follows from an exported one.
+        .event("MODIFIED", &set(3, 4, "kubectl"))
+        .event("MODIFIED", &web(3, "b", 3))
+        .event("MODIFIED", &set(4, 2, "controller"))
         .spans(&rules, "");
-    let told: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
+    let lines: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
     let links: Vec<_> = spans.iter().flat_map(|span| &span.links).collect();
-    assert!(links.iter().all(|link| told.contains(&link.span_id)), "{links:?}");
+    assert!(links.iter().all(|link| lines.contains(&link.span_id)), "{links:?}");
     assert!(!links.is_empty());
 }
 

@@ -14,14 +14,14 @@ fn of_generation(generation: i64) -> Value {
 }
 
 #[test]
-fn what_is_in_flight_is_a_cause_however_long_it_takes() {
+fn change_in_flight_is_a_cause_however_long_it_takes() {
     let widget = object("Widget", "w");
     let second = merged(&annotated(&widget, '2'), &of_generation(2));
     let part = annotated(&owned(&object("Part", "p"), &[(&widget, true)]), '1');
     History::default()
         .added(&annotated(&widget, '1'))
         .later(1)
-        .say("MODIFIED", &second)
+        .event("MODIFIED", &second)
         .later(150)
         .added(&part)
         .modified(&part, &current(1))
@@ -41,24 +41,25 @@ fn of_very_many_changes_the_oldest_are_forgotten() {
         merged(&annotated(&widget, digit), &of_generation(generation))
     };
     let history = (2..100).fold(History::default().added(&widget), |history, generation| {
-        history.say("MODIFIED", &stamped(generation, '1'))
+        history.event("MODIFIED", &stamped(generation, '1'))
     });
     let part = annotated(&owned(&object("Part", "p"), &[(&widget, true)]), '2');
     let spans = history
-        .say("MODIFIED", &stamped(100, '2'))
-        .say("MODIFIED", &stamped(101, '3'))
-        .say("MODIFIED", &stamped(102, '3'))
-        .say("MODIFIED", &stamped(103, '3'))
+        .event("MODIFIED", &stamped(100, '2'))
+        .event("MODIFIED", &stamped(101, '3'))
+        .event("MODIFIED", &stamped(102, '3'))
+        .event("MODIFIED", &stamped(103, '3'))
         .added(&part)
         .spans(&Rules::default(), "");
-    let of =
-        |span: &spanlink::trace::model::span::Span, key: &str| crate::told::attribute(span, key);
+    let of = |span: &spanlink::trace::model::span::Span, key: &str| {
+        crate::span_tree::attribute(span, key)
+    };
     let part = spans.iter().find(|span| &*span.name == "create Part").unwrap();
     assert_eq!(of(part, "spanlink.owner.generation").as_deref(), Some("100"));
 }
 
 #[test]
-fn a_settled_owner_is_known_by_its_last_change_of_the_spec() {
+fn settled_owner_is_named_by_its_last_change_of_the_spec() {
     let set = built_in("apps/v1", "ReplicaSet", &json!({"replicas": 0}));
     let counted = |generation: i64| {
         json!({"metadata": {"generation": generation},
@@ -75,12 +76,12 @@ fn a_settled_owner_is_known_by_its_last_change_of_the_spec() {
         .added(&merged(&pod, &json!({"metadata": {"creationTimestamp": "2026-11-24T10:05:05Z"}})))
         .spans(&Rules::default(), "");
     let pod = spans.iter().find(|span| &*span.name == "create Pod").unwrap();
-    let generation = crate::told::attribute(pod, "spanlink.owner.generation");
+    let generation = crate::span_tree::attribute(pod, "spanlink.owner.generation");
     assert_eq!((generation.as_deref(), pod.links.len()), (Some("1"), 1));
 }
 
 #[test]
-fn very_many_notes_make_nobody_forget_the_last_change_of_the_spec() {
+fn metadata_changes_do_not_evict_the_last_change_of_the_spec() {
     let web = built_in("apps/v1", "Deployment", &json!({"replicas": 0}));
     let noted = |generation: i64| {
         json!({"metadata": {"generation": generation, "annotations": {"note": generation.to_string()}},
@@ -95,18 +96,18 @@ fn very_many_notes_make_nobody_forget_the_last_change_of_the_spec() {
     let made = json!({"metadata": {"creationTimestamp": "2026-11-24T10:00:02Z"}});
     let spans = history.added(&merged(&set, &made)).spans(&Rules::default(), "");
     let set = spans.iter().find(|span| &*span.name == "create ReplicaSet").unwrap();
-    let generation = crate::told::attribute(set, "spanlink.owner.generation");
+    let generation = crate::span_tree::attribute(set, "spanlink.owner.generation");
     assert_eq!((generation.as_deref(), set.links.len()), (Some("1"), 1));
 }
 
 #[test]
-fn what_is_gone_goes_once_whatever_is_said_of_it_after() {
+fn deleted_object_has_one_deletion_despite_later_events() {
     let widget = object("Widget", "w");
     let gone = merged(&going(&widget, &[]), &json!({"metadata": {"generation": 2}}));
     History::default()
         .added(&widget)
         .deleted(&widget)
-        .say("MODIFIED", &gone)
+        .event("MODIFIED", &gone)
         .deleted(&gone)
         .later(120)
         .deleted(&gone)
@@ -117,15 +118,16 @@ fn what_is_gone_goes_once_whatever_is_said_of_it_after() {
 }
 
 #[test]
-fn a_note_on_what_is_waited_for_takes_no_evidence_away() {
+fn metadata_change_keeps_the_evidence_of_an_open_convergence() {
     let widget = object("Widget", "w");
-    let says = |value: &str| status(&json!({"conditions": [{"type": "Ready", "status": value}]}));
+    let reports =
+        |value: &str| status(&json!({"conditions": [{"type": "Ready", "status": value}]}));
     let note = json!({"metadata": {"annotations": {"note": "1"}}});
-    let annotated = |value: &str| merged(&says(value), &note);
+    let annotated = |value: &str| merged(&reports(value), &note);
     History::default()
         .added(&widget)
         .later(1)
-        .modified(&widget, &says("False"))
+        .modified(&widget, &reports("False"))
         .modified(&widget, &annotated("False"))
         .later(1)
         .modified(&widget, &annotated("False"))
@@ -140,45 +142,45 @@ fn a_note_on_what_is_waited_for_takes_no_evidence_away() {
         );
 }
 
-/// What watches say, with an interruption after so many notices: the watch of them lists anew, or
-/// goes on with the list that it was reading.
-fn interrupted_after(history: &History, notices: usize, lists_anew: bool) -> Vec<String> {
+/// Events of watches, with an interruption after so many: the watch relists, or continues the list
+/// that it was reading.
+fn interrupted_after(history: &History, events: usize, lists_anew: bool) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("history.jsonl"), history.text()).unwrap();
     let mut history = crate::disorder::read(folder.path());
-    let (id, before) = history.said[notices - 1].clone();
+    let (id, before) = history.events[events - 1].clone();
     let at = before.at();
     let lists = lists_anew.then_some(WatchEvent::ListStarted { at });
     let between = std::iter::once(WatchEvent::Interrupted { at }).chain(lists);
-    history.said.splice(notices..notices, between.map(|notice| (id, notice)));
-    let (spans, _) = history.told(&Rules::default());
+    history.events.splice(events..events, between.map(|event| (id, event)));
+    let (spans, _) = history.replay(&Rules::default());
     spans.iter().map(|span| format!("{} {}", span.name, span.object.name)).collect()
 }
 
 #[test]
-fn who_was_only_in_a_list_that_broke_off_is_gone_with_the_next_that_does_not() {
+fn object_of_an_interrupted_list_is_deleted_by_the_next_complete_list() {
     let (one, other) = (object("Widget", "one"), object("Widget", "other"));
     // The first list; a second, of which both are read; another, in which one is left.
     let history = History::default()
         .listed("Widget", &[&one, &other])
-        .say("LISTED", &one)
-        .say("LISTED", &other)
+        .event("LISTED", &one)
+        .event("LISTED", &other)
         .listed("Widget", &[&one]);
     assert_eq!(interrupted_after(&history, 5, true), ["delete Widget other"]);
 }
 
 #[test]
-fn who_was_in_the_first_pages_of_a_list_that_goes_on_after_an_interruption_is_there() {
+fn objects_of_the_first_pages_stay_when_a_list_is_continued() {
     let (one, other) = (object("Widget", "one"), object("Widget", "other"));
     let history = History::default()
         .listed("Widget", &[&one, &other])
-        .say("LISTED", &one)
+        .event("LISTED", &one)
         .listed("Widget", &[&other]);
     assert_eq!(interrupted_after(&history, 4, false), Vec::<String>::new());
 }
 
 #[test]
-fn a_kind_that_is_served_in_another_version_is_told_in_that() {
+fn kind_served_in_another_version_is_reported_in_that_version() {
     let widget = object("Widget", "w");
     let step = json!({"metadata": {"generation": 2}, "spec": {"size": 2}});
     let spans = History::default()

@@ -45,7 +45,7 @@ fn each_loss_is_made_good_for_once_the_oldest_first() {
 }
 
 #[test]
-fn what_was_made_good_for_while_the_owner_was_at_work_is_not_again() {
+fn loss_replaced_while_its_owner_was_in_flight_is_not_replaced_again() {
     let set = object("Set", "s");
     let (a, b) = (pod("a", &set), pod("b", &set));
     let evicted = json!({"status": {"conditions": [
@@ -76,7 +76,7 @@ fn what_was_made_good_for_while_the_owner_was_at_work_is_not_again() {
 }
 
 #[test]
-fn what_replaces_a_lost_pod_is_known_by_its_name_where_pods_keep_theirs() {
+fn replacement_in_a_statefulset_is_matched_by_name() {
     let mut set = object("StatefulSet", "s");
     set["apiVersion"] = json!("apps/v1");
     let replicas = 3;
@@ -107,10 +107,10 @@ fn what_replaces_a_lost_pod_is_known_by_its_name_where_pods_keep_theirs() {
 }
 
 #[test]
-fn nothing_is_made_in_place_of_a_loss_while_the_owner_may_be_at_work() {
+fn replacement_is_not_matched_while_the_owner_is_in_flight() {
     let set = object("Set", "s");
     let (lost, next) = (pod("lost", &set), pod("next", &set));
-    // Known from the start, and not Current there: who knows what it does.
+    // It existed at the start and was not Current: its work is unknown.
     History::default()
         .listed("Set", &[&set])
         .listed("Pod", &[&lost])

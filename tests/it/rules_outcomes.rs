@@ -37,7 +37,7 @@ fn ready(second: u32) -> Value {
 }
 
 #[test]
-fn an_owner_waits_for_late_news_of_what_it_waited_for_and_for_nothing_later() {
+fn owner_includes_late_events_of_its_children_and_no_later_changes() {
     let deployment = built_in("apps/v1", "Deployment", &json!({"replicas": 1}));
     let set = owned(&set(), &[(&deployment, true)]);
     let pod = owned(&pod(), &[(&set, true)]);
@@ -48,29 +48,29 @@ fn an_owner_waits_for_late_news_of_what_it_waited_for_and_for_nothing_later() {
     let done = |history: History| {
         history.later(3).modified(&set, &available()).modified(&deployment, &rolled_out)
     };
-    let begun = || History::default().added(&deployment).added(&set).added(&pod);
+    let created = || History::default().added(&deployment).added(&set).added(&pod);
     let ends = |history: &History| {
         let spans = history.spans(&Rules::default(), "");
         ["create Pod", "create ReplicaSet", "reconcile Deployment"]
             .map(|name| format!("{name} {}\n", end(&spans, name)))
             .concat()
     };
-    // Its steps take a moment each, also where they were over at once.
-    let late = done(begun()).late("MODIFIED", &merged(&pod, &ready(3)), 32);
+    // Its phases last an instant each, also where they ended at once.
+    let late = done(created()).late("MODIFIED", &merged(&pod, &ready(3)), 32);
     expect![[r#"
         create Pod 00:03.600006000Z
         create ReplicaSet 00:03.600006000Z
         reconcile Deployment 00:03.600006000Z
     "#]]
     .assert_eq(&ends(&late));
-    let before = done(begun()).late("MODIFIED", &merged(&pod, &ready(1)), 10);
+    let before = done(created()).late("MODIFIED", &merged(&pod, &ready(1)), 10);
     expect![[r#"
         create Pod 00:01.000006000Z
         create ReplicaSet 00:03.400000000Z
         reconcile Deployment 00:03.500000000Z
     "#]]
     .assert_eq(&ends(&before));
-    let after = done(begun()).later(1).modified(&pod, &ready(4));
+    let after = done(created()).later(1).modified(&pod, &ready(4));
     expect![[r#"
         create Pod 00:04.600006000Z
         create ReplicaSet 00:03.400000000Z
@@ -80,9 +80,9 @@ fn an_owner_waits_for_late_news_of_what_it_waited_for_and_for_nothing_later() {
 }
 
 #[test]
-fn what_goes_to_and_fro_is_no_progress() {
+fn alternating_status_is_not_progress() {
     let set = merged(&set(), &json!({"spec": {"replicas": 3}}));
-    let says = |ready: u8, available: u8| {
+    let reports = |ready: u8, available: u8| {
         status(&json!({"observedGeneration": 1, "replicas": 3, "readyReplicas": ready,
             "availableReplicas": available}))
     };
@@ -90,7 +90,7 @@ fn what_goes_to_and_fro_is_no_progress() {
     let history = [(1, 1), (0, 0), (2, 0), (2, 1), (1, 1)].iter().fold(
         History::default().added(&set),
         |history, (ready, available)| {
-            history.later(5 * 60).modified(&set, &says(*ready, *available))
+            history.later(5 * 60).modified(&set, &reports(*ready, *available))
         },
     );
     let spans = history.spans(&Rules::default(), "");
@@ -98,7 +98,7 @@ fn what_goes_to_and_fro_is_no_progress() {
 }
 
 #[test]
-fn an_owner_is_done_no_sooner_than_it_says_itself() {
+fn owner_converges_no_sooner_than_its_own_status() {
     let widget = object("Widget", "w");
     let pod = owned(&pod(), &[(&widget, true)]);
     let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
@@ -128,7 +128,7 @@ fn a_span_has_32_conditions_at_most() {
 }
 
 #[test]
-fn what_loses_its_evidence_within_the_settle_window_has_not_converged() {
+fn evidence_lost_within_the_settle_window_prevents_convergence() {
     let ingress = built_in("networking.k8s.io/v1", "Ingress", &json!({}));
     let address = |addresses: &Value| status(&json!({"loadBalancer": {"ingress": addresses}}));
     History::default()
@@ -186,7 +186,7 @@ fn it_converged_late_no_sooner_than_its_verdict_and_is_given_up_after_a_day() {
 }
 
 #[test]
-fn what_was_current_when_it_was_to_go_had_converged_by_then() {
+fn current_object_has_converged_when_its_deletion_is_requested() {
     let widget = object("Widget", "w");
     let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
     let gone = merged(
@@ -196,26 +196,26 @@ fn what_was_current_when_it_was_to_go_had_converged_by_then() {
     let history = History::default()
         .added(&widget)
         .later(5)
-        .say("MODIFIED", &widget)
-        .say("MODIFIED", &widget)
-        .say("MODIFIED", &widget)
-        .say("MODIFIED", &widget)
-        .say("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
+        .event("MODIFIED", &widget)
         .modified(&widget, &is_ready)
         .later(1)
         .modified(&widget, &is_ready)
         .modified(&widget, &is_ready)
-        // Of the fifth second, said only now.
-        .say("MODIFIED", &merged(&is_ready, &gone))
+        // Of the fifth second, received only now.
+        .event("MODIFIED", &merged(&is_ready, &gone))
         .deleted(&gone);
     let spans = history.spans(&Rules::default(), "");
     assert_eq!(end(&spans, "reconcile Widget"), "00:05.000000000Z");
 }
 
 #[test]
-fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
+fn conditions_changed_since_the_change_are_span_events_with_reasons() {
     let widget = object("Widget", "w");
-    let says = |conditions: &Value| {
+    let reports = |conditions: &Value| {
         json!({"metadata": {"generation": 2}, "spec": {"size": 2}, "status":
             {"observedGeneration": 2, "conditions": conditions}})
     };
@@ -224,7 +224,7 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         .later(10)
         .modified(
             &widget,
-            &says(&json!([
+            &reports(&json!([
                 is_true("Known", 1),
                 condition("Quick", "False", "Soon", 10),
                 condition("Ready", "False", "Asked", 10)
@@ -233,7 +233,7 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         .later(2)
         .modified(
             &widget,
-            &says(&json!([
+            &reports(&json!([
                 is_true("Known", 1),
                 is_true("Quick", 10),
                 condition("Ready", "False", "Waits", 10)
@@ -241,14 +241,14 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         )
         .modified(
             &widget,
-            &says(&json!([is_true("Known", 1), is_true("Quick", 10), is_true("Ready", 12)])),
+            &reports(&json!([is_true("Known", 1), is_true("Quick", 10), is_true("Ready", 12)])),
         );
     let spans = history.spans(&Rules::default(), "");
-    let told: Vec<String> = named(&spans, "reconcile Widget")
+    let lines: Vec<String> = named(&spans, "reconcile Widget")
         .events
         .iter()
         .map(|event| {
-            let of = |key: &str| crate::told::find(&event.attributes, key).unwrap_or_default();
+            let of = |key: &str| crate::span_tree::find(&event.attributes, key).unwrap_or_default();
             format!("{} {} {} {}\n", event.name, of("type"), of("status"), of("reason"))
         })
         .collect();
@@ -259,7 +259,7 @@ fn conditions_that_turned_since_the_change_are_told_with_their_reasons() {
         condition Ready False Waits
         condition Ready True 
     "#]]
-    .assert_eq(&told.concat());
+    .assert_eq(&lines.concat());
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn any_status_at_the_start_is_evidence() {
 }
 
 #[test]
-fn evidence_is_of_the_change_that_is_waited_for_whatever_else_is_annotated() {
+fn evidence_belongs_to_the_open_change_despite_metadata_changes() {
     let widget = object("Widget", "w");
     let is_ready = status(&json!({"conditions": [{"type": "Ready", "status": "True"}]}));
     let annotated = merged(&is_ready, &json!({"metadata": {"annotations": {"note": "1"}}}));
@@ -339,7 +339,7 @@ fn evidence_is_of_the_change_that_is_waited_for_whatever_else_is_annotated() {
 }
 
 #[test]
-fn a_step_with_a_problem_was_waited_for_also_after_it_caused_something() {
+fn phase_with_a_problem_counts_after_its_first_child() {
     let widget = merged(
         &object("Widget", "w"),
         &json!({"metadata": {"finalizers": ["foregroundDeletion", "a.io/x"]}}),
@@ -357,7 +357,7 @@ fn a_step_with_a_problem_was_waited_for_also_after_it_caused_something() {
         .deleted(&going(&part, &["b.io/y"]))
         .later(20)
         .deleted(&gone(&["a.io/x"]))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               delete Part p finalize 6.5s by b.io/y SomeFinalizersRemain (b.io/y) [finalizer removed b.io/y]
             delete Part p g2 waited for Part p finalize SomeFinalizersRemain
               reconcile Widget w finalize 26.6s by garbage-collector-controller SomeFinalizersRemain (a.io/x) [finalizer removed foregroundDeletion] [finalizer removed a.io/x]
@@ -366,7 +366,7 @@ fn a_step_with_a_problem_was_waited_for_also_after_it_caused_something() {
 }
 
 #[test]
-fn what_fails_without_a_reason_fails_for_the_condition_that_says_so() {
+fn failure_without_a_reason_is_named_after_its_condition() {
     let stalled = json!({"observedGeneration": 1, "conditions":
         [{"type": "Stalled", "status": "True"}]});
     let widget = object("Widget", "w");
@@ -375,7 +375,7 @@ fn what_fails_without_a_reason_fails_for_the_condition_that_says_so() {
         .modified(&widget, &status(&stalled))
         .spans(&Rules::default(), "");
     let reconcile = named(&spans, "reconcile Widget");
-    let of = |key: &str| crate::told::find(&reconcile.attributes, key);
+    let of = |key: &str| crate::span_tree::find(&reconcile.attributes, key);
     assert_eq!(of("spanlink.outcome").as_deref(), Some("failed"));
     assert_eq!(of("error.type").as_deref(), Some("Stalled"));
     assert_eq!(of("spanlink.reason").as_deref(), Some("Stalled"));
@@ -383,32 +383,32 @@ fn what_fails_without_a_reason_fails_for_the_condition_that_says_so() {
 
 #[test]
 fn a_condition_without_a_time_that_was_there_before_the_change_has_not_turned() {
-    let says = |ready: &str| {
+    let reports = |ready: &str| {
         json!({"conditions": [
             {"type": "Ready", "status": ready}, {"type": "Known", "status": "True"}]})
     };
-    let widget = merged(&object("Widget", "w"), &status(&says("False")));
+    let widget = merged(&object("Widget", "w"), &status(&reports("False")));
     let newer = merged(&widget, &json!({"metadata": {"generation": 2}, "spec": {"size": 2}}));
     let spans = History::default()
         .listed("Widget", &[&widget])
         .later(5)
         .added(&newer)
         .later(1)
-        .modified(&newer, &status(&says("True")))
+        .modified(&newer, &status(&reports("True")))
         .spans(&Rules::default(), "");
-    let told: Vec<String> = named(&spans, "reconcile Widget")
+    let lines: Vec<String> = named(&spans, "reconcile Widget")
         .events
         .iter()
         .map(|event| {
-            let of = |key: &str| crate::told::find(&event.attributes, key).unwrap_or_default();
+            let of = |key: &str| crate::span_tree::find(&event.attributes, key).unwrap_or_default();
             format!("{} {}", of("type"), of("status"))
         })
         .collect();
-    assert_eq!(told, ["Ready True"]);
+    assert_eq!(lines, ["Ready True"]);
 }
 
 #[test]
-fn what_it_waits_for_is_told_whatever_else_has_turned() {
+fn waiting_condition_is_reported_despite_others_that_changed() {
     let turns = |history: History, number: u32| {
         let value = if number.is_multiple_of(2) { "True" } else { "False" };
         history.modified(

@@ -97,7 +97,7 @@ pub(crate) fn deployment(replicas: i64, generation: i64) -> Value {
 }
 
 #[test]
-fn owner_known_from_the_start_is_settled_only_if_it_was_current() {
+fn owner_of_the_first_list_is_settled_only_if_it_was_current() {
     let made_under = |status: &Value, expected: Expect| {
         let owner = merged(&object("Widget", "w"), status);
         let part = owned(&object("Part", "p"), &[(&owner, true)]);
@@ -143,8 +143,8 @@ fn change_by_a_person_of_an_operators_object_is_a_head() {
     History::default()
         .added(&owner)
         .added(&by("operator", 1))
-        .say("MODIFIED", &by("operator", 2))
-        .say("MODIFIED", &by("kubectl-edit", 3))
+        .event("MODIFIED", &by("operator", 2))
+        .event("MODIFIED", &by("kubectl-edit", 3))
         .becomes(expect![[r#"
             create Widget shop/w g1 -> unknown
             ├─ create Part p g1 -> superseded
@@ -158,7 +158,7 @@ fn change_by_a_person_of_an_operators_list_is_a_head_for_every_kind_of_list_key(
     let lists = [
         // By name, as paths are.
         ("env", r#"{"name":"it"}"#, json!({"name": "it", "value": 1})),
-        // Named, and told apart by something else.
+        // Items with names that are identified by another key.
         ("volumeMounts", r#"{"mountPath":"/it"}"#, json!({"name": "it", "mountPath": "/it"})),
         (
             "ports",
@@ -202,16 +202,16 @@ fn change_by_a_person_of_an_operators_list_is_a_head_for_every_kind_of_list_key(
         let spans = History::default()
             .added(&owner)
             .added(&by("operator", 1))
-            .say("MODIFIED", &by("operator", 2))
-            .say("MODIFIED", &by("kubectl-edit", 3))
+            .event("MODIFIED", &by("operator", 2))
+            .event("MODIFIED", &by("kubectl-edit", 3))
             .spans(&Rules::default(), "");
         let updates = spans.iter().filter(|span| &*span.name == "update Part");
-        let told: Vec<_> = updates
+        let causes: Vec<_> = updates
             .map(|span| (span.attribute("spanlink.change.manager").cloned(), span.is_head()))
             .collect();
         let manager = |name: &str| Some(SpanValue::Text(name.into()));
         let expected = [(manager("operator"), false), (manager("kubectl-edit"), true)];
-        assert_eq!(told, expected, "{list} by {keys}");
+        assert_eq!(causes, expected, "{list} by {keys}");
     }
 }
 
@@ -224,12 +224,12 @@ fn owner_reference_at_the_time_of_the_change_decides() {
     let (owner, other) = (&object("Widget", "w"), &object("Widget", "other"));
     let part = |owners: &[(&Value, bool)]| owned(&object("Part", "p"), owners);
     let stepped = || {
-        let begun = History::default().added(owner).added(other).added(&part(&[(owner, true)]));
-        begun.later(1).say("MODIFIED", &step(&part(&[(owner, true)]), 2))
+        let created = History::default().added(owner).added(other).added(&part(&[(owner, true)]));
+        created.later(1).event("MODIFIED", &step(&part(&[(owner, true)]), 2))
     };
     let becomes = |after: &[(&Value, bool)]| {
         stepped()
-            .say("MODIFIED", &step(&part(after), 2))
+            .event("MODIFIED", &step(&part(after), 2))
             // Only now there is news of the owner.
             .late("MODIFIED", &step(owner, 2), 12)
             .becomes(expect![[r#"
@@ -247,9 +247,9 @@ fn owner_reference_at_the_time_of_the_change_decides() {
     // Taken and changed in one: by its new owner.
     stepped()
         .late("MODIFIED", &step(owner, 2), 12)
-        .say("MODIFIED", &step(other, 2))
-        .say("MODIFIED", &step(&part(&[(other, true)]), 3))
-        .say("MODIFIED", &step(&part(&[]), 3))
+        .event("MODIFIED", &step(other, 2))
+        .event("MODIFIED", &step(&part(&[(other, true)]), 3))
+        .event("MODIFIED", &step(&part(&[]), 3))
         .becomes(expect![[r#"
             create Widget shop/w g1 -> superseded
             └─ create Part p g1 -> superseded

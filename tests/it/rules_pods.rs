@@ -1,13 +1,15 @@
-//! Rules about the steps of Pods, by hand-written histories.
+//! Rules about the phases of Pods, by hand-written histories.
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 use spanlink::daemon::rules;
 
 use crate::{
+    phases::{Times, phases_of},
     scenarios::settings,
-    steps::{Times, steps_of},
-    written::{History, condition, going, is_true, merged, object, owned, pod, said, status},
+    written::{
+        History, condition, going, is_true, kubelet_event, merged, object, owned, pod, status,
+    },
 };
 
 fn time(second: u32) -> String {
@@ -36,14 +38,14 @@ fn at(containers: &[(&str, Value)]) -> Value {
     }))
 }
 
-/// What Events say becomes of the steps, and not how they are told themselves.
-fn has_steps_with_events(history: &History, expected: &Expect) {
+/// Checks the phases that follow from Events, without the Events as span events.
+fn has_phases_with_events(history: &History, expected: &Expect) {
     let configuration = "watch: [{kind: Pod, events: true}]\n";
     let mut spans = history.spans(&rules(&settings(configuration)), configuration);
     for span in &mut spans {
         span.events.clear();
     }
-    expected.assert_eq(&steps_of(&spans, Times::Said));
+    expected.assert_eq(&phases_of(&spans, Times::Shown));
 }
 
 #[test]
@@ -52,20 +54,20 @@ fn a_pull_ends_with_the_last_image_once_all_containers_run() {
         .added(&pod())
         .later(2)
         .modified(&pod(), &at(&[("a", waits()), ("b", waits()), ("c", waits())]))
-        .added(&said("Pulling", "containers", "a", 2))
-        .added(&said("Pulling", "containers", "b", 2))
-        .added(&said("Pulling", "containers", "c", 2))
+        .added(&kubelet_event("Pulling", "containers", "a", 2))
+        .added(&kubelet_event("Pulling", "containers", "b", 2))
+        .added(&kubelet_event("Pulling", "containers", "c", 2))
         .later(5)
-        .added(&said("Pulled", "containers", "a", 7))
+        .added(&kubelet_event("Pulled", "containers", "a", 7))
         // The first runs, the others are pulled.
         .modified(&pod(), &at(&[("a", runs(7)), ("b", waits()), ("c", waits())]))
         .later(5)
-        .added(&said("Pulled", "containers", "b", 12))
-        // Heard last, and said before.
-        .added(&said("Pulled", "containers", "c", 10))
+        .added(&kubelet_event("Pulled", "containers", "b", 12))
+        // Received last, and written before.
+        .added(&kubelet_event("Pulled", "containers", "c", 10))
         .later(8)
         .modified(&pod(), &at(&[("a", runs(7)), ("b", runs(13)), ("c", runs(20))]));
-    has_steps_with_events(
+    has_phases_with_events(
         &history,
         &expect![[r#"
           reconcile Pod it schedule 1.9s by default-scheduler
@@ -79,18 +81,18 @@ fn a_pull_ends_with_the_last_image_once_all_containers_run() {
 }
 
 #[test]
-fn a_pull_ends_before_the_containers_start_whatever_is_heard_first() {
+fn pull_ends_before_the_containers_start_in_any_order_of_events() {
     let history = History::default()
         .added(&pod())
         .later(2)
         .modified(&pod(), &at(&[("web", waits())]))
-        .added(&said("Pulling", "containers", "web", 2))
+        .added(&kubelet_event("Pulling", "containers", "web", 2))
         .later(8)
         // Both are of the same second.
-        .added(&said("Pulled", "containers", "web", 10))
+        .added(&kubelet_event("Pulled", "containers", "web", 10))
         .later(2)
         .modified(&pod(), &at(&[("web", runs(10))]));
-    has_steps_with_events(
+    has_phases_with_events(
         &history,
         &expect![[r#"
           reconcile Pod it schedule 1.9s by default-scheduler
@@ -104,7 +106,7 @@ fn a_pull_ends_before_the_containers_start_whatever_is_heard_first() {
 }
 
 #[test]
-fn images_that_are_there_are_not_pulled_and_those_of_init_containers_within_their_step() {
+fn present_images_are_not_pulled_and_init_images_are_pulled_within_their_phase() {
     let of = |init: &Value, web: &Value| {
         let init = json!({"initContainerStatuses": [{"name": "first", "state": init}]});
         merged(&at(&[("web", web.clone())]), &status(&init))
@@ -118,14 +120,14 @@ fn images_that_are_there_are_not_pulled_and_those_of_init_containers_within_thei
         .added(&pod())
         .later(2)
         .modified(&pod(), &of(&waits(), &waits()))
-        .added(&said("Pulling", "initContainers", "first", 2))
-        .added(&said("Pulled", "initContainers", "first", 3))
+        .added(&kubelet_event("Pulling", "initContainers", "first", 2))
+        .added(&kubelet_event("Pulled", "initContainers", "first", 3))
         .later(5)
-        // It is there: nobody has said that it is pulled.
-        .added(&said("Pulled", "containers", "web", 7))
+        // The image is present: no Event reports a pull.
+        .added(&kubelet_event("Pulled", "containers", "web", 7))
         .later(3)
         .modified(&pod(), &initialized);
-    has_steps_with_events(
+    has_phases_with_events(
         &history,
         &expect![[r#"
           reconcile Pod it schedule 1.9s by default-scheduler
@@ -155,7 +157,7 @@ fn a_container_has_started_when_it_first_ran_and_a_pod_with_the_last_of_them() {
         .modified(&pod(), &at(&[("a", waits()), ("b", waits()), ("c", waits())]))
         .later(12)
         .modified(&pod(), &ran_all)
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Pod it schedule 0.9s by default-scheduler
               reconcile Pod it sandbox 2.0s by kubelet
               reconcile Pod it start 3.0s by kubelet
@@ -172,14 +174,14 @@ fn a_pod_has_terminated_with_the_last_of_its_containers() {
     History::default()
         .listed("Pod", &[&merged(&pod(), &at(&[("a", runs(0)), ("b", runs(0))]))])
         .later(1)
-        .say("MODIFIED", &held(&[("a", runs(0)), ("b", runs(0))]))
+        .event("MODIFIED", &held(&[("a", runs(0)), ("b", runs(0))]))
         .later(4)
-        .say("MODIFIED", &held(&[("a", ran(0, 5)), ("b", runs(0))]))
+        .event("MODIFIED", &held(&[("a", ran(0, 5)), ("b", runs(0))]))
         .later(4)
-        .say("MODIFIED", &held(&[("a", ran(0, 5)), ("b", ran(0, 9))]))
+        .event("MODIFIED", &held(&[("a", ran(0, 5)), ("b", ran(0, 9))]))
         .later(5)
-        .say("DELETED", &held(&[("a", ran(0, 5)), ("b", ran(0, 9))]))
-        .has_steps(expect![[r#"
+        .event("DELETED", &held(&[("a", ran(0, 5)), ("b", ran(0, 9))]))
+        .has_phases(expect![[r#"
               reconcile Pod it terminate 8.4s by kubelet
               reconcile Pod it finalize 5.1s by example.com/keep SomeFinalizersRemain (example.com/keep) [finalizer removed example.com/keep]
             reconcile Pod it g1 waited for Pod it terminate
@@ -187,37 +189,37 @@ fn a_pod_has_terminated_with_the_last_of_its_containers() {
 }
 
 #[test]
-fn finalizers_of_a_pod_that_nobody_has_bound_hold_it_alone() {
+fn finalizers_of_an_unbound_pod_are_its_only_phase() {
     let gated =
         status(&json!({"conditions": [condition("PodScheduled", "False", "SchedulingGated", 0)]}));
     let held = merged(&going(&pod(), &["example.com/keep"]), &gated);
     let history = History::default()
         .listed("Pod", &[&merged(&pod(), &gated)])
         .later(1)
-        .say("MODIFIED", &held)
+        .event("MODIFIED", &held)
         .later(30)
-        .say("DELETED", &held);
-    history.has_steps(expect![[r#"
+        .event("DELETED", &held);
+    history.has_phases(expect![[r#"
           reconcile Pod it finalize 30.3s by example.com/keep SomeFinalizersRemain (example.com/keep) [finalizer removed example.com/keep]
         reconcile Pod it g1 waited for Pod it finalize SomeFinalizersRemain
     "#]]);
 }
 
 #[test]
-fn finalizers_that_are_gone_before_the_containers_are_no_step_of_a_pod() {
+fn finalizers_removed_before_the_containers_end_are_not_a_phase() {
     let running = merged(&pod(), &at(&[("web", runs(0))]));
     let over = merged(&pod(), &at(&[("web", ran(0, 9))]));
     History::default()
         .listed("Pod", &[&running])
         .later(1)
-        .say("MODIFIED", &going(&running, &["example.com/keep"]))
+        .event("MODIFIED", &going(&running, &["example.com/keep"]))
         .later(3)
-        .say("MODIFIED", &going(&running, &[]))
+        .event("MODIFIED", &going(&running, &[]))
         .later(5)
-        .say("MODIFIED", &going(&over, &[]))
+        .event("MODIFIED", &going(&over, &[]))
         .later(1)
-        .say("DELETED", &going(&over, &[]))
-        .has_steps(expect![[r#"
+        .event("DELETED", &going(&over, &[]))
+        .has_phases(expect![[r#"
               reconcile Pod it terminate 9.5s by kubelet [finalizer removed example.com/keep]
             reconcile Pod it g1 waited for Pod it terminate
         "#]]);
@@ -233,12 +235,12 @@ fn at_once(scheduled: u32, initialized: u32) -> Value {
 }
 
 #[test]
-fn init_containers_of_one_second_are_told_as_far_as_their_step_has_room() {
+fn init_containers_of_one_second_have_phases_as_far_as_time_allows() {
     let seen_late = |scheduled: u32, initialized: u32| {
         let history = History::default().added(&pod()).later(9);
         history.modified(&pod(), &at_once(scheduled, initialized))
     };
-    seen_late(1, 4).has_steps(expect![[r#"
+    seen_late(1, 4).has_phases(expect![[r#"
           reconcile Pod it schedule 0.9s by default-scheduler
           reconcile Pod it init 3.0s by kubelet
           init it init a 3.0s by kubelet
@@ -246,7 +248,7 @@ fn init_containers_of_one_second_are_told_as_far_as_their_step_has_room() {
           reconcile Pod it start 905.2s by kubelet timeout
         reconcile Pod it g1 waited for Pod it start timeout
     "#]]);
-    seen_late(4, 4).has_steps(expect![[r#"
+    seen_late(4, 4).has_phases(expect![[r#"
           reconcile Pod it schedule 3.9s by default-scheduler
           reconcile Pod it init 0.0s by kubelet
           init it init a 0.0s by kubelet
@@ -259,7 +261,7 @@ fn init_containers_of_one_second_are_told_as_far_as_their_step_has_room() {
 fn init_containers_that_ran_before_the_change_can_have_been_made_are_left_out() {
     let set = object("Widget", "w");
     let pod = owned(&pod(), &[(&set, true)]);
-    History::default().added(&set).later(9).added(&merged(&pod, &at_once(0, 0))).has_steps(
+    History::default().added(&set).later(9).added(&merged(&pod, &at_once(0, 0))).has_phases(
         expect![[r#"
               create Pod it schedule 0.0s by default-scheduler
               create Pod it init 0.0s by kubelet

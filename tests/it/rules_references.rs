@@ -43,7 +43,7 @@ causes:
 }
 
 #[test]
-fn what_is_named_is_linked_no_longer_than_it_would_be_a_cause() {
+fn reference_is_linked_no_longer_than_a_cause() {
     let cluster = object("Cluster", "c");
     let machine = |name: &str, minute: u64| {
         let created = format!("2026-11-24T10:{minute:02}:00Z");
@@ -82,7 +82,7 @@ fn autoscaler(desired: i64) -> Value {
     })
 }
 
-/// As its controller says it after it wrote `/scale`.
+/// The status that its controller writes after `/scale`.
 fn rescaled(desired: i64) -> Value {
     let at = json!({"status": {"lastScaleTime": "2026-11-24T10:00:00Z"}});
     merged(&autoscaler(desired), &at)
@@ -95,17 +95,17 @@ fn scaled_by_hand(replicas: i64, generation: i64) -> Value {
 }
 
 #[test]
-fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() {
-    let begun = || History::default().added(&deployment(1, 1)).added(&autoscaler(1));
-    begun()
-        .say("MODIFIED", &deployment(3, 2))
-        .say("MODIFIED", &rescaled(3))
+fn scaled_target_links_to_its_autoscaler_in_any_order_of_events() {
+    let created = || History::default().added(&deployment(1, 1)).added(&autoscaler(1));
+    created()
+        .event("MODIFIED", &deployment(3, 2))
+        .event("MODIFIED", &rescaled(3))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
         "#]]);
-    begun()
+    created()
         .late("MODIFIED", &rescaled(3), 4)
         .late("MODIFIED", &deployment(3, 2), 3)
         .becomes(expect![[r#"
@@ -113,8 +113,8 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
         "#]]);
-    // Both are heard of a minute after: a scale has no time but that.
-    begun()
+    // Both are received a minute later: a scale has no other time.
+    created()
         .later(60)
         .late("MODIFIED", &deployment(3, 2), 3)
         .late("MODIFIED", &rescaled(3), 4)
@@ -124,9 +124,9 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  [reference HorizontalPodAutoscaler web g1]  {spec.replicas by kube-controller-manager}
         "#]]);
     // Its status does not agree.
-    begun()
-        .say("MODIFIED", &deployment(5, 2))
-        .say("MODIFIED", &rescaled(3))
+    created()
+        .event("MODIFIED", &deployment(5, 2))
+        .event("MODIFIED", &rescaled(3))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
@@ -135,13 +135,13 @@ fn what_an_autoscaler_scaled_links_to_its_last_change_whichever_is_seen_first() 
 }
 
 #[test]
-fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
+fn scaling_by_a_person_does_not_link_to_the_autoscaler() {
     // It has never scaled.
     History::default()
         .added(&deployment(1, 1))
         .added(&autoscaler(1))
-        .say("MODIFIED", &scaled_by_hand(3, 2))
-        .say("MODIFIED", &autoscaler(3))
+        .event("MODIFIED", &scaled_by_hand(3, 2))
+        .event("MODIFIED", &autoscaler(3))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
@@ -151,11 +151,11 @@ fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
     History::default()
         .added(&deployment(1, 1))
         .added(&autoscaler(1))
-        .say("MODIFIED", &deployment(3, 2))
-        .say("MODIFIED", &rescaled(3))
+        .event("MODIFIED", &deployment(3, 2))
+        .event("MODIFIED", &rescaled(3))
         .later(1)
-        .say("MODIFIED", &scaled_by_hand(4, 3))
-        .say("MODIFIED", &rescaled(4))
+        .event("MODIFIED", &scaled_by_hand(4, 3))
+        .event("MODIFIED", &rescaled(4))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create HorizontalPodAutoscaler shop/web g1 -> timed_out  no verdict before the deadline
@@ -168,7 +168,7 @@ fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
         .listed("HorizontalPodAutoscaler", &[&rescaled(1)])
         .added(&deployment(1, 1))
         .modified(&rescaled(1), &edited)
-        .say("MODIFIED", &scaled_by_hand(3, 2))
+        .event("MODIFIED", &scaled_by_hand(3, 2))
         .modified(&rescaled(3), &edited)
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
@@ -178,15 +178,15 @@ fn what_a_person_scales_is_no_doing_of_an_autoscaler_that_agrees() {
 }
 
 #[test]
-fn what_an_autoscaler_became_after_it_scaled_is_no_reason() {
+fn later_change_of_an_autoscaler_is_not_linked() {
     let edited =
         merged(&rescaled(3), &json!({"metadata": {"generation": 2}, "spec": {"maxReplicas": 9}}));
     History::default()
         .added(&deployment(1, 1))
         .added(&autoscaler(1))
-        .say("MODIFIED", &deployment(3, 2))
-        .say("MODIFIED", &rescaled(3))
-        .say("MODIFIED", &edited)
+        .event("MODIFIED", &deployment(3, 2))
+        .event("MODIFIED", &rescaled(3))
+        .event("MODIFIED", &edited)
         .modified(&edited, &json!({"status": {"currentReplicas": 3}}))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded

@@ -29,7 +29,7 @@ fn object_first_shown_by_a_relist_follows_from_the_change_in_flight_at_its_creat
         .added(&owner)
         .modified(&owner, &current(1))
         .later(5)
-        .say("MODIFIED", &stepped)
+        .event("MODIFIED", &stepped)
         .later(5)
         .modified(&stepped, &current(2))
         .later(5)
@@ -61,7 +61,7 @@ fn update_shown_by_a_relist_follows_from_the_change_in_flight_at_its_time() {
         .modified(&part, &current(1))
         .modified(&owner, &current(1))
         .later(5)
-        .say("MODIFIED", &step(&owner, "kubectl", 5))
+        .event("MODIFIED", &step(&owner, "kubectl", 5))
         .later(2)
         .modified(&step(&owner, "kubectl", 5), &current(2))
         .later(5)
@@ -84,7 +84,7 @@ fn order_of_relists_does_not_change_the_chain() {
     let part = made(&owned(&object("Part", "p"), &[(&widget, true)]));
     let piece = made(&owned(&object("Piece", "q"), &[(&part, true)]));
     let kinds = [("Widget", &widget), ("Part", &part), ("Piece", &piece)];
-    let told = |order: [usize; 3]| {
+    let spans_in = |order: [usize; 3]| {
         let history = kinds.iter().fold(History::default(), |h, (kind, _)| h.listed(kind, &[]));
         let list = |history: History, all: bool| {
             let lists = order.iter().filter_map(|at| kinds.get(*at));
@@ -97,7 +97,7 @@ fn order_of_relists_does_not_change_the_chain() {
         heads.map(|head| head.name.to_string()).collect::<Vec<_>>()
     };
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-        assert_eq!(told(order), ["create Widget", "delete Widget"], "{order:?}");
+        assert_eq!(spans_in(order), ["create Widget", "delete Widget"], "{order:?}");
     }
 }
 
@@ -111,8 +111,8 @@ fn owner_is_waited_for_again_after_the_store_was_restored() {
     History::default()
         .added(&owner(1))
         .later(60)
-        .say("MODIFIED", &owner(2))
-        .say("MODIFIED", &owner(3))
+        .event("MODIFIED", &owner(2))
+        .event("MODIFIED", &owner(3))
         // Restored, and the Part is seen before the second that made it.
         .late("MODIFIED", &merged(&owner(1), &current(1)), 10)
         .late("ADDED", &part, 12)

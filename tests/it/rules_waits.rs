@@ -39,7 +39,7 @@ fn deployment() -> Value {
 }
 
 #[test]
-fn an_owner_waits_for_the_problem_of_what_it_caused() {
+fn owner_waits_for_the_problem_of_its_child() {
     let widget = object("Widget", "w");
     let deployment = owned(&deployment(), &[(&widget, true)]);
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
@@ -64,7 +64,7 @@ fn an_owner_waits_for_the_problem_of_what_it_caused() {
 }
 
 #[test]
-fn an_owner_waits_for_the_step_that_has_lasted_longest() {
+fn owner_waits_for_the_longest_phase() {
     let deployment = deployment();
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
     let scheduled = |second: u32| status(&json!({"conditions": [is_true("PodScheduled", second)]}));
@@ -95,7 +95,7 @@ fn an_owner_waits_for_the_step_that_has_lasted_longest() {
 }
 
 #[test]
-fn what_has_not_been_observed_waits_for_that_where_its_controller_says_so() {
+fn unobserved_change_waits_for_its_observation() {
     let history = History::default().added(&deployment()).added(&object("Widget", "w"));
     expect![[r#"
         1 Deployment waiting for "observe"
@@ -105,7 +105,7 @@ fn what_has_not_been_observed_waits_for_that_where_its_controller_says_so() {
 }
 
 #[test]
-fn what_is_in_no_step_waits_for_what_its_conditions_say() {
+fn object_without_a_phase_waits_for_its_conditions() {
     let widgets = [
         (
             "ready",
@@ -133,8 +133,8 @@ fn what_is_in_no_step_waits_for_what_its_conditions_say() {
     let history = widgets.iter().fold(History::default(), |history, (name, conditions)| {
         let kind = format!("{}Widget", name.to_uppercase());
         let widget = built_in("example.com/v1", &kind, &json!({}));
-        let said = status(&json!({"observedGeneration": 1, "conditions": conditions}));
-        history.added(&widget).modified(&widget, &said)
+        let reported = status(&json!({"observedGeneration": 1, "conditions": conditions}));
+        history.added(&widget).modified(&widget, &reported)
     });
     expect![[r#"
         1 ACCEPTEDWidget waiting for "Waiting"
@@ -154,13 +154,13 @@ fn failed(second: u32) -> Value {
 }
 
 #[test]
-fn what_is_open_below_a_failure_counts_with_what_is_over_and_the_longest_is_named() {
+fn longest_open_or_ended_phase_below_a_failure_is_named() {
     let widget = object("Widget", "w");
     let deployment = owned(&deployment(), &[(&widget, true)]);
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
     let later = json!({"metadata": {"creationTimestamp": "2026-11-24T10:00:10Z"}});
     let scheduled = |second: u32| status(&json!({"conditions": [is_true("PodScheduled", second)]}));
-    let begun = || {
+    let created = || {
         History::default()
             .added(&widget)
             .added(&deployment)
@@ -170,7 +170,7 @@ fn what_is_open_below_a_failure_counts_with_what_is_over_and_the_longest_is_name
             .added(&merged(&of("b"), &later))
     };
     // Both are open.
-    begun().later(40).modified(&deployment, &failed(50)).has_steps(expect![[r#"
+    created().later(40).modified(&deployment, &failed(50)).has_phases(expect![[r#"
         create Deployment it g1 waited for Pod a schedule [observed]
         reconcile Widget w g1 waited for Pod a schedule
           create Pod a schedule 900.0s by default-scheduler timeout
@@ -179,14 +179,14 @@ fn what_is_open_below_a_failure_counts_with_what_is_over_and_the_longest_is_name
         create Pod b g1 waited for Pod b schedule timeout
     "#]]);
     // One has waited longer before than the other does now.
-    begun()
+    created()
         .later(25)
         .modified(&of("a"), &scheduled(35))
         .later(5)
         .modified(&of("b"), &scheduled(40))
         .later(8)
         .modified(&deployment, &failed(50))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               create Pod a schedule 35.2s by default-scheduler
               create Pod b schedule 30.2s by default-scheduler
             create Deployment it g1 waited for Pod a schedule [observed]
@@ -199,11 +199,11 @@ fn what_is_open_below_a_failure_counts_with_what_is_over_and_the_longest_is_name
 }
 
 #[test]
-fn of_those_that_have_waited_as_long_the_first_by_name_counts_or_the_first_that_was_over() {
+fn of_equal_waits_the_first_ended_or_the_first_by_name_counts() {
     let deployment = deployment();
     let of = |name: &str| owned(&named(&pod(), name), &[(&deployment, true)]);
     let scheduled = status(&json!({"conditions": [is_true("PodScheduled", 20)]}));
-    let begun = || {
+    let created = || {
         History::default()
             .added(&deployment)
             .modified(&deployment, &status(&json!({"observedGeneration": 1})))
@@ -211,19 +211,19 @@ fn of_those_that_have_waited_as_long_the_first_by_name_counts_or_the_first_that_
             .added(&of("b"))
             .added(&of("a"))
     };
-    begun().later(45).modified(&deployment, &failed(50)).has_steps(expect![[r#"
+    created().later(45).modified(&deployment, &failed(50)).has_phases(expect![[r#"
         reconcile Deployment it g1 waited for Pod a schedule [observed]
           create Pod b schedule 905.2s by default-scheduler timeout
         create Pod b g1 waited for Pod b schedule timeout
           create Pod a schedule 905.3s by default-scheduler timeout
         create Pod a g1 waited for Pod a schedule timeout
     "#]]);
-    begun()
+    created()
         .later(25)
         .modified(&of("b"), &scheduled)
         .modified(&of("a"), &scheduled)
         .modified(&deployment, &failed(30))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               create Pod b schedule 19.9s by default-scheduler
               create Pod a schedule 19.9s by default-scheduler
             reconcile Deployment it g1 waited for Pod b schedule [observed]
@@ -235,7 +235,7 @@ fn of_those_that_have_waited_as_long_the_first_by_name_counts_or_the_first_that_
 }
 
 #[test]
-fn what_is_ignored_is_not_named_as_what_was_waited_for() {
+fn ignored_change_is_not_named_as_the_longest_wait() {
     let widget = object("Widget", "w");
     let part = owned(&object("Part", "p"), &[(&widget, true)]);
     let ignored =
@@ -247,17 +247,17 @@ fn what_is_ignored_is_not_named_as_what_was_waited_for() {
         .modified(&ignored, &status(&json!({"conditions": [is_true("Ready", 3)]})))
         .later(1)
         .modified(&widget, &status(&json!({"conditions": [is_true("Ready", 4)]})))
-        .has_steps(expect![[""]]);
+        .has_phases(expect![[""]]);
 }
 
 #[test]
-fn links_that_are_known_late_are_counted_too() {
+fn late_links_are_counted() {
     let deployment = merged(&deployment(), &json!({"metadata": {"generation": 1}}));
     let annotated = merged(
         &crate::written::annotated(&deployment, '1'),
         &json!({"metadata": {"generation": 2}}),
     );
-    let history = History::default().added(&deployment).say("MODIFIED", &annotated).later(1);
+    let history = History::default().added(&deployment).event("MODIFIED", &annotated).later(1);
     let history = history.deleted(&annotated);
     let on_spans: usize =
         history.spans(&Rules::default(), "").iter().map(|span| span.links.len()).sum();
@@ -269,7 +269,7 @@ fn links_that_are_known_late_are_counted_too() {
     assert_eq!(counted, on_spans);
 }
 
-fn play(history: &History, mut hear: impl FnMut(Output)) -> Tracer {
+fn play(history: &History, mut take: impl FnMut(Output)) -> Tracer {
     let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     fs::write(file.path(), history.text()).unwrap();
     let recording = Recording::open(file.path()).unwrap();
@@ -279,7 +279,7 @@ fn play(history: &History, mut hear: impl FnMut(Output)) -> Tracer {
         tracer.open_empty(watch.id, watch.watched.clone(), begin);
     }
     let settings = configured("");
-    let notice = |watch, notice| hear(tracer.process(watch, notice));
-    recording.play(&settings, notice, |line, error| unreachable!("{line}: {error}")).unwrap();
+    let event = |watch, event| take(tracer.process(watch, event));
+    recording.play(&settings, event, |line, error| unreachable!("{line}: {error}")).unwrap();
     tracer
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use spanlink::trace::{
     model::{object::Uid, observation::WatchEvent},
     rules::Rules,
-    spans::output::TraceMetric,
+    spans::output::{Bound, TraceMetric},
 };
 
 use crate::{
@@ -58,7 +58,7 @@ fn list_of_one_watch_deletes_no_object_of_another_watch_that_overlaps() {
     History::default()
         .listed("Widget", &[&widget])
         .later(1)
-        .say("LISTED", &changed)
+        .event("LISTED", &changed)
         .late("MODIFIED", &changed, 12)
         .by_watch("shop/widgets")
         .listed("Widget", &[])
@@ -71,14 +71,14 @@ fn object_that_leaves_the_selection_is_forgotten_and_a_later_list_deletes_it_not
     let history =
         History::default().listed("Widget", &[]).added(&widget).later(60).listed("Widget", &[]);
     let mut daemon = Daemon::of(&history);
-    daemon.hears(2);
+    daemon.process_next(2);
     let (id, _) = daemon.watch("Widget");
     daemon.is_at(5.0);
     let uid = Uid::new("Widget-w");
-    daemon.hear(id, WatchEvent::LeftSelector { at: at(5.0), uid, resource_version: 9 });
-    daemon.hears(1);
+    daemon.process(id, WatchEvent::LeftSelector { at: at(5.0), uid, resource_version: 9 });
+    daemon.process_next(1);
     daemon.is_at(2000.0);
-    daemon.tells(expect![[r#"
+    daemon.expect_spans(expect![[r#"
         reconcile Widget w unknown: 0.1 to 5.0
     "#]]);
 }
@@ -143,7 +143,7 @@ watch: [{kind: Widget.example.com, include_annotations: [example.com/note]}]
         let output = daemon.run.tracer.process(id, event);
         let bounds = output.metrics.iter();
         reached += bounds
-            .filter(|of| matches!(of, TraceMetric::BoundReached { bound: "changes" }))
+            .filter(|of| matches!(of, TraceMetric::BoundReached { bound: Bound::Changes }))
             .count();
         let entries = daemon.run.tracer.checkpoint();
         let sizes = entries.iter().filter_map(|entry| Some(entry.value.as_ref()?.len()));

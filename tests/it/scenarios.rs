@@ -1,7 +1,7 @@
 //! Recorded histories and what they become: `tests/scenarios/<name>/history.jsonl`, `spans.txt`.
 //!
-//! A wrong trace that somebody reports is their recording, here. `UPDATE_EXPECT=1` rewrites what is
-//! expected; read the difference before believing it.
+//! A reported wrong trace is a recording here. `UPDATE_EXPECT=1` rewrites the expected text; read
+//! the difference before you believe it.
 
 use std::{
     collections::HashSet,
@@ -31,7 +31,7 @@ pub(crate) fn scenarios() -> Vec<PathBuf> {
     found
 }
 
-/// As a configuration without a word means it, but for what `yaml` says.
+/// The settings of a configuration file with this text.
 pub(crate) fn settings(yaml: &str) -> Settings {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), yaml).unwrap();
@@ -58,7 +58,7 @@ pub(crate) fn spans_of(scenario: &Path, rules: &Rules) -> Vec<Span> {
 }
 
 #[test]
-fn recorded_histories_become_the_spans_that_are_expected_of_them() {
+fn recorded_histories_become_the_expected_spans() {
     for scenario in scenarios() {
         let text = render(&spans_of(&scenario, &Rules::default()), Style::STABLE);
         expect_file![scenario.join("spans.txt")].assert_eq(&text);
@@ -85,7 +85,7 @@ fn a_span_id_is_used_once_and_every_parent_is_there() {
 }
 
 #[test]
-fn no_span_begins_before_its_cause_or_lasts_no_time() {
+fn no_span_starts_before_its_cause_or_is_empty() {
     for scenario in scenarios() {
         let spans = spans_of(&scenario, &Rules::default());
         for span in &spans {
@@ -102,7 +102,7 @@ fn no_span_begins_before_its_cause_or_lasts_no_time() {
 }
 
 #[test]
-fn every_convergence_that_was_told_of_has_one_outcome() {
+fn every_exported_convergence_has_one_outcome() {
     for scenario in scenarios() {
         for span in spans_of(&scenario, &Rules::default()) {
             let outcomes = span.attributes.iter().filter(|a| a.key == "spanlink.outcome").count();

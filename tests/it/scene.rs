@@ -35,7 +35,7 @@ impl<'a> Scene<'a> {
         Self::begin_in(plane, plane.namespace(name).await?, kinds).await
     }
 
-    /// In a namespace that is there. What it tells, a daemon tells too that is killed all the time.
+    /// In an existing namespace. A daemon that is killed repeatedly must export the same spans.
     pub(crate) async fn begin_in(
         plane: &'a ControlPlane,
         namespace: String,
@@ -162,12 +162,12 @@ impl<'a> Scene<'a> {
         Ok(Api::namespaced_with(client, &self.namespace, &resource))
     }
 
-    pub(crate) async fn told(&self) -> Result<String> {
-        let told = self.recorder.told().await?;
+    pub(crate) async fn tree(&self) -> Result<String> {
+        let tree = self.recorder.tree().await?;
         if let Some(killed) = &self.killed {
-            killed.tells(&told, &self.recorder.generated()?).await?;
+            killed.expect_tree(&tree, &self.recorder.generated()?).await?;
         }
-        Ok(told)
+        Ok(tree)
     }
 }
 

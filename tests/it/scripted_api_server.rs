@@ -1,4 +1,4 @@
-//! An API server that says exactly what a test wants, when it wants it.
+//! An API server whose answers a test scripts one by one.
 
 use std::{
     collections::VecDeque,
@@ -170,7 +170,7 @@ impl Request {
         assert!(self.lists(), "{}", self.query);
         let mut lines = self.stream().await;
         for object in objects {
-            lines.say("ADDED", object).await;
+            lines.send_event("ADDED", object).await;
         }
         lines.end_of_list(version).await;
     }
@@ -219,22 +219,23 @@ impl Lines {
         self.stream.write_all(&[head.as_bytes(), bytes, b"\r\n"].concat()).await.unwrap();
     }
 
-    pub(crate) async fn say(&mut self, kind: &str, object: &Value) {
+    pub(crate) async fn send_event(&mut self, kind: &str, object: &Value) {
         self.bytes(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").as_bytes()).await;
     }
 
     pub(crate) async fn bookmark(&mut self, version: u64) {
-        self.say("BOOKMARK", &json!({"metadata": {"resourceVersion": version.to_string()}})).await;
+        self.send_event("BOOKMARK", &json!({"metadata": {"resourceVersion": version.to_string()}}))
+            .await;
     }
 
     pub(crate) async fn end_of_list(&mut self, version: u64) {
         let object = json!({"metadata": {"resourceVersion": version.to_string(),
             "annotations": {"k8s.io/initial-events-end": "true"}}});
-        self.say("BOOKMARK", &object).await;
+        self.send_event("BOOKMARK", &object).await;
     }
 
     pub(crate) async fn fail(&mut self, code: u16, message: &str) {
-        self.say("ERROR", &failure(code, message)).await;
+        self.send_event("ERROR", &failure(code, message)).await;
     }
 
     /// A clean end.

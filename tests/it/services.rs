@@ -33,7 +33,7 @@ fn made(kind: &str, version: &str, name: &str, spec: &Value) -> Value {
     json!({ "apiVersion": version, "kind": kind, "metadata": { "name": name }, "spec": spec })
 }
 
-/// An object of each kind, in a state that its controller has something to say of.
+/// An object of each kind, in a state that its controller reports Events about.
 async fn provoke(scene: &Scene<'_>, volume: &str) -> Result<()> {
     scene.apply(&workload("Deployment")).await?;
     let mut set = workload("StatefulSet");
@@ -55,7 +55,7 @@ async fn provoke(scene: &Scene<'_>, volume: &str) -> Result<()> {
     let status = json!({ "status": { "lastScheduleTime": last.strftime("%FT%TZ").to_string() } });
     let jobs = scene.api("batch/v1", "CronJob").await?;
     jobs.patch_status("web", &PatchParams::default(), &Patch::Merge(&status)).await?;
-    // Nobody serves the metric.
+    // The metric is not served.
     let target = json!({ "type": "Utilization", "averageUtilization": 50 });
     let autoscaler = json!({
         "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" },
@@ -109,14 +109,15 @@ async fn reporters(
                 continue;
             }
             let by = [&event["reportingController"], &event["deprecatedSource"]["component"]];
-            let by = by.into_iter().map(text).find(|by| !by.is_empty()).context("by nobody")?;
+            let by =
+                by.into_iter().map(text).find(|by| !by.is_empty()).context("without a reporter")?;
             found.entry(text(&about["kind"])).or_default().insert(by);
         }
     }
     Ok(found)
 }
 
-/// Every kind of the server that the table knows a controller of.
+/// Every kind of the server whose controller is in the table.
 async fn known(plane: &ControlPlane) -> Result<BTreeMap<String, &'static str>> {
     let mut known = BTreeMap::new();
     let discovery = Discovery::new(plane.client().await?).run_aggregated().await?;
@@ -143,7 +144,7 @@ async fn every_service_name_is_the_one_its_controller_reports_by() -> Result<()>
     let reported = until("every controller to report", 2 * SOON, async || {
         let reported = reporters(plane, &scene.namespace, &names).await?;
         for kind in known.keys().filter(|kind| !silent.contains(kind.as_str())) {
-            ensure!(reported.contains_key(kind), "nobody reported on {kind}: {reported:#?}");
+            ensure!(reported.contains_key(kind), "no Event about {kind}: {reported:#?}");
         }
         Ok(reported)
     })
@@ -176,7 +177,7 @@ async fn every_service_name_is_the_one_its_controller_reports_by() -> Result<()>
     "#]]
     .assert_eq(&table);
     for kind in reported.keys() {
-        assert!(known.contains_key(kind), "somebody reports on {kind}: {reported:#?}");
+        assert!(known.contains_key(kind), "{kind} has Events: {reported:#?}");
     }
     Ok(())
 }

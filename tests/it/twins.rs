@@ -70,16 +70,16 @@ async fn two_daemons_emit_the_same_ids_parents_links_and_attributes() -> Result<
     }
 
     let [one, other] = &twins;
-    let (one, other) = until("both to have told all", Duration::from_mins(2), async || {
+    let (one, other) = until("both to export all spans", Duration::from_mins(2), async || {
         one.is_at_rest().await?;
         other.is_at_rest().await?;
-        let told = (spans(one)?, spans(other)?);
-        for spans in [&told.0, &told.1] {
+        let spans = (spans(one)?, spans(other)?);
+        for spans in [&spans.0, &spans.1] {
             let of = |name: &str| spans.values().filter(|span| &*span.name == name).count();
             let (made, gone) = (of("create Pod"), of("delete Pod"));
             ensure!(made == gone && made >= 8, "{gone} of {made} Pods are gone");
         }
-        Ok(told)
+        Ok(spans)
     })
     .await?;
     let (furthest, of) = alike::how_far_apart(&one, &other)?;

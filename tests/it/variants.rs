@@ -188,11 +188,11 @@ fn an_unsampled_context_suppresses_exactly_the_spans_it_caused() {
     assert_eq!(rest.iter().collect::<Vec<_>>(), expected);
     let ignore = Sampling { by_context: false, ratio: 1.0 };
     let rules = Rules { sampling: ignore, ..Rules::default() };
-    let told = played(&scenario("rolling-update"), &rules, unsampled);
-    assert_eq!(told.len(), all.len());
+    let spans = played(&scenario("rolling-update"), &rules, unsampled);
+    assert_eq!(spans.len(), all.len());
     let joined = Rules { layout: Layout::Joined, ..rules };
-    let told = played(&scenario("rolling-update"), &joined, unsampled);
-    assert_eq!(told.len(), expected.len(), "a suppressed parent suppresses its children");
+    let spans = played(&scenario("rolling-update"), &joined, unsampled);
+    assert_eq!(spans.len(), expected.len(), "a suppressed parent suppresses its children");
 }
 
 #[test]
@@ -257,9 +257,9 @@ fn a_namespace_or_an_object_can_be_excluded() {
 fn without_propagation_no_span_has_a_context() {
     let settings = configured("propagation: {enabled: false}\n");
     for scenario in scenarios() {
-        let told = replayed(&scenario.join("history.jsonl"), &Rules::default(), &settings);
-        assert!(!told.is_empty());
-        for span in &told {
+        let spans = replayed(&scenario.join("history.jsonl"), &Rules::default(), &settings);
+        assert!(!spans.is_empty());
+        for span in &spans {
             assert!(span.links.iter().all(|link| !link.remote), "{span:?}");
             assert_eq!(span.attribute("spanlink.origin.trace_id"), None);
             assert_eq!(span.attribute("spanlink.context.trace_id"), None);
@@ -269,6 +269,6 @@ fn without_propagation_no_span_has_a_context() {
         let chains = |spans: &[Span]| {
             spans.iter().map(|s| (s.trace_id, s.span_id, s.parent)).collect::<HashSet<_>>()
         };
-        assert_eq!(chains(&told), chains(&with), "{}", scenario.display());
+        assert_eq!(chains(&spans), chains(&with), "{}", scenario.display());
     }
 }

@@ -27,23 +27,23 @@ async fn api_server_that_restarts_costs_one_list_and_no_change() -> Result<()> {
     let mut watched = kind("", "ConfigMap");
     watched.namespaces = vec!["default".to_owned()];
     let mut watching = Watching::start_at(plane.client().await?, vec![watched], None);
-    let listed = watching.until(|said| said.contains("reset")).await;
-    assert!(listed.iter().any(|said| said.contains("listed first@")), "{listed:?}");
+    let listed = watching.until(|message| message.contains("reset")).await;
+    assert!(listed.iter().any(|message| message.contains("listed first@")), "{listed:?}");
     create("second").await?;
-    watching.until(|said| said.contains("applied second@")).await;
+    watching.until(|message| message.contains("applied second@")).await;
 
-    // The store goes on where the watch hears nothing: its resourceVersion will be too old.
+    // The store changes without events for the watch: its resourceVersion becomes too old.
     create_in(&elsewhere, "unheard").await?;
     plane.kill_api_server();
-    watching.until(|said| said == "0 interrupted").await;
+    watching.until(|message| message == "0 interrupted").await;
     plane.restart_api_server().await?;
     create("third").await?;
-    let again = watching.until(|said| said.contains(" third@")).await;
-    if again.iter().any(|said| said.contains("listed third@")) {
-        watching.until(|said| said.contains("reset")).await;
+    let again = watching.until(|message| message.contains(" third@")).await;
+    if again.iter().any(|message| message.contains("listed third@")) {
+        watching.until(|message| message.contains("reset")).await;
     }
-    // Connected, told that it is too late, reading a list.
-    let count = |what: &str| again.iter().filter(|said| said.ends_with(what)).count();
+    // Connected, refused as too old, and relisting.
+    let count = |what: &str| again.iter().filter(|message| message.ends_with(what)).count();
     assert_eq!(count(" lists"), 1, "{again:?}");
     assert_eq!(count(" resumed"), count(" interrupted"), "{again:?}");
 

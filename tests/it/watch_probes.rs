@@ -19,10 +19,10 @@ async fn silent_watch() -> (ScriptedApiServer, Watching) {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let mut watching = Watching::start(&server, vec![kind("", "Pod")]);
     let watch = server.list(PODS, &[object("a", 5)], 7).await;
-    watching.says(&["0 opened Pod", "0 lists", "0 listed a@5", "0 reset 7"]).await;
+    watching.expect_messages(&["0 opened Pod", "0 lists", "0 listed a@5", "0 reset 7"]).await;
     let mut lines = watch.stream().await;
     lines.bookmark(7).await;
-    watching.says(&["0 bookmark 7"]).await;
+    watching.expect_messages(&["0 bookmark 7"]).await;
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(44)).await;
     tokio::time::resume();
@@ -68,7 +68,9 @@ async fn object_that_went_back_in_a_running_api_server_leads_to_a_list() {
     let (mut server, mut watching) = silent_watch().await;
     server.request(POD_A).await.answer(200, &object("a", 4).to_string()).await;
     let _watch = server.list(PODS, &[object("a", 4)], 6).await;
-    watching.says(&["0 interrupted", "0 lists", "0 listed a@4 (status)", "0 reset 6"]).await;
+    watching
+        .expect_messages(&["0 interrupted", "0 lists", "0 listed a@4 (status)", "0 reset 6"])
+        .await;
     assert_eq!(probes(&watching, "object_differs"), 1);
     watching.stop().await;
 }
@@ -81,7 +83,9 @@ async fn resource_version_in_the_future_leads_to_a_list() {
     let exact = server.request(PODS_OF_SHOP).await;
     exact.refuse(504, "Timeout: Too large resource version: 7, current: 6").await;
     let _watch = server.list(PODS, &[object("a", 5)], 6).await;
-    watching.says(&["0 interrupted", "0 lists", "0 listed a@5 (status)", "0 reset 6"]).await;
+    watching
+        .expect_messages(&["0 interrupted", "0 lists", "0 listed a@5 (status)", "0 reset 6"])
+        .await;
     assert_eq!(probes(&watching, "future_resource_version"), 1);
     watching.stop().await;
 }
@@ -93,17 +97,19 @@ async fn object_that_differs_at_the_resource_version_leads_to_a_list() {
     server.request(POD_A).await.answer(200, &object("a", 9).to_string()).await;
     answer_list(server.request(PODS_OF_SHOP).await, &[object("a", 6)]).await;
     let _watch = server.list(PODS, &[object("a", 9)], 9).await;
-    watching.says(&["0 interrupted", "0 lists", "0 listed a@9 (status)", "0 reset 9"]).await;
+    watching
+        .expect_messages(&["0 interrupted", "0 lists", "0 listed a@9 (status)", "0 reset 9"])
+        .await;
     watching.stop().await;
 }
 
 #[tokio::test]
-async fn probe_without_an_answer_proves_nothing() {
+async fn probe_without_an_answer_leads_to_no_relist() {
     let (mut server, mut watching) = silent_watch().await;
     server.request(POD_A).await.refuse(503, "unavailable").await;
     let watch = server.request(PODS).await;
     assert!(watch.watches_from(7), "{}", watch.query);
-    watching.says(&["0 interrupted"]).await;
+    watching.expect_messages(&["0 interrupted"]).await;
     assert_eq!(probes(&watching, "failed"), 1);
     watching.stop().await;
 }

@@ -27,8 +27,8 @@ async fn strange_lines_are_counted_and_the_next_is_read() {
     lines.bytes(&half).await;
     lines.bytes(&half).await;
     lines.bytes(b"\n").await;
-    lines.say("ADDED", &object("a", 8)).await;
-    watching.says(&["0 opened Pod", "0 lists", "0 reset 7", "0 applied a@8"]).await;
+    lines.send_event("ADDED", &object("a", 8)).await;
+    watching.expect_messages(&["0 opened Pod", "0 lists", "0 reset 7", "0 applied a@8"]).await;
     assert_eq!(watching.metrics.undecodable_objects.with_label_values(&["Pod"]).get(), 3);
     watching.stop().await;
 }
@@ -56,7 +56,7 @@ async fn hostile_objects_harm_only_themselves() {
                 object[part].as_object_mut().unwrap().extend(changes.clone());
             }
         }
-        lines.say("ADDED", &object).await;
+        lines.send_event("ADDED", &object).await;
     }
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let text = object("deep", 50).to_string().replace("{\"replicas\":1}", &deep);
@@ -64,14 +64,14 @@ async fn hostile_objects_harm_only_themselves() {
     let broken = object("broken", 51).to_string().into_bytes();
     let broken: Vec<u8> = broken.into_iter().map(|b| if b == b'R' { 0xff } else { b }).collect();
     lines.bytes(&[b"{\"type\":\"ADDED\",\"object\":", &broken[..], b"}\n"].concat()).await;
-    lines.say("MODIFIED", &object("h0", 3)).await;
-    lines.say("ADDED", &object("healthy", 60)).await;
-    watching.says(&["0 opened Pod", "0 lists", "0 reset 7"]).await;
+    lines.send_event("MODIFIED", &object("h0", 3)).await;
+    lines.send_event("ADDED", &object("healthy", 60)).await;
+    watching.expect_messages(&["0 opened Pod", "0 lists", "0 reset 7"]).await;
     for (at, _) in (0_u64..).zip(&hostile) {
-        watching.says(&[&format!("0 applied h{at}@{}", 8 + at)]).await;
+        watching.expect_messages(&[&format!("0 applied h{at}@{}", 8 + at)]).await;
     }
-    watching.says(&["0 applied deep@50", "0 applied broken@51"]).await;
-    watching.says(&["0 applied h0@3", "0 applied healthy@60"]).await;
+    watching.expect_messages(&["0 applied deep@50", "0 applied broken@51"]).await;
+    watching.expect_messages(&["0 applied h0@3", "0 applied healthy@60"]).await;
     assert_eq!(watching.metrics.undecodable_objects.with_label_values(&["Pod"]).get(), 0);
     watching.stop().await;
 }
@@ -87,29 +87,35 @@ async fn object_that_leaves_the_selector_is_not_deleted() {
     assert!(watch.query.ends_with("&labelSelector=a%3Db%2Cc%20in%20%28d%29"), "{}", watch.query);
     let mut lines = watch.stream().await;
     let pod = |name| format!("/api/v1/namespaces/shop/pods/{name}");
-    lines.say("DELETED", &object("a", 8)).await;
+    lines.send_event("DELETED", &object("a", 8)).await;
     server.request(&pod("a")).await.answer(200, &object("a", 8).to_string()).await;
-    lines.say("DELETED", &object("b", 9)).await;
+    lines.send_event("DELETED", &object("b", 9)).await;
     server.request(&pod("b")).await.refuse(404, "not found").await;
-    lines.say("DELETED", &object("c", 10)).await;
+    lines.send_event("DELETED", &object("c", 10)).await;
     let mut another = object("c", 11);
     another["metadata"]["uid"] = json!("another");
     server.request(&pod("c")).await.answer(200, &another.to_string()).await;
-    lines.say("DELETED", &object("d", 11)).await;
+    lines.send_event("DELETED", &object("d", 11)).await;
     drop(server.request(&pod("d")).await);
-    lines.say("ADDED", &object("a", 12)).await;
+    lines.send_event("ADDED", &object("a", 12)).await;
     watching
-        .says(&["0 opened Pod", "0 lists", "0 listed a@5", "0 listed b@5", "0 listed c@5"])
+        .expect_messages(&[
+            "0 opened Pod",
+            "0 lists",
+            "0 listed a@5",
+            "0 listed b@5",
+            "0 listed c@5",
+        ])
         .await;
-    watching.says(&["0 listed d@5", "0 reset 7"]).await;
-    watching.says(&["0 left selector uid-a@8"]).await;
-    watching.says(&["0 deleted b@9", "0 deleted c@10", "0 deleted d@11"]).await;
-    watching.says(&["0 applied a@12"]).await;
+    watching.expect_messages(&["0 listed d@5", "0 reset 7"]).await;
+    watching.expect_messages(&["0 left selector uid-a@8"]).await;
+    watching.expect_messages(&["0 deleted b@9", "0 deleted c@10", "0 deleted d@11"]).await;
+    watching.expect_messages(&["0 applied a@12"]).await;
     watching.stop().await;
 }
 
 #[tokio::test]
-async fn unknown_built_in_kind_is_refused_with_the_nearest_right_word() {
+async fn unknown_built_in_kind_is_refused_with_the_nearest_kind() {
     let server = ScriptedApiServer::start(&[POD, DEPLOYMENT]).await;
     for (group, wrong, right) in
         [("apps", "Deploymnet", "Deployment.apps"), ("", "Deployment", "Deployment.apps")]
@@ -128,16 +134,16 @@ async fn kinds_of_a_group_are_watched_when_they_are_installed_and_each_only_once
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let kinds = vec![kind("example.com", "*"), kind("example.com", "Widget"), kind("", "Pod")];
     let mut watching = Watching::start(&server, kinds);
-    watching.says(&["0 opened Pod"]).await;
+    watching.expect_messages(&["0 opened Pod"]).await;
     server.serves(&[POD, WIDGET, GADGET, REPORT]);
-    watching.says(&["1 opened Widget.example.com", "2 opened Gadget.example.com"]).await;
+    watching.expect_messages(&["1 opened Widget.example.com", "2 opened Gadget.example.com"]).await;
     let _widgets = server.request("/apis/example.com/v1/widgets").await;
     let _gadgets = server.request("/apis/example.com/v1/gadgets").await;
     watching.stop().await;
 }
 
 #[tokio::test]
-async fn recording_read_back_says_the_same() {
+async fn recording_read_back_has_the_same_events() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("recording.jsonl");
     let file = std::fs::File::create(&path).unwrap();
@@ -156,16 +162,22 @@ async fn recording_read_back_says_the_same() {
         "spec": {"containers": [{"name": "c", "env": [{"name": "PASSWORD", "value": "canary"}]}]}});
     let watch = server.list("/api/v1/namespaces/shop/pods", &[secretive], 7).await;
     let mut lines = watch.stream().await;
-    lines.say("MODIFIED", &object("a", 8)).await;
+    lines.send_event("MODIFIED", &object("a", 8)).await;
     let mut finished = object("a", 9);
     finished["status"] = json!({"phase": "Succeeded"});
-    lines.say("MODIFIED", &finished).await;
+    lines.send_event("MODIFIED", &finished).await;
     lines.bookmark(10).await;
-    lines.say("DELETED", &object("a", 11)).await;
+    lines.send_event("DELETED", &object("a", 11)).await;
     watching
-        .says(&["0 opened Pod of shop", "0 lists", "0 listed a@5", "0 reset 7", "0 applied a@8"])
+        .expect_messages(&[
+            "0 opened Pod of shop",
+            "0 lists",
+            "0 listed a@5",
+            "0 reset 7",
+            "0 applied a@8",
+        ])
         .await;
-    watching.says(&["0 applied a@9 (status)", "0 bookmark 10", "0 deleted a@11"]).await;
+    watching.expect_messages(&["0 applied a@9 (status)", "0 bookmark 10", "0 deleted a@11"]).await;
     watching.stop().await;
 
     let text = std::fs::read_to_string(&path).unwrap();
@@ -176,7 +188,7 @@ async fn recording_read_back_says_the_same() {
     let mut played = Vec::new();
     let settings = Arc::new(Settings::load(None, []).unwrap().watch);
     recording
-        .play(&settings, |_, notice| played.push(notice), |line, error| panic!("{line}: {error}"))
+        .play(&settings, |_, event| played.push(event), |line, error| panic!("{line}: {error}"))
         .unwrap();
     let [WatchEvent::ListItem(_), WatchEvent::ListCompleted { resource_version: 7, .. }, rest @ ..] =
         &played[..]

@@ -44,7 +44,7 @@ async fn resuming_pods() -> (ScriptedApiServer, Watching, Request) {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let resume = vec![resume(4, "v1", "Pod", 7)];
     let mut watching = Watching::start_resuming(&server, vec![kind("", "Pod")], resume);
-    watching.says(&["4 opened Pod"]).await;
+    watching.expect_messages(&["4 opened Pod"]).await;
     let watch = server.request(PODS).await;
     assert!(watch.watches_from(7), "{}", watch.query);
     (server, watching, watch)
@@ -62,22 +62,22 @@ async fn lists_anew(server: &mut ScriptedApiServer, watching: &mut Watching) -> 
 }
 
 #[tokio::test]
-async fn watch_goes_on_from_its_resource_version_without_a_list_and_says_resumed_first() {
+async fn watch_resumes_from_its_resource_version_without_a_list() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     let mut lines = watch.stream().await;
-    lines.say("MODIFIED", &object("a", 8)).await;
-    watching.says(&["4 resumed", "4 applied a@8"]).await;
+    lines.send_event("MODIFIED", &object("a", 8)).await;
+    watching.expect_messages(&["4 resumed", "4 applied a@8"]).await;
     lines.bookmark(9).await;
     lines.end().await;
     let watch = server.request(PODS).await;
     assert!(watch.watches_from(9));
-    watching.says(&["4 bookmark 9"]).await;
+    watching.expect_messages(&["4 bookmark 9"]).await;
     watching.stop().await;
 }
 
-/// Until it has caught up, which a bookmark says; and after each time that nothing was heard.
+/// Events are dated until a bookmark ends the backlog, and again after each interruption.
 #[tokio::test]
-async fn what_a_watch_catches_up_with_is_dated_and_what_comes_after_is_not() {
+async fn events_of_a_backlog_are_dated_and_later_ones_are_not() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     let created = |name: &str, version: u64| {
         let mut pod = object(name, version);
@@ -85,19 +85,21 @@ async fn what_a_watch_catches_up_with_is_dated_and_what_comes_after_is_not() {
         pod
     };
     let mut lines = watch.stream().await;
-    lines.say("ADDED", &created("a", 8)).await;
-    watching.says(&["4 resumed", "4 applied a@8 (dated)"]).await;
+    lines.send_event("ADDED", &created("a", 8)).await;
+    watching.expect_messages(&["4 resumed", "4 applied a@8 (dated)"]).await;
     lines.bookmark(9).await;
-    lines.say("ADDED", &created("b", 10)).await;
-    watching.says(&["4 bookmark 9", "4 applied b@10"]).await;
+    lines.send_event("ADDED", &created("b", 10)).await;
+    watching.expect_messages(&["4 bookmark 9", "4 applied b@10"]).await;
     lines.end().await;
     server.request(PODS).await.refuse(503, "unavailable").await;
     let mut lines = server.request(PODS).await.stream().await;
-    lines.say("ADDED", &created("c", 11)).await;
-    watching.says(&["4 interrupted", "4 resumed", "4 applied c@11 (dated)"]).await;
+    lines.send_event("ADDED", &created("c", 11)).await;
+    watching.expect_messages(&["4 interrupted", "4 resumed", "4 applied c@11 (dated)"]).await;
     lines.fail(410, "too old resource version").await;
     server.request(PODS).await.list(&[created("d", 12)], 99).await;
-    watching.says(&["4 interrupted", "4 lists", "4 listed d@12 (dated)", "4 reset 99"]).await;
+    watching
+        .expect_messages(&["4 interrupted", "4 lists", "4 listed d@12 (dated)", "4 reset 99"])
+        .await;
     watching.stop().await;
 }
 
@@ -106,7 +108,7 @@ async fn resource_version_refused_with_a_status_leads_to_one_list() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     watch.refuse(410, "too old resource version: 7 (99)").await;
     let _watch = lists_anew(&mut server, &mut watching).await;
-    watching.says(&["4 lists", "4 listed a@5", "4 listed b@90", "4 reset 99"]).await;
+    watching.expect_messages(&["4 lists", "4 listed a@5", "4 listed b@90", "4 reset 99"]).await;
     assert_eq!(watching.metrics.relists.with_label_values(&["Pod", "410"]).get(), 1);
     watching.stop().await;
 }
@@ -116,44 +118,44 @@ async fn resource_version_refused_in_the_stream_leads_to_one_list() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     watch.stream().await.fail(410, "too old resource version: 7 (99)").await;
     let _watch = lists_anew(&mut server, &mut watching).await;
-    watching.says(&["4 resumed", "4 interrupted"]).await;
-    watching.says(&["4 lists", "4 listed a@5", "4 listed b@90", "4 reset 99"]).await;
+    watching.expect_messages(&["4 resumed", "4 interrupted"]).await;
+    watching.expect_messages(&["4 lists", "4 listed a@5", "4 listed b@90", "4 reset 99"]).await;
     assert_eq!(watching.metrics.relists.with_label_values(&["Pod", "410"]).get(), 1);
     watching.stop().await;
 }
 
 #[tokio::test]
-async fn watch_that_ends_twice_at_once_without_a_word_leads_to_one_list() {
+async fn watch_that_ends_twice_without_an_event_leads_to_one_list() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     watch.stream().await.end().await;
     let watch = server.request(PODS).await;
     assert!(watch.watches_from(7));
     watch.stream().await.end().await;
     let _watch = lists_anew(&mut server, &mut watching).await;
-    watching.says(&["4 resumed", "4 interrupted"]).await;
-    watching.says(&["4 lists", "4 listed a@5", "4 listed b@90", "4 reset 99"]).await;
+    watching.expect_messages(&["4 resumed", "4 interrupted"]).await;
+    watching.expect_messages(&["4 lists", "4 listed a@5", "4 listed b@90", "4 reset 99"]).await;
     watching.stop().await;
 }
 
 #[tokio::test]
-async fn answer_alone_syncs_nothing_and_the_first_word_does() {
+async fn watch_is_synced_by_its_first_event_and_not_by_the_answer() {
     let (_server, mut watching, watch) = resuming_pods().await;
     let mut lines = watch.stream().await;
-    watching.says(&["4 resumed"]).await;
+    watching.expect_messages(&["4 resumed"]).await;
     assert!(!watching.is_synced("Pod"));
     lines.bookmark(8).await;
     watching.becomes_synced("Pod").await;
-    watching.says(&["4 bookmark 8"]).await;
+    watching.expect_messages(&["4 bookmark 8"]).await;
     watching.stop().await;
 }
 
 #[tokio::test]
-async fn watch_without_a_word_is_short_and_synced_at_its_end() {
+async fn watch_without_an_event_is_short_and_synced_at_its_end() {
     let (mut server, mut watching, watch) = resuming_pods().await;
     let asked = Duration::from_secs(watch.timeout());
     assert!(asked < Duration::from_secs(5), "{asked:?}");
     let lines = watch.stream().await;
-    watching.says(&["4 resumed"]).await;
+    watching.expect_messages(&["4 resumed"]).await;
     tokio::time::pause();
     tokio::time::advance(asked).await;
     tokio::time::resume();
@@ -174,12 +176,12 @@ async fn server_in_trouble_does_not_cost_the_resource_version() {
     let mut lines = watch.stream().await;
     lines.bookmark(8).await;
     watching.becomes_synced("Pod").await;
-    watching.says(&["4 resumed", "4 bookmark 8"]).await;
+    watching.expect_messages(&["4 resumed", "4 bookmark 8"]).await;
     watching.stop().await;
 }
 
 #[tokio::test]
-async fn only_the_very_same_selection_goes_on_and_the_others_are_closed() {
+async fn only_a_watch_of_the_same_selection_is_resumed_and_the_others_are_closed() {
     let mut server = ScriptedApiServer::start(&[POD, DEPLOYMENT]).await;
     let mut selected = pods_in(&["shop"]);
     selected.label_selector = Some("a=b".into());
@@ -193,8 +195,8 @@ async fn only_the_very_same_selection_goes_on_and_the_others_are_closed() {
     ];
     let kinds = vec![selected, kind("apps", "Deployment")];
     let mut watching = Watching::start_resuming(&server, kinds, resume);
-    watching.says(&["2 opened Pod of shop", "10 opened Deployment.apps"]).await;
-    watching.says(&["3 closed", "5 closed", "1 closed", "9 closed"]).await;
+    watching.expect_messages(&["2 opened Pod of shop", "10 opened Deployment.apps"]).await;
+    watching.expect_messages(&["3 closed", "5 closed", "1 closed", "9 closed"]).await;
     let watch = server.request("/api/v1/namespaces/shop/pods").await;
     assert!(watch.watches_from(7) && watch.query.ends_with("&labelSelector=a%3Db"));
     let deployments = server.request("/apis/apps/v1/deployments").await;
@@ -203,14 +205,16 @@ async fn only_the_very_same_selection_goes_on_and_the_others_are_closed() {
 }
 
 #[tokio::test]
-async fn each_namespace_of_a_kind_goes_on_from_its_own_resource_version() {
+async fn each_namespace_of_a_kind_resumes_from_its_own_resource_version() {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let mut of_bank = of_pods(0, Some("bank"), None);
     of_bank.resource_version = 9;
     let resume = vec![of_bank, of_pods(1, Some("shop"), None)];
     let kinds = vec![pods_in(&["shop", "bank", "depot"])];
     let mut watching = Watching::start_resuming(&server, kinds, resume);
-    watching.says(&["1 opened Pod of shop", "0 opened Pod of bank", "2 opened Pod of depot"]).await;
+    watching
+        .expect_messages(&["1 opened Pod of shop", "0 opened Pod of bank", "2 opened Pod of depot"])
+        .await;
     let of_shop = server.request("/api/v1/namespaces/shop/pods").await;
     let of_bank = server.request("/api/v1/namespaces/bank/pods").await;
     let of_depot = server.request("/api/v1/namespaces/depot/pods").await;
@@ -224,20 +228,20 @@ async fn watch_to_which_nothing_was_delivered_lists_under_its_old_id() {
     let resume = vec![resume(4, "v1", "Pod", 0)];
     let mut watching = Watching::start_resuming(&server, vec![kind("", "Pod")], resume);
     let _watch = server.list(PODS, &[object("a", 5)], 7).await;
-    watching.says(&["4 opened Pod", "4 lists", "4 listed a@5", "4 reset 7"]).await;
+    watching.expect_messages(&["4 opened Pod", "4 lists", "4 listed a@5", "4 reset 7"]).await;
     watching.stop().await;
 }
 
 #[tokio::test]
-async fn kind_that_is_only_awaited_at_the_start_is_closed_and_begins_anew_when_it_comes() {
+async fn kind_not_served_at_the_start_is_closed_and_listed_once_it_is_served() {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let resume = vec![resume(4, "example.com/v1", "Widget", 7)];
     let kinds = vec![kind("example.com", "Widget")];
     let mut watching = Watching::start_resuming(&server, kinds, resume);
-    watching.says(&["4 closed"]).await;
+    watching.expect_messages(&["4 closed"]).await;
     server.serves(&[POD, WIDGET]);
     let _watch = server.list(WIDGETS, &[], 8).await;
-    watching.says(&["5 opened Widget.example.com", "5 lists", "5 reset 8"]).await;
+    watching.expect_messages(&["5 opened Widget.example.com", "5 lists", "5 reset 8"]).await;
     watching.stop().await;
 }
 
@@ -252,10 +256,10 @@ async fn kind_that_has_moved_to_another_version_lists_there_and_one_that_is_gone
     server.serves(&[MOVED]);
     watch.answer(404, "404 page not found").await;
     let watch = server.list("/apis/example.com/v2/widgets", &[], 8).await;
-    watching.says(&["4 opened Widget.example.com", "4 lists", "4 reset 8"]).await;
+    watching.expect_messages(&["4 opened Widget.example.com", "4 lists", "4 reset 8"]).await;
     server.serves(&[]);
     watch.answer(404, "404 page not found").await;
-    watching.says(&["4 interrupted", "4 closed"]).await;
+    watching.expect_messages(&["4 interrupted", "4 closed"]).await;
     watching.stop().await;
 }
 

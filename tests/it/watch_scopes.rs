@@ -21,7 +21,7 @@ async fn entries_of_one_kind_with_different_selectors_are_all_watched() {
         entry
     });
     let mut watching = Watching::start(&server, entries.to_vec());
-    watching.says(&["0 opened Pod", "1 opened Pod"]).await;
+    watching.expect_messages(&["0 opened Pod", "1 opened Pod"]).await;
     let (first, second) = (server.request(PODS).await, server.request(PODS).await);
     let mut queries = [first.query, second.query];
     queries.sort();
@@ -36,7 +36,7 @@ async fn watch_without_selectors_includes_those_with_selectors() {
     selected.label_selector = Some("app=a".into());
     let kinds = vec![kind("", "Pod"), selected, kind("apps", "Deployment")];
     let mut watching = Watching::start(&server, kinds);
-    watching.says(&["0 opened Pod", "1 opened Deployment.apps"]).await;
+    watching.expect_messages(&["0 opened Pod", "1 opened Deployment.apps"]).await;
     watching.stop().await;
 }
 
@@ -95,17 +95,17 @@ async fn panic_in_a_watch_ends_the_watches_with_its_kind() {
 async fn kind_with_opaque_resource_versions_is_refused_and_others_are_watched() {
     let mut server = ScriptedApiServer::start(&[POD, DEPLOYMENT]).await;
     let mut watching = Watching::start(&server, vec![kind("", "Pod"), kind("apps", "Deployment")]);
-    watching.says(&["0 opened Pod", "1 opened Deployment.apps"]).await;
+    watching.expect_messages(&["0 opened Pod", "1 opened Deployment.apps"]).await;
     let mut opaque = object("a", 5);
     opaque["metadata"]["resourceVersion"] = json!("5-x");
     let mut lines = server.request(PODS).await.stream().await;
-    lines.say("ADDED", &opaque).await;
-    watching.says(&["0 lists", "0 interrupted"]).await;
+    lines.send_event("ADDED", &opaque).await;
+    watching.expect_messages(&["0 lists", "0 interrupted"]).await;
     let reason =
         watching.metrics.watch_failures.with_label_values(&["Pod", "opaque_resource_version"]);
     assert_eq!(reason.get(), 1);
     let _watch = server.list("/apis/apps/v1/deployments", &[], 7).await;
-    watching.says(&["1 lists", "1 reset 7"]).await;
+    watching.expect_messages(&["1 lists", "1 reset 7"]).await;
     watching.stop().await;
 }
 
@@ -123,7 +123,7 @@ async fn relist_under_a_selector_reports_exits_before_its_end() {
     server.request(&pod("a")).await.answer(200, &object("a", 80).to_string()).await;
     server.request(&pod("b")).await.refuse(404, "not found").await;
     watching.until(|event| event == "0 reset 7").await;
-    watching.says(&["0 interrupted", "0 lists", "0 listed c@5 (status)"]).await;
-    watching.says(&["0 left selector uid-a@99", "0 reset 99"]).await;
+    watching.expect_messages(&["0 interrupted", "0 lists", "0 listed c@5 (status)"]).await;
+    watching.expect_messages(&["0 left selector uid-a@99", "0 reset 99"]).await;
     watching.stop().await;
 }

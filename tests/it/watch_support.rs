@@ -1,4 +1,4 @@
-//! The watches under test, against a scripted API server, and what they say as text.
+//! The watches under test, against a scripted API server, and their messages as text.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,7 +24,7 @@ use tokio::{
 use crate::scripted_api_server::{PATIENCE, ScriptedApiServer};
 
 pub(crate) struct Watching {
-    said: mpsc::Receiver<WatchMessage>,
+    messages: mpsc::Receiver<WatchMessage>,
     waiting: VecDeque<(WatchId, WatchEvent)>,
     stop: signal::Sender<bool>,
     synced: signal::Receiver<BTreeMap<String, bool>>,
@@ -81,9 +81,9 @@ impl Watching {
         resume: Vec<Resume>,
         tap: Option<Tap>,
     ) -> Self {
-        let (out, said) = mpsc::channel(16);
+        let (out, messages) = mpsc::channel(16);
         let (stop, stopped) = signal::channel(false);
-        let (tell, synced) = signal::channel(BTreeMap::new());
+        let (set_synced, synced) = signal::channel(BTreeMap::new());
         let metrics = Metrics::new().unwrap();
         let watches = Watches {
             client,
@@ -97,7 +97,7 @@ impl Watching {
             out,
             stop: stopped,
             synced: Arc::new(move |kind, is_synced| {
-                tell.send_modify(|kinds| {
+                set_synced.send_modify(|kinds| {
                     kinds.insert(kind.to_owned(), is_synced);
                 });
             }),
@@ -105,7 +105,7 @@ impl Watching {
             tap,
         };
         let task = tokio::spawn(watches.run());
-        Self { said, waiting: VecDeque::new(), stop, synced, metrics, task }
+        Self { messages, waiting: VecDeque::new(), stop, synced, metrics, task }
     }
 
     pub(crate) fn is_synced(&self, kind: &str) -> bool {
@@ -124,42 +124,42 @@ impl Watching {
 
     async fn next(&mut self) -> Option<String> {
         loop {
-            if let Some((id, notice)) = self.waiting.pop_front() {
-                return Some(text(id, &notice));
+            if let Some((id, event)) = self.waiting.pop_front() {
+                return Some(text(id, &event));
             }
-            let said = timeout(PATIENCE, self.said.recv()).await;
-            assert!(said.is_ok(), "nothing was said any more");
-            let said = said.unwrap();
-            match said? {
+            let message = timeout(PATIENCE, self.messages.recv()).await;
+            assert!(message.is_ok(), "no message arrived in time");
+            let message = message.unwrap();
+            match message? {
                 WatchMessage::Opened(id, watched) => {
                     let namespace = watched.namespace.map(|of| format!(" of {of}"));
                     let namespace = namespace.unwrap_or_default();
                     return Some(format!("{} opened {}{namespace}", id.0, watched.kind));
                 }
                 WatchMessage::Closed(id) => return Some(format!("{} closed", id.0)),
-                WatchMessage::Events(id, notices) => {
-                    self.waiting.extend(notices.into_iter().map(|notice| (id, notice)));
+                WatchMessage::Events(id, events) => {
+                    self.waiting.extend(events.into_iter().map(|event| (id, event)));
                 }
             }
         }
     }
 
-    /// What it says next.
-    pub(crate) async fn says(&mut self, expected: &[&str]) {
+    /// Checks the next messages.
+    pub(crate) async fn expect_messages(&mut self, expected: &[&str]) {
         for (at, expected) in expected.iter().enumerate() {
-            let said = self.next().await;
-            assert_eq!(said.as_deref(), Some(*expected), "at {at}");
+            let message = self.next().await;
+            assert_eq!(message.as_deref(), Some(*expected), "at {at}");
         }
     }
 
-    /// What it says until it has said this.
-    pub(crate) async fn until(&mut self, says: impl Fn(&str) -> bool) -> Vec<String> {
+    /// The messages up to the first for which `is_last` holds.
+    pub(crate) async fn until(&mut self, is_last: impl Fn(&str) -> bool) -> Vec<String> {
         let mut before = Vec::new();
         loop {
-            let said = self.next().await;
-            assert!(said.is_some(), "the watches ended after {before:?}");
-            before.extend(said);
-            if before.last().is_some_and(|said| says(said)) {
+            let message = self.next().await;
+            assert!(message.is_some(), "the watches ended after {before:?}");
+            before.extend(message);
+            if before.last().is_some_and(|message| is_last(message)) {
                 return before;
             }
         }
@@ -167,18 +167,18 @@ impl Watching {
 
     pub(crate) async fn stop(mut self) {
         self.stop.send_replace(true);
-        assert_eq!(self.next().await, None, "said until the end");
+        assert_eq!(self.next().await, None, "no message after the stop");
         self.task.await.unwrap().unwrap();
     }
 }
 
-fn text(id: WatchId, notice: &WatchEvent) -> String {
+fn text(id: WatchId, event: &WatchEvent) -> String {
     let named = |what: &str, of: &Observation| {
         let body = if of.body.is_some() { "" } else { " (status)" };
         let dated = if of.written.is_some() { " (dated)" } else { "" };
         format!("{} {what} {}@{}{body}{dated}", id.0, of.object.name, of.resource_version)
     };
-    match notice {
+    match event {
         WatchEvent::Applied(of) => named("applied", of),
         WatchEvent::Deleted(of) => named("deleted", of),
         WatchEvent::ListItem(of) => named("listed", of),

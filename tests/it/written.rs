@@ -11,8 +11,8 @@ use spanlink::{
 };
 
 use crate::{
+    phases::{Times, phases_of},
     scenarios::{configured, replayed, settings},
-    steps::{Times, steps_of},
 };
 
 /// A sequence of watch events, a tenth of a second apart.
@@ -23,7 +23,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn say(mut self, kind: &str, object: &Value) -> Self {
+    pub(crate) fn event(mut self, kind: &str, object: &Value) -> Self {
         self.version += 1;
         let mut object = object.clone();
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
@@ -38,7 +38,7 @@ impl History {
         let now = self.version + 1;
         self.version = version - 1;
         let at = Self { version: now, ..Self::default() }.now();
-        let mut history = self.say(kind, object);
+        let mut history = self.event(kind, object);
         if let Some(line) = history.lines.last_mut() {
             line["at"] = json!(at);
         }
@@ -55,22 +55,22 @@ impl History {
     }
 
     pub(crate) fn added(self, object: &Value) -> Self {
-        self.say("ADDED", object)
+        self.event("ADDED", object)
     }
 
     pub(crate) fn modified(self, object: &Value, changes: &Value) -> Self {
-        self.say("MODIFIED", &merged(object, changes))
+        self.event("MODIFIED", &merged(object, changes))
     }
 
     pub(crate) fn deleted(self, object: &Value) -> Self {
-        self.say("DELETED", object)
+        self.event("DELETED", object)
     }
 
     /// Adds a complete list of the watch of `kind`.
     pub(crate) fn listed(mut self, kind: &str, objects: &[&Value]) -> Self {
         let watch = format!("{}s", kind.to_lowercase());
         for object in objects {
-            self = self.say("LISTED", object);
+            self = self.event("LISTED", object);
         }
         let (at, version) = (self.now(), self.version.to_string());
         let end = json!({"at": at, "watch": watch, "type": "LIST_END", "resourceVersion": version});
@@ -110,13 +110,13 @@ impl History {
         self.becomes_with("", expected);
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
-    pub(crate) fn has_steps(self, expected: Expect) {
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass `expect![…]`")]
+    pub(crate) fn has_phases(self, expected: Expect) {
         let spans = self.spans(&Rules::default(), "");
-        expected.assert_eq(&steps_of(&spans, Times::Said));
+        expected.assert_eq(&phases_of(&spans, Times::Shown));
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass `expect![…]`")]
     pub(crate) fn becomes_with(self, configuration: &str, expected: Expect) {
         let spans = self.spans(&rules(&settings(configuration)), configuration);
         expected.assert_eq(&render(&spans, Style::STABLE));
@@ -217,7 +217,7 @@ pub(crate) fn going(object: &Value, finalizers: &[&str]) -> Value {
 }
 
 /// A Kubernetes Event of the kubelet about a container in `list`.
-pub(crate) fn said(reason: &str, list: &str, container: &str, second: u32) -> Value {
+pub(crate) fn kubelet_event(reason: &str, list: &str, container: &str, second: u32) -> Value {
     let time = format!("2026-11-24T10:00:{second:02}Z");
     json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event",

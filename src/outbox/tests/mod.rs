@@ -13,8 +13,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 use bytes::Bytes;
 
 use self::simulated::SimulatedDisk;
-use super::{Commit, Entry, Limits, OpenError, Outbox, error::error_chain, writer::RetryBackoff};
-use crate::metrics::Metrics;
+use super::{Commit, Entry, Limits, OpenError, Outbox, writer::RetryBackoff};
+use crate::{error_chain::ErrorChain, metrics::Metrics};
 
 const BACKOFF: RetryBackoff =
     RetryBackoff { first: Duration::from_millis(1), max: Duration::from_millis(4) };
@@ -146,12 +146,12 @@ fn a_data_directory_that_cannot_be_created_is_an_error_with_its_path() {
     let expected = format!(
         "cannot create the data directory {path} (option data_dir): File exists (os error 17)"
     );
-    assert_eq!(error_chain(&open(&file).unwrap_err()), expected);
+    assert_eq!(ErrorChain(&open(&file).unwrap_err()).to_string(), expected);
     let path = path.to_string() + "/below";
     let expected = format!(
         "cannot create the data directory {path} (option data_dir): Not a directory (os error 20)"
     );
-    assert_eq!(error_chain(&open(Path::new(&path)).unwrap_err()), expected);
+    assert_eq!(ErrorChain(&open(Path::new(&path)).unwrap_err()).to_string(), expected);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn an_outbox_file_that_cannot_be_opened_is_an_error_with_its_path() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("spanlink.redb");
     fs::create_dir(&file).unwrap();
-    let text = error_chain(&open(directory.path()).unwrap_err());
+    let text = ErrorChain(&open(directory.path()).unwrap_err()).to_string();
     let expected = format!("cannot open the outbox file {}: ", file.display());
     assert!(text.starts_with(&expected) && text.contains("Is a directory"), "{text}");
 }

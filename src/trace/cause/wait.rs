@@ -68,7 +68,7 @@ impl<'a> Waits<'a> {
             .max()
     }
 
-    /// The resourceVersion of an owner's change that a relist showed says nothing about the order: it
+    /// The resourceVersion of an owner's change that a relist showed does not give the order: it
     /// is decided first, unless both wait for each other.
     fn relisted_owner_wait(self, object: &TrackedObject, change: &Change) -> Option<Timestamp> {
         let owner = change.controller().filter(|owner| owner.uid != *object.uid())?;

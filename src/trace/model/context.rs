@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unlike_the_specification_is_no_context() {
+    fn context_that_violates_the_specification_is_invalid() {
         for (text, error) in [
             ("", InvalidContext::Length),
             ("00-1-1-01", InvalidContext::Length),

@@ -2,8 +2,14 @@
 //!
 //! The writer is the entry that owns a changed path, not the newest entry
 //! ([server-side apply](https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management)).
+//! A removed path has no owner: its writer is the only entry that is newer than the state before.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 use crate::trace::model::{
@@ -78,10 +84,20 @@ impl Managers {
         })
     }
 
-    /// The last time that anything but the status was written, as far as the entries say.
-    pub fn last_write(&self) -> Option<Timestamp> {
-        let writes = self.entries.iter().filter(|entry| entry.subresource != "status");
-        writes.filter_map(|entry| Timestamp::parse(&entry.time)).max()
+    /// The only manager that wrote more than the status after `last_write`, the
+    /// [`last_write`] of the state before; `None` where there are several.
+    ///
+    /// An entry of the same second does not count: a request that only removes fields and does not
+    /// apply them leaves
+    /// [no entry](https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/util/managedfields/internal/managedfieldsupdater.go),
+    /// and the entry of that second is then the one of the state before.
+    pub fn only_newer_than(&self, last_write: Timestamp) -> Option<Manager> {
+        let mut newer = self
+            .entries
+            .iter()
+            .filter(|entry| !is_status_entry(&entry.subresource, entry.owns_status()))
+            .filter(|entry| Timestamp::parse(&entry.time).is_some_and(|time| time > last_write));
+        newer.next().filter(|_| newer.next().is_none()).map(Manager::from)
     }
 
     /// The creator of the object: the earliest entry that owns a part of its content.
@@ -115,7 +131,7 @@ impl Managers {
     pub fn of_status(&self) -> Option<Manager> {
         self.entries
             .iter()
-            .filter(|entry| entry.fields_v1.get("f:status").is_some())
+            .filter(|entry| entry.owns_status())
             .max_by(|a, b| a.time.cmp(&b.time))
             .map(Manager::from)
     }
@@ -125,6 +141,70 @@ impl Managers {
             steps.iter().try_fold(&entry.fields_v1, |at, step| at.get(step)).is_some()
         };
         self.entries.iter().filter(owns).max_by(|a, b| a.time.cmp(&b.time)).map(Manager::from)
+    }
+}
+
+impl Entry {
+    fn owns_status(&self) -> bool {
+        self.fields_v1.get(STATUS).is_some()
+    }
+}
+
+/// The key of the status in a field set.
+const STATUS: &str = "f:status";
+
+/// Whether an entry may stand for a write of the status alone. Custom resources without a status
+/// subresource have their status written like any other field.
+fn is_status_entry(subresource: &str, owns_status: bool) -> bool {
+    subresource == "status" || owns_status
+}
+
+/// The last time that more than the status was written, by the JSON text of managedFields. Field sets
+/// are skipped, not parsed.
+pub fn last_write(managed_fields: &str) -> Option<Timestamp> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Write {
+        subresource: Box<str>,
+        time: Box<str>,
+        fields_v1: FieldSet,
+    }
+
+    let writes: Vec<Write> = serde_json::from_str(managed_fields).ok()?;
+    writes
+        .iter()
+        .filter(|write| !is_status_entry(&write.subresource, write.fields_v1.has_status))
+        .filter_map(|write| Timestamp::parse(&write.time))
+        .max()
+}
+
+/// What [`last_write`] reads of a field set.
+#[derive(Default)]
+struct FieldSet {
+    has_status: bool,
+}
+
+impl<'de> Deserialize<'de> for FieldSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = FieldSet;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a field set")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FieldSet, A::Error> {
+                let mut set = FieldSet::default();
+                while let Some((key, IgnoredAny)) = map.next_entry::<Box<str>, _>()? {
+                    set.has_status |= *key == *STATUS;
+                }
+                Ok(set)
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
     }
 }
 
@@ -200,7 +280,42 @@ mod tests {
     }
 
     #[test]
-    fn items_are_told_apart_as_the_server_does_whatever_the_path_calls_them() {
+    fn only_entry_that_is_newer_than_the_last_write_is_the_writer() {
+        let second = |second: u8| {
+            Timestamp::parse(&format!("2026-11-24T10:00:{second:02}Z")).unwrap_or_default()
+        };
+        let managers = Managers::parse(FIELDS);
+        let writer = |at: u8| managers.only_newer_than(second(at)).map(|m| m.name.to_string());
+        assert_eq!(writer(0).as_deref(), Some("kubectl-set"));
+        assert_eq!(writer(4).as_deref(), Some("kubectl-set"));
+        // The status is no candidate, nor is the entry that wrote the state before.
+        assert_eq!(writer(5), None);
+        assert_eq!(managers.only_newer_than(Timestamp::default()), None, "two are newer");
+    }
+
+    #[test]
+    fn last_write_leaves_out_the_status() {
+        let entry = |second: u8, subresource: &str, fields: &Value| {
+            serde_json::json!({"manager": "m", "subresource": subresource,
+                "time": format!("2026-11-24T10:00:{second:02}Z"), "fieldsV1": fields})
+        };
+        let spec = serde_json::json!({"f:spec": {"f:replicas": {}}});
+        let status = serde_json::json!({"f:metadata": {}, "f:status": {"f:replicas": {}}});
+        let entries = [
+            entry(1, "", &spec),
+            entry(3, "", &spec),
+            entry(5, "status", &spec),
+            // Of a custom resource without a status subresource.
+            entry(7, "", &status),
+            serde_json::json!({"manager": "m", "subresource": "scale", "fieldsV1": spec}),
+        ];
+        let text = Value::from(entries.to_vec()).to_string();
+        assert_eq!(last_write(&text), Timestamp::parse("2026-11-24T10:00:03Z"));
+        assert_eq!(last_write(""), None);
+    }
+
+    #[test]
+    fn list_items_are_matched_by_the_keys_of_the_server() {
         let object = serde_json::json!({"spec": {"ports": [
             {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 1},
             {"name": "dns-udp", "port": 53, "protocol": "UDP", "targetPort": 2},

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_in_anything_has_another_id() {
+    fn changes_that_differ_in_any_part_have_different_ids() {
         let ids = Ids { cluster: "".into(), layout: Layout::Cascade };
         let mut seen = std::collections::HashSet::new();
         for change in [key(Verb::Update, 2), key(Verb::Update, 3), key(Verb::Create, 0)] {

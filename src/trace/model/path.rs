@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_within_what_is_above_it_and_any_item_within_a_star() {
+    fn field_is_within_its_parents_and_any_item_within_a_star() {
         let image = "spec.template.spec.containers[web].image";
         for path in ["spec", image, "spec.template", "spec.template.spec.containers[*].image"] {
             assert!(is_within(image, path), "{path}");

@@ -48,8 +48,9 @@ impl ContextHistory {
         !self.paused.is_empty()
     }
 
-    pub(crate) fn record_unobserved(&mut self, generation: i64, context: TraceContext) {
-        push_bounded(&mut self.unobserved, (generation, context), MAX_WAITING);
+    /// Returns whether an older context was forgotten for it, as all `record_…` do.
+    pub(crate) fn record_unobserved(&mut self, generation: i64, context: TraceContext) -> bool {
+        push_bounded(&mut self.unobserved, (generation, context), MAX_WAITING)
     }
 
     /// Removes the contexts of all generations up to this one.
@@ -57,30 +58,28 @@ impl ContextHistory {
         self.unobserved.extract_if(.., |(of, _)| *of <= generation).collect()
     }
 
-    pub(crate) fn record_paused(&mut self, context: TraceContext) {
-        push_bounded(&mut self.paused, context, MAX_WAITING);
+    pub(crate) fn record_paused(&mut self, context: TraceContext) -> bool {
+        push_bounded(&mut self.paused, context, MAX_WAITING)
     }
 
     pub(crate) fn take_paused(&mut self) -> Vec<TraceContext> {
         std::mem::take(&mut self.paused)
     }
 
-    pub(crate) fn record_used(&mut self, value: ContextValue) {
-        if !self.used.contains(&value) {
-            push_bounded(&mut self.used, value, MAX_VALUES);
-        }
+    pub(crate) fn record_used(&mut self, value: ContextValue) -> bool {
+        !self.used.contains(&value) && push_bounded(&mut self.used, value, MAX_VALUES)
     }
 
-    pub(crate) fn record_seen(&mut self, value: ContextValue) {
-        if !self.seen.contains(&value) {
-            push_bounded(&mut self.seen, value, MAX_VALUES);
-        }
+    pub(crate) fn record_seen(&mut self, value: ContextValue) -> bool {
+        !self.seen.contains(&value) && push_bounded(&mut self.seen, value, MAX_VALUES)
     }
 }
 
-fn push_bounded<T>(values: &mut Vec<T>, value: T, max: usize) {
-    if values.len() >= max {
+fn push_bounded<T>(values: &mut Vec<T>, value: T, max: usize) -> bool {
+    let is_full = values.len() >= max;
+    if is_full {
         values.remove(0);
     }
     values.push(value);
+    is_full
 }

@@ -35,7 +35,7 @@ pub(crate) fn key_of(
     ChangeKey { uid: object.uid().clone(), epoch: object.epoch, verb, step }
 }
 
-/// A change with everything that the state of its object says about it.
+/// A change with everything that it takes from the state of its object.
 pub(crate) fn new_change(
     object: &TrackedObject,
     key: ChangeKey,
@@ -63,8 +63,9 @@ pub(crate) fn before(object: &TrackedObject) -> Before {
     Before { status: object.status_fingerprint, evidence: object.evidence }
 }
 
-/// When a change was made, which clock says so, and which field manager made it.
+/// When a change was made, by which clock, and which field manager made it.
 pub(crate) fn time_and_manager(
+    object: &TrackedObject,
     observation: &Observation,
     difference: &ObjectDiff,
     managers: &Managers,
@@ -81,8 +82,9 @@ pub(crate) fn time_and_manager(
             (requested, TimeSource::DeletionTimestamp, None)
         }
         Verb::Update => {
-            let manager =
-                body.and_then(|body| manager_of_update(body, difference, managers, carrier_moved));
+            let manager = body
+                .and_then(|body| manager_of_update(body, difference, managers, carrier_moved))
+                .or_else(|| manager_of_removal(object, managers));
             (manager.as_ref().and_then(|m| m.at), TimeSource::ManagedFields, manager)
         }
     };
@@ -106,6 +108,12 @@ fn manager_of_update(
                 .or_else(|| managers.of_any(&difference.fields, &body.content))
         }
     }
+}
+
+/// The field manager that removed something from this state of the object.
+fn manager_of_removal(object: &TrackedObject, managers: &Managers) -> Option<Manager> {
+    let has_managers = object.last_write != Timestamp::default();
+    has_managers.then(|| managers.only_newer_than(object.last_write))?
 }
 
 /// The changed paths that still have a value: no field manager owns a removed one.

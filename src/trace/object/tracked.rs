@@ -8,6 +8,7 @@ use crate::trace::{
     model::{
         content::Digest,
         context::TraceContext,
+        field_manager::last_write,
         id::ChangeKey,
         interner::Interner,
         object::{GroupKind, ObjectRef, Uid},
@@ -52,6 +53,9 @@ pub(crate) struct TrackedObject {
     pub(crate) revision: Option<Box<Revision>>,
     pub(crate) spec: Box<SpecFacts>,
     pub(crate) is_terminating: bool,
+    /// When more than its status was last written, in whole seconds by managedFields; 0 where they
+    /// have no time. A field manager with a newer entry can have removed a field.
+    pub(crate) last_write: Timestamp,
     /// Its annotation `spanlink.io/ignore` excludes it.
     pub(crate) is_ignored: bool,
     /// The generation of the last change, or at the start: a status is compared with it.
@@ -103,6 +107,7 @@ impl TrackedObject {
             revision: None,
             spec: Box::default(),
             is_terminating: false,
+            last_write: Timestamp::default(),
             is_ignored: false,
             target: observation.generation,
             began_current: false,
@@ -170,6 +175,7 @@ impl TrackedObject {
             (body.revision != Revision::default()).then(|| Box::new(body.revision.clone()));
         *self.spec = body.spec.clone();
         self.is_terminating = body.deletion.is_some();
+        self.last_write = last_write(&body.managed_fields).unwrap_or_default();
         self.is_ignored = body.is_ignored;
         let has_references = !body.references.is_empty() || body.scales.is_some();
         let before = self.references.as_deref();

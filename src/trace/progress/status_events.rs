@@ -159,7 +159,7 @@ impl StatusEvents {
             && active.problem.reason == problem.reason
         {
             // The message of a condition can become shorter as its problem is resolved. The first
-            // message of a container says most about its failure.
+            // message of a container describes its failure best.
             if active.problem.blocks == problem.blocks && problem.container.is_empty() {
                 active.problem.message = problem.message;
             }

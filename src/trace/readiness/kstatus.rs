@@ -59,7 +59,7 @@ pub(super) fn judge(e: &Evidence<'_>) -> Status {
         Some(c) if &*c.kind == "Reconciling" || is_older(c, e) => {
             return Status::InProgress;
         }
-        // A condition from before the change says nothing about the change.
+        // A condition from before the change is not evidence for the change.
         Some(stalled) if e.written_since || is_observed(e.status, e.generation) => {
             return failed(stalled);
         }

@@ -52,8 +52,59 @@ pub enum TraceMetric {
     MissedGenerations {
         generations: i64,
     },
-    /// A bounded table was full: by the name of the bound.
+    /// A bounded table was full.
     BoundReached {
-        bound: &'static str,
+        bound: Bound,
     },
+}
+
+/// A bounded table or list of the trace (`docs/architecture.md`, Bounds).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Changes of one object.
+    Changes,
+    /// Context values, or contexts that wait for their generation or for a resumed rollout, of one
+    /// object.
+    Contexts,
+    /// Leaves of an object that was updated.
+    Leaves,
+    /// Links of an exported span.
+    Links,
+    PodLosses,
+    ReportedProblems,
+    UnclaimedEvents,
+}
+
+impl Bound {
+    pub const ALL: [Self; 7] = [
+        Self::Changes,
+        Self::Contexts,
+        Self::Leaves,
+        Self::Links,
+        Self::PodLosses,
+        Self::ReportedProblems,
+        Self::UnclaimedEvents,
+    ];
+
+    /// The label `bound` of `spanlink_trace_bounds_reached_total`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Changes => "changes",
+            Self::Contexts => "contexts",
+            Self::Leaves => "leaves",
+            Self::Links => "links",
+            Self::PodLosses => "pod_losses",
+            Self::ReportedProblems => "reported_problems",
+            Self::UnclaimedEvents => "unclaimed_events",
+        }
+    }
+}
+
+impl Output {
+    /// Counts a bound where it was reached.
+    pub(crate) fn count_bound(&mut self, bound: Bound, is_reached: bool) {
+        if is_reached {
+            self.metrics.push(TraceMetric::BoundReached { bound });
+        }
+    }
 }

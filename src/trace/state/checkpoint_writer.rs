@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::trace::model::observation::WatchId;
 
-/// Knows what the last checkpoint holds.
+/// Tracks the content of the last checkpoint.
 #[derive(Debug)]
 pub(crate) struct CheckpointWriter {
     pub(crate) reading: u64,

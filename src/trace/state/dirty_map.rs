@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_entries_are_not_marked_and_nothing_is_without_recording() {
+    fn only_present_entries_are_marked_and_only_while_recording() {
         let mut map = recording_map();
         assert_eq!(map.get_mut(&9), None);
         assert_eq!(map.remove(&9), None);

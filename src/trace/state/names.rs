@@ -59,7 +59,7 @@ impl NameIndex {
     }
 
     /// In the order in which they were observed. Cluster-scoped objects have no namespace, whatever
-    /// the reference says.
+    /// namespace the reference has.
     pub(crate) fn named<'a>(
         &'a self,
         kind: &GroupKind,

@@ -46,18 +46,21 @@ pub(crate) struct Replacement<'a> {
 pub(crate) struct PodLosses(pub(crate) DirtyMap<Uid, Vec<PodLoss>>);
 
 impl PodLosses {
-    pub(crate) fn record(&mut self, owner: &Uid, loss: PodLoss) {
+    /// Returns whether the oldest loss was forgotten for it before its time.
+    pub(crate) fn record(&mut self, owner: &Uid, loss: PodLoss) -> bool {
         let losses = self.0.get_or_default(owner);
         losses.retain(|known| loss.at.since(known.at) <= MEMORY);
         if let Some(known) = losses.iter_mut().find(|known| known.uid == loss.uid) {
             known.span = loss.span.or(known.span);
-            return;
+            return false;
         }
-        if losses.len() >= MAX_LOSSES {
+        let is_full = losses.len() >= MAX_LOSSES;
+        if is_full {
             losses.remove(0);
         }
         losses.push(loss);
         losses.sort_by_key(|loss| loss.resource_version);
+        is_full
     }
 
     /// The owner deleted the Pod itself: it makes no replacement.

@@ -19,20 +19,35 @@ pub(crate) struct ReportedProblems {
     by_age: BTreeSet<(Timestamp, SpanId)>,
 }
 
+/// What became of a problem that was to be reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    New,
+    /// New, and the oldest problem was forgotten for it before its time.
+    InsteadOfOldest,
+    /// It is reported already.
+    Known,
+}
+
 impl ReportedProblems {
-    /// `false` where the problem is reported already.
-    pub(crate) fn insert(&mut self, id: SpanId, now: Timestamp) -> bool {
+    pub(crate) fn insert(&mut self, id: SpanId, now: Timestamp) -> Inserted {
         if self.table.contains_key(&id) {
-            return false;
+            return Inserted::Known;
         }
-        while let Some((at, oldest)) = self.by_age.first().copied()
-            && (at.plus(MEMORY) <= now || self.table.len() >= MAX_PROBLEMS)
-        {
+        let mut inserted = Inserted::New;
+        while let Some((at, oldest)) = self.by_age.first().copied() {
+            let is_expired = at.plus(MEMORY) <= now;
+            if !is_expired && self.table.len() < MAX_PROBLEMS {
+                break;
+            }
+            if !is_expired {
+                inserted = Inserted::InsteadOfOldest;
+            }
             self.by_age.remove(&(at, oldest));
             self.table.remove(&oldest);
         }
         self.restore(id, now);
-        true
+        inserted
     }
 
     pub(crate) fn restore(&mut self, id: SpanId, at: Timestamp) {
@@ -50,8 +65,10 @@ mod tests {
         let mut reported = ReportedProblems::default();
         for number in 0..10_000 {
             let at = Timestamp::from_nanos(i64::try_from(number).unwrap());
-            assert!(reported.insert(SpanId(number), at));
-            assert!(!reported.insert(SpanId(number), at));
+            let is_full = usize::try_from(number).unwrap() >= MAX_PROBLEMS;
+            let expected = if is_full { Inserted::InsteadOfOldest } else { Inserted::New };
+            assert_eq!(reported.insert(SpanId(number), at), expected);
+            assert_eq!(reported.insert(SpanId(number), at), Inserted::Known);
         }
         assert_eq!(reported.table.len(), MAX_PROBLEMS);
         assert_eq!(reported.by_age.len(), MAX_PROBLEMS);

@@ -16,13 +16,19 @@ const UNCLAIMED_TTL: Duration = Duration::from_secs(5);
 pub(crate) struct UnclaimedEvents(VecDeque<KubernetesEvent>);
 
 impl UnclaimedEvents {
-    pub(crate) fn keep(&mut self, event: KubernetesEvent) {
+    /// Returns whether an Event was dropped for it before its time.
+    pub(crate) fn keep(&mut self, event: KubernetesEvent) -> bool {
         let now = event.at;
         let is_old = |kept: &KubernetesEvent| kept.at.plus(UNCLAIMED_TTL) < now;
-        while self.0.len() >= MAX_UNCLAIMED || self.0.front().is_some_and(is_old) {
+        while self.0.front().is_some_and(is_old) {
+            self.0.pop_front();
+        }
+        let is_full = self.0.len() >= MAX_UNCLAIMED;
+        if is_full {
             self.0.pop_front();
         }
         self.0.push_back(event);
+        is_full
     }
 
     /// Removes the Events about a change.
@@ -83,12 +89,13 @@ mod tests {
     #[test]
     fn unclaimed_events_are_kept_for_seconds_and_are_bounded() {
         let mut unclaimed = UnclaimedEvents::default();
-        (0..1000).for_each(|number| unclaimed.keep(event(number, 10)));
+        let dropped = (0..1000).filter(|number| unclaimed.keep(event(*number, 10))).count();
+        assert_eq!(dropped, 1000 - MAX_UNCLAIMED);
         assert_eq!(unclaimed.0.len(), MAX_UNCLAIMED);
         assert_eq!(unclaimed.0.back().map(|last| last.resource_version), Some(999));
-        unclaimed.keep(event(1000, 15));
+        assert!(unclaimed.keep(event(1000, 15)));
         assert_eq!(unclaimed.0.len(), MAX_UNCLAIMED);
-        unclaimed.keep(event(1001, 16));
+        assert!(!unclaimed.keep(event(1001, 16)), "the others were old");
         assert_eq!(unclaimed.0.len(), 2);
     }
 }

@@ -25,12 +25,9 @@ use crate::trace::{
         convergence::Convergence, evidence::Before, outcome::Outcome, phase_tracker::PhaseTracker,
     },
     readiness::{kstatus, status},
-    spans::output::TraceMetric,
+    spans::output::{Bound, TraceMetric},
     tracer::Tracer,
 };
-
-/// Name of the bound [`MAX_CHANGES`] in `spanlink_trace_bounds_reached_total`.
-const CHANGES_BOUND: &str = "changes";
 
 impl Tracer {
     /// Adds the change that a difference is. Its cause is decided later.
@@ -46,7 +43,7 @@ impl Tracer {
         let Some(object) = self.state.objects.get(uid) else { return };
         let carrier_moved = body.is_some_and(|body| has_moved_carrier(object, body));
         let (at, source, manager) =
-            time_and_manager(observation, difference, &managers, carrier_moved);
+            time_and_manager(object, observation, difference, &managers, carrier_moved);
         let api_at = at.whole_second();
         if let Some(body) = body {
             self.record_context(uid, body, api_at, observation.resource_version);
@@ -54,6 +51,8 @@ impl Tracer {
         let ignored = self.is_ignored(uid, body, difference, manager.as_ref());
         let kind = &observation.object.kind;
         let (fields, values) = redact(difference, body, || self.rules.redacted(kind));
+        let has_all_leaves = body.is_none_or(has_all_leaves);
+        self.out.count_bound(Bound::Leaves, difference.verb == Verb::Update && !has_all_leaves);
         if difference.rewound {
             self.out.metrics.push(TraceMetric::GenerationRollback);
         }
@@ -168,15 +167,13 @@ impl Tracer {
     ) -> bool {
         let Some(object) = self.state.objects.get(uid) else { return false };
         let is_annotated = object.is_ignored || body.is_some_and(|body| body.is_ignored);
-        // Paths are known only as far as leaves are kept.
-        let has_all_leaves = body.is_some_and(|body| body.content.leaves.len() < MAX_LEAVES);
         is_annotated
             || self.is_namespace_ignored(object)
             || (difference.scope == Scope::Metadata && self.rules.ignores_metadata)
             || self.rules.ignore(object.kind()).is_some_and(|ignore| {
                 ignore.is_by(manager)
                     || (difference.verb == Verb::Update
-                        && body.filter(|_| has_all_leaves).is_some_and(|body| {
+                        && body.filter(|body| has_all_leaves(body)).is_some_and(|body| {
                             detect::changes_only(&object.leaves, body, |path| ignore.covers(path))
                         }))
             })
@@ -197,7 +194,8 @@ impl Tracer {
         let Some(object) = self.state.objects.get_mut(uid) else { return };
         let moved = has_moved_carrier(object, body);
         for template in &body.template_carriers {
-            object.contexts_mut().record_seen(value_of_text(template));
+            let is_full = object.contexts_mut().record_seen(value_of_text(template));
+            self.out.count_bound(Bound::Contexts, is_full);
         }
         if !moved {
             // The value is the same, but tracestate and baggage may have been written after it.
@@ -220,7 +218,8 @@ impl Tracer {
         let valid = parsed.is_ok();
         if let Ok(context) = parsed {
             let value = value_of(carrier);
-            contexts.record_seen(value);
+            let is_full = contexts.record_seen(value);
+            self.out.count_bound(Bound::Contexts, is_full);
             contexts.current = Some((value, context));
         }
         let kind = object.kind().clone();
@@ -271,7 +270,7 @@ impl Tracer {
                 Scope::Metadata => Outcome::Converged,
                 Scope::Spec => Outcome::Unknown,
             };
-            self.out.metrics.push(TraceMetric::BoundReached { bound: CHANGES_BOUND });
+            self.out.count_bound(Bound::Changes, true);
             self.decide_change(&key);
             if let Some(change) = self.state.objects.change_mut(&key)
                 && change.convergence.is_open()
@@ -322,6 +321,11 @@ fn join_open_change(object: &mut TrackedObject, change: &mut Change) -> Vec<Chan
         .filter(|older| older.convergence.is_held())
         .filter_map(|older| older.convergence.overtake(change.at).then(|| older.key.clone()))
         .collect()
+}
+
+/// Paths are known only as far as leaves are kept.
+fn has_all_leaves(body: &Body) -> bool {
+    body.content.leaves.len() < MAX_LEAVES
 }
 
 fn has_moved_carrier(object: &TrackedObject, body: &Body) -> bool {

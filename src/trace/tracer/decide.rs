@@ -23,7 +23,10 @@ use crate::trace::{
         context_history::ContextHistory,
         tracked::TrackedObject,
     },
-    spans::{links, output::TraceMetric},
+    spans::{
+        links,
+        output::{Bound, TraceMetric},
+    },
     state::pod_losses::{PodLoss, Replacement},
     tracer::Tracer,
 };
@@ -191,10 +194,11 @@ impl Tracer {
             && let Some(value) = last
         {
             let contexts = object.contexts_mut();
-            contexts.record_used(value);
+            let mut is_full = contexts.record_used(value);
             if let Some((generation, context)) = generation.zip(context) {
-                contexts.record_unobserved(generation, context);
+                is_full |= contexts.record_unobserved(generation, context);
             }
+            self.out.count_bound(Bound::Contexts, is_full);
         }
         if object.contexts().and_then(|contexts| contexts.last) != last {
             object.contexts_mut().last = last;
@@ -324,7 +328,8 @@ impl Tracer {
         let Some(pod) = pod.filter(|_| self.state.objects.contains(owner)) else { return };
         let (name, uid) = (Arc::clone(pod.name()), uid.clone());
         let loss = PodLoss { name, uid, resource_version, at, span, is_replaced: false };
-        self.state.losses.record(owner, loss);
+        let is_full = self.state.losses.record(owner, loss);
+        self.out.count_bound(Bound::PodLosses, is_full);
     }
 
     /// The lost Pod that a new Pod replaces. Reported only where the owner is settled: otherwise the

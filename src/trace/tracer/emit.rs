@@ -25,9 +25,9 @@ use crate::trace::{
     spans::{
         builder::SpanBuilder,
         links,
-        output::{Output, TraceMetric},
+        output::{Bound, Output, TraceMetric},
     },
-    state::State,
+    state::{State, reported_problems::Inserted},
 };
 
 pub(super) struct Emitter<'a> {
@@ -142,7 +142,8 @@ impl Emitter<'_> {
         self.out.metrics.extend(Some(closed).filter(|_| !is_ignored));
         if let Some(object) = self.state.objects.get_mut(&key.uid) {
             if let Some(context) = paused {
-                object.contexts_mut().record_paused(context);
+                let is_full = object.contexts_mut().record_paused(context);
+                self.out.count_bound(Bound::Contexts, is_full);
             }
             if let Some(change) = object.change_mut(key) {
                 change.finish();
@@ -169,8 +170,10 @@ impl Emitter<'_> {
         let (reason, since) = (active.problem.reason.clone(), active.since);
         let shared = change.cause().cloned().unwrap_or_else(|| key.clone());
         let id = self.ids.span(&shared, Role::Stuck, &reason);
-        if !self.state.reported_problems.insert(id, now) {
-            return;
+        match self.state.reported_problems.insert(id, now) {
+            Inserted::Known => return,
+            Inserted::InsteadOfOldest => self.out.count_bound(Bound::ReportedProblems, true),
+            Inserted::New => {}
         }
         let has_problem = |change: &Change| {
             change.convergence.is_open()
@@ -286,7 +289,10 @@ impl Emitter<'_> {
         let is_exported = self.state.objects.change(key).is_some_and(|(_, change)| {
             !change.ignored && change.decision().is_some_and(|decision| decision.sampled)
         });
-        self.out.spans.extend(span.filter(|_| is_exported));
+        let span = span.filter(|_| is_exported);
+        let has_dropped_links = span.as_ref().is_some_and(|span| span.dropped_links > 0);
+        self.out.count_bound(Bound::Links, has_dropped_links);
+        self.out.spans.extend(span);
     }
 
     fn builder<'a>(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::trace::{
     model::{
-        field_manager::Managers,
+        field_manager::last_write,
         id::{ChangeKey, Verb},
         kind::{self, ChangeDetection},
         kubernetes_event::KubernetesEvent,
@@ -18,7 +18,7 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::outcome::Outcome,
-    spans::output::TraceMetric,
+    spans::output::{Bound, TraceMetric},
     state::{
         clock::SECOND,
         unclaimed_events,
@@ -211,7 +211,7 @@ impl Tracer {
             return false;
         }
         // Labelling an object writes it after its creation.
-        let last_write = Managers::parse(&body.managed_fields).last_write();
+        let last_write = last_write(&body.managed_fields);
         let was_written_later = last_write
             .zip(body.created)
             .is_some_and(|(write, created)| write > created.plus(SECOND));
@@ -231,8 +231,9 @@ impl Tracer {
         object.began_current = object.was_current;
         if let Some(value) = object.context_value() {
             let contexts = object.contexts_mut();
-            contexts.record_used(value);
+            let is_full = contexts.record_used(value);
             contexts.last = Some(value);
+            self.out.count_bound(Bound::Contexts, is_full);
         }
     }
 
@@ -354,7 +355,10 @@ impl Tracer {
         let mut changes = object.into_iter().flat_map(|object| object.changes.iter_mut().rev());
         match changes.find(|change| unclaimed_events::accepts(change, &event)) {
             Some(change) => attach_event(change, event),
-            None => self.state.unclaimed_events.keep(event),
+            None => {
+                let is_full = self.state.unclaimed_events.keep(event);
+                self.out.count_bound(Bound::UnclaimedEvents, is_full);
+            }
         }
     }
 

@@ -95,6 +95,8 @@ pub struct Decoder {
     health: HealthRules,
     /// Whether observations carry the time of the object's last write.
     reads_write_times: bool,
+    /// Whether opaque resourceVersions are read as 0 instead of refused.
+    ignores_resource_versions: bool,
     /// Whether an invalid trace context was logged as a warning.
     has_warned_of_context: bool,
 }
@@ -108,8 +110,14 @@ impl Decoder {
             names: Interner::default(),
             health: HealthRules::default(),
             reads_write_times: true,
+            ignores_resource_versions: false,
             has_warned_of_context: false,
         }
+    }
+
+    /// Accepts opaque resourceVersions, which are decoded as 0: the caller orders the events.
+    pub fn ignore_resource_versions(&mut self) {
+        self.ignores_resource_versions = true;
     }
 
     /// Announces a possible backlog: objects written long before they are received. Observations
@@ -131,7 +139,7 @@ impl Decoder {
         with_valid_json(line, |text| {
             let mut event = RawEvent::default();
             read_object(text, &mut event).map_err(DecodeError::InvalidJson)?;
-            check_resource_version(&event.object)?;
+            self.check_resource_version(&event.object)?;
             self.read_event(&event, received_at)
         })
     }
@@ -151,7 +159,7 @@ impl Decoder {
         with_valid_json(item, |text| {
             let mut object = RawObject::default();
             read_object(text, &mut object).map_err(DecodeError::InvalidJson)?;
-            check_resource_version(&object)?;
+            self.check_resource_version(&object)?;
             self.read_applied(&object, (api_version, kind), received_at)
         })
     }
@@ -354,13 +362,13 @@ impl Decoder {
         self.reads_write_times = received_at.since(written_at) > NEW_WITHIN;
         Some(written_at)
     }
-}
 
-fn check_resource_version(object: &RawObject<'_>) -> Result<(), DecodeError> {
-    if object.metadata.has_opaque_resource_version() {
-        return Err(DecodeError::OpaqueResourceVersion);
+    fn check_resource_version(&self, object: &RawObject<'_>) -> Result<(), DecodeError> {
+        if !self.ignores_resource_versions && object.metadata.has_opaque_resource_version() {
+            return Err(DecodeError::OpaqueResourceVersion);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn uid_hash(uid: &Uid) -> u128 {

@@ -9,13 +9,14 @@ use std::{
 };
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::entry::{Entries, Entry, EntryError};
 use crate::{
     config::settings::WatchSettings,
     trace::model::{
         object::GroupKind,
-        observation::{Filter, WatchEvent, WatchId, WatchScope},
+        observation::{Filter, Observation, WatchEvent, WatchId, WatchScope},
         time::Timestamp,
     },
     watch::decode::{DecodeError, Decoded, Decoder},
@@ -33,6 +34,8 @@ pub struct Recording {
     /// up to here.
     length: u64,
     start: Option<Timestamp>,
+    /// Only decimal resourceVersions can be compared, so that events can be ordered.
+    has_opaque_resource_versions: bool,
     /// By the name of the watch.
     watches: BTreeMap<String, RecordedWatch>,
 }
@@ -72,6 +75,8 @@ struct FoundWatch {
     kind: Option<GroupKind>,
     /// `None` until an event or a part of a list is found.
     starts_empty: Option<bool>,
+    /// Its first object or one of its lists has a resourceVersion that is not a decimal number.
+    is_opaque: bool,
 }
 
 impl Recording {
@@ -91,6 +96,7 @@ impl Recording {
             file,
             length: metadata.len(),
             start: None,
+            has_opaque_resource_versions: false,
             watches: BTreeMap::new(),
         };
         recording.find_watches()?;
@@ -107,6 +113,12 @@ impl Recording {
         self.start
     }
 
+    /// Whether a resourceVersion of the recording is not a decimal number, as behind a proxy of several
+    /// clusters. Every event then has the number of its line as its resourceVersion.
+    pub fn has_opaque_resource_versions(&self) -> bool {
+        self.has_opaque_resource_versions
+    }
+
     /// Decodes all events in the order of the file and passes each to `on_event`. Entries of unknown
     /// types are skipped, so that a recording may contain comments. An entry that cannot be decoded
     /// is passed to `on_skipped` with its line number, and skipped.
@@ -121,6 +133,9 @@ impl Recording {
     ) -> Result<(), RecordingError> {
         let mut decoders: BTreeMap<WatchId, Decoder> =
             self.watches.values().map(|watch| (watch.id, Decoder::new(settings))).collect();
+        if self.has_opaque_resource_versions {
+            decoders.values_mut().for_each(Decoder::ignore_resource_versions);
+        }
         self.for_each_entry(|line, text, entry| {
             let Some(watch) = self.watches.get(&entry.watch) else { return Ok(()) };
             let Some(decoder) = decoders.get_mut(&watch.id) else { return Ok(()) };
@@ -128,7 +143,8 @@ impl Recording {
                 let at = entry.at.clone();
                 RecordingError::InvalidTime { path: self.path.clone(), line, at }
             })?;
-            match decode(decoder, entry, text, received_at) {
+            let number = self.has_opaque_resource_versions.then_some(line);
+            match decode(decoder, entry, text, received_at, number) {
                 Ok(Some(event)) => on_event(watch.id, event),
                 Ok(None) => {}
                 Err(error) => on_skipped(line, error),
@@ -153,6 +169,7 @@ impl Recording {
             }
             Ok(())
         })?;
+        self.has_opaque_resource_versions = found.values().any(|watch| watch.is_opaque);
         let known = found.into_iter().filter_map(|(name, watch)| {
             Some((name, watch.kind?, watch.starts_empty.unwrap_or(true)))
         });
@@ -196,6 +213,7 @@ impl Recording {
 
 impl FoundWatch {
     fn read(&mut self, entry: &Entry<'_>) {
+        self.is_opaque |= entry.resource_version.as_ref().is_some_and(is_opaque);
         if self.starts_empty.is_none() && entry.is_part_of_list() {
             self.starts_empty = Some(false);
         } else if self.starts_empty.is_none() && entry.is_event() {
@@ -205,7 +223,8 @@ impl FoundWatch {
             && (entry.is_event() || entry.is_part_of_list())
             && let Some(object) = entry.object
         {
-            let object: TypeMeta = serde_json::from_str(object.get()).unwrap_or_default();
+            let object: ObjectHeader = serde_json::from_str(object.get()).unwrap_or_default();
+            self.is_opaque |= is_opaque(&object.metadata.resource_version);
             if !object.kind.is_empty() {
                 self.kind = Some(GroupKind::of(&object.api_version, &object.kind));
             }
@@ -214,20 +233,41 @@ impl FoundWatch {
 }
 
 #[derive(Default, Deserialize)]
-struct TypeMeta {
+struct ObjectHeader {
     #[serde(default, rename = "apiVersion")]
     api_version: String,
     #[serde(default)]
     kind: String,
+    #[serde(default)]
+    metadata: HeaderMetadata,
 }
 
-/// `None` for an entry that is not an event, and for a Kubernetes Event that was deleted.
+#[derive(Default, Deserialize)]
+struct HeaderMetadata {
+    #[serde(default, rename = "resourceVersion")]
+    resource_version: Value,
+}
+
+/// Hand-written recordings may have numbers instead of strings.
+fn is_opaque(resource_version: &Value) -> bool {
+    let text = resource_version.as_str().unwrap_or_default();
+    !text.is_empty() && text.parse::<u64>().is_err()
+}
+
+/// `None` for an entry that is not an event, and for a Kubernetes Event that was deleted. `number`
+/// replaces the resourceVersion.
 fn decode(
     decoder: &mut Decoder,
     entry: &Entry<'_>,
     text: &str,
     received_at: Timestamp,
+    number: Option<usize>,
 ) -> Result<Option<WatchEvent>, DecodeError> {
+    let number = number.and_then(|line| u64::try_from(line).ok());
+    let numbered = |observation: Observation| match number {
+        Some(resource_version) => Observation { resource_version, ..observation },
+        None => observation,
+    };
     // A recording does not mark where a backlog starts, so every event may belong to one.
     decoder.begin_backlog();
     let event = match entry.kind.as_str() {
@@ -235,15 +275,15 @@ fn decode(
             let object = entry.object.ok_or(DecodeError::Missing("object"))?;
             match decoder.decode_item(object.get().as_bytes(), "", "", received_at)? {
                 Decoded::Applied(observation) => {
-                    return Ok(Some(WatchEvent::ListItem(observation)));
+                    return Ok(Some(WatchEvent::ListItem(numbered(observation))));
                 }
                 event => event,
             }
         }
         "LIST_END" => {
             decoder.end_list();
-            let resource_version = entry
-                .resource_version()
+            let resource_version = number
+                .or_else(|| entry.resource_version())
                 .ok_or(DecodeError::Missing("a numeric resourceVersion"))?;
             return Ok(Some(WatchEvent::ListCompleted { at: received_at, resource_version }));
         }
@@ -251,9 +291,10 @@ fn decode(
         _ => return Ok(None),
     };
     Ok(match event {
-        Decoded::Applied(observation) => Some(WatchEvent::Applied(observation)),
-        Decoded::Deleted(observation) => Some(WatchEvent::Deleted(observation)),
+        Decoded::Applied(observation) => Some(WatchEvent::Applied(numbered(observation))),
+        Decoded::Deleted(observation) => Some(WatchEvent::Deleted(numbered(observation))),
         Decoded::Bookmark { resource_version, .. } => {
+            let resource_version = number.unwrap_or(resource_version);
             Some(WatchEvent::Bookmark { at: received_at, resource_version })
         }
         Decoded::KubernetesEvent { event, .. } => event.map(WatchEvent::KubernetesEvent),

@@ -19,37 +19,37 @@ pub(crate) type Generated = BTreeMap<String, String>;
 ///
 /// # Panics
 /// When two spans have the same id, or a parent is missing.
-pub(crate) fn told(spans: &[Span], generated: &Generated) -> String {
+pub(crate) fn tree(spans: &[Span], generated: &Generated) -> String {
     let mut by_id = HashMap::new();
     for span in spans {
         assert!(by_id.insert(span.span_id, span).is_none(), "an id used twice: {span:?}");
     }
-    let mut told = Told { by_id, below: HashMap::new(), text: String::new() };
+    let mut tree = TreeText { by_id, below: HashMap::new(), text: String::new() };
     let mut tops = Vec::new();
     for span in spans {
         let Some(parent) = span.parent else {
             tops.push(span);
             continue;
         };
-        let above = told.by_id.get(&parent).expect("every parent is there");
+        let above = tree.by_id.get(&parent).expect("every parent is there");
         assert_eq!(above.trace_id, span.trace_id, "in another trace than its parent: {span:?}");
-        told.below.entry(parent).or_default().push(span);
+        tree.below.entry(parent).or_default().push(span);
     }
-    told.below.values_mut().for_each(|spans| spans.sort_by_key(|span| order(span)));
+    tree.below.values_mut().for_each(|spans| spans.sort_by_key(|span| order(span)));
     tops.sort_by_key(|span| order(span));
     for span in tops {
-        told.draw(span, 0);
+        tree.draw(span, 0);
     }
-    number(&told.text, generated)
+    number(&tree.text, generated)
 }
 
-struct Told<'a> {
+struct TreeText<'a> {
     by_id: HashMap<SpanId, &'a Span>,
     below: HashMap<SpanId, Vec<&'a Span>>,
     text: String,
 }
 
-impl Told<'_> {
+impl TreeText<'_> {
     fn draw(&mut self, span: &Span, depth: usize) {
         if matches!(span.role, Role::Reconcile | Role::Phase) {
             return;

@@ -18,10 +18,10 @@ use crate::{
     live::{SOON, beside},
     observer::{Observer, Seen},
     scene::{template, workload},
-    told::attribute,
+    span_tree::attribute,
 };
 
-/// Of two watchers on a busy machine one hears of it so much later at worst, and commonly.
+/// By how much two watchers on a busy machine differ at worst, and commonly.
 const LATE: Duration = Duration::from_secs(5);
 const COMMONLY: Duration = Duration::from_millis(200);
 
@@ -52,11 +52,11 @@ fn containers(object: &Json) -> impl Iterator<Item = &Json> {
     object["status"]["containerStatuses"].as_array().into_iter().flatten()
 }
 
-/// When a step of an object ended, by what was seen of it: by the API's clock where that says it,
+/// When a phase of an object ended, by its observed states: by the API's clock where it has a time,
 /// and when it was seen.
 fn ended(step: &str, generation: i64, seen: &[Seen]) -> Option<(Option<Timestamp>, Timestamp)> {
-    let first = |says: &dyn Fn(&Seen) -> Option<Option<Timestamp>>| {
-        seen.iter().find_map(|it| Some((says(it)?, it.at)))
+    let first = |time_of: &dyn Fn(&Seen) -> Option<Option<Timestamp>>| {
+        seen.iter().find_map(|it| Some((time_of(it)?, it.at)))
     };
     let condition = |kind: &'static str| {
         let since = |it: &Json| time(&it["lastTransitionTime"]);
@@ -95,8 +95,8 @@ fn ended(step: &str, generation: i64, seen: &[Seen]) -> Option<(Option<Timestamp
         }),
         "provision" => first(&|it| it.object["spec"]["volumeName"].is_string().then_some(None)),
         "pull" => first(&|it| {
-            let said = time(&it.object["deprecatedLastTimestamp"]);
-            (it.object["reason"] == "Pulled").then_some(said)
+            let occurred = time(&it.object["deprecatedLastTimestamp"]);
+            (it.object["reason"] == "Pulled").then_some(occurred)
         }),
         "bind" => first(&|it| (it.object["status"]["phase"] == "Bound").then_some(None)),
         "over" => first(&|it| {
@@ -149,7 +149,7 @@ fn int(span: &Span, key: &str) -> i64 {
 /// where that is not the second of which the API speaks.
 fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Vec<Duration>)> {
     let by_id: HashMap<_, &Span> = spans.iter().map(|span| (span.span_id, span)).collect();
-    let mut told = BTreeSet::new();
+    let mut found = BTreeSet::new();
     let mut apart = Vec::new();
     for span in spans {
         let (of, name, end) = match span.role {
@@ -164,7 +164,7 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
             Role::Change | Role::Reconcile => {
                 let Some(end) = end_of(span) else { continue };
                 let outcome = attribute(span, "spanlink.outcome").unwrap_or_default();
-                told.insert(format!("{} {outcome}", span.object.kind.kind));
+                found.insert(format!("{} {outcome}", span.object.kind.kind));
                 (span, "outcome", end)
             }
             Role::Stuck | Role::Late | Role::Projection => continue,
@@ -174,7 +174,7 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
         }
         let (kind, object) = (&*of.object.kind.kind, &*of.object.name);
         if span.role == Role::Phase {
-            told.insert(format!("{kind} {name}"));
+            found.insert(format!("{kind} {name}"));
         }
         let seen = match end {
             "pull" => observer.events_about(object),
@@ -194,7 +194,7 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
         }
     }
     apart.sort();
-    Ok((told, apart))
+    Ok((found, apart))
 }
 
 /// A claim whose volume is made by the test, as an external provisioner does.
@@ -215,9 +215,9 @@ async fn provisioned_claim(plane: &ControlPlane, namespace: &str) -> Result<()> 
     plane.apply(&claim.to_string()).await?;
     let path = "jsonpath={.metadata.annotations.volume\\.kubernetes\\.io/storage-provisioner} {.metadata.uid}";
     let uid = until("the provisioner to be asked", SOON, async || {
-        let told = plane.kubectl(&["-n", namespace, "get", "pvc", "data", "-o", path]).await?;
-        let (provisioner, uid) = told.split_once(' ').context("nothing")?;
-        ensure!(provisioner == "disk.example.com", "{told}");
+        let text = plane.kubectl(&["-n", namespace, "get", "pvc", "data", "-o", path]).await?;
+        let (provisioner, uid) = text.split_once(' ').context("nothing")?;
+        ensure!(provisioner == "disk.example.com", "{text}");
         Ok(uid.to_owned())
     })
     .await?;
@@ -269,7 +269,7 @@ fn in_namespace(mut object: Json, namespace: &str) -> Json {
 }
 
 #[tokio::test]
-async fn every_step_and_outcome_is_in_jaeger_at_the_time_at_which_it_was_seen() -> Result<()> {
+async fn every_phase_and_outcome_is_in_jaeger_with_its_observed_time() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("steps").await?;
     let daemon = beside(plane, &watched(&namespace)).await?;
@@ -341,8 +341,8 @@ async fn every_step_and_outcome_is_in_jaeger_at_the_time_at_which_it_was_seen() 
     let (spans, apart) = until("every step and outcome", SOON, async || {
         daemon.is_at_rest().await?;
         let spans = in_jaeger::spans(&jaeger, &namespace).await?;
-        let (told, apart) = compared(&spans, &observer)?;
-        ensure!(told.iter().eq(expected), "{told:#?}");
+        let (found, apart) = compared(&spans, &observer)?;
+        ensure!(found.iter().eq(expected), "{found:#?}");
         Ok((spans, apart))
     })
     .await?;

@@ -1,4 +1,4 @@
-//! What happens between a change and its outcome: `tests/scenarios/<name>/steps.txt`.
+//! The phases between a change and its outcome: `tests/scenarios/<name>/phases.txt`.
 
 use std::{collections::HashMap, path::Path};
 
@@ -45,20 +45,19 @@ fn event(event: &SpanEvent) -> String {
     format!("[{}]", words(&[&event.name, &values.collect::<Vec<_>>().join(" ")]))
 }
 
-fn told(scenario: &Path) -> String {
-    steps_of(&spans_of(scenario, &Rules::default()), Times::Left)
+fn phases_text(scenario: &Path) -> String {
+    phases_of(&spans_of(scenario, &Rules::default()), Times::Hidden)
 }
 
-/// Whether it is said how long steps took.
+/// Whether durations are part of the text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Times {
-    Said,
-    Left,
+    Shown,
+    Hidden,
 }
 
-/// Steps with who did them and what held them up; below what they belong to, what that waited for
-/// longest.
-pub(crate) fn steps_of(spans: &[Span], times: Times) -> String {
+/// Phases with their actors and problems; for a change or a reconcile span, its longest wait.
+pub(crate) fn phases_of(spans: &[Span], times: Times) -> String {
     let by_id: HashMap<_, &Span> = spans.iter().map(|span| (span.span_id, span)).collect();
     let mut lines = String::new();
     for span in spans {
@@ -89,8 +88,8 @@ pub(crate) fn steps_of(spans: &[Span], times: Times) -> String {
             let container = text(span, "k8s.container.name");
             let error = error_of(span);
             let took = match times {
-                Times::Said => format!("{:.1}s", span.end.since(span.start).as_secs_f64()),
-                Times::Left => String::new(),
+                Times::Shown => format!("{:.1}s", span.end.since(span.start).as_secs_f64()),
+                Times::Hidden => String::new(),
             };
             let step = words(&[&span.name, container, &took, "by", actor, &error, &events]);
             format!("  {} {step}", subject(parent))
@@ -108,14 +107,14 @@ pub(crate) fn steps_of(spans: &[Span], times: Times) -> String {
 }
 
 #[test]
-fn recorded_histories_are_told_in_the_steps_that_are_expected_of_them() {
+fn recorded_histories_have_the_expected_phases() {
     for scenario in scenarios() {
-        expect_file![scenario.join("steps.txt")].assert_eq(&told(&scenario));
+        expect_file![scenario.join("phases.txt")].assert_eq(&phases_text(&scenario));
     }
 }
 
 #[test]
-fn steps_follow_each_other_within_their_change() {
+fn phases_follow_each_other_within_their_change() {
     let mut seen = 0;
     for scenario in scenarios() {
         let spans = spans_of(&scenario, &Rules::default());
