@@ -12,3 +12,4 @@ pub mod observation;
 pub mod path;
 pub mod span;
 pub mod time;
+pub mod trace_state;
