@@ -15,12 +15,11 @@ use spanlink::{
     trace::{
         model::{
             kind::{self, ChangeDetection},
-            object::GroupKind,
             observation::Body,
             time::Timestamp,
         },
         readiness::{
-            kstatus::judge,
+            kstatus::{is_to_finish, judge},
             status::{Evidence, Status},
         },
     },
@@ -95,12 +94,32 @@ const DEVIATIONS: &[Deviation] = &[
         kinds: &["Pod"],
         theirs: &["Current"],
         ours: "InProgress",
-        reason: "A Job's Pod that is to finish converges when it succeeded, not when it is Ready.",
+        reason: "A Pod that shall succeed converges when it succeeded, not when it is Ready.",
         applies: |case| {
             let policy = case.at("/spec/restartPolicy");
-            case.at("/metadata/ownerReferences/0/kind") == "Job"
+            let owner = case.at("/metadata/ownerReferences/0/kind");
+            (owner == "Job" || owner == "TaskRun")
                 && (policy == "Never" || policy == "OnFailure")
                 && case.at("/status/phase") == "Running"
+        },
+    },
+    Deviation {
+        kinds: &["Pod"],
+        theirs: &["Current"],
+        ours: "InProgress",
+        reason: "A Pod is not done while it is resized in place.",
+        applies: |case| case.is_true("PodResizePending") || case.is_true("PodResizeInProgress"),
+    },
+    Deviation {
+        kinds: &["PersistentVolumeClaim"],
+        theirs: &["Current"],
+        ours: "InProgress",
+        reason: "A claim is not done while its volume is resized.",
+        applies: |case| {
+            case.is_true("Resizing")
+                || case.is_true("FileSystemResizePending")
+                || !case.at("/status/allocatedResourceStatuses/storage").is_null()
+                || case.at("/status/capacity/storage") == "1Gi"
         },
     },
     Deviation {
@@ -142,8 +161,8 @@ const DEVIATIONS: &[Deviation] = &[
         kinds: &["Job"],
         theirs: &["InProgress"],
         ours: "Current",
-        reason: "A Job that was suspended as asked has been dealt with.",
-        applies: |case| case.is_true("Suspended"),
+        reason: "A Job that is suspended as its spec asks needs nothing more.",
+        applies: |case| case.is_true("Suspended") && case.at("/spec/suspend") == true,
     },
     Deviation {
         kinds: &["Deployment", "Widget"],
@@ -307,7 +326,6 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
     let Decoded::Applied(now) = read else { unreachable!("{read:?}") };
     let body = now.body.unwrap();
     let owner = body.owners.iter().find(|owner| owner.controller);
-    let job = GroupKind::new("batch", "Job");
     let status = judge(&Evidence {
         kind: &now.object.kind,
         spec: &body.spec,
@@ -316,7 +334,7 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
             .generation
             .filter(|_| kind::change_detection(&now.object.kind) == ChangeDetection::Generation),
         written_since: case.written_since,
-        of_a_job: owner.is_some_and(|owner| owner.kind == job),
+        is_to_finish: is_to_finish(&body.spec, owner.map(|owner| &owner.kind)),
         status_field: None,
     });
     (status, body)

@@ -235,6 +235,8 @@ pub struct SpecFacts {
     /// StatefulSet's `spec.replicas`; a Job's `spec.parallelism`.
     pub desired_children: Option<u32>,
     pub paused: bool,
+    /// Jobs: `spec.suspend`.
+    pub suspended: bool,
     pub progress_deadline_seconds: Option<i64>,
     /// Pods: `restartPolicy`.
     pub restart_policy: Option<Box<str>>,
@@ -246,6 +248,8 @@ pub struct SpecFacts {
     pub partition: Option<i64>,
     /// Services: `spec.type`.
     pub service_type: Option<Box<str>>,
+    /// Claims: `spec.resources.requests.storage`, in bytes.
+    pub requested_storage: Option<u64>,
 }
 
 /// The fields of a status that convergence depends on; `None` where the kind lacks the field.
@@ -260,6 +264,8 @@ pub struct StatusFacts {
     pub of_parents: Vec<Condition>,
     pub phase: Option<Box<str>>,
     pub reason: Option<Box<str>>,
+    /// At most 256 characters.
+    pub message: Option<Box<str>>,
     /// The value of the configured status field (option `converges`); at most 256 characters.
     pub word: Option<Box<str>>,
     pub replicas: Option<i64>,
@@ -290,6 +296,10 @@ pub struct StatusFacts {
     pub containers: Vec<Container>,
     /// Services: `loadBalancer.ingress` is not empty.
     pub has_ingress: bool,
+    /// Claims: `capacity.storage`, in bytes.
+    pub storage: Option<u64>,
+    /// Claims: `allocatedResourceStatuses.storage`; absent unless the volume is resized.
+    pub storage_resize: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

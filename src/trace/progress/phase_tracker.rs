@@ -27,8 +27,6 @@ use crate::trace::{
 const PHASE_GAP: Duration = Duration::from_micros(1);
 /// Jaeger warns about a span without a duration.
 const MIN_SPAN_DURATION: Duration = Duration::from_micros(2);
-/// A shorter `observe` phase becomes a span event.
-const OBSERVE_PHASE_MIN: Duration = Duration::from_secs(1);
 
 /// The phases of one change.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -81,7 +79,7 @@ impl PhaseTracker {
         let is_news = !happened.is_empty();
         self.events.extend(happened.into_iter().take(room));
         for (index, rule) in self.table.rules().iter().enumerate().skip(self.index) {
-            if let Some(begin) = (rule.begin)(input).filter(|_| index == self.index) {
+            if let Some(begin) = (rule.begin)(&self.facts).filter(|_| index == self.index) {
                 self.begin = self.begin.max(begin);
             }
             if !(rule.is_present)(&self.facts) {
@@ -118,9 +116,10 @@ impl PhaseTracker {
         };
         self.index = index + 1;
         self.begin = end.plus(PHASE_GAP);
-        if rule.name == phase_tables::OBSERVE && phase.end.since(phase.begin) <= OBSERVE_PHASE_MIN {
+        let is_short = phase.end.since(phase.begin) <= rule.min_duration;
+        if is_short && rule.name == phase_tables::OBSERVE {
             self.observed = Some(phase);
-        } else {
+        } else if !is_short || phase.problem.is_some() {
             self.unreported.push(phase);
         }
     }
@@ -175,7 +174,7 @@ impl PhaseTracker {
         nothing_else: bool,
     ) -> Option<Timestamp> {
         let is_reported = |(_, rule): &(usize, &PhaseRule)| {
-            rule.name != phase_tables::OBSERVE || at.since(self.begin) > OBSERVE_PHASE_MIN
+            rule.name != phase_tables::OBSERVE || at.since(self.begin) > rule.min_duration
         };
         if let Some((index, rule)) = self.open_phase().filter(is_reported) {
             if rule.name == phase_tables::FINALIZE && failure.is_none() {

@@ -3,5 +3,6 @@
 pub mod conventions;
 pub mod kstatus;
 pub mod problem;
+pub(crate) mod resize;
 pub mod status;
 pub mod status_field;

@@ -18,6 +18,7 @@ use crate::trace::{
     progress::{
         convergence::{News, Outcome},
         phase::PhaseInput,
+        phase_tables,
     },
     readiness::{
         kstatus,
@@ -41,7 +42,9 @@ impl Tracer {
         let Some(object) = self.state.objects.get_mut(uid) else { return };
         object.read_status(observation);
         let verdict = verdict(object, observation, &self.rules);
-        object.was_current = matches!(verdict, Status::Current { .. });
+        // A suspended Job has done nothing yet: what is done for it still follows from its change.
+        let is_suspended = object.spec.suspended && object.is("batch", "Job");
+        object.was_current = matches!(verdict, Status::Current { .. }) && !is_suspended;
         let has_failed_job = matches!(verdict, Status::Failed { .. }) && object.is("batch", "Job");
         if object.was_current || has_failed_job {
             for change in object.changes.iter_mut().filter(|change| !change.key.is_deletion()) {
@@ -64,6 +67,7 @@ impl Tracer {
         let news = StatusNews {
             observation,
             spec: &object.spec,
+            is_to_finish: object.is_to_finish(),
             verdict,
             problem: problem::problem(&observation.object.kind, status),
             progress: kstatus::progress(&observation.object.kind, status),
@@ -136,10 +140,11 @@ impl Tracer {
             self.forget(uid);
             return;
         }
+        let of_changes = limits_of_changes(object, &self.rules);
         let limits = limits(object, &self.rules);
         let mut news = Vec::new();
         let mut stuck = Vec::new();
-        for change in &mut object.changes {
+        for (change, limits) in object.changes.iter_mut().zip(of_changes) {
             news.extend(change.convergence.expire(now, &limits).map(|n| (change.key.clone(), n)));
             let is_decided = change.is_decided();
             let is_open = change.convergence.is_open();
@@ -166,11 +171,11 @@ impl Tracer {
     /// Sets the object's timer by the deadlines of its changes.
     pub(super) fn reschedule(&mut self, uid: &Uid) {
         let Some(object) = self.state.objects.get(uid) else { return };
-        let limits = limits(object, &self.rules);
         let deadlines = object
             .changes
             .iter()
-            .filter_map(|change| change.convergence.deadline(&limits, change.is_decided()));
+            .zip(limits_of_changes(object, &self.rules))
+            .filter_map(|(change, of)| change.convergence.deadline(&of, change.is_decided()));
         let forgettable =
             (0..object.changes.len()).filter_map(|index| retention::forgettable_at(object, index));
         let next = deadlines.chain(forgettable).chain(forget_at(object)).min();
@@ -180,6 +185,17 @@ impl Tracer {
 
 fn limits(object: &TrackedObject, rules: &Rules) -> Limits {
     rules.limits(object.kind(), object.spec.progress_deadline_seconds)
+}
+
+/// The limits of each change: a Pod that shall succeed may run for as long as a Job.
+fn limits_of_changes(object: &TrackedObject, rules: &Rules) -> Vec<Limits> {
+    let of_object = limits(object, rules);
+    let of_run = object.is("", "Pod").then(|| rules.limits_of_run(object.kind()));
+    let of_change = |change: &Change| {
+        let is_running = change.open_phase().is_some_and(|phase| phase.name == phase_tables::RUN);
+        of_run.filter(|_| is_running).unwrap_or(of_object)
+    };
+    object.changes.iter().map(of_change).collect()
 }
 
 /// When a deleted object is forgotten.
@@ -192,6 +208,7 @@ fn forget_at(object: &TrackedObject) -> Option<Timestamp> {
 struct StatusNews<'a> {
     observation: &'a Observation,
     spec: &'a SpecFacts,
+    is_to_finish: bool,
     verdict: Status,
     problem: Option<Problem>,
     progress: [i64; 4],
@@ -241,6 +258,7 @@ impl StatusNews<'_> {
             spec: self.spec,
             body: self.observation.body.as_deref(),
             generation,
+            is_to_finish: self.is_to_finish,
             problem: problem.as_ref(),
             seen: self.observation.at,
         });
@@ -258,7 +276,7 @@ fn is_observed(change: &Change, status: &StatusFacts) -> bool {
 
 /// The verdict about a status, seen against the newest change of the spec.
 fn verdict(object: &mut TrackedObject, observation: &Observation, rules: &Rules) -> Status {
-    let of_a_job = object.owner.as_ref().is_some_and(|owner| owner.kind.is("batch", "Job"));
+    let is_to_finish = object.is_to_finish();
     let newest = object.changes.iter_mut().rev().find(|change| change.is_of_live_spec());
     // An object that existed at the start has no change: any status is evidence.
     let written_since = newest.map_or(observation.status.present, |newest| {
@@ -273,7 +291,7 @@ fn verdict(object: &mut TrackedObject, observation: &Observation, rules: &Rules)
             .target
             .filter(|_| kind::change_detection(kind) == ChangeDetection::Generation),
         written_since,
-        of_a_job,
+        is_to_finish,
         status_field: rules.status_field(kind),
     })
 }

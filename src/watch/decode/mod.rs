@@ -14,6 +14,7 @@ mod decoder;
 mod field;
 mod json;
 mod kubernetes_event;
+mod quantity;
 mod references;
 mod status;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::json::{
     ArraySeed, ObjectSeed, ReadField, boxed_text, integer, is_true, read_object, skip_value, text,
     timestamp, truncate,
 };
+use super::quantity;
 use crate::trace::model::{
     observation::{Condition, Container, StatusFacts, Terminated},
     time::Timestamp,
@@ -87,6 +88,18 @@ impl<'de> ReadField<'de> for RawStatus {
                 } = value;
                 return Ok(());
             }
+            "message" => {
+                facts.message = text(map.next_value()?).map(|text| truncate(&text, MAX_MESSAGE));
+                return Ok(());
+            }
+            "capacity" => {
+                facts.storage = read_storage(map)?.and_then(quantity::bytes);
+                return Ok(());
+            }
+            "allocatedResourceStatuses" => {
+                facts.storage_resize = read_storage(map)?.and_then(boxed_text);
+                return Ok(());
+            }
             "startTime" | "lastScaleTime" => {
                 let value = timestamp(map.next_value()?);
                 *match key {
@@ -150,6 +163,28 @@ impl<'de> ReadField<'de> for ParentStatus {
 
 fn message(raw: &RawValue) -> Box<str> {
     text(raw).map(|text| truncate(&text, MAX_MESSAGE)).unwrap_or_default()
+}
+
+/// The value of `storage` in a map by resource.
+fn read_storage<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<&'de RawValue>, A::Error> {
+    let mut by_resource = ByResource::default();
+    map.next_value_seed(ObjectSeed(&mut by_resource))?;
+    Ok(by_resource.storage)
+}
+
+#[derive(Default)]
+struct ByResource<'de> {
+    storage: Option<&'de RawValue>,
+}
+
+impl<'de> ReadField<'de> for ByResource<'de> {
+    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        if key != "storage" {
+            return skip_value(map);
+        }
+        self.storage = Some(map.next_value()?);
+        Ok(())
+    }
 }
 
 #[derive(Default)]
