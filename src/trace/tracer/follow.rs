@@ -93,7 +93,7 @@ impl Tracer {
         }
         if let Some(owner) = owner {
             let at = observation.at.whole_second();
-            self.record_lost_pod(uid, &owner, observation.resource_version, at, None);
+            self.record_lost_pod(uid, &owner, observation.resource_version, at, None, None);
         }
     }
 
