@@ -144,14 +144,20 @@ fn claim_that_cannot_be_resized_is_stuck() {
             .later(60)
             .becomes(expected);
     };
-    becomes(&refused, expect![[r#"
+    becomes(
+        &refused,
+        expect![[r#"
         update PersistentVolumeClaim shop/it -> timed_out  no verdict before the deadline  {spec.resources.requests.storage}
         └─ stuck PersistentVolumeClaim it  ControllerResizeInfeasible: VolumeResizeFailed!
-    "#]]);
-    becomes(&tried, expect![[r#"
+    "#]],
+    );
+    becomes(
+        &tried,
+        expect![[r#"
         update PersistentVolumeClaim shop/it -> timed_out  no verdict before the deadline  {spec.resources.requests.storage}
         └─ stuck PersistentVolumeClaim it  NoSpaceLeft: NoSpaceLeft!
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -124,18 +124,30 @@ fn pod_that_is_kept_running_converges_when_it_is_ready() {
         let history = History::default().added(pod).later(4).modified(pod, &running()).later(90);
         history.becomes(expected);
     };
-    runs(&pod_of(&object("Kafka", "k"), "Always"), expect![[r#"
+    runs(
+        &pod_of(&object("Kafka", "k"), "Always"),
+        expect![[r#"
         create Pod shop/it g1 -> converged
-    "#]]);
-    runs(&pod_of(&set, "Never"), expect![[r#"
+    "#]],
+    );
+    runs(
+        &pod_of(&set, "Never"),
+        expect![[r#"
         create Pod shop/it g1 -> converged
-    "#]]);
-    runs(&pod_of(&instance, "Never"), expect![[r#"
+    "#]],
+    );
+    runs(
+        &pod_of(&instance, "Never"),
+        expect![[r#"
         create Pod shop/it g1 -> converged
-    "#]]);
-    runs(&built_in("v1", "Pod", &json!({"restartPolicy": "Never"})), expect![[r#"
+    "#]],
+    );
+    runs(
+        &built_in("v1", "Pod", &json!({"restartPolicy": "Never"})),
+        expect![[r#"
         create Pod shop/it g1 -> converged
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -33,8 +33,9 @@ pub(crate) const INIT: &str = "init";
 pub(crate) const FINALIZE: &str = "finalize";
 pub(crate) const RUN: &str = "run";
 
-/// A shorter `observe` becomes a span event, and a shorter `run` of a Pod says nothing.
-const MIN_DURATION: Duration = Duration::from_secs(1);
+/// A Pod that ran for less, by the whole seconds of the API, has no phase `run`: whether it took any time
+/// is not known.
+const MIN_RUN: Duration = Duration::from_secs(2);
 
 /// Init containers remembered of one Pod: as many containers as are read of a status.
 const MAX_CONTAINERS: usize = 64;
@@ -52,8 +53,6 @@ pub(crate) struct PhaseRule {
     pub(crate) problem: fn(&PhaseFacts) -> Option<Problem>,
     /// Each init container is a phase within it.
     pub(crate) has_containers: bool,
-    /// It has a span only if it took longer than this, or was held up.
-    pub(crate) min_duration: Duration,
 }
 
 /// The defaults: the object's controller acts, from the end of the phase before.
@@ -65,7 +64,6 @@ const PHASE: PhaseRule = PhaseRule {
     end: |_, _| None,
     problem: |_| None,
     has_containers: false,
-    min_duration: Duration::ZERO,
 };
 
 /// Which phases a change has.
@@ -157,11 +155,8 @@ static POD: [PhaseRule; 7] = [
     PhaseRule {
         name: RUN,
         actor: |_| Actor::Kubelet,
-        is_present: |facts| facts.is_to_finish,
-        end: |input, _| {
-            terminated(input).filter(|_| input.status.phase.as_deref() == Some("Succeeded"))
-        },
-        min_duration: MIN_DURATION,
+        is_present: |facts| facts.is_to_finish && !facts.was_short,
+        end: |input, _| terminated(input).filter(|_| has_succeeded(input.status)),
         ..PHASE
     },
 ];
@@ -246,7 +241,6 @@ const OBSERVING: PhaseRule = PhaseRule {
     name: OBSERVE,
     is_present: |facts| facts.observes,
     end: |input, facts| facts.is_observed.then_some(input.seen),
-    min_duration: MIN_DURATION,
     ..PHASE
 };
 
@@ -264,6 +258,8 @@ pub(crate) struct PhaseFacts {
     started: Option<Timestamp>,
     /// The Pod shall succeed rather than keep running.
     is_to_finish: bool,
+    /// It has succeeded in next to no time.
+    was_short: bool,
     /// A resize was observed.
     is_resized: bool,
     /// The controller reports the generation it has observed.
@@ -313,6 +309,7 @@ impl PhaseFacts {
         let started = input.status.start_time.filter(|_| !self.had_ended && !input.spec.suspended);
         self.started = self.started.or(started.map(|at| refine(Some(at), input.seen)));
         self.is_to_finish = input.is_to_finish;
+        self.was_short = has_succeeded(input.status) && run_time(input.status) < MIN_RUN;
         self.is_resized |= is_resizing(input.spec, input.status);
         self.observes |= observed(input.status).is_some();
         let is_first = !self.is_observed;
@@ -430,6 +427,18 @@ fn terminated(input: &PhaseInput<'_>) -> Option<Timestamp> {
     }
     let ends = containers.iter().filter_map(|container| container.terminated.as_ref()?.finished);
     Some(refine(ends.max(), input.seen))
+}
+
+fn has_succeeded(status: &StatusFacts) -> bool {
+    status.phase.as_deref() == Some("Succeeded")
+}
+
+/// How long the containers ran, from the first start to the last end, by the API's times alone.
+fn run_time(status: &StatusFacts) -> Duration {
+    let runs = || status.containers.iter().filter_map(|container| container.terminated.as_ref());
+    let first = runs().filter_map(|run| run.started).min();
+    let last = runs().filter_map(|run| run.finished).max();
+    first.zip(last).map_or(Duration::ZERO, |(first, last)| last.since(first))
 }
 
 /// The init containers that have ended, in their order, each with its end.

@@ -28,6 +28,9 @@ const PHASE_GAP: Duration = Duration::from_micros(1);
 /// Jaeger warns about a span without a duration.
 const MIN_SPAN_DURATION: Duration = Duration::from_micros(2);
 
+/// A shorter `observe` phase becomes a span event.
+const OBSERVE_PHASE_MIN: Duration = Duration::from_secs(1);
+
 /// The phases of one change.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PhaseTracker {
@@ -116,10 +119,9 @@ impl PhaseTracker {
         };
         self.index = index + 1;
         self.begin = end.plus(PHASE_GAP);
-        let is_short = phase.end.since(phase.begin) <= rule.min_duration;
-        if is_short && rule.name == phase_tables::OBSERVE {
+        if rule.name == phase_tables::OBSERVE && phase.end.since(phase.begin) <= OBSERVE_PHASE_MIN {
             self.observed = Some(phase);
-        } else if !is_short || phase.problem.is_some() {
+        } else {
             self.unreported.push(phase);
         }
     }
@@ -174,7 +176,7 @@ impl PhaseTracker {
         nothing_else: bool,
     ) -> Option<Timestamp> {
         let is_reported = |(_, rule): &(usize, &PhaseRule)| {
-            rule.name != phase_tables::OBSERVE || at.since(self.begin) > rule.min_duration
+            rule.name != phase_tables::OBSERVE || at.since(self.begin) > OBSERVE_PHASE_MIN
         };
         if let Some((index, rule)) = self.open_phase().filter(is_reported) {
             if rule.name == phase_tables::FINALIZE && failure.is_none() {
