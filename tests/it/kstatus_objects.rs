@@ -126,8 +126,14 @@ pub(crate) fn object(
         metadata["finalizers"] = json!(["example.com/wait"]);
     }
     if kind == "Pod" && chance.one_in(3) {
-        metadata["ownerReferences"] = json!([{ "apiVersion": "batch/v1", "kind": "Job",
-            "name": "job", "uid": "u-job", "controller": true }]);
+        let (api_version, kind) = chance.of(&[
+            ("batch/v1", "Job"),
+            ("tekton.dev/v1", "TaskRun"),
+            ("apps/v1", "ReplicaSet"),
+            ("kubevirt.io/v1", "VirtualMachineInstance"),
+        ]);
+        metadata["ownerReferences"] = json!([{ "apiVersion": api_version, "kind": kind,
+            "name": "owner", "uid": "u-owner", "controller": true }]);
     }
     let (spec, mut status) = match kind {
         "Deployment" => deployment(chance, generation),
@@ -137,7 +143,7 @@ pub(crate) fn object(
         "Pod" => pod(chance, generation),
         "Job" => job(chance, generation),
         "Service" => service(chance),
-        "PersistentVolumeClaim" => claim(chance),
+        "PersistentVolumeClaim" => claim(chance, generation),
         "PodDisruptionBudget" => budget(chance, generation),
         "CustomResourceDefinition" => definition(chance, generation),
         "Widget" => widget(chance, generation),
@@ -239,6 +245,8 @@ fn pod(chance: &mut Chance, generation: i64) -> SpecAndStatus {
         ("Ready", YES, &["ContainersNotReady"] as &[_]),
         ("PodScheduled", YES, &["Unschedulable", "SchedulingGated"]),
         ("DisruptionTarget", NO, &["EvictionByEvictionAPI"]),
+        ("PodResizePending", NO, &["Deferred", "Infeasible"]),
+        ("PodResizeInProgress", NO, &["", "Error"]),
     ];
     put(&mut status, "conditions", Some(chance.conditions(conditions, generation)));
     let of_containers = [
@@ -266,6 +274,7 @@ fn job(chance: &mut Chance, generation: i64) -> SpecAndStatus {
     let (mut spec, mut status) = SpecAndStatus::default();
     put(&mut spec, "parallelism", chance.around(1));
     put(&mut spec, "completions", chance.around(1));
+    put(&mut spec, "suspend", chance.of(&[Some(true), Some(false), None]));
     for counter in ["active", "succeeded", "failed"] {
         put(&mut status, counter, chance.around(1));
     }
@@ -298,8 +307,19 @@ fn service(chance: &mut Chance) -> SpecAndStatus {
     (spec, status)
 }
 
-fn claim(chance: &mut Chance) -> SpecAndStatus {
+fn claim(chance: &mut Chance, generation: i64) -> SpecAndStatus {
     let (mut spec, mut status) = SpecAndStatus::default();
+    let size = |size: &str| json!({ "storage": size });
+    let requests = chance.one_in(2).then(|| json!({ "requests": size("2Gi") }));
+    put(&mut spec, "resources", requests);
+    let capacity = chance.one_in(2).then(|| size(chance.of(&["2Gi", "3G", "1Gi"])));
+    put(&mut status, "capacity", capacity);
+    let conditions = &[("Resizing", NO, &[""] as &[_]), ("FileSystemResizePending", NO, &[""])];
+    let conditions = chance.one_in(3).then(|| chance.conditions(conditions, generation));
+    put(&mut status, "conditions", conditions);
+    let states = ["ControllerResizeInProgress", "NodeResizePending", "NodeResizeInfeasible"];
+    let resize = chance.one_in(5).then(|| size(chance.of(&states)));
+    put(&mut status, "allocatedResourceStatuses", resize);
     put(&mut spec, "volumeName", chance.one_in(2).then_some("volume"));
     put(&mut status, "phase", chance.of(&[Some("Bound"), Some("Pending"), Some("Lost"), None]));
     (spec, status)

@@ -152,7 +152,7 @@ fn resume_point_of_a_watch_with_selectors_has_its_existing_objects() {
     let (id, mut watched) = daemon.watch("Widget");
     watched.filter = Filter::Selectors("labelSelector=a%3Db".into());
     daemon.run.tracer.open_empty(id, watched, at(0.0));
-    daemon.hears(3);
+    daemon.process_next(3);
     let selected: Vec<String> = daemon
         .run
         .tracer

@@ -90,6 +90,27 @@ fn tracestate_and_baggage_written_after_a_context_belong_to_it() {
     .assert_eq(&lines);
 }
 
+/// Vectors of the [W3C test suite](https://github.com/w3c/trace-context/blob/main/test/test.py), in
+/// annotations.
+#[test]
+fn tracestate_that_breaks_the_specification_is_dropped_and_the_context_stays() {
+    let passed_on = |state: &str| {
+        let state = json!({"metadata": {"annotations": {"tracing.k8s.io/tracestate": state}}});
+        let widget = merged(&annotated(&object("Widget", "w"), '1'), &state);
+        let spans = History::default().added(&widget).spans(&Rules::default(), "{}");
+        let head = spans.iter().find(|span| span.is_head()).unwrap();
+        let context = head.links.first().unwrap();
+        assert_eq!(context.trace_id.to_string(), "1".repeat(32));
+        context.trace_state.clone()
+    };
+    for state in ["@foo=1,bar=2", "_foo=1", "foo=1,foo=2", "foo=,bar=3", "FOO=1"] {
+        assert_eq!(passed_on(state), None, "{state}");
+    }
+    for state in ["foo=1 \t , \t bar=2, \t baz=3", "1tenant@system=1,foo=2", "foo=1,,bar=2"] {
+        assert_eq!(passed_on(state).as_deref(), Some(state));
+    }
+}
+
 #[test]
 fn attribute_keys_are_unique() {
     let baggage = "k8s.object.name=other,k8s.pod.name=other,spanlink.outcome=other";

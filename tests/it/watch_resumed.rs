@@ -279,7 +279,7 @@ async fn relist_after_a_restart_reports_exits_of_objects_selected_before_it() {
         resume.resource_version = resource_version;
         resume.selected = ["left", "deleted", "recreated", "stays"].map(selected_pod).to_vec();
         let mut watching = Watching::start_resuming(&server, vec![selected], vec![resume]);
-        watching.says(&["4 opened Pod"]).await;
+        watching.expect_messages(&["4 opened Pod"]).await;
         if resource_version != 0 {
             let watch = server.request(PODS).await;
             watch.refuse(410, "too old resource version: 7 (99)").await;
@@ -292,8 +292,8 @@ async fn relist_after_a_restart_reports_exits_of_objects_selected_before_it() {
         let mut recreated = object("recreated", 80);
         recreated["metadata"]["uid"] = "another".into();
         server.request(&pod("recreated")).await.answer(200, &recreated.to_string()).await;
-        watching.says(&["4 lists", "4 listed stays@5"]).await;
-        watching.says(&["4 left selector uid-left@99", "4 reset 99"]).await;
+        watching.expect_messages(&["4 lists", "4 listed stays@5"]).await;
+        watching.expect_messages(&["4 left selector uid-left@99", "4 reset 99"]).await;
         watching.stop().await;
     }
 }
@@ -307,9 +307,9 @@ async fn exit_after_a_restart_of_an_object_selected_before_it_is_no_deletion() {
     resume.selected = vec![selected_pod("left")];
     let mut watching = Watching::start_resuming(&server, vec![selected], vec![resume]);
     let mut lines = server.request(PODS).await.stream().await;
-    lines.say("DELETED", &object("left", 8)).await;
+    lines.("DELETED", &object("left", 8)).await;
     let read = server.request("/api/v1/namespaces/shop/pods/left").await;
     read.answer(200, &object("left", 8).to_string()).await;
-    watching.says(&["4 opened Pod", "4 resumed", "4 left selector uid-left@8"]).await;
+    watching.expect_messages(&["4 opened Pod", "4 resumed", "4 left selector uid-left@8"]).await;
     watching.stop().await;
 }

@@ -16,7 +16,7 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     rules::Rules,
-    state::objects::Objects,
+    state::{State, objects::Objects, pod_losses::PodLosses},
 };
 
 /// What causes are looked for in.
@@ -24,6 +24,7 @@ use crate::trace::{
 pub(crate) struct CauseFinder<'a> {
     pub(crate) objects: &'a Objects,
     pub(crate) rules: &'a Rules,
+    pub(crate) losses: &'a PodLosses,
 }
 
 #[derive(Debug, Default)]
@@ -33,9 +34,21 @@ pub(crate) struct Cause {
     pub(crate) owner: Option<OwnerInfo>,
     /// The reason of a disruption.
     pub(crate) reason: Option<Box<str>>,
+    /// The cause is a change of an owner above the direct one.
+    pub(crate) is_of_ancestor: bool,
 }
 
-impl CauseFinder<'_> {
+impl Cause {
+    pub(super) fn of_ancestor(above: &TrackedObject, cause: &Change) -> Self {
+        Self { is_of_ancestor: true, ..caused_by(above, cause) }
+    }
+}
+
+impl<'a> CauseFinder<'a> {
+    pub(crate) fn new(state: &'a State, rules: &'a Rules) -> Self {
+        Self { objects: &state.objects, losses: &state.losses, rules }
+    }
+
     pub(crate) fn find(&self, object: &TrackedObject, change: &Change) -> Cause {
         let owner = change.controller().and_then(|reference| self.owner(object, reference));
         let cause = match change.key.verb {
@@ -63,7 +76,11 @@ impl CauseFinder<'_> {
         head_with_owner(owner, change, &self.candidates(owner, change)).owner
     }
 
-    fn owner(&self, object: &TrackedObject, reference: &OwnerReference) -> Option<&TrackedObject> {
+    pub(super) fn owner(
+        &self,
+        object: &TrackedObject,
+        reference: &OwnerReference,
+    ) -> Option<&TrackedObject> {
         let is_another = reference.uid != *object.uid();
         self.objects.get(&reference.uid).filter(|_| is_another)
     }
@@ -82,7 +99,9 @@ impl CauseFinder<'_> {
         let candidates = self.creator_candidates(owner, change);
         match best_match(object, change, owner, &candidates) {
             Some(candidate) => caused_by(owner, candidate),
-            None => owner_settled_or_deleting(owner, change),
+            None => self
+                .actor_above(object, change, owner)
+                .unwrap_or_else(|| owner_settled_or_deleting(owner, change)),
         }
     }
 
@@ -102,10 +121,12 @@ impl CauseFinder<'_> {
         } else {
             candidates.first().copied()
         };
-        found.map_or_else(
-            || owner_settled_or_deleting(owner, change),
-            |candidate| caused_by(owner, candidate),
-        )
+        match found {
+            Some(candidate) => caused_by(owner, candidate),
+            None => self
+                .actor_above(object, change, owner)
+                .unwrap_or_else(|| owner_settled_or_deleting(owner, change)),
+        }
     }
 
     /// The first rule that fits (`docs/causes.md`, Deletions).
@@ -135,8 +156,9 @@ impl CauseFinder<'_> {
         // 3: eviction, preemption, a lost node.
         let disruption = change.report().and_then(|report| report.disruption.as_ref());
         if let Some(reason) = disruption {
-            let cause =
-                owner.map(|owner| head_with_owner(owner, change, &candidates)).unwrap_or_default();
+            let above = owner.and_then(|owner| self.remover_above(change, owner, Some(reason)));
+            let head = || owner.map(|owner| head_with_owner(owner, change, &candidates));
+            let cause = above.or_else(head).unwrap_or_default();
             return Cause { reason: Some(reason.clone()), ..cause };
         }
         let Some(owner) = owner else { return Cause::default() };
@@ -157,7 +179,11 @@ impl CauseFinder<'_> {
         {
             return caused_by(owner, newest);
         }
-        // 6: a person, or an actor that looks like one.
+        // 6: the controller of an owner further up.
+        if let Some(cause) = self.remover_above(change, owner, None) {
+            return cause;
+        }
+        // 7: a person, or an actor that looks like one.
         head_with_owner(owner, change, &candidates)
     }
 
@@ -180,11 +206,11 @@ impl CauseFinder<'_> {
 
     /// The owner's changes in flight at the child's resourceVersion, the newest first;
     /// metadata-scope ones only if there is no other.
-    pub(crate) fn candidates<'a>(
+    pub(crate) fn candidates<'o>(
         &self,
-        owner: &'a TrackedObject,
+        owner: &'o TrackedObject,
         child: &Change,
-    ) -> Vec<&'a Change> {
+    ) -> Vec<&'o Change> {
         let all: Vec<&Change> = owner
             .changes
             .iter()
@@ -193,7 +219,7 @@ impl CauseFinder<'_> {
             .filter(|change| was_in_flight(owner, change, child))
             .filter(|change| self.is_recent(owner, change, child.api_at))
             .collect();
-        let only = |all: Vec<&'a Change>, wanted: fn(&Change) -> bool| {
+        let only = |all: Vec<&'o Change>, wanted: fn(&Change) -> bool| {
             let some: Vec<&Change> = all.iter().copied().filter(|change| wanted(change)).collect();
             if some.is_empty() { all } else { some }
         };
@@ -204,7 +230,7 @@ impl CauseFinder<'_> {
 
     /// The changes that may have created or changed the child. An operator works until its finalizer
     /// is removed; a built-in controller creates nothing for an object that is being deleted.
-    fn creator_candidates<'a>(&self, owner: &'a TrackedObject, child: &Change) -> Vec<&'a Change> {
+    fn creator_candidates<'o>(&self, owner: &'o TrackedObject, child: &Change) -> Vec<&'o Change> {
         let deletion = pending_deletion(owner, child)
             .filter(|deletion| !deletion.ignored && !kind::is_built_in(owner.kind()));
         deletion.into_iter().chain(self.candidates(owner, child)).collect()
@@ -309,7 +335,7 @@ fn caused_by(owner: &TrackedObject, parent: &Change) -> Cause {
     Cause {
         parent: Some(parent.key.clone()),
         owner: Some(owner_info(owner, Some(parent), false)),
-        reason: None,
+        ..Cause::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Finds the change that caused a change, and places it in traces: functions over the tables.
 
+pub(crate) mod ancestors;
 pub(crate) mod context;
 pub(crate) mod find;
 pub(crate) mod placement;

@@ -7,6 +7,7 @@ use crate::trace::{
     model::{
         context::TraceContext,
         id::{Ids, Layout, Verb},
+        object::GroupKind,
         span::Role,
     },
     object::{
@@ -45,11 +46,15 @@ impl Placer<'_> {
                 let mut placed = self.child_of(change, above);
                 placed.cause = Some(parent.key.clone());
                 placed.depth = above.depth + 1;
-                placed.owner_chain = Some(Arc::new(OwnerChain {
-                    kind: owner.kind().clone(),
-                    name: Arc::clone(owner.name()),
-                    above: above.owner_chain.clone(),
-                }));
+                let link = |kind: &GroupKind, name: &Arc<str>, above| {
+                    Some(Arc::new(OwnerChain { kind: kind.clone(), name: Arc::clone(name), above }))
+                };
+                let chain = link(owner.kind(), owner.name(), above.owner_chain.clone());
+                let direct = change.controller().filter(|_| cause.is_of_ancestor);
+                placed.owner_chain = match direct {
+                    Some(direct) => link(&direct.kind, &direct.name, chain),
+                    None => chain,
+                };
                 if self.rules.layout == Layout::Linked {
                     self.start_own_trace(&mut placed, change, Placement::Linked);
                 } else if self.exceeds_trace(change, owner, parent) {

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::trace::{
-    model::{id::ChangeKey, kind, observation::OwnerReference, time::Timestamp},
+    cause::find::CauseFinder,
+    model::{id::ChangeKey, kind, object::GroupKind, observation::OwnerReference, time::Timestamp},
     object::{change::Change, tracked::TrackedObject},
     rules::Rules,
     state::{
@@ -89,12 +90,22 @@ impl<'a> Waits<'a> {
         owners
             .chain(namespace)
             .chain(objects.referenced_by(object))
+            .chain(self.possible_actors(object, change))
             .filter(|owner| owner.uid() != object.uid())
             .any(|owner| {
                 owner.changes.iter().any(|older| {
                     !older.is_decided() && older.resource_version < change.resource_version
                 })
             })
+    }
+
+    /// Objects above the direct owner that can be the cause.
+    fn possible_actors(
+        self,
+        object: &'a TrackedObject,
+        change: &Change,
+    ) -> impl Iterator<Item = &'a TrackedObject> {
+        CauseFinder::new(self.state, self.rules).possible_actors(object, change)
     }
 
     /// Deletions that follow from the Namespace's are decided in the order of their resourceVersions
@@ -118,7 +129,8 @@ impl<'a> Waits<'a> {
         })
     }
 
-    /// The watches of the owners' and the referenced kinds; for a deletion, of Namespaces too.
+    /// The watches of the kinds of owners, of owners further up that can be the cause, and of references;
+    /// for a deletion, of Namespaces too.
     fn awaited(
         self,
         object: &'a TrackedObject,
@@ -128,6 +140,8 @@ impl<'a> Waits<'a> {
         let is_deletion = change.key.is_deletion() && namespace.is_some();
         let goes_with_namespace = self.goes_with_namespace(object, change);
         let namespace_kind = kind::namespace();
+        let above: Vec<&GroupKind> =
+            self.possible_actors(object, change).map(TrackedObject::kind).collect();
         let is_awaited = move |watch: &Watch| {
             let kind = &watch.scope.kind;
             let covers =
@@ -139,7 +153,8 @@ impl<'a> Waits<'a> {
                 .references
                 .as_ref()
                 .is_some_and(|references| references.to.iter().any(|to| to.kind == *kind));
-            ((is_of_owner || is_of_reference || goes_with_namespace) && covers)
+            let is_above = above.contains(&kind);
+            ((is_of_owner || is_above || is_of_reference || goes_with_namespace) && covers)
                 || (is_deletion && *kind == namespace_kind)
         };
         self.state.watches.values().filter(move |watch| is_awaited(watch))

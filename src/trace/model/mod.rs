@@ -13,3 +13,4 @@ pub mod path;
 pub mod signals;
 pub mod span;
 pub mod time;
+pub mod trace_state;

@@ -238,6 +238,8 @@ pub struct SpecFacts {
     pub desired_children: Option<u32>,
     /// `spec.paused`; of custom resources any common way to ask the controller to do nothing.
     pub paused: bool,
+    /// Jobs: `spec.suspend`.
+    pub suspended: bool,
     pub progress_deadline_seconds: Option<i64>,
     /// Pods: `restartPolicy`.
     pub restart_policy: Option<Box<str>>,
@@ -249,6 +251,8 @@ pub struct SpecFacts {
     pub partition: Option<i64>,
     /// Services: `spec.type`.
     pub service_type: Option<Box<str>>,
+    /// Claims: `spec.resources.requests.storage`, in bytes.
+    pub requested_storage: Option<u64>,
 }
 
 /// The fields of a status that convergence depends on; `None` where the kind lacks the field.
@@ -263,6 +267,8 @@ pub struct StatusFacts {
     pub of_parents: Vec<Condition>,
     pub phase: Option<Box<str>>,
     pub reason: Option<Box<str>>,
+    /// At most 256 characters.
+    pub message: Option<Box<str>>,
     /// The value of the configured status field (option `converges`); at most 256 characters.
     pub word: Option<Box<str>>,
     /// What the rule for the kind decided about the object; `None`: its kind has no such rule.
@@ -297,6 +303,10 @@ pub struct StatusFacts {
     pub containers: Vec<Container>,
     /// Services: `loadBalancer.ingress` is not empty.
     pub has_ingress: bool,
+    /// Claims: `capacity.storage`, in bytes.
+    pub storage: Option<u64>,
+    /// Claims: `allocatedResourceStatuses.storage`; absent unless the volume is resized.
+    pub storage_resize: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -106,6 +106,8 @@ pub struct Change {
     /// How many children the object wants from then on, where its kind has such a field.
     pub desired_children: Option<u32>,
     pub replica_change: ReplicaChange,
+    /// Its changed fields ask the controller for a restart.
+    pub asks_for_restart: bool,
     /// The resourceVersion at which the object was Current again; the change is in flight until then.
     pub until: Option<u64>,
     /// API time of the last change it caused.
@@ -151,6 +153,7 @@ impl Change {
             value: None,
             desired_children: None,
             replica_change: ReplicaChange::Unchanged,
+            asks_for_restart: false,
             until: None,
             last_caused: api_at,
             caused: 0,

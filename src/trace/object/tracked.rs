@@ -22,7 +22,7 @@ use crate::trace::{
         context_history::ContextHistory,
         references::{References, Rescaled},
     },
-    readiness::status,
+    readiness::{kstatus, status},
 };
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -272,6 +272,12 @@ impl TrackedObject {
 
     pub(crate) fn has_open_change(&self) -> bool {
         self.changes.iter().any(|change| change.convergence.is_open())
+    }
+
+    /// Whether it is a Pod that shall succeed rather than keep running.
+    pub(crate) fn is_to_finish(&self) -> bool {
+        self.is("", "Pod")
+            && kstatus::is_to_finish(&self.spec, self.owner.as_deref().map(|owner| &owner.kind))
     }
 
     pub(crate) fn is_autoscaler(&self) -> bool {

@@ -48,6 +48,8 @@ pub struct PhaseInput<'a> {
     pub body: Option<&'a Body>,
     /// The generation of the change.
     pub generation: Option<i64>,
+    /// A Pod that shall succeed rather than keep running.
+    pub is_to_finish: bool,
     /// The problem that the status shows.
     pub problem: Option<&'a Problem>,
     pub seen: Timestamp,

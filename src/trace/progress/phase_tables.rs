@@ -6,6 +6,8 @@
 //! [finalizers](https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/)).
 //! The phases of a kind are a row in `PhaseTable::for_change` and a table.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::trace::{
@@ -21,6 +23,7 @@ use crate::trace::{
     progress::phase::{Actor, PhaseInput, event},
     readiness::{
         problem::{Blocker, Problem, Urgency},
+        resize::is_resizing,
         status::{condition, is_observed, observed},
     },
 };
@@ -28,6 +31,11 @@ use crate::trace::{
 pub(crate) const OBSERVE: &str = "observe";
 pub(crate) const INIT: &str = "init";
 pub(crate) const FINALIZE: &str = "finalize";
+pub(crate) const RUN: &str = "run";
+
+/// A Pod that ran for less, by the whole seconds of the API, has no phase `run`: whether it took any time
+/// is not known.
+const MIN_RUN: Duration = Duration::from_secs(2);
 
 /// Init containers remembered of one Pod: as many containers as are read of a status.
 const MAX_CONTAINERS: usize = 64;
@@ -39,7 +47,7 @@ pub(crate) struct PhaseRule {
     /// Whether the change has this phase, as far as is known.
     pub(crate) is_present: fn(&PhaseFacts) -> bool,
     /// When it began, where that is not the end of the phase before.
-    pub(crate) begin: fn(&PhaseInput<'_>) -> Option<Timestamp>,
+    pub(crate) begin: fn(&PhaseFacts) -> Option<Timestamp>,
     pub(crate) end: fn(&PhaseInput<'_>, &PhaseFacts) -> Option<Timestamp>,
     /// A problem that the status does not show.
     pub(crate) problem: fn(&PhaseFacts) -> Option<Problem>,
@@ -67,6 +75,8 @@ pub(crate) enum PhaseTable {
     Job,
     Roll,
     Claim,
+    PodResize,
+    ClaimResize,
     Observation,
 }
 
@@ -80,6 +90,8 @@ impl PhaseTable {
             (_, "batch", "Job") => Some(Self::Job),
             (_, "apps", "StatefulSet" | "DaemonSet") => Some(Self::Roll),
             (Verb::Create, "", "PersistentVolumeClaim") => Some(Self::Claim),
+            (Verb::Update, "", "PersistentVolumeClaim") => Some(Self::ClaimResize),
+            (Verb::Update, "", "Pod") => Some(Self::PodResize),
             _ if kind::change_detection(kind) == ChangeDetection::Generation => {
                 Some(Self::Observation)
             }
@@ -95,12 +107,14 @@ impl PhaseTable {
             Self::Job => &JOB,
             Self::Roll => &ROLL,
             Self::Claim => &CLAIM,
+            Self::PodResize => &POD_RESIZE,
+            Self::ClaimResize => &CLAIM_RESIZE,
             Self::Observation => &OBSERVATION,
         }
     }
 }
 
-static POD: [PhaseRule; 6] = [
+static POD: [PhaseRule; 7] = [
     PhaseRule {
         name: "schedule",
         actor: |_| Actor::Scheduler,
@@ -137,6 +151,14 @@ static POD: [PhaseRule; 6] = [
         end: |input, _| is_true(input, "Ready"),
         ..PHASE
     },
+    // The phase of a failed Pod ends with the outcome, with its error.
+    PhaseRule {
+        name: RUN,
+        actor: |_| Actor::Kubelet,
+        is_present: |facts| facts.is_to_finish && !facts.was_short,
+        end: |input, _| terminated(input).filter(|_| has_succeeded(input.status)),
+        ..PHASE
+    },
 ];
 
 static TERMINATION: [PhaseRule; 2] = [
@@ -163,9 +185,9 @@ const FINALIZING: PhaseRule = PhaseRule {
 };
 
 static JOB: [PhaseRule; 1] = [PhaseRule {
-    name: "run",
-    is_present: |facts| facts.has_started,
-    begin: |input| Some(refine(Some(input.status.start_time?), input.seen)),
+    name: RUN,
+    is_present: |facts| facts.started.is_some(),
+    begin: |facts| facts.started,
     // The phase of a failed Job ends with the outcome, with its error.
     end: |input, _| is_true(input, "Complete"),
     ..PHASE
@@ -198,6 +220,21 @@ static CLAIM: [PhaseRule; 2] = [
     },
 ];
 
+static POD_RESIZE: [PhaseRule; 2] =
+    [OBSERVING, PhaseRule { actor: |_| Actor::Kubelet, ..RESIZING }];
+
+static CLAIM_RESIZE: [PhaseRule; 1] = [PhaseRule {
+    actor: |facts| facts.provisioner.clone().map_or(Actor::Controller, Actor::Named),
+    ..RESIZING
+}];
+
+const RESIZING: PhaseRule = PhaseRule {
+    name: "resize",
+    is_present: |facts| facts.is_resized,
+    end: |input, _| (!is_resizing(input.spec, input.status)).then_some(input.seen),
+    ..PHASE
+};
+
 static OBSERVATION: [PhaseRule; 1] = [OBSERVING];
 
 const OBSERVING: PhaseRule = PhaseRule {
@@ -217,8 +254,14 @@ pub(crate) struct PhaseFacts {
     pulled: Option<Timestamp>,
     /// The Job had ended before the change.
     had_ended: bool,
-    /// The Pods of the Job may run.
-    has_started: bool,
+    /// Since when the Pods of the Job may run.
+    started: Option<Timestamp>,
+    /// The Pod shall succeed rather than keep running.
+    is_to_finish: bool,
+    /// It has succeeded in next to no time.
+    was_short: bool,
+    /// A resize was observed.
+    is_resized: bool,
     /// The controller reports the generation it has observed.
     observes: bool,
     /// The generation of the change is observed.
@@ -262,7 +305,12 @@ impl PhaseFacts {
                 self.init_containers.push(container.name.clone());
             }
         }
-        self.has_started |= input.status.start_time.is_some() && !self.had_ended;
+        // `startTime` remains for a while in the status of a Job that is to be suspended.
+        let started = input.status.start_time.filter(|_| !self.had_ended && !input.spec.suspended);
+        self.started = self.started.or(started.map(|at| refine(Some(at), input.seen)));
+        self.is_to_finish = input.is_to_finish;
+        self.was_short = has_succeeded(input.status) && run_time(input.status) < MIN_RUN;
+        self.is_resized |= is_resizing(input.spec, input.status);
         self.observes |= observed(input.status).is_some();
         let is_first = !self.is_observed;
         self.is_observed |= is_observed(input.status, input.generation);
@@ -379,6 +427,18 @@ fn terminated(input: &PhaseInput<'_>) -> Option<Timestamp> {
     }
     let ends = containers.iter().filter_map(|container| container.terminated.as_ref()?.finished);
     Some(refine(ends.max(), input.seen))
+}
+
+fn has_succeeded(status: &StatusFacts) -> bool {
+    status.phase.as_deref() == Some("Succeeded")
+}
+
+/// How long the containers ran, from the first start to the last end, by the API's times alone.
+fn run_time(status: &StatusFacts) -> Duration {
+    let runs = || status.containers.iter().filter_map(|container| container.terminated.as_ref());
+    let first = runs().filter_map(|run| run.started).min();
+    let last = runs().filter_map(|run| run.finished).max();
+    first.zip(last).map_or(Duration::ZERO, |(first, last)| last.since(first))
 }
 
 /// The init containers that have ended, in their order, each with its end.

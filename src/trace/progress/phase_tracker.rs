@@ -27,6 +27,7 @@ use crate::trace::{
 const PHASE_GAP: Duration = Duration::from_micros(1);
 /// Jaeger warns about a span without a duration.
 const MIN_SPAN_DURATION: Duration = Duration::from_micros(2);
+
 /// A shorter `observe` phase becomes a span event.
 const OBSERVE_PHASE_MIN: Duration = Duration::from_secs(1);
 
@@ -81,7 +82,7 @@ impl PhaseTracker {
         let is_news = !happened.is_empty();
         self.events.extend(happened.into_iter().take(room));
         for (index, rule) in self.table.rules().iter().enumerate().skip(self.index) {
-            if let Some(begin) = (rule.begin)(input).filter(|_| index == self.index) {
+            if let Some(begin) = (rule.begin)(&self.facts).filter(|_| index == self.index) {
                 self.begin = self.begin.max(begin);
             }
             if !(rule.is_present)(&self.facts) {

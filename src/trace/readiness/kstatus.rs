@@ -8,10 +8,13 @@ use crate::trace::{
     model::{
         kind::is_built_in,
         object::GroupKind,
-        observation::{Condition, StatusFacts},
+        observation::{Condition, SpecFacts, StatusFacts, Terminated},
         time::Timestamp,
     },
-    readiness::status::{Evidence, Status, condition, is_observed, is_older},
+    readiness::{
+        resize::is_resizing,
+        status::{Evidence, Status, condition, is_observed, is_older},
+    },
 };
 
 /// Kinds that no controller reconciles, or whose controllers write no result: such a change has
@@ -33,7 +36,7 @@ fn rule(kind: &GroupKind) -> Option<Rule> {
         ("", "Namespace") => |e| by_phase(e, &["Active"]),
         ("", "Node") => node,
         ("", "PersistentVolume") => persistent_volume,
-        ("", "PersistentVolumeClaim") => |e| by_phase(e, &["Bound"]),
+        ("", "PersistentVolumeClaim") => claim,
         ("", "Service") => service,
         ("apiextensions.k8s.io", "CustomResourceDefinition") => crd,
         ("autoscaling", "HorizontalPodAutoscaler") => autoscaler,
@@ -152,43 +155,82 @@ fn daemon_set(e: &Evidence<'_>) -> Status {
 
 /// Deviation: a running Job has not converged (upstream calls it Current once it has started).
 /// `SuccessCriteriaMet` and `FailureTarget` come first; only `Complete` and `Failed` are verdicts.
+/// `Suspended=True` counts while the spec asks for it: it stays for a while after the Job is resumed.
 fn job(e: &Evidence<'_>) -> Status {
     match first_true(e.status, &["Complete", "Failed"]) {
         Some(condition) if &*condition.kind == "Failed" => failed(condition),
         Some(condition) => Status::Current { since: condition.last_transition },
-        None => when(is_true(e, "Suspended")),
+        None => when(is_true(e, "Suspended").filter(|_| e.spec.suspended)),
     }
 }
 
-/// Deviations: phase Failed is a failure; a Job's Pod has converged when it succeeded, not when it
-/// was Ready; a Pod that cannot be scheduled or started has a `Problem`, but has not failed yet.
+/// Controllers whose Pods run until they are deleted, although those may not be restarted in place: a
+/// virtual machine's, a game server's.
+const KEEPS_RUNNING: &[(&str, &str)] =
+    &[("kubevirt.io", "VirtualMachineInstance"), ("agones.dev", "GameServer")];
+
+/// Whether a Pod shall succeed rather than keep running: its controller makes Pods that are not always
+/// restarted, as a Job does, a Tekton `TaskRun` or an Argo `Workflow`.
+pub fn is_to_finish(spec: &SpecFacts, controller: Option<&GroupKind>) -> bool {
+    let may_end = spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always");
+    may_end
+        && controller.is_some_and(|controller| {
+            let is_one = |(group, kind): &(&str, &str)| controller.is(group, kind);
+            let is_workload = is_built_in(controller) && !controller.is("batch", "Job");
+            !is_workload && !KEEPS_RUNNING.iter().any(is_one)
+        })
+}
+
+/// Deviations: phase Failed is a failure; a Pod that is to finish has converged when it succeeded, not
+/// when it was Ready; a Pod that cannot be scheduled or started has a `Problem`, but has not failed
+/// yet; a Pod is not done while it is resized.
 fn pod(e: &Evidence<'_>) -> Status {
-    let finishes =
-        e.of_a_job && e.spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always");
     match e.status.phase.as_deref() {
         Some("Succeeded") => Status::Current { since: last_finished(e.status) },
         Some("Failed") => Status::Failed {
             reason: pod_failure(e.status),
-            message: "".into(),
+            message: pod_failure_message(e.status),
             since: last_finished(e.status),
         },
-        Some("Running") if !finishes => when(is_true(e, "Ready")),
+        Some("Running") if !e.is_to_finish && !is_resizing(e.spec, e.status) => {
+            when(is_true(e, "Ready"))
+        }
         _ => Status::InProgress,
     }
 }
 
 fn pod_failure(status: &StatusFacts) -> Box<str> {
-    let of_a_container = || {
-        status.containers.iter().filter_map(|c| c.terminated.as_ref()).find(|t| t.exit_code != 0)
+    let reason = status.reason.as_ref().filter(|reason| !reason.is_empty());
+    let of_container = || Some(failed_container(status)?.1.reason.clone());
+    reason
+        .cloned()
+        .or_else(|| of_container().filter(|reason| !reason.is_empty()))
+        .unwrap_or_else(|| "Failed".into())
+}
+
+/// The kubelet explains a Pod that it rejected or evicted; else a container has failed.
+fn pod_failure_message(status: &StatusFacts) -> Box<str> {
+    let message = status.message.as_ref().filter(|message| !message.is_empty());
+    let of_container = || {
+        let (name, run) = failed_container(status)?;
+        Some(format!("container {name} ended with exit code {}", run.exit_code).into())
     };
-    match &status.reason {
-        Some(reason) => reason.clone(),
-        None => of_a_container().map_or_else(|| "Failed".into(), |t| t.reason.clone()),
-    }
+    message.cloned().or_else(of_container).unwrap_or_default()
+}
+
+fn failed_container(status: &StatusFacts) -> Option<(&str, &Terminated)> {
+    let mut ended =
+        status.containers.iter().filter_map(|c| Some((&*c.name, c.terminated.as_ref()?)));
+    ended.find(|(_, run)| run.exit_code != 0)
 }
 
 fn last_finished(status: &StatusFacts) -> Option<Timestamp> {
     status.containers.iter().filter_map(|c| c.terminated.as_ref()?.finished).max()
+}
+
+/// Deviation: a claim is not done while its volume is resized.
+fn claim(e: &Evidence<'_>) -> Status {
+    when_done(e.status.phase.as_deref() == Some("Bound") && !is_resizing(e.spec, e.status))
 }
 
 fn service(e: &Evidence<'_>) -> Status {

@@ -6,5 +6,6 @@ pub mod judgement;
 pub mod kstatus;
 mod lexicon;
 pub mod problem;
+pub(crate) mod resize;
 pub mod shipped;
 pub mod status;

@@ -10,7 +10,7 @@ use crate::trace::{
         observation::{Condition, Container, StatusFacts, Terminated},
         time::Timestamp,
     },
-    readiness::{judgement::Why, status::condition},
+    readiness::{judgement::Why, resize, status::condition},
 };
 
 /// A known reason why an object does not converge.
@@ -51,6 +51,8 @@ pub enum Blocker {
     Binding,
     /// That the object is Current: it is over when the verdict has another reason.
     Verdict,
+    /// The resize of a claim's volume.
+    Resize,
 }
 
 /// Conditions that show a problem: the kind of the object (empty group and kind: every kind), the
@@ -126,19 +128,27 @@ fn of_pod(status: &StatusFacts) -> Option<Problem> {
         (&*ready.status == "False" && &*ready.reason == "ReadinessGatesNotReady")
             .then(|| of_condition(ready))
     };
-    status.containers.iter().find_map(of_container).or_else(gated)
+    let resize = || resize::pod_refusal(status).map(of_condition);
+    status.containers.iter().find_map(of_container).or_else(gated).or_else(resize)
 }
 
-/// The volume is lost for good. A pending claim need not have a problem: it may wait for its first Pod.
+/// A lost volume is lost for good. A pending claim need not have a problem: it may wait for its first
+/// Pod.
 fn of_claim(status: &StatusFacts) -> Option<Problem> {
-    status.phase.as_deref().filter(|phase| *phase == "Lost").map(|lost| Problem {
-        reason: lost.into(),
-        message: Box::default(),
+    let refusal = resize::claim_refusal(status);
+    let of_claim = |reason: &str, message: &str, blocks| Problem {
+        reason: reason.into(),
+        message: message.into(),
         container: Box::default(),
         since: None,
-        blocks: Blocker::Binding,
+        blocks,
         urgency: Urgency::Failure,
-    })
+    };
+    let lost = status.phase.as_deref().filter(|phase| *phase == "Lost");
+    let explanation = || refusal.map_or("", |condition| &*condition.message);
+    lost.map(|lost| of_claim(lost, "", Blocker::Binding))
+        .or_else(|| Some(of_claim(resize::infeasible(status)?, explanation(), Blocker::Resize)))
+        .or_else(|| refusal.map(of_condition))
 }
 
 fn of_condition(condition: &Condition) -> Problem {
@@ -203,6 +213,7 @@ impl Problem {
             }),
             Blocker::Phase | Blocker::Verdict => true,
             Blocker::Binding => status.phase.as_deref() == Some("Bound"),
+            Blocker::Resize => resize::infeasible(status).is_none(),
         }
     }
 

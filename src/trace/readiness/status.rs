@@ -40,8 +40,10 @@ pub struct Evidence<'a> {
     pub generation: Option<i64>,
     /// A status was written after the change.
     pub written_since: bool,
-    /// The controller owner is a Job.
-    pub of_a_job: bool,
+    /// A Pod that shall succeed rather than keep running ([`is_to_finish`]).
+    ///
+    /// [`is_to_finish`]: crate::trace::readiness::kstatus::is_to_finish
+    pub is_to_finish: bool,
     /// The configured rule of the kind (option `converges`).
     pub status_field: Option<&'a StatusFieldRule>,
 }

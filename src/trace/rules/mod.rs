@@ -10,7 +10,7 @@ use crate::trace::{
     rules::{sampling::Sampling, status_field::StatusFieldRule},
 };
 
-/// Jobs may run for a long time without progress.
+/// Jobs and their Pods may run for a long time without progress.
 const JOB_DEADLINE: Duration = Duration::from_hours(24);
 
 /// Every option that decides about changes, causes and spans.
@@ -156,6 +156,12 @@ impl Rules {
             stuck_after: of_kind.and_then(|k| k.stuck_after).unwrap_or(self.limits.stuck_after),
             evidence: of_kind.and_then(|k| k.evidence).unwrap_or(self.limits.evidence),
         }
+    }
+
+    /// The limits of a Pod that shall succeed, while it runs.
+    pub fn limits_of_run(&self, kind: &GroupKind) -> Limits {
+        let configured = self.for_kind(kind).and_then(|rules| rules.deadline);
+        Limits { deadline: configured.unwrap_or(JOB_DEADLINE), ..self.limits(kind, None) }
     }
 
     pub fn owner_wait(&self, kind: &GroupKind) -> Duration {

@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::trace::{
     model::{
+        id::ChangeKey,
         object::{GroupKind, Uid},
         time::Timestamp,
     },
-    object::change::{ReplacedPod, SpanRef},
+    object::{
+        change::{Change, ReplacedPod, SpanRef},
+        tracked::TrackedObject,
+    },
     state::dirty_map::DirtyMap,
 };
 
@@ -29,6 +33,8 @@ pub(crate) struct PodLoss {
     pub(crate) at: Timestamp,
     pub(crate) span: Option<SpanRef>,
     pub(crate) is_replaced: bool,
+    /// The change of an owner further up that removed the Pod; `None` for any other loss.
+    pub(crate) cause: Option<ChangeKey>,
 }
 
 /// The Pod that may replace a lost one.
@@ -39,6 +45,31 @@ pub(crate) struct Replacement<'a> {
     pub(crate) at: Timestamp,
     /// A `StatefulSet` gives the replacement the same name.
     pub(crate) keeps_name: bool,
+}
+
+impl<'a> Replacement<'a> {
+    /// `None` if the object is not a Pod of a controller.
+    pub(crate) fn from_create(object: &'a TrackedObject, change: &Change) -> Option<Self> {
+        let owner = change.controller().filter(|_| object.is("", "Pod"))?;
+        Some(Self {
+            kind: object.kind(),
+            name: object.name(),
+            resource_version: change.resource_version,
+            at: change.api_at,
+            keeps_name: owner.kind.is("apps", "StatefulSet"),
+        })
+    }
+
+    /// The oldest loss without a replacement, or the one of the same name.
+    fn find_in(&self, losses: &[PodLoss]) -> Option<usize> {
+        let is_open = |loss: &PodLoss| {
+            !loss.is_replaced
+                && loss.resource_version < self.resource_version
+                && self.at.since(loss.at) <= MEMORY
+        };
+        let same_name = losses.iter().position(|loss| is_open(loss) && loss.name == *self.name);
+        same_name.or_else(|| losses.iter().position(is_open).filter(|_| !self.keeps_name))
+    }
 }
 
 /// Losses by the UID of their owner.
@@ -52,6 +83,7 @@ impl PodLosses {
         losses.retain(|known| loss.at.since(known.at) <= MEMORY);
         if let Some(known) = losses.iter_mut().find(|known| known.uid == loss.uid) {
             known.span = loss.span.or(known.span);
+            known.cause = loss.cause.or(known.cause.take());
             return false;
         }
         let is_full = losses.len() >= MAX_LOSSES;
@@ -70,7 +102,13 @@ impl PodLosses {
         }
     }
 
-    /// Takes the oldest loss without a replacement, or the one of the same name.
+    /// The loss that a new Pod will replace.
+    pub(crate) fn next_loss(&self, owner: &Uid, pod: &Replacement<'_>) -> Option<&PodLoss> {
+        let losses = self.0.get(owner)?;
+        losses.get(pod.find_in(losses)?)
+    }
+
+    /// Takes the loss that a new Pod replaces.
     pub(crate) fn match_replacement(
         &mut self,
         owner: &Uid,
@@ -78,11 +116,7 @@ impl PodLosses {
     ) -> Option<ReplacedPod> {
         let losses = self.0.get_mut(owner)?;
         losses.retain(|loss| pod.at.since(loss.at) <= MEMORY);
-        let is_open =
-            |loss: &PodLoss| !loss.is_replaced && loss.resource_version < pod.resource_version;
-        let same_name = losses.iter().position(|loss| is_open(loss) && loss.name == *pod.name);
-        let oldest = || losses.iter().position(is_open).filter(|_| !pod.keeps_name);
-        let loss = same_name.or_else(oldest).and_then(|index| losses.get_mut(index))?;
+        let loss = pod.find_in(losses).and_then(|index| losses.get_mut(index))?;
         loss.is_replaced = true;
         Some(ReplacedPod {
             kind: pod.kind.clone(),

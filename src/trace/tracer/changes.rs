@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::trace::{
+    cause::ancestors::ask_for_restart,
     model::{
         content::MAX_LEAVES,
         context::TraceContext,
@@ -115,6 +116,7 @@ impl Tracer {
         change.ignored = ignored;
         change.missed = difference.missed;
         change.replica_change = replica_change(object, body, difference.verb);
+        change.asks_for_restart = ask_for_restart(&difference.fields);
         change.until = is_converged.then_some(version);
         change.convergence = if is_over {
             Convergence::over(Outcome::Converged, at)

@@ -82,7 +82,7 @@ impl Tracer {
             return;
         }
         let rules = &self.rules;
-        let cause = CauseFinder { objects, rules }.find(object, change);
+        let cause = CauseFinder::new(&self.state, rules).find(object, change);
         let context_use = context::context_use(objects, rules, object, change, &cause);
         let placer = Placer { objects, rules, ids: &self.ids };
         let decision = placer.place(object, change, &cause, context_use);
@@ -132,7 +132,9 @@ impl Tracer {
         let parent_change = parent.as_ref().and_then(|parent| self.state.objects.change(parent));
         let earliest = parent_change.map(|(_, parent)| parent.at);
         let follows_ignored = parent_change.is_some_and(|(_, parent)| parent.ignored);
-        let is_lost = decision.placement == Placement::Head && key.is_deletion();
+        let is_of_ancestor = cause.is_of_ancestor;
+        let is_lost =
+            key.is_deletion() && (decision.placement == Placement::Head || is_of_ancestor);
         let replaced =
             if key.verb == Verb::Create { self.match_lost_pod(key, &cause) } else { None };
         let Some(object) = self.state.objects.get_mut(&key.uid) else { return };
@@ -172,7 +174,7 @@ impl Tracer {
         let controller = owners.first().filter(|owner| owner.controller).map(|owner| &owner.uid);
         if let Some(controller) = controller {
             if is_lost {
-                self.record_deleted_pod(key, controller);
+                self.record_deleted_pod(key, controller, is_of_ancestor);
             } else if key.is_deletion() {
                 self.state.losses.withdraw(&key.uid, controller);
             }
@@ -307,12 +309,13 @@ impl Tracer {
         }
     }
 
-    /// Records that a Pod was deleted other than by its owner's doing.
-    fn record_deleted_pod(&mut self, key: &ChangeKey, owner: &Uid) {
+    /// Records that a Pod was deleted other than by its direct owner's doing.
+    fn record_deleted_pod(&mut self, key: &ChangeKey, owner: &Uid, is_of_ancestor: bool) {
         let Some((_, change)) = self.state.objects.change(key) else { return };
         let span = change.decision().map(Decision::span);
         let (resource_version, at) = (change.resource_version, change.api_at);
-        self.record_lost_pod(&key.uid, owner, resource_version, at, span);
+        let cause = change.cause().filter(|_| is_of_ancestor).cloned();
+        self.record_lost_pod(&key.uid, owner, resource_version, at, span, cause);
     }
 
     pub(super) fn record_lost_pod(
@@ -322,12 +325,13 @@ impl Tracer {
         resource_version: u64,
         at: Timestamp,
         span: Option<SpanRef>,
+        cause: Option<ChangeKey>,
     ) {
         let pod = self.state.objects.get(uid).filter(|object| object.is("", "Pod"));
         // The losses of an owner that is not tracked would never be forgotten.
         let Some(pod) = pod.filter(|_| self.state.objects.contains(owner)) else { return };
         let (name, uid) = (Arc::clone(pod.name()), uid.clone());
-        let loss = PodLoss { name, uid, resource_version, at, span, is_replaced: false };
+        let loss = PodLoss { name, uid, resource_version, at, span, is_replaced: false, cause };
         let is_full = self.state.losses.record(owner, loss);
         self.out.count_bound(Bound::PodLosses, is_full);
     }
@@ -336,25 +340,16 @@ impl Tracer {
     /// new Pod may have another reason.
     fn match_lost_pod(&mut self, key: &ChangeKey, cause: &Cause) -> Option<ReplacedPod> {
         let (object, change) = self.state.objects.change(key)?;
-        if !object.is("", "Pod") {
-            return None;
-        }
         let is_settled = cause.owner.as_ref().is_some_and(|owner| owner.settled);
         let owner = change.controller()?;
-        let pod = Replacement {
-            kind: object.kind(),
-            name: object.name(),
-            resource_version: change.resource_version,
-            at: change.api_at,
-            keeps_name: owner.kind.is("apps", "StatefulSet"),
-        };
+        let pod = Replacement::from_create(object, change)?;
         let replaced = self.state.losses.match_replacement(&owner.uid, &pod)?;
         let lost = self.state.objects.get(&replaced.uid);
         let last_span = lost.and_then(|lost| {
             lost.changes.iter().rev().find_map(|change| change.decision().map(Decision::span))
         });
         let span = replaced.span.or(last_span);
-        is_settled.then_some(ReplacedPod { span, ..replaced })
+        (is_settled || cause.is_of_ancestor).then_some(ReplacedPod { span, ..replaced })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::trace::{
     progress::{
         outcome::{Ended, Outcome},
         phase::{self, Phase},
+        phase_tables,
         phase_tracker::PhaseTracker,
         slowest::Slowest,
         status_events::make_room,
@@ -29,6 +30,10 @@ use crate::trace::{
     },
     state::{State, reported_problems::Inserted},
 };
+
+/// A newer change can be observed before the end of a phase that ended before it: a shorter wait of the
+/// older change is not counted as open.
+const OVERTAKEN_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) struct Emitter<'a> {
     pub(super) state: &'a mut State,
@@ -109,8 +114,13 @@ impl Emitter<'_> {
         let Some(ended) = change.convergence.ended() else { return };
         let (at, outcome) = (ended.at, ended.outcome);
         self.emit_phases(key);
-        if caused && matches!(outcome, Outcome::Failed | Outcome::TimedOut | Outcome::Unknown) {
-            self.record_open_waits(key, at);
+        let open_waits = match outcome {
+            Outcome::Failed | Outcome::TimedOut | Outcome::Unknown => Some(Duration::ZERO),
+            Outcome::Superseded => Some(OVERTAKEN_WAIT),
+            Outcome::Converged | Outcome::Deleted | Outcome::Paused => None,
+        };
+        if let Some(at_least) = open_waits.filter(|_| caused) {
+            self.record_open_waits(key, at, at_least);
         }
         self.record_total(key);
         let Some((object, change)) = self.state.objects.change(key) else { return };
@@ -228,6 +238,22 @@ impl Emitter<'_> {
             reason: phase.problem.as_ref().map(|p| p.reason.clone()).unwrap_or_default(),
         };
         self.record_slowest(key, &slowest);
+        if phase.name == phase_tables::RUN && own_end < phase.end {
+            self.record_run(key, Slowest { took: phase.end.since(phase.begin), ..slowest });
+        }
+    }
+
+    /// A Job waited for its Pods while it ran; whatever caused the Job waited for the whole run, unless
+    /// a problem of the Job's Pods explains most of it.
+    fn record_run(&mut self, key: &ChangeKey, run: Slowest) {
+        let Some((_, change)) = self.state.objects.change(key) else { return };
+        let below = change.report().and_then(|report| report.slowest.as_ref());
+        if below.is_some_and(|below| explains(below, &run)) {
+            return;
+        }
+        if let Some(cause) = change.cause().cloned() {
+            self.record_slowest(&cause, &run);
+        }
     }
 
     /// An object without phases was waited for as a whole.
@@ -261,8 +287,8 @@ impl Emitter<'_> {
     }
 
     /// A change has ended without everything it caused: the open phases below count too.
-    fn record_open_waits(&mut self, key: &ChangeKey, at: Timestamp) {
-        let longest = self
+    fn record_open_waits(&mut self, key: &ChangeKey, at: Timestamp, at_least: Duration) {
+        let waits: Vec<Slowest> = self
             .state
             .objects
             .descendants_of(key)
@@ -274,9 +300,16 @@ impl Emitter<'_> {
                 phase: phase.name.into(),
                 reason: change.active_reason().unwrap_or_default().into(),
             })
-            // Of equal ones always the same.
-            .max_by(|a, b| a.took.cmp(&b.took).then_with(|| b.name.cmp(&a.name)));
-        if let Some(longest) = longest
+            .filter(|wait| wait.took >= at_least)
+            .collect();
+        // Of equal ones always the same.
+        let order =
+            |a: &&Slowest, b: &&Slowest| a.took.cmp(&b.took).then_with(|| b.name.cmp(&a.name));
+        let longest = waits.iter().max_by(order).map(|longest| {
+            let explaining = waits.iter().filter(|wait| explains(wait, longest)).max_by(order);
+            explaining.unwrap_or(longest)
+        });
+        if let Some(longest) = longest.cloned()
             && let Some(report) = self.state.objects.report_mut(key)
             && report.slowest.as_ref().is_none_or(|before| before.took < longest.took)
         {
@@ -321,6 +354,12 @@ impl Emitter<'_> {
             .or_else(by_status)
             .unwrap_or_else(|| format!("{}-controller", kind.kind.to_lowercase()).into())
     }
+}
+
+/// Whether a wait has a reason for most of a longer one that has none: a Job runs for as long as its
+/// Pod waits for an image.
+fn explains(wait: &Slowest, longer: &Slowest) -> bool {
+    longer.reason.is_empty() && !wait.reason.is_empty() && wait.took * 2 >= longer.took
 }
 
 /// The events of a change that has ended, and when its last phase ended.

@@ -20,6 +20,7 @@ use crate::trace::{
         evidence::{Progress, Weighed},
         outcome::Outcome,
         phase::PhaseInput,
+        phase_tables,
     },
     readiness::{
         judge,
@@ -46,7 +47,9 @@ impl Tracer {
         object.read_status(observation);
         let (judgement, stands) = judge(object, observation, &self.rules);
         let verdict = &judgement.status;
-        object.was_current = stands && matches!(verdict, Status::Current { .. });
+        // A suspended Job has done nothing yet: what is done for it still follows from its change.
+        let is_suspended = object.spec.suspended && object.is("batch", "Job");
+        object.was_current = stands && matches!(verdict, Status::Current { .. }) && !is_suspended;
         let has_failed_job = matches!(verdict, Status::Failed { .. }) && object.is("batch", "Job");
         if !object.was_current && !is_built_in(object.kind()) {
             // What was Current for less than the settle window had not converged.
@@ -77,6 +80,7 @@ impl Tracer {
         let news = StatusNews {
             observation,
             spec: &object.spec,
+            is_to_finish: object.is_to_finish(),
             judgement: &judgement,
             problem: match &judgement.why {
                 Some(why) => Some(problem::of_verdict(why)),
@@ -108,7 +112,7 @@ impl Tracer {
         }
         if let Some(owner) = owner {
             let at = observation.at.whole_second();
-            self.record_lost_pod(uid, &owner, observation.resource_version, at, None);
+            self.record_lost_pod(uid, &owner, observation.resource_version, at, None, None);
         }
     }
 
@@ -155,10 +159,11 @@ impl Tracer {
             self.forget(uid);
             return;
         }
+        let of_changes = limits_of_changes(object, &self.rules);
         let limits = limits(object, &self.rules);
         let mut news = Vec::new();
         let mut stuck = Vec::new();
-        for change in &mut object.changes {
+        for (change, limits) in object.changes.iter_mut().zip(of_changes) {
             if let Some(expired) = change.convergence.expire(now, &limits) {
                 if change.convergence.has_converged() {
                     change.until.get_or_insert(object.resource_version);
@@ -190,11 +195,11 @@ impl Tracer {
     /// Sets the object's timer by the deadlines of its changes.
     pub(super) fn reschedule(&mut self, uid: &Uid) {
         let Some(object) = self.state.objects.get(uid) else { return };
-        let limits = limits(object, &self.rules);
         let deadlines = object
             .changes
             .iter()
-            .filter_map(|change| change.convergence.deadline(&limits, change.is_decided()));
+            .zip(limits_of_changes(object, &self.rules))
+            .filter_map(|(change, of)| change.convergence.deadline(&of, change.is_decided()));
         let forgettable =
             (0..object.changes.len()).filter_map(|index| retention::forgettable_at(object, index));
         let next = deadlines.chain(forgettable).chain(forget_at(object)).min();
@@ -204,6 +209,17 @@ impl Tracer {
 
 fn limits(object: &TrackedObject, rules: &Rules) -> Limits {
     rules.limits(object.kind(), object.spec.progress_deadline_seconds)
+}
+
+/// The limits of each change: a Pod that shall succeed may run for as long as a Job.
+fn limits_of_changes(object: &TrackedObject, rules: &Rules) -> Vec<Limits> {
+    let of_object = limits(object, rules);
+    let of_run = object.is("", "Pod").then(|| rules.limits_of_run(object.kind()));
+    let of_change = |change: &Change| {
+        let is_running = change.open_phase().is_some_and(|phase| phase.name == phase_tables::RUN);
+        of_run.filter(|_| is_running).unwrap_or(of_object)
+    };
+    object.changes.iter().map(of_change).collect()
 }
 
 /// When a deleted object is forgotten.
@@ -216,6 +232,7 @@ fn forget_at(object: &TrackedObject) -> Option<Timestamp> {
 struct StatusNews<'a> {
     observation: &'a Observation,
     spec: &'a SpecFacts,
+    is_to_finish: bool,
     judgement: &'a Judgement,
     problem: Option<Problem>,
     progress: Progress,
@@ -267,6 +284,7 @@ impl StatusNews<'_> {
             spec: self.spec,
             body: self.observation.body.as_deref(),
             generation,
+            is_to_finish: self.is_to_finish,
             problem: problem.as_ref(),
             seen: self.observation.at,
         });
@@ -289,7 +307,7 @@ fn judge(
     observation: &Observation,
     rules: &Rules,
 ) -> (Judgement, bool) {
-    let of_a_job = object.owner.as_ref().is_some_and(|owner| owner.kind.is("batch", "Job"));
+    let is_to_finish = object.is_to_finish();
     let newest = object.changes.iter_mut().rev().find(|change| change.is_of_live_spec());
     // An object that existed at the start has no change: any status is evidence.
     let written_since = newest.map_or(observation.status.present, |newest| {
@@ -304,7 +322,7 @@ fn judge(
             .target
             .filter(|_| kind::change_detection(kind) == ChangeDetection::Generation),
         written_since,
-        of_a_job,
+        is_to_finish,
         status_field: rules.status_field(kind),
     });
     object.evidence = judgement.evidence.unwrap_or(0);

@@ -12,7 +12,7 @@ use super::{
         RawField, boxed_text, fields_of, find, find_fields, find_text, group_of, integer, is_true,
         items_of, text, timestamp, truncate,
     },
-    references,
+    quantity, references,
     wire::RawObject,
 };
 use crate::{
@@ -209,6 +209,7 @@ fn read_spec(kind: &GroupKind, spec: &[RawField<'_>], annotations: &[RawField<'_
         replicas: number("replicas"),
         desired_children: desired_children(kind, spec, annotations),
         paused: asks_to_pause(kind, spec, annotations),
+        suspended: kind.is("batch", "Job") && find(spec, "suspend").is_some_and(is_true),
         progress_deadline_seconds: number("progressDeadlineSeconds"),
         restart_policy: find(spec, "restartPolicy").and_then(boxed_text),
         scheduler: find(spec, "schedulerName")
@@ -217,6 +218,7 @@ fn read_spec(kind: &GroupKind, spec: &[RawField<'_>], annotations: &[RawField<'_
         update_strategy: find(&strategy, "type").and_then(boxed_text),
         partition: find(&find_fields(&strategy, "rollingUpdate"), "partition").and_then(integer),
         service_type: find(spec, "type").and_then(short_text),
+        requested_storage: requested_storage(kind, spec),
     }
 }
 
@@ -245,6 +247,15 @@ fn asks_to_pause(kind: &GroupKind, spec: &[RawField<'_>], annotations: &[RawFiel
         || find(spec, "running").is_some_and(|raw| raw.get() == "false")
         || find_text(spec, "runStrategy").is_some_and(|strategy| strategy == "Halted")
         || PAUSE_ANNOTATIONS.iter().any(has_annotation)
+}
+
+/// `None` for kinds other than claims.
+fn requested_storage(kind: &GroupKind, spec: &[RawField<'_>]) -> Option<u64> {
+    if !kind.is("", "PersistentVolumeClaim") {
+        return None;
+    }
+    let requests = find_fields(&find_fields(spec, "resources"), "requests");
+    find(&requests, "storage").and_then(quantity::bytes)
 }
 
 /// The number of children that a workload creates; `None` for other kinds.

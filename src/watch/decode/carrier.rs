@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::json::{RawField, fields_of, find, find_fields, find_text, text};
 use crate::{
     config::settings::{CarrierFormat, WatchSettings},
-    trace::model::{context::MAX_TRACE_STATE, observation::Carrier},
+    trace::model::{observation::Carrier, trace_state::MAX_LIST},
 };
 
 /// A traceparent has 55 bytes. A longer value is truncated here and stays invalid.
@@ -17,7 +17,7 @@ const MAX_TRACEPARENT: usize = 256;
 /// Longer baggage is ignored: the
 /// [W3C limit](https://www.w3.org/TR/baggage/#limits) that propagators have to support.
 const MAX_BAGGAGE: usize = 8192;
-/// A JSON carrier longer than this is invalid: traceparent, tracestate and baggage fit into it.
+/// A JSON carrier longer than this is invalid.
 const MAX_JSON: usize = 16_384;
 
 /// The carrier in the first configured annotation that is present, valid or not.
@@ -61,7 +61,7 @@ fn from_parts<'a>(
     Carrier {
         key: key.into(),
         traceparent: truncate_bytes(&text(traceparent).unwrap_or_default(), MAX_TRACEPARENT),
-        tracestate: part("tracestate", MAX_TRACE_STATE),
+        tracestate: part("tracestate", MAX_LIST),
         baggage: baggage.unwrap_or_default(),
     }
 }

@@ -15,6 +15,7 @@ mod field;
 mod health;
 mod json;
 mod kubernetes_event;
+mod quantity;
 mod references;
 mod signals;
 mod status;

@@ -3,6 +3,7 @@
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
+use super::quantity;
 use super::{
     json::{
         ArraySeed, ObjectSeed, ReadField, boxed_text, fields_of, find, integer, integer_or_text,
@@ -115,6 +116,18 @@ impl<'de> ReadField<'de> for RawStatus {
                 } = value;
                 return Ok(());
             }
+            "message" => {
+                facts.message = text(map.next_value()?).map(|text| truncate(&text, MAX_MESSAGE));
+                return Ok(());
+            }
+            "capacity" => {
+                facts.storage = read_storage(map)?.and_then(quantity::bytes);
+                return Ok(());
+            }
+            "allocatedResourceStatuses" => {
+                facts.storage_resize = read_storage(map)?.and_then(boxed_text);
+                return Ok(());
+            }
             "startTime" | "lastScaleTime" => {
                 let value = timestamp(map.next_value()?);
                 *match key {
@@ -209,6 +222,28 @@ fn names_of_parents(spec: &RawValue) -> Vec<Box<str>> {
 
 fn message(raw: &RawValue) -> Box<str> {
     text(raw).map(|text| truncate(&text, MAX_MESSAGE)).unwrap_or_default()
+}
+
+/// The value of `storage` in a map by resource.
+fn read_storage<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<&'de RawValue>, A::Error> {
+    let mut by_resource = ByResource::default();
+    map.next_value_seed(ObjectSeed(&mut by_resource))?;
+    Ok(by_resource.storage)
+}
+
+#[derive(Default)]
+struct ByResource<'de> {
+    storage: Option<&'de RawValue>,
+}
+
+impl<'de> ReadField<'de> for ByResource<'de> {
+    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        if key != "storage" {
+            return skip_value(map);
+        }
+        self.storage = Some(map.next_value()?);
+        Ok(())
+    }
 }
 
 #[derive(Default)]
