@@ -307,7 +307,7 @@ async fn exit_after_a_restart_of_an_object_selected_before_it_is_no_deletion() {
     resume.selected = vec![selected_pod("left")];
     let mut watching = Watching::start_resuming(&server, vec![selected], vec![resume]);
     let mut lines = server.request(PODS).await.stream().await;
-    lines.("DELETED", &object("left", 8)).await;
+    lines.send_event("DELETED", &object("left", 8)).await;
     let read = server.request("/api/v1/namespaces/shop/pods/left").await;
     read.answer(200, &object("left", 8).to_string()).await;
     watching.expect_messages(&["4 opened Pod", "4 resumed", "4 left selector uid-left@8"]).await;

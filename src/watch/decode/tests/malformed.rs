@@ -14,7 +14,7 @@ fn fields_of_wrong_types_are_absent() {
             "annotations": "none", "ownerReferences": "me", "deletionTimestamp": "yesterday",
             "creationTimestamp": "9999-99-99T99:99:99Z"},
         "spec": {"replicas": "two", "template": [[]], "updateStrategy": 3},
-        "status": {"observedGeneration": "3", "conditions": {"type": "Ready"}, "replicas": 1.5,
+        "status": {"observedGeneration": "three", "conditions": {"type": "Ready"}, "replicas": 1.5,
             "containerStatuses": [7, {"name": []}], "loadBalancer": "none", "phase": 4},
     }));
     assert_eq!((malformed.generation, malformed.resource_version), (None, 0));
