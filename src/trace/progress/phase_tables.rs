@@ -22,7 +22,8 @@ use crate::trace::{
     },
     progress::phase::{Actor, PhaseInput, event},
     readiness::{
-        problem::{Blocker, Problem, Urgency},
+        judgement::Urgency,
+        problem::{Blocker, Problem},
         resize::is_resizing,
         status::{condition, is_observed, observed},
     },

@@ -10,7 +10,10 @@ use crate::trace::{
         span::{Attribute, MAX_EVENTS, SpanEvent, Value},
         time::{Timestamp, refine},
     },
-    readiness::problem::{Blocker, Problem, Urgency},
+    readiness::{
+        judgement::Urgency,
+        problem::{Blocker, Problem},
+    },
     rules::Limits,
 };
 

@@ -8,9 +8,8 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::trace::{
     model::{observation::Condition, time::Timestamp},
     readiness::{
-        judgement::{Judgement, Why},
+        judgement::{Judgement, Urgency, Why},
         lexicon::{self, Meaning, Polarity},
-        problem::Urgency,
         status::{Evidence, Status, is_observed, is_older},
     },
 };

@@ -10,7 +10,11 @@ use crate::trace::{
         observation::{Condition, Container, StatusFacts, Terminated},
         time::Timestamp,
     },
-    readiness::{judgement::Why, resize, status::condition},
+    readiness::{
+        judgement::{Urgency, Why},
+        resize,
+        status::condition,
+    },
 };
 
 /// A known reason why an object does not converge.
@@ -23,17 +27,6 @@ pub struct Problem {
     pub since: Option<Timestamp>,
     pub blocks: Blocker,
     pub urgency: Urgency,
-}
-
-/// How soon a person should see that an object is not as it should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Urgency {
-    /// A failure, or something is missing.
-    Failure,
-    /// It waits for something; that should pass, and is a problem when it does not.
-    Waiting,
-    /// The controller is at work.
-    Working,
 }
 
 /// What a problem blocks: the problem is over once that has happened.

@@ -21,7 +21,10 @@ use crate::trace::{
         slowest::Slowest,
         status_events::make_room,
     },
-    readiness::problem::{Blocker, Problem, Urgency},
+    readiness::{
+        judgement::Urgency,
+        problem::{Blocker, Problem},
+    },
     rules::{Limits, Rules},
     spans::{
         builder::SpanBuilder,
