@@ -22,7 +22,7 @@ fn exceeded_quota_has_one_stuck_span_for_the_first_refused_object() {
         .later(30)
         .becomes(expect![[r#"
             create Deployment shop/it g1 -> timed_out  no verdict before the deadline
-            ├─ create ReplicaSet it g1 -> timed_out  no verdict before the deadline
+            ├─ create ReplicaSet it g1 -> timed_out  FailedCreate: exceeded quota: few
             └─ stuck ReplicaSet it  FailedCreate: exceeded quota: few
         "#]]);
 }

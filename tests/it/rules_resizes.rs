@@ -49,7 +49,7 @@ fn resize_that_the_node_can_never_grant_is_stuck() {
             .later(60)
     };
     history().becomes(expect![[r#"
-        update Pod shop/it g2 -> timed_out  no verdict before the deadline  {spec.containers[web].resources.requests.cpu}
+        update Pod shop/it g2 -> timed_out  Infeasible: Infeasible!  {spec.containers[web].resources.requests.cpu}
         └─ stuck Pod it  Infeasible: Infeasible!
     "#]]);
     // A smaller size is asked for.
@@ -147,16 +147,16 @@ fn claim_that_cannot_be_resized_is_stuck() {
     becomes(
         &refused,
         expect![[r#"
-        update PersistentVolumeClaim shop/it -> timed_out  no verdict before the deadline  {spec.resources.requests.storage}
-        └─ stuck PersistentVolumeClaim it  ControllerResizeInfeasible: VolumeResizeFailed!
-    "#]],
+            update PersistentVolumeClaim shop/it -> timed_out  ControllerResizeInfeasible: VolumeResizeFailed!  {spec.resources.requests.storage}
+            └─ stuck PersistentVolumeClaim it  ControllerResizeInfeasible: VolumeResizeFailed!
+        "#]],
     );
     becomes(
         &tried,
         expect![[r#"
-        update PersistentVolumeClaim shop/it -> timed_out  no verdict before the deadline  {spec.resources.requests.storage}
-        └─ stuck PersistentVolumeClaim it  NoSpaceLeft: NoSpaceLeft!
-    "#]],
+            update PersistentVolumeClaim shop/it -> timed_out  NoSpaceLeft: NoSpaceLeft!  {spec.resources.requests.storage}
+            └─ stuck PersistentVolumeClaim it  NoSpaceLeft: NoSpaceLeft!
+        "#]],
     );
 }
 

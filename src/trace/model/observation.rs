@@ -274,7 +274,7 @@ pub struct StatusFacts {
     /// What the rule for the kind decided about the object; `None`: its kind has no such rule.
     pub verdict: Option<Box<Verdict>>,
     /// Only of custom resources.
-    pub signals: Box<StatusSignals>,
+    pub signals: Option<Box<StatusSignals>>,
     pub replicas: Option<i64>,
     pub updated_replicas: Option<i64>,
     pub ready_replicas: Option<i64>,

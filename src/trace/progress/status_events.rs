@@ -173,15 +173,17 @@ impl StatusEvents {
         if self.events.len() >= MAX_EVENTS && !self.has_event_about(&problem.reason) {
             make_room(&mut self.events);
         }
-        self.push_event(
-            WAITING,
-            begin,
-            [
-                ("reason", &problem.reason),
-                ("container", &problem.container),
-                ("message", &problem.message),
-            ],
-        );
+        if problem.urgency != Urgency::Working {
+            self.push_event(
+                WAITING,
+                begin,
+                [
+                    ("reason", &problem.reason),
+                    ("container", &problem.container),
+                    ("message", &problem.message),
+                ],
+            );
+        }
         self.active_problem = Some(ActiveProblem { problem, since: begin, reported: false });
     }
 

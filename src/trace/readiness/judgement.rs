@@ -27,6 +27,8 @@ pub struct Why {
     pub message: Box<str>,
     pub since: Option<Timestamp>,
     pub urgency: Urgency,
+    /// It is of a condition, and not a word that may be old.
+    pub is_condition: bool,
 }
 
 /// How soon a person should see that an object is not as it should be.

@@ -24,7 +24,7 @@ use crate::trace::{
     },
     readiness::{
         judge,
-        judgement::Judgement,
+        judgement::{Judgement, Urgency},
         kstatus,
         problem::{self, Problem},
         status::{Evidence, Status},
@@ -88,7 +88,7 @@ impl Tracer {
             },
             progress: Progress {
                 counters: kstatus::progress(&observation.object.kind, status),
-                status: status.signals.progress,
+                status: status.signals.as_ref().map_or(0, |signals| signals.progress),
             },
         };
         let open = object.changes.iter_mut().filter(|change| !change.convergence.is_over());
@@ -285,7 +285,7 @@ impl StatusNews<'_> {
             body: self.observation.body.as_deref(),
             generation,
             is_to_finish: self.is_to_finish,
-            problem: problem.as_ref(),
+            problem: problem.as_ref().filter(|problem| problem.urgency != Urgency::Working),
             seen: self.observation.at,
         });
         let problem = problem.or_else(|| phases.problem());
