@@ -41,11 +41,11 @@ fn resize_of_a_pod_is_done_when_the_kubelet_has_finished_it() {
 
 #[test]
 fn resize_that_the_node_can_never_grant_is_stuck() {
-    let infeasible = condition("PodResizePending", "True", "Infeasible", 30);
+    let infeasible = [condition("PodResizePending", "True", "Infeasible", 30)];
     let history = || {
         running()
             .say("MODIFIED", &sized(2, 1, "100", &[]))
-            .say("MODIFIED", &sized(2, 2, "100", &[infeasible.clone()]))
+            .say("MODIFIED", &sized(2, 2, "100", &infeasible))
             .later(60)
     };
     history().becomes(expect![[r#"
@@ -54,7 +54,7 @@ fn resize_that_the_node_can_never_grant_is_stuck() {
     "#]]);
     // A smaller size is asked for.
     history()
-        .say("MODIFIED", &sized(3, 2, "2", &[infeasible.clone()]))
+        .say("MODIFIED", &sized(3, 2, "2", &infeasible))
         .say("MODIFIED", &sized(3, 3, "2", &[]))
         .becomes(expect![[r#"
             update Pod shop/it g2 -> superseded  {spec.containers[web].resources.requests.cpu}

@@ -82,7 +82,7 @@ impl PodLosses {
         losses.retain(|known| loss.at.since(known.at) <= MEMORY);
         if let Some(known) = losses.iter_mut().find(|known| known.uid == loss.uid) {
             known.span = loss.span.or(known.span);
-            known.cause = loss.cause.or(known.cause.take());
+            known.cause = loss.cause.or_else(|| known.cause.take());
             return;
         }
         if losses.len() >= MAX_LOSSES {

@@ -236,20 +236,21 @@ impl Emitter<'_> {
         };
         self.record_slowest(key, &slowest);
         if phase.name == phase_tables::RUN && own_end < phase.end {
-            self.record_run(key, Slowest { took: phase.end.since(phase.begin), ..slowest });
+            let run = Slowest { took: phase.end.since(phase.begin), ..slowest };
+            self.record_run(key, &run);
         }
     }
 
     /// A Job waited for its Pods while it ran; whatever caused the Job waited for the whole run, unless
     /// a problem of the Job's Pods explains most of it.
-    fn record_run(&mut self, key: &ChangeKey, run: Slowest) {
+    fn record_run(&mut self, key: &ChangeKey, run: &Slowest) {
         let Some((_, change)) = self.state.objects.change(key) else { return };
         let below = change.report().and_then(|report| report.slowest.as_ref());
-        if below.is_some_and(|below| explains(below, &run)) {
+        if below.is_some_and(|below| explains(below, run)) {
             return;
         }
         if let Some(cause) = change.cause().cloned() {
-            self.record_slowest(&cause, &run);
+            self.record_slowest(&cause, run);
         }
     }
 
