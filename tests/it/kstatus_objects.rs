@@ -317,8 +317,8 @@ fn claim(chance: &mut Chance, generation: i64) -> SpecAndStatus {
     let conditions = &[("Resizing", NO, &[""] as &[_]), ("FileSystemResizePending", NO, &[""])];
     let conditions = chance.one_in(3).then(|| chance.conditions(conditions, generation));
     put(&mut status, "conditions", conditions);
-    let states = ["ControllerResizeInProgress", "NodeResizePending", "NodeResizeInfeasible"];
-    let resize = chance.one_in(5).then(|| size(chance.of(&states)));
+    let resizes = ["ControllerResizeInProgress", "NodeResizePending", "NodeResizeInfeasible"];
+    let resize = chance.one_in(5).then(|| size(chance.of(&resizes)));
     put(&mut status, "allocatedResourceStatuses", resize);
     put(&mut spec, "volumeName", chance.one_in(2).then_some("volume"));
     put(&mut status, "phase", chance.of(&[Some("Bound"), Some("Pending"), Some("Lost"), None]));

@@ -156,7 +156,7 @@ fn roll_ends_when_all_wanted_pods_have_the_new_revision() {
         .has_phases(expect![[r#"
               reconcile StatefulSet it observe 3.1s by statefulset-controller
               reconcile StatefulSet it roll 3.1s by statefulset-controller [pods updated 1]
-            reconcile StatefulSet it g2 waited for StatefulSet it observe
+            reconcile StatefulSet it g2 waited for StatefulSet it timeout
         "#]]);
 }
 

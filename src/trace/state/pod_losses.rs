@@ -83,8 +83,13 @@ impl PodLosses {
         losses.retain(|known| loss.at.since(known.at) <= MEMORY);
         if let Some(known) = losses.iter_mut().find(|known| known.uid == loss.uid) {
             known.span = loss.span.or(known.span);
+<<<<<<< HEAD
             known.cause = loss.cause.or(known.cause.take());
             return false;
+=======
+            known.cause = loss.cause.or_else(|| known.cause.take());
+            return;
+>>>>>>> w-12c
         }
         let is_full = losses.len() >= MAX_LOSSES;
         if is_full {
