@@ -188,7 +188,7 @@ impl Metrics {
             owner_wait_timeouts: counter(
                 r,
                 "spanlink_owner_wait_timeouts_total",
-                "Changes whose cause was decided after owner_wait, without news of their owner.",
+                "Changes decided after owner_wait, before the watch of their owner had caught up.",
             )?,
             content_changes_without_generation: counter(
                 r,

@@ -51,7 +51,7 @@ impl ReplayScope {
     }
 }
 
-/// Replays a recording and passes what follows from each event to `on_replayed`, in order.
+/// Replays a recording and passes the output of each event to `on_replayed`, in order.
 ///
 /// The `at` of the events is the clock. After the last event, time continues until every
 /// convergence has ended. Memory grows with the objects of the recording, not with its length.

@@ -30,7 +30,7 @@ pub struct ActiveProblem {
     pub reported: bool,
 }
 
-/// What was observed of one convergence, as span events.
+/// The observed states of one convergence, as span events.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct StatusEvents {
     pub(super) active_problem: Option<ActiveProblem>,

@@ -137,7 +137,7 @@ fn of_container(container: &Container) -> Option<Problem> {
     let crashes = &**reason == "CrashLoopBackOff";
     let last = container.last_terminated.as_ref().filter(|_| crashes);
     Some(Problem {
-        // The kubelet goes to and fro between the two; the problem is one.
+        // The kubelet alternates between the two; the problem is the same.
         reason: if &**reason == "ErrImagePull" {
             "ImagePullBackOff".into()
         } else {

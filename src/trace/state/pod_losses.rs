@@ -1,4 +1,4 @@
-//! Pods that were lost other than by their owner's doing: a replacement links to the lost one
+//! Pods that were lost, and not deleted by their owner: a replacement links to the lost one
 //! (`docs/causes.md`, Deletions).
 
 use std::{sync::Arc, time::Duration};

@@ -16,7 +16,7 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::{
-        convergence::{News, Outcome},
+        convergence::{Outcome, Transition},
         phase::PhaseInput,
     },
     readiness::{
@@ -61,7 +61,7 @@ impl Tracer {
                 change.revision.clone_from(&object.update_revision);
             }
         }
-        let news = StatusNews {
+        let update = StatusUpdate {
             observation,
             spec: &object.spec,
             verdict,
@@ -70,7 +70,7 @@ impl Tracer {
         };
         let open = object.changes.iter_mut().filter(|change| !change.convergence.is_over());
         let followed: Vec<(ChangeKey, Followed)> =
-            open.map(|change| (change.key.clone(), news.follow(change))).collect();
+            open.map(|change| (change.key.clone(), update.follow(change))).collect();
         let is_autoscaler = object.is_autoscaler();
         let is_lost = status.phase.as_deref() == Some("Failed");
         let is_newly_lost = is_lost && !std::mem::replace(&mut object.has_failed, is_lost);
@@ -80,8 +80,8 @@ impl Tracer {
             if followed.is_current {
                 self.record_current(&key);
             }
-            if let Some(news) = followed.news {
-                self.emit_news(&key, &news);
+            if let Some(transition) = followed.transition {
+                self.emit_transition(&key, &transition);
             }
         }
         if is_autoscaler {
@@ -122,10 +122,10 @@ impl Tracer {
         }
     }
 
-    fn emit_news(&mut self, key: &ChangeKey, news: &News) {
-        match news {
-            News::Ended => self.emitter().close_convergence(key),
-            News::Late { at } => self.emitter().emit_late(key, *at),
+    fn emit_transition(&mut self, key: &ChangeKey, transition: &Transition) {
+        match transition {
+            Transition::Ended => self.emitter().close_convergence(key),
+            Transition::Late { at } => self.emitter().emit_late(key, *at),
         }
     }
 
@@ -137,10 +137,11 @@ impl Tracer {
             return;
         }
         let limits = limits(object, &self.rules);
-        let mut news = Vec::new();
+        let mut transitions = Vec::new();
         let mut stuck = Vec::new();
         for change in &mut object.changes {
-            news.extend(change.convergence.expire(now, &limits).map(|n| (change.key.clone(), n)));
+            transitions
+                .extend(change.convergence.expire(now, &limits).map(|n| (change.key.clone(), n)));
             let is_decided = change.is_decided();
             let is_open = change.convergence.is_open();
             if let Some(active) = change.convergence.active_problem_mut()
@@ -156,8 +157,8 @@ impl Tracer {
         for key in stuck {
             self.emitter().emit_stuck(&key, now, &limits);
         }
-        for (key, news) in news {
-            self.emit_news(&key, &news);
+        for (key, transition) in transitions {
+            self.emit_transition(&key, &transition);
         }
         self.state.objects.forget_old_changes(uid, now);
         self.reschedule(uid);
@@ -189,7 +190,7 @@ fn forget_at(object: &TrackedObject) -> Option<Timestamp> {
 }
 
 /// An observed status, for each open change of its object.
-struct StatusNews<'a> {
+struct StatusUpdate<'a> {
     observation: &'a Observation,
     spec: &'a SpecFacts,
     verdict: Status,
@@ -197,14 +198,14 @@ struct StatusNews<'a> {
     progress: [i64; 4],
 }
 
-/// What followed for one change.
+/// The effect of a status on one change.
 struct Followed {
-    news: Option<News>,
+    transition: Option<Transition>,
     /// It has become Current.
     is_current: bool,
 }
 
-impl StatusNews<'_> {
+impl StatusUpdate<'_> {
     fn follow(&self, change: &mut Change) -> Followed {
         let status = &self.observation.status;
         let at = self.observation.at;
@@ -215,16 +216,19 @@ impl StatusNews<'_> {
             if is_over {
                 change.convergence.end(Outcome::Converged, at);
             }
-            return Followed { news: is_over.then_some(News::Ended), is_current: false };
+            return Followed {
+                transition: is_over.then_some(Transition::Ended),
+                is_current: false,
+            };
         }
         change.convergence.record_status(self.observation.status_fingerprint);
         let problem = self.follow_phases(change);
         // A deletion lasts until the object is gone.
         let verdict = if change.key.is_deletion() { &Status::InProgress } else { &self.verdict };
         let was_current = change.convergence.current_since().is_some();
-        let news = change.convergence.observe(verdict, status, problem, self.progress, at);
+        let transition = change.convergence.observe(verdict, status, problem, self.progress, at);
         let is_current = !was_current && change.convergence.current_since().is_some();
-        Followed { news, is_current }
+        Followed { transition, is_current }
     }
 
     /// Returns the problem that holds the change up.
