@@ -33,7 +33,7 @@ impl Ports {
                 "extensions": ["jaeger_storage", "jaeger_query"],
                 "pipelines": { "traces": {
                     "receivers": ["otlp"],
-                    // Without the batch processor: what was acknowledged can be asked for.
+                    // Without the batch processor: acknowledged spans can be queried at once.
                     "exporters": ["jaeger_storage_exporter"],
                 } },
                 // Its own metrics would take a fixed port.
@@ -182,7 +182,7 @@ impl PersonSpan<'_> {
 
 /// A client for plain HTTP on this machine.
 pub(crate) fn http_client() -> Result<reqwest::Client> {
-    // reqwest wants a TLS provider even where no TLS is spoken; a second installation is no harm.
+    // reqwest needs a TLS provider even without TLS; a second installation does no harm.
     rustls::crypto::ring::default_provider().install_default().ok();
     reqwest::Client::builder().no_proxy().build().context("make an HTTP client")
 }

@@ -167,7 +167,7 @@ impl Layout {
             flag("bind-address", "127.0.0.1"),
             // Otherwise it looks for a network interface, which a test machine may not have.
             flag("advertise-address", "127.0.0.1"),
-            // A loopback address is no valid endpoint, and nothing here asks for the Service.
+            // A loopback address is not a valid endpoint, and nothing here uses the Service.
             flag("endpoint-reconciler-type", "none"),
             flag("service-account-issuer", "https://kubernetes.default.svc"),
             flag("service-account-key-file", &key),

@@ -162,8 +162,7 @@ fn wants_more(change: &Span, history: &[Value]) -> bool {
 }
 
 #[tokio::test]
-async fn of_six_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()>
-{
+async fn each_replicaset_of_six_quick_patches_is_below_its_patch() -> Result<()> {
     let (scene, stamps) = patched("six-patches", "234567").await?;
     let tree = scene.tree().await?;
     assert_eq!(heads(&tree), expected(&stamps, &scene.recorder.lines()?));
@@ -171,8 +170,7 @@ async fn of_six_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_
 }
 
 #[tokio::test]
-async fn of_ten_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()>
-{
+async fn each_replicaset_of_ten_quick_patches_is_below_its_patch() -> Result<()> {
     let (scene, stamps) = patched("ten-patches", "23456789ab").await?;
     let tree = scene.tree().await?;
     assert_eq!(heads(&tree), expected(&stamps, &scene.recorder.lines()?));

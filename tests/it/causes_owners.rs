@@ -1,4 +1,4 @@
-//! Who counts as an owner: operators of custom resources, one controller of several owners, those
+//! Which owners cause changes: operators of custom resources, one controller of several owners, those
 //! that adopt.
 
 use anyhow::{Context, Result, ensure};

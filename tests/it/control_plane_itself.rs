@@ -42,7 +42,7 @@ async fn account_has_the_permissions_of_its_rbac() -> Result<()> {
 }
 
 #[tokio::test]
-async fn jaeger_gives_back_the_trace_it_was_sent() -> Result<()> {
+async fn jaeger_returns_the_trace_it_received() -> Result<()> {
     let jaeger = shared().await?.jaeger()?;
     let id = "0af7651916cd43dd8448eb211c80319c";
     assert_eq!(jaeger.trace("0af7651916cd43dd8448eb211c80319d").await?, None);

@@ -81,7 +81,7 @@ impl Chance {
     }
 }
 
-/// Sets what there is.
+/// Sets the present fields.
 fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         map.insert(key.to_owned(), value.into());

@@ -124,7 +124,7 @@ fn ended(step: &str, generation: i64, seen: &[Seen]) -> Option<(Option<Timestamp
     }
 }
 
-/// By what a watcher sees that a change has come to its outcome; `None`: it was overtaken.
+/// The observation that shows the outcome of a change; `None`: it was overtaken.
 fn end_of(span: &Span) -> Option<&'static str> {
     let of_a_job = attribute(span, "k8s.job.name").is_some();
     Some(match (&*span.object.kind.kind, &*attribute(span, "spanlink.outcome")?) {
@@ -188,7 +188,7 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
             None => (span.end.since(seen).max(seen.since(span.end)), LATE),
         };
         ensure!(off < at_most, "{kind} {object} {name}: {:?}, {by_api:?}, {seen:?}", span.end);
-        // What was seen within the API's second, or is of no second at all, is timed by the watch.
+        // States observed within the API's second, or without an API time, are timed by the watch.
         if by_api.is_none_or(|api| seen.since(api) < second) {
             apart.push(span.end.since(seen).max(seen.since(span.end)));
         }

@@ -45,7 +45,7 @@ impl Connection {
 }
 
 impl Proxy {
-    /// To what the kubeconfig names.
+    /// The address of the API server in the kubeconfig.
     pub(crate) async fn before(kubeconfig: &Path) -> Result<Self> {
         let server = server(&read(kubeconfig)?)?.parse()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;

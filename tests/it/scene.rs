@@ -1,4 +1,4 @@
-//! A namespace of a test's own, what the test does in it, and a recording of what comes of that.
+//! A namespace for one test, the changes it makes there, and a recording of what follows.
 
 use anyhow::{Context, Result, ensure};
 use kube::{
@@ -14,7 +14,7 @@ use crate::{
     recorder::{Objects, Recorder},
 };
 
-/// What a Deployment makes.
+/// The kinds of a rollout.
 pub(crate) const ROLLOUT: [&str; 3] = ["Deployment.apps", "ReplicaSet.apps", "Pod"];
 
 pub(crate) struct Scene<'a> {
@@ -56,7 +56,7 @@ impl<'a> Scene<'a> {
         Ok(Self { plane, namespace, recorder, killed: None })
     }
 
-    /// As a person at a terminal.
+    /// Runs kubectl in the namespace.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.plane.kubectl(&[&["-n", &*self.namespace], arguments].concat()).await
     }
@@ -94,7 +94,7 @@ impl<'a> Scene<'a> {
         self.recorder.settled().await
     }
 
-    /// Waits until the Deployment's controller has seen what is wanted, whatever it does about it.
+    /// Waits until the Deployment's controller has observed its generation.
     pub(crate) async fn observed(&self) -> Result<()> {
         let path = "jsonpath={.metadata.generation}";
         let wanted: i64 = self.kubectl(&["get", "deployment", "web", "-o", path]).await?.parse()?;
@@ -110,7 +110,7 @@ impl<'a> Scene<'a> {
         self.recorder.at_rest().await
     }
 
-    /// The only Pod there is.
+    /// The name of the only Pod.
     pub(crate) async fn the_pod(&self) -> Result<String> {
         self.recorder
             .when("one Pod", |objects| {
@@ -186,7 +186,7 @@ pub(crate) fn image_patch(image: &str) -> Value {
     json!({ "spec": { "template": { "spec": { "containers": containers } } } })
 }
 
-/// What Pods named `web` are made from.
+/// The pod template of the workload `web`.
 pub(crate) fn template() -> Value {
     json!({
         "metadata": { "labels": { "app": "web" } },
