@@ -10,20 +10,18 @@ use serde_json::{Value, json};
 use spanlink::trace::model::span::{Role, Span};
 
 use crate::{
-    control_plane::shared,
-    scene::{ROLLOUT, Scene, deployment, image_patch, stamped},
+    causes::rolled_out,
+    scene::{Scene, image_patch, stamped},
     span_tree,
 };
 
-/// How many requests are under way at a time: more would only meet each other's conflicts.
+/// Concurrent requests: more of them would only conflict with each other.
 const AT_ONCE: usize = 4;
 
-/// Patches a Deployment as often, each time with an image and a stamp of its own. Returns the stamps
-/// in the order in which they came, which is the generations'.
+/// Patches a Deployment once per stamp, each time with another image. Returns the stamps
+/// in the order of their generations.
 async fn patched(name: &str, stamps: &str) -> Result<(Scene<'static>, Vec<char>)> {
-    let scene = Scene::begin(shared().await?, name, &ROLLOUT).await?;
-    scene.apply(&deployment()).await?;
-    scene.settled().await?;
+    let scene = rolled_out(name).await?;
     let deployments = scene.api("apps/v1", "Deployment").await?;
     let params = PatchParams { field_manager: Some("a-test".to_owned()), ..PatchParams::default() };
     // A request made before opens the connection.

@@ -5,17 +5,10 @@ use expect_test::expect;
 use serde_json::json;
 
 use crate::{
+    causes::rolled_out,
     control_plane::shared,
     scene::{ROLLOUT, Scene, deployment, stamped, traceparent},
 };
-
-/// A Deployment that is rolled out.
-async fn rolled_out(name: &str) -> Result<Scene<'static>> {
-    let scene = Scene::begin(shared().await?, name, &ROLLOUT).await?;
-    scene.apply(&deployment()).await?;
-    scene.settled().await?;
-    Ok(scene)
-}
 
 #[tokio::test]
 async fn a_deployment_deleted_in_background_is_one_trace_with_all_it_owned() -> Result<()> {

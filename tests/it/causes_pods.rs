@@ -11,15 +11,12 @@ use crate::{
     scene::{ROLLOUT, Scene, deployment, workload},
 };
 
-/// A Deployment of a Pod that asks for so much, rolled out.
+/// A Deployment whose Pods request so many CPUs.
 async fn rolled_out<'a>(plane: &'a ControlPlane, name: &str, cpus: u8) -> Result<Scene<'a>> {
-    let scene = Scene::begin(plane, name, &ROLLOUT).await?;
     let mut object = deployment();
     let resources = json!({ "requests": { "cpu": cpus } });
     object["spec"]["template"]["spec"]["containers"][0]["resources"] = resources;
-    scene.apply(&object).await?;
-    scene.settled().await?;
-    Ok(scene)
+    Scene::rolled_out(plane, name, &ROLLOUT, &object).await
 }
 
 #[tokio::test]

@@ -46,7 +46,20 @@ impl<'a> Scene<'a> {
         Ok(scene)
     }
 
-    /// Without that one.
+    /// Begins with this Deployment rolled out.
+    pub(crate) async fn rolled_out(
+        plane: &'a ControlPlane,
+        name: &str,
+        kinds: &[impl ToString],
+        deployment: &Value,
+    ) -> Result<Self> {
+        let scene = Self::begin(plane, name, kinds).await?;
+        scene.apply(deployment).await?;
+        scene.settled().await?;
+        Ok(scene)
+    }
+
+    /// In an existing namespace, without that daemon.
     pub(crate) async fn quiet_in(
         plane: &'a ControlPlane,
         namespace: String,
