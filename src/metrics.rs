@@ -37,10 +37,10 @@ pub struct Metrics {
     pub content_changes_without_generation: IntCounter,
     pub generation_rollbacks: IntCounter,
     pub missed_generations: IntCounter,
-    /// By the name of the bound.
+    /// Labelled with the name of the bound.
     pub trace_bounds_reached: IntCounterVec,
     pub spans_exported: IntCounter,
-    /// By reason: see [`SpanDrop`].
+    /// Labelled with the reason: see [`SpanDrop`].
     pub spans_dropped: IntCounterVec,
     pub export_failures: IntCounterVec,
     pub export_duration: Histogram,

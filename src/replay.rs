@@ -24,7 +24,7 @@ pub enum ReplayScope {
     Configured,
 }
 
-/// What followed from an event of the recording, or from the time that passed before it.
+/// The output for an event of the recording, or for the time that passed before it.
 #[derive(Debug)]
 pub struct Replayed<'a> {
     /// The time in the recording.

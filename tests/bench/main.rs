@@ -1,4 +1,4 @@
-//! What spanlink costs beside a real API server: `cargo bench`; with a disk: `cargo bench -- --data-dir`.
+//! The cost of spanlink beside a real API server: `cargo bench`; with a disk: `cargo bench -- --data-dir`.
 //!
 //! Prints CPU per watch event beside a program that only receives the same watches, memory at 10,000
 //! Pods, and the time from a change to its head's span at the receiver. One run, side by side:

@@ -143,7 +143,7 @@ fn lock(cache: &Path, progress: &dyn Fn(&str)) -> Result<File> {
     Ok(file)
 }
 
-/// What `KUBEBUILDER_ASSETS` has, where it is set.
+/// The binaries in `KUBEBUILDER_ASSETS`, where it is set.
 fn provided(name: &str) -> Option<PathBuf> {
     let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty())?;
     let path = Path::new(&assets).join(name);

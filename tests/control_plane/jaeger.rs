@@ -69,12 +69,12 @@ impl Jaeger {
         Ok(Self { ports, client: http_client()? })
     }
 
-    /// For OTLP over gRPC.
+    /// The endpoint for OTLP over gRPC.
     pub(crate) fn otlp_grpc(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.otlp_grpc)
     }
 
-    /// For OTLP over HTTP, without the path `/v1/traces`.
+    /// The endpoint for OTLP over HTTP, without the path `/v1/traces`.
     pub(crate) fn otlp_http(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.otlp_http)
     }
@@ -154,7 +154,7 @@ pub(crate) struct PersonSpan<'a> {
 }
 
 impl PersonSpan<'_> {
-    /// To a receiver of OTLP over HTTP; `url` without `/v1/traces`.
+    /// Sends the span to a receiver of OTLP over HTTP; `url` is without `/v1/traces`.
     pub(crate) async fn send(&self, url: &str) -> Result<()> {
         let request = json!({ "resourceSpans": [{
             "resource": { "attributes": [

@@ -14,7 +14,7 @@ use super::binaries::Binaries;
 use super::server::{Program, flag};
 use super::{jaeger, ports, stages};
 
-/// In the order in which they start.
+/// The components, in the order in which they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Component {
     Etcd,
@@ -26,7 +26,7 @@ pub(crate) enum Component {
     Jaeger,
 }
 
-/// What stays the same while components are killed and restarted: ports, files, flags.
+/// The constants over kills and restarts of components: ports, files, flags.
 pub(crate) struct Layout {
     pub(crate) folder: PathBuf,
     pub(crate) binaries: Binaries,

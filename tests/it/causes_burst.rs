@@ -41,7 +41,7 @@ async fn patched(name: &str, stamps: &str) -> Result<(Scene<'static>, Vec<char>)
     Ok((scene, written.into_iter().map(|(_, stamp)| stamp).collect()))
 }
 
-/// What heads there have to be: each patch is one, and supersedes the one before. One that was not
+/// The expected heads: each patch is one, and supersedes the one before. One that was not
 /// superseded yet when a status observed it bears the contexts of all that were observed with it.
 fn expected(stamps: &[char], history: &[Value]) -> String {
     let mut text = "create Deployment web g1 -> converged  [context 1…]\n".to_owned();

@@ -96,7 +96,7 @@ async fn failed_pod_is_replaced_without_a_deletion() -> Result<()> {
     let scene = rolled_out(shared().await?, "failed", 0).await?;
     scene.at_rest().await?;
     let lost = scene.the_pod().await?;
-    // As a kubelet writes that runs out of disk.
+    // The status that a kubelet writes when it runs out of disk.
     let status = json!({ "status": { "phase": "Failed", "reason": "Evicted" } }).to_string();
     scene.kubectl(&["patch", "pod", &lost, "--subresource=status", "-p", &status]).await?;
     scene.when_there_are("Pod", 2).await?;

@@ -38,7 +38,7 @@ async fn autoscaler(scene: &Scene<'_>) -> Result<()> {
         },
     });
     scene.apply(&object).await?;
-    // From then on its controller writes the same again, which is nothing.
+    // From then on its controller writes the same status again, which is not a change.
     scene
         .when("the autoscaler to find no metrics", |objects| {
             let object = objects.get("HorizontalPodAutoscaler/web").context("no autoscaler")?;

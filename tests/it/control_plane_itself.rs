@@ -154,7 +154,7 @@ async fn starts_servers_and_never_stops_them() -> Result<()> {
     ];
     let ids: Vec<_> = every.iter().filter_map(|component| plane.process_id(*component)).collect();
     let text = json!({ "ids": ids, "folder": plane.folder() }).to_string();
-    // As a static would, of which no destructor runs.
+    // Like a static, of which no destructor runs.
     std::mem::forget(plane);
     let unfinished = Path::new(&report).with_extension("unfinished");
     fs::write(&unfinished, text)?;

@@ -309,7 +309,7 @@ async fn the_shipped_manifests_are_accepted_and_their_account_suffices() -> Resu
     let otlp = format!("http://{}", receiver.address);
     let mut daemon = Daemon::run(&plane.kubeconfig(&Account::spanlink()), &otlp, "").await?;
     let (status, took) = daemon.stop().await?;
-    // Without a collector it would take 20.
+    // Without a collector, the end would take 20 s.
     assert!(status.success() && took < Duration::from_secs(10), "{status}, {took:?}");
     let account = "--as=system:serviceaccount:spanlink-system:spanlink";
     let may = plane.kubectl(&["auth", "can-i", "--list", "-n", "default", account]).await?;

@@ -285,7 +285,7 @@ async fn an_annotation_switches_off_an_object_or_all_of_a_namespace() -> Result<
     let options = watch(&AND_SETTINGS) + itself;
     let stage = Stage::begin("switched-off", &AND_SETTINGS, &options).await?;
     let scene = &stage.scene;
-    // With its ReplicaSet and Pod.
+    // The trace has its ReplicaSet and Pod too.
     let off = json!({ "spanlink.io/ignore": "true" });
     scene.apply(&deployment_named("quiet", &off)).await?;
     // Any other word is none.

@@ -103,7 +103,7 @@ impl<'a> Happening<'a> {
         .to_string()
     }
 
-    /// As the controller of the one that has a deadline.
+    /// Acts as the controller of the object with a deadline.
     async fn slow_is_ready(&self, ready: &str) -> Result<()> {
         let resource = format!("widgets.{}.example.com", self.hurried);
         let condition = json!({ "type": "Ready", "status": ready, "reason": "AsItIs" });

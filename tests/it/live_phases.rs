@@ -153,7 +153,7 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
     let mut apart = Vec::new();
     for span in spans {
         let (of, name, end) = match span.role {
-            // Within a second of the change it is an event, later a step.
+            // Within a second of the change it is an event, later a phase.
             Role::Phase if &*span.name == "observe" => continue,
             Role::Phase => {
                 let parent = by_id[&span.parent.context("no parent")?];
@@ -235,7 +235,7 @@ async fn provisioned_claim(plane: &ControlPlane, namespace: &str) -> Result<()> 
     Ok(())
 }
 
-/// With two init containers, and a finalizer that the test removes.
+/// A Pod with two init containers, and a finalizer that the test removes.
 fn pod(namespace: &str) -> Json {
     json!({
         "apiVersion": "v1", "kind": "Pod",

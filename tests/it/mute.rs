@@ -15,7 +15,7 @@ use crate::{
     scripted_receiver::Receiver,
 };
 
-/// Within which a mute connection is to be noticed.
+/// The time within which a mute connection must be noticed.
 const NOTICED: Duration = Duration::from_mins(1);
 
 /// A daemon that reaches the API server through a proxy, and its spans.

@@ -72,7 +72,7 @@ async fn own_traces_have_spans_of_lists_and_exports_only() -> Result<()> {
         Ok(())
     })
     .await?;
-    // Whatever has not left by then leaves with the daemon.
+    // The rest is exported when the daemon ends.
     let (status, took) = daemon.stop().await?;
     assert!(status.success() && took < AT_ONCE, "{status}, {took:?}");
     let tree: Vec<String> = rows(plane, &[]).await?.into_iter().collect();

@@ -20,7 +20,7 @@ fn workload(kind: &str, generation: i64, image: &str) -> Value {
     )
 }
 
-/// As a Deployment makes it: its template with one more label.
+/// The template of a ReplicaSet: that of its Deployment with one more label.
 fn replicaset(name: &str, of: &Value, image: &str) -> Value {
     let set = workload("ReplicaSet", 1, image);
     let template = json!({"metadata": {"labels": {"pod-template-hash": name}}});

@@ -205,7 +205,7 @@ fn current_object_has_converged_when_its_deletion_is_requested() {
         .later(1)
         .modified(&widget, &is_ready)
         .modified(&widget, &is_ready)
-        // Of the fifth second, received only now.
+        // Written in the fifth second, received only now.
         .event("MODIFIED", &merged(&is_ready, &gone))
         .deleted(&gone);
     let spans = history.spans(&Rules::default(), "");

@@ -26,7 +26,7 @@ pub(crate) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// In a namespace whose name begins with this, of these kinds.
+    /// Begins a recording of these kinds, in a new namespace whose name starts with `name`.
     pub(crate) async fn begin(
         plane: &'a ControlPlane,
         name: &str,
@@ -35,7 +35,7 @@ impl<'a> Scene<'a> {
         Self::begin_in(plane, plane.namespace(name).await?, kinds).await
     }
 
-    /// In an existing namespace. A daemon that is killed repeatedly must export the same spans.
+    /// Begins in an existing namespace. A daemon that is killed repeatedly must export the same spans.
     pub(crate) async fn begin_in(
         plane: &'a ControlPlane,
         namespace: String,
@@ -59,7 +59,7 @@ impl<'a> Scene<'a> {
         Ok(scene)
     }
 
-    /// In an existing namespace, without that daemon.
+    /// Begins in an existing namespace, without that daemon.
     pub(crate) async fn quiet_in(
         plane: &'a ControlPlane,
         namespace: String,

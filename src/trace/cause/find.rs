@@ -19,7 +19,7 @@ use crate::trace::{
     state::objects::Objects,
 };
 
-/// What causes are looked for in.
+/// The tables in which causes are found.
 #[derive(Clone, Copy)]
 pub(crate) struct CauseFinder<'a> {
     pub(crate) objects: &'a Objects,

@@ -24,7 +24,7 @@ pub struct Problem {
     pub blocks: Blocker,
 }
 
-/// What a problem blocks: the problem is over once that has happened.
+/// The progress that a problem blocks: the problem ends once that has happened.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Blocker {
     /// The change of a condition to another status.

@@ -24,7 +24,7 @@ const MAX_LOSSES: usize = 256;
 pub(crate) struct PodLoss {
     pub(crate) name: Arc<str>,
     pub(crate) uid: Uid,
-    /// Of its deletion, or of its first observation in phase Failed if that is earlier.
+    /// That of its deletion, or of its first observation in phase Failed if that is earlier.
     pub(crate) resource_version: u64,
     pub(crate) at: Timestamp,
     pub(crate) span: Option<SpanRef>,

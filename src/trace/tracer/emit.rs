@@ -274,7 +274,7 @@ impl Emitter<'_> {
                 phase: phase.name.into(),
                 reason: change.active_reason().unwrap_or_default().into(),
             })
-            // Of equal ones always the same.
+            // The name decides between equal ones, so that every run has the same.
             .max_by(|a, b| a.took.cmp(&b.took).then_with(|| b.name.cmp(&a.name)));
         if let Some(longest) = longest
             && let Some(report) = self.state.objects.report_mut(key)
