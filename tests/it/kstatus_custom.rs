@@ -252,7 +252,7 @@ fn phases_with_clear_names_are_in_progress_or_final() {
 }
 
 #[test]
-fn a_custom_resource_is_current_since_the_last_of_its_conditions_turned() {
+fn custom_resource_is_current_since_its_last_condition_changed() {
     let since = |kind: &str, second: u8| {
         let at = format!("2026-11-24T10:00:{second:02}Z");
         json!({ "type": kind, "status": "True", "lastTransitionTime": at })

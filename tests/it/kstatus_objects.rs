@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// Of every kind kstatus has a rule for, one it has none for, and custom resources.
+/// An object of every kind that kstatus has a rule for, of one without, and custom resources.
 pub(crate) const KINDS: &[(&str, &str)] = &[
     ("apps/v1", "Deployment"),
     ("apps/v1", "ReplicaSet"),
@@ -81,7 +81,7 @@ impl Chance {
     }
 }
 
-/// Sets what there is.
+/// Sets the present fields.
 fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         map.insert(key.to_owned(), value.into());

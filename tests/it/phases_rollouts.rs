@@ -1,4 +1,4 @@
-//! Claims about the phases of rollouts and observations, and about what was waited for.
+//! Claims about the phases of rollouts and observations, and about the longest waits.
 
 use expect_test::expect;
 use serde_json::json;

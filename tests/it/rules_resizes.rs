@@ -44,13 +44,8 @@ fn resize_that_the_node_can_never_grant_is_stuck() {
     let infeasible = [condition("PodResizePending", "True", "Infeasible", 30)];
     let history = || {
         running()
-<<<<<<< HEAD
-            .event("MODIFIED", &sized(2, 1, "100", &[]))
-            .event("MODIFIED", &sized(2, 2, "100", &[infeasible.clone()]))
-=======
             .event("MODIFIED", &sized(2, 1, "100", &[]))
             .event("MODIFIED", &sized(2, 2, "100", &infeasible))
->>>>>>> w-12c
             .later(60)
     };
     history().becomes(expect![[r#"
@@ -59,13 +54,8 @@ fn resize_that_the_node_can_never_grant_is_stuck() {
     "#]]);
     // A smaller size is asked for.
     history()
-<<<<<<< HEAD
-        .event("MODIFIED", &sized(3, 2, "2", &[infeasible.clone()]))
-        .event("MODIFIED", &sized(3, 3, "2", &[]))
-=======
         .event("MODIFIED", &sized(3, 2, "2", &infeasible))
         .event("MODIFIED", &sized(3, 3, "2", &[]))
->>>>>>> w-12c
         .becomes(expect![[r#"
             update Pod shop/it g2 -> superseded  {spec.containers[web].resources.requests.cpu}
             └─ stuck Pod it  Infeasible: Infeasible!

@@ -398,7 +398,7 @@ fn object_that_is_observed_at_once_and_works_for_long_is_what_was_waited_for() {
         .later(30)
         .modified(&part, &current(1))
         .modified(&widget, &current(1))
-        .has_steps(expect![[r#"
+        .has_phases(expect![[r#"
               reconcile Widget w observe 30.5s by widget-controller
               create Part p observe 0.1s by part-controller
             create Part p g1 waited for Part p

@@ -178,7 +178,7 @@ pub fn last_write(managed_fields: &str) -> Option<Timestamp> {
         .max()
 }
 
-/// What [`last_write`] reads of a field set.
+/// The part of a field set that [`last_write`] reads.
 #[derive(Default)]
 struct FieldSet {
     has_status: bool,
@@ -288,7 +288,7 @@ mod tests {
         let writer = |at: u8| managers.only_newer_than(second(at)).map(|m| m.name.to_string());
         assert_eq!(writer(0).as_deref(), Some("kubectl-set"));
         assert_eq!(writer(4).as_deref(), Some("kubectl-set"));
-        // The status is no candidate, nor is the entry that wrote the state before.
+        // Neither the status nor the entry that wrote the state before is a candidate.
         assert_eq!(writer(5), None);
         assert_eq!(managers.only_newer_than(Timestamp::default()), None, "two are newer");
     }
@@ -305,7 +305,7 @@ mod tests {
             entry(1, "", &spec),
             entry(3, "", &spec),
             entry(5, "status", &spec),
-            // Of a custom resource without a status subresource.
+            // An entry of a custom resource without a status subresource.
             entry(7, "", &status),
             serde_json::json!({"manager": "m", "subresource": "scale", "fieldsV1": spec}),
         ];

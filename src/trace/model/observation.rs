@@ -17,7 +17,7 @@ use crate::trace::model::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct WatchId(pub u32);
 
-/// What a watch receives.
+/// An event of a watch, or a part of one of its lists.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WatchScope {
     pub kind: GroupKind,

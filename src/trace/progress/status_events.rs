@@ -51,7 +51,7 @@ impl ActiveProblem {
     }
 }
 
-/// What was observed of one convergence, as span events.
+/// The observed states of one convergence, as span events.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct StatusEvents {
     pub(super) active_problem: Option<ActiveProblem>,

@@ -29,7 +29,7 @@ pub struct Problem {
     pub urgency: Urgency,
 }
 
-/// What a problem blocks: the problem is over once that has happened.
+/// The progress that a problem blocks: the problem ends once that has happened.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Blocker {
     /// The change of a condition to another status.
@@ -163,7 +163,7 @@ fn of_container(container: &Container) -> Option<Problem> {
     let crashes = &**reason == "CrashLoopBackOff";
     let last = container.last_terminated.as_ref().filter(|_| crashes);
     Some(Problem {
-        // The kubelet goes to and fro between the two; the problem is one.
+        // The kubelet alternates between the two; the problem is the same.
         reason: if &**reason == "ErrImagePull" {
             "ImagePullBackOff".into()
         } else {

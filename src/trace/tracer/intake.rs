@@ -353,12 +353,11 @@ impl Tracer {
     fn record_kubernetes_event(&mut self, event: KubernetesEvent) {
         let object = self.state.objects.get_mut(&event.about);
         let mut changes = object.into_iter().flat_map(|object| object.changes.iter_mut().rev());
-        match changes.find(|change| unclaimed_events::accepts(change, &event)) {
-            Some(change) => attach_event(change, event),
-            None => {
-                let is_full = self.state.unclaimed_events.keep(event);
-                self.out.count_bound(Bound::UnclaimedEvents, is_full);
-            }
+        if let Some(change) = changes.find(|change| unclaimed_events::accepts(change, &event)) {
+            attach_event(change, event);
+        } else {
+            let is_full = self.state.unclaimed_events.keep(event);
+            self.out.count_bound(Bound::UnclaimedEvents, is_full);
         }
     }
 
