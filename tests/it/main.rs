@@ -71,6 +71,7 @@ mod rules_ignored;
 mod rules_kept;
 mod rules_losses;
 mod rules_outcomes;
+mod rules_own_writes;
 mod rules_owners;
 mod rules_pods;
 mod rules_references;

@@ -4,8 +4,12 @@
 use std::time::Duration;
 
 use crate::trace::{
+    cause::own_write,
     model::{id::ChangeKey, kind, observation::OwnerReference, time::Timestamp},
-    object::{change::Change, tracked::TrackedObject},
+    object::{
+        change::{Change, OwnWrite},
+        tracked::TrackedObject,
+    },
     rules::Rules,
     state::{
         State,
@@ -39,7 +43,8 @@ impl<'a> Waits<'a> {
         if self.has_undecided_owner(object, change) {
             return Readiness::NotYet;
         }
-        if self.relisted_owner_wait(object, change).is_some_and(|until| until > now) {
+        let waits = [self.relisted_owner_wait(object, change), self.own_write_wait(object, change)];
+        if waits.into_iter().flatten().any(|until| until > now) {
             return Readiness::NotYet;
         }
         let mut readiness = Readiness::Ready;
@@ -65,6 +70,7 @@ impl<'a> Waits<'a> {
             .filter(|watch| watch.delivered <= change.resource_version)
             .map(|watch| self.wait_for(watch, object, change))
             .chain(self.relisted_owner_wait(object, change))
+            .chain(self.own_write_wait(object, change))
             .max()
     }
 
@@ -76,6 +82,13 @@ impl<'a> Waits<'a> {
         let waits = of_owner.any(|older| older.relisted && !older.is_decided());
         let wait = DISCONNECTED_WAIT + self.rules.owner_wait(object.kind());
         waits.then(|| change.received.plus(wait))
+    }
+
+    /// A status or a child may still show which field manager the controller is.
+    fn own_write_wait(self, object: &TrackedObject, change: &Change) -> Option<Timestamp> {
+        let is_shown = change.own_write != OwnWrite::Undetermined
+            || own_write::has_made_child(&self.state.objects, object, change);
+        (!is_shown).then(|| change.received.plus(self.rules.owner_wait(object.kind())))
     }
 
     /// Changes of lower resourceVersion that this one may follow from are decided before it.

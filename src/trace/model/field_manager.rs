@@ -3,6 +3,8 @@
 //! The writer is the entry that owns a changed path, not the newest entry
 //! ([server-side apply](https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management)).
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,6 +14,12 @@ use crate::trace::model::{
     path::{Segment, steps},
     time::Timestamp,
 };
+
+/// How the field managers of kubectl and of its plugins begin: persons, never controllers.
+pub const KUBECTL: &str = "kubectl";
+
+/// The times of entries are whole seconds, and an event takes a moment to arrive.
+const WRITE_TOLERANCE: Duration = Duration::from_millis(1500);
 
 /// The managedFields of one object, parsed for a change and dropped after it.
 #[derive(Debug, Default)]
@@ -53,6 +61,16 @@ impl From<&Entry> for Manager {
             at: Timestamp::parse(&entry.time),
         }
     }
+}
+
+/// The field manager that writes the status of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatusWriter {
+    /// No status was written.
+    Nobody,
+    One(Box<str>),
+    /// Several managers write it alike.
+    Several,
 }
 
 impl Managers {
@@ -120,11 +138,79 @@ impl Managers {
             .map(Manager::from)
     }
 
+    /// The writer of the status by its fields: the owner of `status.observedGeneration`, else the one
+    /// that owns most of it. A person who patches a status with kubectl is not its writer.
+    pub fn status_writer(&self) -> StatusWriter {
+        let mut shares: Vec<(&str, (bool, usize))> = Vec::new();
+        for entry in self.entries.iter().filter(|entry| !entry.manager.starts_with(KUBECTL)) {
+            let Some(status) = entry.fields_v1.get("f:status") else { continue };
+            let observes = status.get("f:observedGeneration").is_some();
+            let fields = number_of_fields(status);
+            match shares.iter_mut().find(|(name, _)| *name == entry.manager) {
+                Some((_, share)) => *share = (share.0 || observes, share.1 + fields),
+                None => shares.push((&entry.manager, (observes, fields))),
+            }
+        }
+        let Some(largest) = shares.iter().map(|(_, share)| *share).max() else {
+            return StatusWriter::Nobody;
+        };
+        let is_largest = |(_, (observes, fields)): &&(&str, (bool, usize))| {
+            // An observed generation decides, however few the other fields are.
+            *observes == largest.0 && (largest.0 || *fields == largest.1)
+        };
+        let mut writers = shares.iter().filter(is_largest);
+        match (writers.next(), writers.next()) {
+            (Some((name, _)), None) => StatusWriter::One((*name).into()),
+            _ => StatusWriter::Several,
+        }
+    }
+
+    /// Whether this manager was the last to write each of the paths.
+    pub fn wrote_all(&self, name: &str, paths: &[Box<str>], content: &Content) -> bool {
+        paths.iter().all(|path| {
+            let writer = self.of_any(std::slice::from_ref(path), content);
+            writer.is_some_and(|writer| *writer.name == *name)
+        })
+    }
+
+    /// The writer of an update that only removed fields, which no manager owns then: the one with the
+    /// newest entry, where there is only one. `last` made the last change of the object, which
+    /// explains its entry of that second. An entry that is older than the update, which was received at `received`,
+    /// proves nothing: a manager that owns nothing any more has no entry.
+    pub fn of_removal(&self, last: Option<&Manager>, received: Timestamp) -> Option<Manager> {
+        let of_content = || self.entries.iter().filter(|entry| entry.subresource != "status");
+        let newest = of_content().map(|entry| &*entry.time).max()?;
+        let written = Timestamp::parse(newest)?;
+        if received.since(written) > WRITE_TOLERANCE {
+            return None;
+        }
+        let is_explained = |entry: &Entry| {
+            last.is_some_and(|last| {
+                *last.name == *entry.manager && last.at == Timestamp::parse(&entry.time)
+            })
+        };
+        let at_newest = of_content().filter(|entry| entry.time == newest);
+        let mut writers: Vec<&Entry> = at_newest.filter(|entry| !is_explained(entry)).collect();
+        writers.dedup_by(|a, b| a.manager == b.manager);
+        match &*writers {
+            [writer] => Some(Manager::from(*writer)),
+            _ => None,
+        }
+    }
+
     fn owner_of_steps(&self, steps: &[String]) -> Option<Manager> {
         let owns = |entry: &&Entry| {
             steps.iter().try_fold(&entry.fields_v1, |at, step| at.get(step)).is_some()
         };
         self.entries.iter().filter(owns).max_by(|a, b| a.time.cmp(&b.time)).map(Manager::from)
+    }
+}
+
+/// The leaves of a field set.
+fn number_of_fields(fields: &Value) -> usize {
+    match fields.as_object().filter(|fields| !fields.is_empty()) {
+        Some(fields) => fields.values().map(number_of_fields).sum(),
+        None => 1,
     }
 }
 

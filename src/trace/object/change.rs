@@ -52,6 +52,17 @@ pub enum ReplicaChange {
     Increased,
 }
 
+/// Whether the controller of the object wrote the change itself (`docs/causes.md`, The controller's
+/// own write).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum OwnWrite {
+    No,
+    /// The object has no status yet that shows which field manager its controller is.
+    Undetermined,
+    /// It is part of the change that was in flight, and causes nothing itself.
+    Yes,
+}
+
 /// Which clock a change's time comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum TimeSource {
@@ -105,6 +116,7 @@ pub struct Change {
     /// How many children the object wants from then on, where its kind has such a field.
     pub desired_children: Option<u32>,
     pub replica_change: ReplicaChange,
+    pub own_write: OwnWrite,
     /// The resourceVersion at which the object was Current again; the change is in flight until then.
     pub until: Option<u64>,
     /// API time of the last change it caused.
@@ -150,6 +162,7 @@ impl Change {
             value: None,
             desired_children: None,
             replica_change: ReplicaChange::Unchanged,
+            own_write: OwnWrite::No,
             until: None,
             last_caused: api_at,
             caused: 0,
@@ -247,9 +260,15 @@ impl Change {
         self.convergence.active_problem().map(|active| &*active.problem.reason)
     }
 
-    /// A change of the spec that is not a deletion: settled owners are known by such changes.
+    /// A change of the spec that is not a deletion, nor a part of another change: settled owners are
+    /// known by such changes.
     pub(crate) fn is_of_live_spec(&self) -> bool {
-        self.scope == Scope::Spec && !self.key.is_deletion()
+        self.is_of_spec() && !self.key.is_deletion()
+    }
+
+    /// A change of the spec or a deletion, but not a part of another change.
+    pub(crate) fn is_of_spec(&self) -> bool {
+        self.scope == Scope::Spec && self.own_write != OwnWrite::Yes
     }
 }
 
@@ -364,7 +383,8 @@ pub struct Report {
     /// The change of the same object that this one overtook.
     pub supersedes: Option<ChangeKey>,
     pub replaced: Option<ReplacedPod>,
-    /// A metadata change while a change of the spec was open: it is reported below that.
+    /// A metadata change, or a write of the object's own controller, while a change of the spec was
+    /// open: it is reported below that.
     pub joins: bool,
     /// Trace id of the context that a metadata change brought to the change it joined.
     pub joined_origin: Option<TraceId>,

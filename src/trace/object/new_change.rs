@@ -58,12 +58,14 @@ pub(crate) fn new_change(
     change
 }
 
-/// When a change was made, which clock says so, and which field manager made it.
+/// When a change was made, which clock says so, and which field manager made it. `last` is the one
+/// that made the object's last change.
 pub(crate) fn time_and_manager(
     observation: &Observation,
     difference: &ObjectDiff,
     managers: &Managers,
     carrier_moved: bool,
+    last: Option<&Manager>,
 ) -> (Timestamp, TimeSource, Option<Manager>) {
     let body = observation.body.as_deref();
     let (api, source, manager) = match difference.verb {
@@ -76,8 +78,10 @@ pub(crate) fn time_and_manager(
             (requested, TimeSource::DeletionTimestamp, None)
         }
         Verb::Update => {
-            let manager =
-                body.and_then(|body| manager_of_update(body, difference, managers, carrier_moved));
+            let manager = body.and_then(|body| {
+                manager_of_update(body, difference, managers, carrier_moved)
+                    .or_else(|| manager_of_removal(observation, body, difference, managers, last))
+            });
             (manager.as_ref().and_then(|m| m.at), TimeSource::ManagedFields, manager)
         }
     };
@@ -103,8 +107,24 @@ fn manager_of_update(
     }
 }
 
+/// The manager of an update of the spec that removed fields and changed no value. The lists of keys
+/// name where fields were removed.
+fn manager_of_removal(
+    observation: &Observation,
+    body: &Body,
+    difference: &ObjectDiff,
+    managers: &Managers,
+    last: Option<&Manager>,
+) -> Option<Manager> {
+    let is_removal = difference.scope == Scope::Spec
+        && difference.missed == 0
+        && !difference.fields.is_empty()
+        && remaining_values(&difference.fields, body).is_empty();
+    if is_removal { managers.of_removal(last, observation.at) } else { None }
+}
+
 /// The changed paths that still have a value: no field manager owns a removed one.
-fn remaining_values(fields: &[Box<str>], body: &Body) -> Vec<Box<str>> {
+pub(crate) fn remaining_values(fields: &[Box<str>], body: &Body) -> Vec<Box<str>> {
     let leaves = &body.content.leaves;
     let is_value = |field: &str| leaves.iter().any(|leaf| *leaf.path == *field && !leaf.is_keys);
     fields.iter().filter(|field| is_value(field)).cloned().collect()

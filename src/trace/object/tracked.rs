@@ -17,7 +17,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, ContextValue},
+        change::{Change, ContextValue, OwnWrite},
         context_history::ContextHistory,
         references::{References, Rescaled},
     },
@@ -259,6 +259,19 @@ impl TrackedObject {
 
     pub(crate) fn change(&self, key: &ChangeKey) -> Option<&Change> {
         self.changes.iter().find(|change| change.key == *key)
+    }
+
+    /// The pod templates that a change gave the object: its own, and those of the controller's writes
+    /// that are a part of it.
+    pub(crate) fn templates_of<'a>(
+        &'a self,
+        change: &'a Change,
+    ) -> impl Iterator<Item = Option<Digest>> + 'a {
+        let is_part = |part: &&Change| {
+            part.own_write == OwnWrite::Yes && part.cause().is_some_and(|of| *of == change.key)
+        };
+        let parts = self.changes.iter().filter(is_part).map(|part| part.template);
+        std::iter::once(change.template).chain(parts)
     }
 
     pub(crate) fn has_open_change(&self) -> bool {
