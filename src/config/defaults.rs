@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     environment,
-    file::{File, Reference, Watch},
+    file::{File, Owner, Reference, Watch},
+    owners,
     scalars::HumanDuration,
     settings::{
         AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
-        KindSettings, OutboxSettings, ReferenceSettings, SamplingSettings, Settings, TlsSettings,
-        TraceSettings, WatchSettings,
+        KindSettings, OutboxSettings, OwnerSettings, ReferenceSettings, SamplingSettings, Settings,
+        TlsSettings, TraceSettings, WatchSettings,
     },
 };
 
@@ -52,6 +53,7 @@ impl File {
                 annotations,
                 baggage: causes.baggage,
                 references: causes.references.into_iter().map(Reference::settings).collect(),
+                owners: configured_owners(causes.owners),
                 redact: self.redact.into_iter().map(|path| path.0).collect(),
             },
             trace: TraceSettings {
@@ -102,6 +104,11 @@ impl File {
             },
         }
     }
+}
+
+/// The configured marks come before those of well-known operators.
+fn configured_owners(owners: Vec<Owner>) -> Vec<OwnerSettings> {
+    owners.into_iter().map(Owner::settings).chain(owners::shipped()).collect()
 }
 
 fn default_kinds() -> Vec<KindSettings> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
     object_selector::{FieldSelector, LabelSelector, NamespaceName},
-    paths::{ContentPath, ReferencePath, StatusPath},
+    paths::{ContentPath, MarkPath, ReferencePath, StatusPath},
     scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, WatchedKind},
     settings::{
         Compression, ContextSampling, ConvergesSettings, Layout, MetadataChanges, Protocol,
@@ -136,6 +136,7 @@ pub(super) struct Causes {
     pub(super) stale: Stale,
     pub(super) previous: bool,
     pub(super) references: Vec<Reference>,
+    pub(super) owners: Vec<Owner>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -144,6 +145,20 @@ pub(super) struct Reference {
     pub(super) kind: Kind,
     pub(super) field: ReferencePath,
     pub(super) to: Option<Kind>,
+}
+
+/// Checked as a whole in `owners`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a map of options")]
+pub(super) struct Owner {
+    pub(super) owner: Option<Kind>,
+    pub(super) child: Option<Kind>,
+    pub(super) name: Option<MarkPath>,
+    pub(super) namespace: Option<String>,
+    pub(super) kind: Option<MarkPath>,
+    pub(super) field: Option<ReferencePath>,
+    #[serde(default)]
+    pub(super) managers: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod context;
 pub(crate) mod find;
+pub(crate) mod marked;
 pub(crate) mod own_write;
 pub(crate) mod placement;
 pub(crate) mod references;

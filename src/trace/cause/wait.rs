@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::trace::{
-    cause::own_write,
+    cause::{marked::MarkReader, own_write},
     model::{id::ChangeKey, kind, observation::OwnerReference, time::Timestamp},
     object::{
-        change::{Change, OwnWrite},
+        change::{Change, OwnWrite, Report},
         tracked::TrackedObject,
     },
     rules::Rules,
@@ -55,7 +55,10 @@ impl<'a> Waits<'a> {
             if self.wait_for(watch, object, change) > now {
                 return Readiness::NotYet;
             }
-            readiness = Readiness::TimedOut;
+            // Most objects that a field could name are not named by one.
+            if self.is_known_to_matter(watch, object, change) {
+                readiness = Readiness::TimedOut;
+            }
         }
         readiness
     }
@@ -99,7 +102,9 @@ impl<'a> Waits<'a> {
             return true;
         }
         let owners = change.owners().iter().filter_map(|owner| objects.get(&owner.uid));
+        let marked = self.marks().owners(object, change).map(|(owner, _)| owner);
         owners
+            .chain(marked)
             .chain(namespace)
             .chain(objects.referenced_by(object))
             .filter(|owner| owner.uid() != object.uid())
@@ -108,6 +113,10 @@ impl<'a> Waits<'a> {
                     !older.is_decided() && older.resource_version < change.resource_version
                 })
             })
+    }
+
+    fn marks(self) -> MarkReader<'a> {
+        MarkReader { objects: &self.state.objects, rules: self.rules }
     }
 
     /// Deletions that follow from the Namespace's are decided in the order of their resourceVersions
@@ -152,10 +161,25 @@ impl<'a> Waits<'a> {
                 .references
                 .as_ref()
                 .is_some_and(|references| references.to.iter().any(|to| to.kind == *kind));
+            let is_of_mark = self.marks().kinds(object, change).any(|of| of == kind);
+            // An owner that a mark names may be in another namespace.
             ((is_of_owner || is_of_reference || goes_with_namespace) && covers)
+                || is_of_mark
                 || (is_deletion && *kind == namespace_kind)
         };
         self.state.watches.values().filter(move |watch| is_awaited(watch))
+    }
+
+    /// Whether the change names an object of this watch, or is a deletion that waits for Namespaces.
+    fn is_known_to_matter(self, watch: &Watch, object: &TrackedObject, change: &Change) -> bool {
+        let is_by_field_only = || {
+            let has_mark = |report: &Report| {
+                report.owner_marks.iter().any(|mark| mark.owner.kind == watch.scope.kind)
+            };
+            self.marks().kinds(object, change).any(|kind| *kind == watch.scope.kind)
+                && !change.report().is_some_and(has_mark)
+        };
+        !change.owners().is_empty() || object.references.is_some() || !is_by_field_only()
     }
 
     /// The wait starts once a reconnecting watch has caught up. One that stays disconnected is not

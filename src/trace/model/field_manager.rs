@@ -120,6 +120,12 @@ impl Managers {
         ])
     }
 
+    /// The writer of a label, an annotation, or a field that is not in a list.
+    pub fn of_path(&self, path: &str) -> Option<Manager> {
+        let names = steps(path).into_iter().map(|(segment, _)| format!("f:{}", segment.name()));
+        self.owner_of_steps(&names.collect::<Vec<_>>())
+    }
+
     /// The writer of the reference to this owner.
     pub fn of_owner_reference(&self, owner: &Uid) -> Option<Manager> {
         self.owner_of_steps(&[

@@ -11,7 +11,7 @@ use crate::trace::{
         field_manager::Manager,
         id::ChangeKey,
         object::{GroupKind, Uid},
-        observation::OwnerReference,
+        observation::{OwnerReference, Reference},
         span::{Link, SpanId, TraceId},
         time::Timestamp,
     },
@@ -355,7 +355,11 @@ pub struct Report {
     pub manager: Option<Manager>,
     /// The owners at the time of the change: another object may own it before the cause is decided.
     pub owners: Box<[OwnerReference]>,
-    /// The field manager that set the controller reference.
+    /// The owners that marks name; none where there is a controller.
+    pub owner_marks: Vec<MarkedOwner>,
+    /// Its controller is known by a mark.
+    pub is_marked: bool,
+    /// The field manager that set the controller reference, or the mark.
     pub owner_manager: Option<Box<str>>,
     /// The context annotation at the time of the change, and since when it has this value.
     pub context: Option<TraceContext>,
@@ -388,6 +392,14 @@ pub struct Report {
     pub joins: bool,
     /// Trace id of the context that a metadata change brought to the change it joined.
     pub joined_origin: Option<TraceId>,
+}
+
+/// An owner that a mark of the object names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct MarkedOwner {
+    pub owner: Reference,
+    /// The field manager that wrote the mark.
+    pub manager: Option<Box<str>>,
 }
 
 /// How a context relates to the change that carries it (`docs/causes.md`, Contexts).

@@ -168,13 +168,18 @@ impl TrackedObject {
         *self.spec = body.spec.clone();
         self.is_terminating = body.deletion.is_some();
         self.is_ignored = body.is_ignored;
-        let has_references = !body.references.is_empty() || body.scales.is_some();
+        let has_references = !body.references.is_empty()
+            || !body.owner_marks.is_empty()
+            || !body.children.is_empty()
+            || body.scales.is_some();
         let before = self.references.as_deref();
         let desired = before.and_then(|references| references.desired);
         let rescaled = before.and_then(|references| references.rescaled);
         self.references = has_references.then(|| {
             Box::new(References {
                 to: body.references.clone(),
+                owners: body.owner_marks.iter().map(|mark| mark.owner.clone()).collect(),
+                children: body.children.clone(),
                 scales: body.scales.clone(),
                 desired,
                 rescaled,

@@ -1,8 +1,10 @@
 //! Tables that own their state and the indices into it.
 
 pub(crate) mod checkpoint_writer;
+mod children;
 pub(crate) mod clock;
 pub(crate) mod dirty_map;
+mod multi_map;
 mod names;
 pub(crate) mod objects;
 pub(crate) mod pod_losses;

@@ -6,6 +6,7 @@
 //! | by name | which object does a reference name? Only of kinds that were asked for |
 //! | by owner | which objects does this one control? Pods left out: nothing asks for them |
 //! | by cause | which changes did this change cause? |
+//! | by child | which objects name this one as their own?
 //! | by scale target | which autoscalers scale this object? |
 //! | open | which objects have a change without an outcome? |
 //! | timers | whose deadline is next? |
@@ -31,7 +32,12 @@ use crate::trace::{
         retention,
         tracked::TrackedObject,
     },
-    state::{dirty_map::DirtyMap, names::NameIndex},
+    state::{
+        children::{self, ChildIndex},
+        dirty_map::DirtyMap,
+        multi_map::{add_to, remove_from},
+        names::NameIndex,
+    },
 };
 
 #[derive(Debug, Default)]
@@ -40,6 +46,7 @@ pub(crate) struct Objects {
     names: NameIndex,
     by_owner: HashMap<Uid, HashSet<Uid>>,
     by_cause: HashMap<ChangeKey, HashSet<ChangeKey>>,
+    by_child: ChildIndex,
     by_scale_target: HashMap<Reference, HashSet<Uid>>,
     open: HashSet<Uid>,
     timers: BTreeSet<(Timestamp, Uid)>,
@@ -74,8 +81,10 @@ impl Objects {
         let Some(object) = self.table.get_mut(uid) else { return };
         let owner_before = object.owner.as_ref().map(|owner| owner.uid.clone());
         let target_before = scale_target(object);
+        self.by_child.remove(object);
         object.read_body(body);
         object.share_names(&mut self.interner);
+        self.by_child.insert(object);
         let owner = object.owner.as_ref().map(|owner| owner.uid.clone());
         let target = scale_target(object);
         if owner_before != owner && is_indexed_by_owner(object) {
@@ -96,6 +105,7 @@ impl Objects {
         }
         self.open.remove(uid);
         self.names.remove(&object);
+        self.by_child.remove(&object);
         if is_indexed_by_owner(&object) {
             let owner = object.owner.as_ref().map(|owner| &owner.uid);
             remove_from(&mut self.by_owner, owner, uid);
@@ -226,6 +236,26 @@ impl Objects {
         let namespace = reference.namespace.as_ref().or_else(|| from.namespace());
         let candidates = self.names.named(&reference.kind, namespace, &reference.name);
         candidates.filter_map(|uid| self.get(uid)).find(|object| object.gone.is_none())
+    }
+
+    /// As [`Self::named`], also where the object was deleted lately, and no other has its name.
+    pub(crate) fn named_lately(
+        &self,
+        from: &TrackedObject,
+        reference: &Reference,
+    ) -> Option<&TrackedObject> {
+        let namespace = reference.namespace.as_ref().or_else(|| from.namespace());
+        let uids = self.names.named(&reference.kind, namespace, &reference.name);
+        uids.filter_map(|uid| self.get(uid)).max_by_key(|named| (named.gone.is_none(), named.gone))
+    }
+
+    /// The objects that name an object as their own, in the order of their UIDs.
+    pub(crate) fn naming<'a>(
+        &'a self,
+        child: &'a TrackedObject,
+    ) -> impl Iterator<Item = &'a TrackedObject> {
+        let owners = self.by_child.owners_of(child).filter_map(|uid| self.get(uid));
+        owners.filter(|owner| children::is_named_by(child, owner))
     }
 
     /// The objects that the configured fields of an object name.
@@ -387,6 +417,7 @@ impl Objects {
     fn index(&mut self, object: &TrackedObject) {
         let uid = object.uid();
         self.names.insert(object);
+        self.by_child.insert(object);
         if is_indexed_by_owner(object) {
             let owner = object.owner.as_ref().map(|owner| owner.uid.clone());
             add_to(&mut self.by_owner, owner, uid.clone());
@@ -401,7 +432,7 @@ impl Objects {
     fn index_referenced_kinds(&mut self, uid: &Uid) {
         let references = self.table.get(uid).and_then(|object| object.references.as_deref());
         let Some(references) = references else { return };
-        let all = references.to.iter().chain(&references.scales);
+        let all = references.to.iter().chain(&references.scales).chain(&references.owners);
         let kinds: Vec<GroupKind> = all.map(|reference| reference.kind.clone()).collect();
         for kind in kinds {
             self.names.add_kind(&kind, &self.table);
@@ -443,29 +474,5 @@ fn share_owner_chain(change: &mut Change, interner: &mut Interner) {
     }
     if let Some(chain) = change.owner_chain_mut() {
         *chain = Arc::new(shared(chain, interner));
-    }
-}
-
-fn add_to<K, V>(index: &mut HashMap<K, HashSet<V>>, key: Option<K>, value: V)
-where
-    K: std::hash::Hash + Eq,
-    V: std::hash::Hash + Eq,
-{
-    if let Some(key) = key {
-        index.entry(key).or_default().insert(value);
-    }
-}
-
-fn remove_from<K, V>(index: &mut HashMap<K, HashSet<V>>, key: Option<&K>, value: &V)
-where
-    K: std::hash::Hash + Eq,
-    V: std::hash::Hash + Eq,
-{
-    let Some(key) = key else { return };
-    if let Some(values) = index.get_mut(key) {
-        values.remove(value);
-        if values.is_empty() {
-            index.remove(key);
-        }
     }
 }

@@ -15,7 +15,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, OwnWrite, ReplicaChange, Report, Scope},
+        change::{Change, MarkedOwner, OwnWrite, ReplicaChange, Report, Scope},
         detect::{self, ObjectDiff},
         new_change::{key_of, new_change, time_and_manager, value_of, value_of_text},
         redact::redact,
@@ -104,6 +104,7 @@ impl Tracer {
             fields,
             values,
             rewound: difference.rewound,
+            owner_marks: marked_owners(body, &managers),
             owner_manager: owner_manager.map(|manager| manager.name),
             owners,
             context: object.context().cloned(),
@@ -150,6 +151,7 @@ impl Tracer {
         let report = Report {
             disruption: object.disruption.clone(),
             owners: object.owners().cloned().collect(),
+            owner_marks: remembered_marks(object),
             context_since: object.contexts().and_then(|contexts| contexts.since),
             context: object.context().cloned(),
             ..Report::default()
@@ -355,6 +357,20 @@ fn join_open_change(object: &mut TrackedObject, change: &mut Change) -> Vec<Chan
         .filter(|older| older.convergence.is_held())
         .filter_map(|older| older.convergence.overtake(change.at).then(|| older.key.clone()))
         .collect()
+}
+
+fn marked_owners(body: Option<&Body>, managers: &Managers) -> Vec<MarkedOwner> {
+    let marks = body.map_or(&[][..], |body| &body.owner_marks);
+    let marked = marks.iter().map(|mark| MarkedOwner {
+        owner: mark.owner.clone(),
+        manager: managers.of_path(&mark.path).map(|manager| manager.name),
+    });
+    marked.collect()
+}
+
+fn remembered_marks(object: &TrackedObject) -> Vec<MarkedOwner> {
+    let owners = object.references.iter().flat_map(|references| &references.owners);
+    owners.map(|owner| MarkedOwner { owner: owner.clone(), manager: None }).collect()
 }
 
 fn has_moved_carrier(object: &TrackedObject, body: &Body) -> bool {

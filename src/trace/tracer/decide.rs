@@ -6,6 +6,7 @@ use crate::trace::{
     cause::{
         context,
         find::{Cause, CauseFinder},
+        marked::MarkReader,
         own_write,
         placement::Placer,
         references::{autoscaler_link, is_by_scale, reference_links},
@@ -72,6 +73,7 @@ impl Tracer {
         if change.is_some_and(|change| change.own_write == OwnWrite::Undetermined) {
             self.settle_own_write_by_children(&key.uid);
         }
+        self.resolve_marked_owner(key);
         let objects = &self.state.objects;
         let Some((object, change)) = objects.change(key) else { return };
         if let Some(open) = joined_change(object, change, &self.rules) {
@@ -80,11 +82,30 @@ impl Tracer {
             return;
         }
         let rules = &self.rules;
-        let cause = CauseFinder { objects, rules }.find(object, change);
+        let mut cause = CauseFinder { objects, rules }.find(object, change);
         let context_use = context::context_use(objects, rules, object, change, &cause);
+        // Of an operator that applies what people wrote, such as Flux, those people are the cause.
+        let is_marked = change.report().is_some_and(|report| report.is_marked);
+        if is_marked && context_use == Some(ContextUse::Fresh) {
+            cause.parent = None;
+        }
         let placer = Placer { objects, rules, ids: &self.ids };
         let decision = placer.place(object, change, &cause, context_use);
         self.apply_decision(key, decision, cause, context_use);
+    }
+
+    /// The owner that a mark names counts as the controller.
+    fn resolve_marked_owner(&mut self, key: &ChangeKey) {
+        let objects = &self.state.objects;
+        let Some((object, change)) = objects.change(key) else { return };
+        let marks = MarkReader { objects, rules: &self.rules };
+        let Some(found) = marks.find(object, change) else { return };
+        let Some(report) = self.state.objects.report_mut(key) else { return };
+        let references = std::mem::take(&mut report.owners).into_iter();
+        let others = references.filter(|owner| owner.uid != found.reference.uid);
+        report.owners = std::iter::once(found.reference.clone()).chain(others).collect();
+        report.owner_manager = found.manager;
+        report.is_marked = true;
     }
 
     /// A metadata change, or a write of the controller, while a change of the spec is open is a span

@@ -1,7 +1,7 @@
 //! Turns the JSON of watch events and list items into observations.
 //!
 //! ```text
-//! json ← wire ← status, carrier, field, references, kubernetes_event ← body ← decoder
+//! json ← wire ← status, carrier, field ← references, owners, kubernetes_event ← body ← decoder
 //! ```
 //!
 //! Each module uses only modules to its left. Objects come from controllers of any quality, so
@@ -14,6 +14,7 @@ mod decoder;
 mod field;
 mod json;
 mod kubernetes_event;
+mod owners;
 mod references;
 mod status;
 #[cfg(test)]
