@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     environment,
-    file::{File, Owner, Reference, Watch},
+    file::{File, OwnerEntry, Reference, Watch},
     owners,
     scalars::HumanDuration,
     settings::{
@@ -107,8 +107,8 @@ impl File {
 }
 
 /// The configured marks come before those of well-known operators.
-fn configured_owners(owners: Vec<Owner>) -> Vec<OwnerSettings> {
-    owners.into_iter().map(Owner::settings).chain(owners::shipped()).collect()
+fn configured_owners(owners: Vec<OwnerEntry>) -> Vec<OwnerSettings> {
+    owners.into_iter().map(OwnerEntry::settings).chain(owners::shipped()).collect()
 }
 
 fn default_kinds() -> Vec<KindSettings> {

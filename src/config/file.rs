@@ -136,7 +136,7 @@ pub(super) struct Causes {
     pub(super) stale: Stale,
     pub(super) previous: bool,
     pub(super) references: Vec<Reference>,
-    pub(super) owners: Vec<Owner>,
+    pub(super) owners: Vec<OwnerEntry>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -150,7 +150,7 @@ pub(super) struct Reference {
 /// Checked as a whole in `owners`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields, expecting = "a map of options")]
-pub(super) struct Owner {
+pub(super) struct OwnerEntry {
     pub(super) owner: Option<Kind>,
     pub(super) child: Option<Kind>,
     pub(super) name: Option<MarkPath>,

@@ -4,11 +4,11 @@
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
-    file::Owner,
+    file::OwnerEntry,
     settings::{KindSelector, OwnerMarkSettings, OwnerSettings},
 };
 
-impl<'de> Deserialize<'de> for Owner {
+impl<'de> Deserialize<'de> for OwnerEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The derived function of `remote = "Self"`.
         let owner = Self::deserialize(deserializer)?;
@@ -16,7 +16,7 @@ impl<'de> Deserialize<'de> for Owner {
     }
 }
 
-impl Owner {
+impl OwnerEntry {
     /// Returns what to do about an incomplete or contradictory entry.
     fn check(&self) -> Result<(), String> {
         let is_one_kind = self.owner.as_ref().is_some_and(|owner| owner.0.kind.is_some());

@@ -1,7 +1,7 @@
 //! Finds the owner of an object that has no controller reference, by the marks that its operator
 //! leaves (`docs/causes.md`, Marks).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::trace::{
     model::{field_manager::KUBECTL, object::GroupKind, observation::OwnerReference},
@@ -43,7 +43,7 @@ impl<'a> MarkReader<'a> {
             if is_in_flight(&first) { first } else { named.find(is_in_flight).unwrap_or(first) };
         let reference = OwnerReference {
             kind: owner.kind().clone(),
-            name: owner.name().clone(),
+            name: Arc::clone(owner.name()),
             uid: owner.uid().clone(),
             controller: true,
         };
@@ -64,7 +64,8 @@ impl<'a> MarkReader<'a> {
             .then(|| self.objects.naming(object))
             .into_iter()
             .flatten()
-            .filter_map(move |owner| Some((owner, self.manager_by_field(owner, object, change)?)));
+            .filter(move |owner| self.is_by_operator(owner, object, change))
+            .map(|owner| (owner, writer_of(change).map(Box::from)));
         by_mark.chain(by_field).filter(move |(owner, _)| {
             let is_there =
                 owner.gone.is_none_or(|gone| change.received <= gone.plus(DELETED_OWNER_WAIT));
@@ -89,29 +90,26 @@ impl<'a> MarkReader<'a> {
     }
 
     /// Whether a change of a child that a field of `owner` names is the doing of the owner's
-    /// controller: people make such objects too. `None`: it is not.
-    fn manager_by_field(
-        self,
-        owner: &TrackedObject,
-        child: &TrackedObject,
-        change: &Change,
-    ) -> Option<Option<Box<str>>> {
+    /// controller: people make such objects too.
+    fn is_by_operator(self, owner: &TrackedObject, child: &TrackedObject, change: &Change) -> bool {
         let is_row = |field: &&OwnerField| {
             field.owner == *owner.kind()
                 && field.child.as_ref().is_none_or(|kind| kind == child.kind())
         };
-        let row = self.rules.owner_fields.iter().find(is_row)?;
-        let writer = change.report().and_then(|report| report.manager.as_ref());
-        let Some(writer) = writer.map(|manager| &manager.name) else { return Some(None) };
-        let is_its = if !row.managers.is_empty() {
-            row.managers.contains(writer)
-        } else if let Some(controller) = &owner.service {
-            **controller == **writer
-        } else {
-            !writer.starts_with(KUBECTL)
-        };
-        is_its.then(|| Some(writer.clone()))
+        let Some(row) = self.rules.owner_fields.iter().find(is_row) else { return false };
+        let Some(writer) = writer_of(change) else { return true };
+        match &owner.service {
+            _ if !row.managers.is_empty() => {
+                row.managers.iter().any(|manager| **manager == *writer)
+            }
+            Some(controller) => **controller == *writer,
+            None => !writer.starts_with(KUBECTL),
+        }
     }
+}
+
+fn writer_of(change: &Change) -> Option<&str> {
+    Some(&*change.report()?.manager.as_ref()?.name)
 }
 
 fn has_controller(change: &Change) -> bool {

@@ -345,6 +345,7 @@ pub struct OwnerChain {
 
 /// What only the spans of a change need; dropped with the last of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a change")]
 pub struct Report {
     /// Paths of the changed fields.
     pub fields: Vec<Box<str>>,
