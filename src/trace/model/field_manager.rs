@@ -19,6 +19,9 @@ use crate::trace::model::{
     time::Timestamp,
 };
 
+/// How the field managers of kubectl and of its plugins begin: persons, never controllers.
+pub const KUBECTL: &str = "kubectl";
+
 /// The managedFields of one object, parsed for a change and dropped after it.
 #[derive(Debug, Default)]
 pub struct Managers {
@@ -59,6 +62,16 @@ impl From<&Entry> for Manager {
             at: Timestamp::parse(&entry.time),
         }
     }
+}
+
+/// The field manager that writes the status of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatusWriter {
+    /// No status was written.
+    Nobody,
+    One(Box<str>),
+    /// Several managers write it alike.
+    Several,
 }
 
 impl Managers {
@@ -118,6 +131,12 @@ impl Managers {
         ])
     }
 
+    /// The writer of a label, an annotation, or a field that is not in a list.
+    pub fn of_path(&self, path: &str) -> Option<Manager> {
+        let names = steps(path).into_iter().map(|(segment, _)| format!("f:{}", segment.name()));
+        self.owner_of_steps(&names.collect::<Vec<_>>())
+    }
+
     /// The writer of the reference to this owner.
     pub fn of_owner_reference(&self, owner: &Uid) -> Option<Manager> {
         self.owner_of_steps(&[
@@ -134,6 +153,41 @@ impl Managers {
             .filter(|entry| entry.owns_status())
             .max_by(|a, b| a.time.cmp(&b.time))
             .map(Manager::from)
+    }
+
+    /// The writer of the status by its fields: the owner of `status.observedGeneration`, else the one
+    /// that owns most of it. A person who patches a status with kubectl is not its writer.
+    pub fn status_writer(&self) -> StatusWriter {
+        let mut shares: Vec<(&str, (bool, usize))> = Vec::new();
+        for entry in self.entries.iter().filter(|entry| !entry.manager.starts_with(KUBECTL)) {
+            let Some(status) = entry.fields_v1.get("f:status") else { continue };
+            let observes = status.get("f:observedGeneration").is_some();
+            let fields = number_of_fields(status);
+            match shares.iter_mut().find(|(name, _)| *name == entry.manager) {
+                Some((_, share)) => *share = (share.0 || observes, share.1 + fields),
+                None => shares.push((&entry.manager, (observes, fields))),
+            }
+        }
+        let Some(largest) = shares.iter().map(|(_, share)| *share).max() else {
+            return StatusWriter::Nobody;
+        };
+        let is_largest = |(_, (observes, fields)): &&(&str, (bool, usize))| {
+            // An observed generation decides, however few the other fields are.
+            *observes == largest.0 && (largest.0 || *fields == largest.1)
+        };
+        let mut writers = shares.iter().filter(is_largest);
+        match (writers.next(), writers.next()) {
+            (Some((name, _)), None) => StatusWriter::One((*name).into()),
+            _ => StatusWriter::Several,
+        }
+    }
+
+    /// Whether this manager was the last to write each of the paths.
+    pub fn wrote_all(&self, name: &str, paths: &[Box<str>], content: &Content) -> bool {
+        paths.iter().all(|path| {
+            let writer = self.of_any(std::slice::from_ref(path), content);
+            writer.is_some_and(|writer| *writer.name == *name)
+        })
     }
 
     fn owner_of_steps(&self, steps: &[String]) -> Option<Manager> {
@@ -205,6 +259,14 @@ impl<'de> Deserialize<'de> for FieldSet {
         }
 
         deserializer.deserialize_map(Keys)
+    }
+}
+
+/// The leaves of a field set.
+fn number_of_fields(fields: &Value) -> usize {
+    match fields.as_object().filter(|fields| !fields.is_empty()) {
+        Some(fields) => fields.values().map(number_of_fields).sum(),
+        None => 1,
     }
 }
 

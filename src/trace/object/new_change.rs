@@ -117,7 +117,7 @@ fn manager_of_removal(object: &TrackedObject, managers: &Managers) -> Option<Man
 }
 
 /// The changed paths that still have a value: no field manager owns a removed one.
-fn remaining_values(fields: &[Box<str>], body: &Body) -> Vec<Box<str>> {
+pub(crate) fn remaining_values(fields: &[Box<str>], body: &Body) -> Vec<Box<str>> {
     let leaves = &body.content.leaves;
     let is_value = |field: &str| leaves.iter().any(|leaf| *leaf.path == *field && !leaf.is_keys);
     fields.iter().filter(|field| is_value(field)).cloned().collect()

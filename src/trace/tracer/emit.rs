@@ -10,7 +10,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, ContextUse},
+        change::{Change, ContextUse, OwnWrite},
         tracked::TrackedObject,
     },
     progress::{
@@ -261,7 +261,8 @@ impl Emitter<'_> {
         let Some((object, change)) = self.state.objects.change(key) else { return };
         let Some(ended) = change.convergence.ended() else { return };
         let has_slowest = change.report().is_none_or(|report| report.slowest.is_some());
-        if has_slowest || change.ignored || ended.outcome == Outcome::Superseded {
+        let is_part = change.own_write == OwnWrite::Yes;
+        if has_slowest || is_part || change.ignored || ended.outcome == Outcome::Superseded {
             return;
         }
         let slowest = Slowest {

@@ -128,6 +128,9 @@ impl Tracer {
         object.watch = id;
         object.list = list;
         let detected = detect::detect(object, observation);
+        if let Some(body) = observation.body.as_deref() {
+            self.settle_own_write_by_status(uid, body);
+        }
         self.state.objects.set_gone(uid, None);
         if let Detected::Changed(ObjectDiff { rewound: true, .. }) = detected
             && let Some(watch) = self.state.watches.get_mut(id)
