@@ -32,7 +32,7 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct State {
     life: Life,
-    /// Whether each watch, and everything else that has to be there at the start, is synced.
+    /// Whether each watch, and every other precondition of readiness, is synced.
     synced: BTreeMap<String, bool>,
 }
 
@@ -87,8 +87,8 @@ impl Health {
         self.lock().life = Life::Failed { reason: reason.to_owned() };
     }
 
-    /// Records whether a watch (`Pod in namespace shop`), or another thing that has to be there at
-    /// the start, is synced.
+    /// Records whether a watch (`Pod in namespace shop`), or another precondition of readiness, is
+    /// synced.
     pub fn set_synced(&self, name: &str, is_synced: bool) {
         self.lock().synced.insert(name.to_owned(), is_synced);
     }

@@ -38,10 +38,10 @@ pub struct Metrics {
     pub content_changes_without_generation: IntCounter,
     pub generation_rollbacks: IntCounter,
     pub missed_generations: IntCounter,
-    /// By the name of the bound.
+    /// Labelled with the name of the bound.
     pub trace_bounds_reached: IntCounterVec,
     pub spans_exported: IntCounter,
-    /// By reason: see [`SpanDrop`].
+    /// Labelled with the reason: see [`SpanDrop`].
     pub spans_dropped: IntCounterVec,
     pub export_failures: IntCounterVec,
     pub export_duration: Histogram,
@@ -195,7 +195,7 @@ impl Metrics {
             owner_wait_timeouts: counter(
                 r,
                 "spanlink_owner_wait_timeouts_total",
-                "Changes whose cause was decided after owner_wait, without news of their owner.",
+                "Changes decided after owner_wait, before the watch of their owner had caught up.",
             )?,
             content_changes_without_generation: counter(
                 r,

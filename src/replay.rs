@@ -24,7 +24,7 @@ pub enum ReplayScope {
     Configured,
 }
 
-/// What followed from an event of the recording, or from the time that passed before it.
+/// The output for an event of the recording, or for the time that passed before it.
 #[derive(Debug)]
 pub struct Replayed<'a> {
     /// The time in the recording.
@@ -51,7 +51,7 @@ impl ReplayScope {
     }
 }
 
-/// Replays a recording and passes what follows from each event to `on_replayed`, in order.
+/// Replays a recording and passes the output of each event to `on_replayed`, in order.
 ///
 /// The `at` of the events is the clock. After the last event, time continues until every
 /// convergence has ended. Memory grows with the objects of the recording, not with its length.

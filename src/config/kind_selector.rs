@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn printing_a_kind_gives_the_text_it_was_parsed_from() {
+    fn printed_kind_equals_the_parsed_text() {
         for text in ["Pod", "v1/Pod", "Deployment.apps", "apps/v1/Deployment", "*.example.com"] {
             assert_eq!(KindSelector::parse(text).unwrap().to_string(), text);
         }

@@ -264,7 +264,7 @@ pub enum Layout {
     Cascade,
     /// Every change is the root of its own trace, and links to its cause.
     Linked,
-    /// As `cascade`, but the head continues the annotated trace.
+    /// Like `cascade`, but the head continues the annotated trace.
     Joined,
 }
 
@@ -310,7 +310,7 @@ pub enum ContextSampling {
     Ignore,
 }
 
-/// What the first list of a watch reports.
+/// Whether the first list of a watch reports its objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Startup {
@@ -328,7 +328,7 @@ pub enum Stale {
     /// The link has an attribute that marks the context as stale.
     #[default]
     Mark,
-    /// There is no link.
+    /// The context is not linked.
     Drop,
 }
 
@@ -390,7 +390,7 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
 }
 
-/// What operators use.
+/// The HTTP server for operators: health and metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminSettings {
     /// The address that serves `/livez`, `/readyz` and `/metrics`; `None`: no server.

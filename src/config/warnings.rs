@@ -17,8 +17,8 @@ impl Settings {
             let options = different_kind_options(first, entry);
             (!options.is_empty()).then(|| {
                 format!(
-                    "{} has several entries, each of which is watched, but a kind has one value of \
-                     {}: that of the first entry applies to all",
+                    "{} has several entries with different values of {}; the values of the first entry \
+                     apply to all of them",
                     entry.selector,
                     options.join(", ")
                 )

@@ -25,7 +25,7 @@ impl From<&Location> for Position {
 /// Where an option stands in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OptionPosition {
-    /// Of its name; of its value where the option is an item of a list.
+    /// The position of its name, or of its value where the option is an item of a list.
     pub(super) name: Position,
     pub(super) value: Position,
 }
@@ -37,11 +37,11 @@ pub(super) struct YamlError {
     pub(super) problem: String,
 }
 
-/// What a configuration file contains.
+/// The content of a configuration file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Document {
     pub(super) options: Map<String, Value>,
-    /// By the path of the option: `otlp.endpoint`, `watch[0].kind`.
+    /// Keyed by the path of the option: `otlp.endpoint`, `watch[0].kind`.
     pub(super) positions: HashMap<String, OptionPosition>,
 }
 

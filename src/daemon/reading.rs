@@ -1,4 +1,5 @@
-//! What the configuration reads of objects: states that were read otherwise cannot be compared.
+//! The options that decide which fields of objects are read: digests of other fields cannot be
+//! compared.
 //!
 //! A checkpoint holds digests of what was read. If the next run reads other fields, every object
 //! would seem to have changed, so such a checkpoint is discarded (`docs/architecture.md`).

@@ -1,13 +1,23 @@
 //! `spanlink replay`: turns a recording into spans, without a cluster.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
 
 use super::{destination::Destination, queue::OutboxQueue, rules::rules, runtime::block_on};
 use crate::{
-    config::settings::Settings,
+    config::settings::{Settings, WatchSettings},
     export::{
         client::Client,
         encode::Encoder,
@@ -19,7 +29,8 @@ use crate::{
     metrics::Metrics,
     outbox::{Commit, Limits, Outbox},
     replay::{self, ReplayScope, Replayed},
-    trace::model::time::Timestamp,
+    trace::{model::time::Timestamp, rules::Rules},
+    watch::recording::RecordingError,
 };
 
 /// Log level of a replay without `--log`: its output is the spans.
@@ -27,6 +38,10 @@ const DEFAULT_LOG: &str = "warn";
 
 /// How often complete trees are printed, by the time of the recording.
 const PRINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Spans that wait to be sent, besides those of a few events. A full queue blocks the replay.
+const QUEUED_SPANS_MAX: usize = 4096;
+const QUEUED_EVENTS_MAX: usize = 16;
 
 /// `spanlink replay`: reads the recording `file` and prints or exports its spans. With `everything`,
 /// every kind of the recording is replayed, not only those of the configuration.
@@ -40,47 +55,59 @@ pub fn replay(
     everything: bool,
     log: Option<&str>,
 ) -> anyhow::Result<()> {
+    let recording = RecordingToReplay {
+        file: file.to_owned(),
+        rules: rules(settings),
+        settings: Arc::new(settings.watch.clone()),
+        scope: if everything { ReplayScope::Everything } else { ReplayScope::Configured },
+    };
     block_on(logging::during(log.or(Some(DEFAULT_LOG)), None, async {
         let encoder = Encoder::new(&settings.export, &settings.cluster, None);
-        let mut sink = ReplaySink::new(destination.sink(encoder.clone(), Progress::Hidden));
-        let mut printed = Ok(());
-        replay::replay(
-            file,
-            rules(settings),
-            &Arc::new(settings.watch.clone()),
-            if everything { ReplayScope::Everything } else { ReplayScope::Configured },
-            |replayed| {
-                if printed.is_ok() {
-                    printed = sink.accept(replayed);
-                }
-            },
-        )?;
-        let records = printed.and_then(|()| sink.finish()).context("cannot print spans")?;
-        if destination == Destination::Otlp {
-            export(settings, encoder, records).await?;
+        match destination {
+            Destination::Otlp => export(settings, encoder, recording).await,
+            Destination::Tree | Destination::Json => {
+                print(recording, destination.sink(encoder, Progress::Hidden))
+            }
         }
-        Ok(())
     }))
 }
 
-/// Passes the spans of a replay to their sink as the time of the recording advances.
-struct ReplaySink {
+struct RecordingToReplay {
+    file: PathBuf,
+    rules: Rules,
+    settings: Arc<WatchSettings>,
+    scope: ReplayScope,
+}
+
+impl RecordingToReplay {
+    fn replay(self, on_replayed: impl FnMut(Replayed<'_>)) -> Result<(), RecordingError> {
+        replay::replay(&self.file, self.rules, &self.settings, self.scope, on_replayed)
+    }
+}
+
+fn print(recording: RecordingToReplay, sink: Sink) -> anyhow::Result<()> {
+    let (now, last_print) = (Timestamp::default(), Timestamp::default());
+    let mut sink = PrintingSink { sink, now, last_print };
+    let mut printed = Ok(());
+    recording.replay(|replayed| {
+        if printed.is_ok() {
+            printed = sink.accept(replayed);
+        }
+    })?;
+    printed.and_then(|()| sink.finish()).context("cannot print spans")
+}
+
+/// Prints the spans of a replay as the time of the recording advances.
+struct PrintingSink {
     sink: Sink,
-    /// Records to export, if the sink does not print.
-    records: Vec<Bytes>,
     now: Timestamp,
     last_print: Timestamp,
 }
 
-impl ReplaySink {
-    fn new(sink: Sink) -> Self {
-        let (now, last_print) = (Timestamp::default(), Timestamp::default());
-        Self { sink, records: Vec::new(), now, last_print }
-    }
-
+impl PrintingSink {
     fn accept(&mut self, replayed: Replayed<'_>) -> io::Result<()> {
         self.now = replayed.at.max(self.now);
-        self.records.extend(self.sink.accept(replayed.output.spans, self.now)?);
+        self.sink.accept(replayed.output.spans, self.now)?;
         if self.now.since(self.last_print) >= PRINT_INTERVAL {
             self.last_print = self.now;
             self.sink.tick(self.now, || replayed.tracer.open_traces())?;
@@ -88,25 +115,65 @@ impl ReplaySink {
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<Vec<Bytes>> {
-        self.sink.finish(self.now)?;
-        Ok(self.records)
+    fn finish(mut self) -> io::Result<()> {
+        self.sink.finish(self.now)
     }
 }
 
-/// Sends all records, then ends.
-async fn export(settings: &Settings, encoder: Encoder, records: Vec<Bytes>) -> anyhow::Result<()> {
+/// Sends the spans of a replay while it continues, so that memory does not grow with the recording.
+async fn export(
+    settings: &Settings,
+    encoder: Encoder,
+    recording: RecordingToReplay,
+) -> anyhow::Result<()> {
     let metrics = Metrics::new().context("cannot register metrics")?;
-    let count = records.len();
-    let outbox = Outbox::in_memory(Limits::records(count.max(1)), metrics.clone());
+    let outbox = Outbox::in_memory(Limits::records(QUEUED_SPANS_MAX), metrics.clone());
     let client = Client::new(&settings.export)?;
-    outbox.commit(Commit { records, entries: Vec::new() });
-    let sender = Sender::new(OutboxQueue(outbox), client, encoder, metrics);
-    let unsent = sender.run(async { Drain::default() }).await;
+    let (out, batches) = mpsc::channel(QUEUED_EVENTS_MAX);
+    let sender = Sender::new(OutboxQueue(outbox.clone()), client, encoder.clone(), metrics);
+    let replaying = spawn_blocking(move || {
+        recording.replay(|replayed| {
+            let spans = &replayed.output.spans;
+            let records: Vec<Bytes> = spans.iter().map(|span| encoder.record(span)).collect();
+            if !records.is_empty() {
+                // Fails where the collector does not answer; the export has failed then.
+                out.blocking_send(records).ok();
+            }
+        })
+    });
+    let (stop, stopped) = oneshot::channel();
+    let queueing = async {
+        let queued = queue(&outbox, batches).await;
+        let drain = match queued {
+            Some(_) => Drain::default(),
+            None => Drain { responding: Duration::ZERO, unresponsive: Duration::ZERO },
+        };
+        stop.send(drain).ok();
+        queued
+    };
+    let sending = sender.run(async { stopped.await.unwrap_or_default() });
+    let (queued, unsent) = tokio::join!(queueing, sending);
+    let endpoint = &settings.export.endpoint;
+    let count = queued.with_context(|| {
+        let seconds = Drain::default().unresponsive.as_secs();
+        format!("{endpoint} accepted no spans for {seconds} s; is the collector up?")
+    })?;
+    replaying.await.context("the replay panicked")??;
     anyhow::ensure!(
         unsent == 0,
-        "{unsent} of {count} spans were not sent to {}; is the collector up?",
-        settings.export.endpoint
+        "{unsent} of {count} spans were not sent to {endpoint}; is the collector up?"
     );
     Ok(())
+}
+
+/// Queues all records and returns their number; `None` where the queue stays full for as long as a
+/// collector may take to restart.
+async fn queue(outbox: &Outbox, mut batches: mpsc::Receiver<Vec<Bytes>>) -> Option<usize> {
+    let mut count = 0;
+    while let Some(records) = batches.recv().await {
+        timeout(Drain::default().unresponsive, outbox.ready()).await.ok()?.ok()?;
+        count += records.len();
+        outbox.commit(Commit { records, entries: Vec::new() });
+    }
+    Some(count)
 }

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::response::{NoResponse, Response, ResponseCode};
 
-/// What was logged, and when: a long outage must not fill the log.
+/// The last lines of each kind and their times: a long outage must not fill the log.
 #[derive(Debug, Default)]
 pub(super) struct ExportLog {
     is_failing: bool,

@@ -31,7 +31,7 @@ pub enum NoResponse {
     Failed(String),
 }
 
-/// What to do with the spans of a request after its response.
+/// How to proceed with the spans of a request after its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     Accepted,

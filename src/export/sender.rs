@@ -55,7 +55,7 @@ const BATCH_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait between attempts after the stop signal, if the receiver has not requested one.
 const STOPPING_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Sends what is in a queue, until it is stopped.
+/// Sends the records of a queue, until it is stopped.
 #[derive(Debug)]
 pub struct Sender<Q, T> {
     queue: Q,

@@ -1,4 +1,4 @@
-//! What both protocols need for a connection: PEM files and the time a connection may take.
+//! Connection settings of both protocols: PEM files and the time a connection may take.
 
 use std::{path::PathBuf, time::Duration};
 

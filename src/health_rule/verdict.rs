@@ -1,3 +1,5 @@
+//! The decision of a rule about an object.
+
 /// What a rule decides about an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {

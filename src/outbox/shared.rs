@@ -68,7 +68,7 @@ pub(super) struct State {
     pub(super) closed: bool,
 }
 
-/// What the writer thread has to do, and what it has done. Unused in memory.
+/// The pending and the finished work of the writer thread. Unused in memory.
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
     /// The commit that the thread writes next.

@@ -30,9 +30,8 @@ pub(super) enum WatchFailure {
     Refused { code: u16, message: String, retry_after: Option<Duration> },
     /// The stream contained an `ERROR` event.
     InStream { code: u16, message: String },
-    /// The server ended the watch. `advanced`: it sent an event or a bookmark with a newer
-    /// resourceVersion.
-    Ended { lived: Duration, advanced: bool },
+    /// The server ended the watch.
+    Ended { lived: Duration, progress: Progress },
     /// The server ignored the request for a streaming list.
     StreamingListUnsupported,
     /// The connection could not be opened, or it broke.
@@ -43,6 +42,16 @@ pub(super) enum WatchFailure {
     OpaqueResourceVersion,
     /// A probe found another history than the one that was watched.
     HistoryChanged { reason: &'static str },
+}
+
+/// What a watch received with a newer resourceVersion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Progress {
+    #[default]
+    None,
+    /// Bookmarks only. They prove nothing: a restored store reaches newer resourceVersions as well.
+    Bookmark,
+    Event,
 }
 
 /// How to recover from a failure.
@@ -66,7 +75,7 @@ pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
 pub(super) const OPAQUE_WAIT: Duration = Duration::from_mins(5);
 /// A healthy watch lives at least this long, so requests are at least this far apart.
 pub(super) const SHORT_LIFE: Duration = Duration::from_secs(1);
-/// A watch that lived this long without progress is probed.
+/// A watch that lived this long without an event is probed.
 pub(super) const LONG_LIFE: Duration = Duration::from_secs(30);
 /// Watches in a row that end at once and without an event, until their resourceVersion is given up.
 /// For a kind without a watch cache (Events), a server does not always report a resourceVersion that
@@ -82,7 +91,7 @@ pub(super) struct Machine {
     failures: u32,
     /// Watches in a row that ended at once and without an event.
     empty_watches: u32,
-    /// The last watch made no progress; the resourceVersion is checked before the next one.
+    /// The last watch received no event; the resourceVersion is checked before the next one.
     needs_probe: bool,
     basis: SyncBasis,
 }
@@ -268,8 +277,8 @@ impl Machine {
     }
 
     fn fail_watch(&mut self, failure: &WatchFailure, jitter: f64, reason: String) -> Recovery {
-        if let WatchFailure::Ended { lived, advanced } = *failure {
-            return self.end_watch(lived, advanced, jitter, reason);
+        if let WatchFailure::Ended { lived, progress } = *failure {
+            return self.end_watch(lived, progress, jitter, reason);
         }
         let is_invalid = match failure {
             WatchFailure::Refused { code, message, .. }
@@ -294,19 +303,20 @@ impl Machine {
     fn end_watch(
         &mut self,
         lived: Duration,
-        advanced: bool,
+        progress: Progress,
         jitter: f64,
         reason: String,
     ) -> Recovery {
+        let advanced = progress > Progress::None;
         self.empty_watches =
             if advanced || lived >= SHORT_LIFE { 0 } else { self.empty_watches + 1 };
         if self.empty_watches >= EMPTY_WATCHES_MAX {
-            let ended = WatchFailure::Ended { lived, advanced };
+            let ended = WatchFailure::Ended { lived, progress };
             return self.relist(&ended, jitter, "no_events".to_owned());
         }
-        // A resourceVersion of a lost future (etcd was restored) yields neither events nor newer
-        // bookmarks, exactly as a kind that does not change.
-        self.needs_probe = !advanced && lived >= LONG_LIFE;
+        // A resourceVersion of a lost future (etcd was restored) yields no events, exactly as a kind
+        // that does not change.
+        self.needs_probe = progress < Progress::Event && lived >= LONG_LIFE;
         let wait = if lived < SHORT_LIFE {
             let wait = if advanced { Duration::ZERO } else { self.back_off(jitter) };
             wait.max(SHORT_LIFE)

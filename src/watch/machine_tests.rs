@@ -11,8 +11,8 @@ fn watching() -> Machine {
     machine
 }
 
-fn ended(millis: u64, advanced: bool) -> WatchFailure {
-    WatchFailure::Ended { lived: Duration::from_millis(millis), advanced }
+fn ended(millis: u64, progress: Progress) -> WatchFailure {
+    WatchFailure::Ended { lived: Duration::from_millis(millis), progress }
 }
 
 fn refused(code: u16, message: &str) -> WatchFailure {
@@ -87,23 +87,23 @@ fn failures_back_off_up_to_30_seconds_and_an_event_resets_them() {
 #[test]
 fn watch_that_ends_at_once_waits_a_second() {
     let mut machine = watching();
-    assert_eq!(machine.fail(&ended(5, false), 0.0).wait, SHORT_LIFE);
-    assert_eq!(machine.fail(&ended(5, true), 0.0).wait, SHORT_LIFE);
-    let later = machine.fail(&ended(50_000, true), 0.0);
+    assert_eq!(machine.fail(&ended(5, Progress::None), 0.0).wait, SHORT_LIFE);
+    assert_eq!(machine.fail(&ended(5, Progress::Event), 0.0).wait, SHORT_LIFE);
+    let later = machine.fail(&ended(50_000, Progress::Event), 0.0);
     assert!(later.wait.is_zero() && !later.is_interruption);
 }
 
 #[test]
 fn two_watches_in_a_row_that_end_at_once_without_an_event_relist() {
     let mut machine = watching();
-    for between in [ended(5, true), ended(5_000, false)] {
-        assert!(!machine.fail(&ended(5, false), 0.0).relists);
+    for between in [ended(5, Progress::Event), ended(5_000, Progress::None)] {
+        assert!(!machine.fail(&ended(5, Progress::None), 0.0).relists);
         assert!(!machine.fail(&between, 0.0).relists);
     }
-    assert!(!machine.fail(&ended(5, false), 0.0).relists);
+    assert!(!machine.fail(&ended(5, Progress::None), 0.0).relists);
     machine.advance(8);
-    assert!(!machine.fail(&ended(5, false), 0.0).relists);
-    let recovery = machine.fail(&ended(5, false), 0.0);
+    assert!(!machine.fail(&ended(5, Progress::None), 0.0).relists);
+    let recovery = machine.fail(&ended(5, Progress::None), 0.0);
     assert!(
         recovery.relists && recovery.reason == "no_events" && recovery.wait > SHORT_LIFE,
         "{recovery:?}"
@@ -158,14 +158,14 @@ fn transient_errors_keep_the_resource_version_of_a_resumed_watch() {
 fn watch_without_progress_is_probed_before_the_next_watch() {
     for mut machine in [watching(), Machine::resumed(7)] {
         machine.record_life(Duration::from_secs(3));
-        machine.fail(&ended(3_000, false), 0.0);
+        machine.fail(&ended(3_000, Progress::None), 0.0);
         assert_eq!(machine.next_request(), Request::Watch { resource_version: 7 });
-        let recovery = machine.fail(&ended(45_000, false), 0.0);
+        let recovery = machine.fail(&ended(45_000, Progress::None), 0.0);
         assert!(!recovery.relists && recovery.wait.is_zero(), "{recovery:?}");
         assert_eq!(machine.next_request(), Request::Probe { resource_version: 7 });
         machine.pass_probe();
         assert_eq!(machine.next_request(), Request::Watch { resource_version: 7 });
-        machine.fail(&ended(45_000, true), 0.0);
+        machine.fail(&ended(45_000, Progress::Event), 0.0);
         assert_eq!(machine.next_request(), Request::Watch { resource_version: 7 });
     }
 }
@@ -179,7 +179,7 @@ fn failed_probe_relists_only_where_the_history_changed() {
         (WatchFailure::Timeout, false),
     ] {
         let mut machine = watching();
-        machine.fail(&ended(45_000, false), 0.0);
+        machine.fail(&ended(45_000, Progress::None), 0.0);
         let recovery = machine.fail(&failure, 0.0);
         assert_eq!(recovery.relists, relists, "{failure:?}");
         let next = machine.next_request();
@@ -211,7 +211,7 @@ fn server_without_streaming_lists_is_always_listed_in_pages() {
 #[test]
 fn incomplete_streaming_list_is_read_in_pages_once() {
     for fault in [
-        WatchFailure::Ended { lived: SHORT_LIFE, advanced: true },
+        WatchFailure::Ended { lived: SHORT_LIFE, progress: Progress::Event },
         WatchFailure::StreamingListUnsupported,
     ] {
         let mut machine = Machine::new();
@@ -252,5 +252,15 @@ fn forbidden_list_alternates_its_mode_and_backs_off() {
 fn missing_resource_version_is_never_watched_from() {
     let mut machine = watching();
     machine.advance(0);
+    assert_eq!(machine.next_request(), Request::Watch { resource_version: 7 });
+}
+
+#[test]
+fn bookmarks_alone_do_not_spare_a_watch_its_probe() {
+    let mut machine = watching();
+    machine.fail(&ended(45_000, Progress::Bookmark), 0.0);
+    assert_eq!(machine.next_request(), Request::Probe { resource_version: 7 });
+    machine.pass_probe();
+    machine.fail(&ended(45_000, Progress::Event), 0.0);
     assert_eq!(machine.next_request(), Request::Watch { resource_version: 7 });
 }

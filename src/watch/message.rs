@@ -1,4 +1,4 @@
-//! What the watches send to the trace, and what an earlier run left to resume from.
+//! The messages of the watches to the trace, and the points from which they resume.
 
 use crate::trace::model::{
     object::ObjectRef,

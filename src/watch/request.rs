@@ -23,7 +23,7 @@ pub(super) const MUTE_AFTER: Duration = Duration::from_secs(5);
 /// Bytes read of an answer that is not a list or a watch.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
-/// What the requests of one watch have in common.
+/// The common parts of one watch's requests.
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) resolved: Resolved,

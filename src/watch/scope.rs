@@ -8,7 +8,7 @@ use crate::{
     trace::model::observation::{Filter, WatchScope},
 };
 
-/// What one watch covers.
+/// The objects that one watch covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scope {
     pub(super) resolved: Resolved,

@@ -68,7 +68,7 @@ impl Selection {
     }
 }
 
-/// What a relist under selectors found out about the objects that it did not contain.
+/// The objects that a relist under selectors did not contain: deleted, or still present outside them.
 pub(super) struct Absent {
     /// One [`WatchEvent::LeftSelector`] for each object that still exists.
     pub(super) events: Vec<WatchEvent>,

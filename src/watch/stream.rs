@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     decode::{DecodeError, Decoded},
     lines::Lines,
-    machine::WatchFailure,
+    machine::{Progress, WatchFailure},
     probe::LastWrite,
     reader::{End, Reader, failure_in_stream},
     recording::record_line,
@@ -29,7 +29,7 @@ impl Reader {
         let is_list = self.machine.is_listing();
         let mut lines = Lines::default();
         let mut events = Vec::new();
-        let mut advanced = false;
+        let mut progress = Progress::None;
         loop {
             let soon = Instant::now() + if is_list { time_limit } else { MUTE_AFTER };
             // While a full queue held this reader up, the server may have waited too: its backlog
@@ -42,7 +42,7 @@ impl Reader {
                     self.machine.record_life(lived);
                     return Err(end
                         .err()
-                        .unwrap_or(WatchFailure::Ended { lived, advanced })
+                        .unwrap_or(WatchFailure::Ended { lived, progress })
                         .into());
                 }
             };
@@ -52,7 +52,7 @@ impl Reader {
             lines.feed(&chunk, |line| match line {
                 _ if end.is_some() => {}
                 Ok(line) if is_list => end = self.read_list_line(line, at, &mut events),
-                Ok(line) => end = self.read_line(line, at, &mut events, &mut advanced),
+                Ok(line) => end = self.read_line(line, at, &mut events, &mut progress),
                 Err(_too_long) => self.count_undecodable(&"a line of more than 8 MiB"),
             });
             if self.selection.is_some() && !is_list {
@@ -77,7 +77,7 @@ impl Reader {
         line: &[u8],
         at: Timestamp,
         events: &mut Vec<WatchEvent>,
-        advanced: &mut bool,
+        progress: &mut Progress,
     ) -> Option<Result<(), WatchFailure>> {
         let decoded = self.decoder.decode_event(line, at);
         self.count_health_rule_failures();
@@ -87,29 +87,29 @@ impl Reader {
         match decoded {
             Ok(Decoded::KubernetesEvent { resource_version, event }) => {
                 self.counters.applied.inc();
-                *advanced |= self.machine.advance(resource_version);
+                self.advance(resource_version, Progress::Event, progress);
                 events.extend(self.wanted_event(event));
             }
             Ok(Decoded::KubernetesEventExpired { resource_version }) => {
                 self.counters.deleted.inc();
-                *advanced |= self.machine.advance(resource_version);
+                self.advance(resource_version, Progress::Event, progress);
             }
             Ok(Decoded::Applied(observation)) => {
                 self.counters.applied.inc();
-                *advanced |= self.machine.advance(observation.resource_version);
+                self.advance(observation.resource_version, Progress::Event, progress);
                 self.record_object(&observation);
                 events.push(WatchEvent::Applied(observation));
             }
             Ok(Decoded::Deleted(observation)) => {
                 self.counters.deleted.inc();
-                *advanced |= self.machine.advance(observation.resource_version);
+                self.advance(observation.resource_version, Progress::Event, progress);
                 LastWrite::record(&mut self.last_write, &observation, true);
                 self.decoder.forget(&observation.object.uid);
                 events.push(WatchEvent::Deleted(observation));
             }
             Ok(Decoded::Bookmark { resource_version, .. }) => {
                 self.counters.bookmarks.inc();
-                *advanced |= self.machine.advance(resource_version);
+                self.advance(resource_version, Progress::Bookmark, progress);
                 if resource_version != 0 {
                     events.push(WatchEvent::Bookmark { at, resource_version });
                 }
@@ -119,11 +119,17 @@ impl Reader {
                 return Some(Err(WatchFailure::OpaqueResourceVersion));
             }
             Err(error) => {
-                *advanced = true;
+                *progress = Progress::Event;
                 self.count_undecodable(&error);
             }
         }
         None
+    }
+
+    fn advance(&mut self, resource_version: u64, received: Progress, progress: &mut Progress) {
+        if self.machine.advance(resource_version) {
+            *progress = received.max(*progress);
+        }
     }
 
     /// Replaces the deletion of an object that still exists by [`WatchEvent::LeftSelector`].

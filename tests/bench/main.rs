@@ -1,4 +1,4 @@
-//! What spanlink costs beside a real API server: `cargo bench`; with a disk: `cargo bench -- --data-dir`.
+//! The cost of spanlink beside a real API server: `cargo bench`; with a disk: `cargo bench -- --data-dir`.
 //!
 //! Prints CPU per watch event beside a program that only receives the same watches, memory at 10,000
 //! Pods, and the time from a change to its head's span at the receiver. One run, side by side:
@@ -41,7 +41,7 @@ const PODS: usize = 10_000;
 const EVENTS_A_SECOND: u64 = 187;
 const CHANGES_A_SECOND: u64 = 50;
 const LASTS: Duration = Duration::from_secs(30);
-/// What the reader of bytes watches, and spanlink too.
+/// The kinds that the reader of bytes and spanlink both watch.
 const WATCHED: [&str; 3] =
     ["/api/v1/pods", "/apis/apps/v1/deployments", "/apis/apps/v1/replicasets"];
 

@@ -1,4 +1,4 @@
-//! Who talks to the API server: tokens, and the kubeconfig files that carry them.
+//! The users of the API server: their tokens, and the kubeconfig files with these.
 
 use std::fmt::Write;
 use std::fs;

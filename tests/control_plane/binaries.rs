@@ -12,14 +12,14 @@ use sha2::{Digest, Sha256};
 /// The Go modules, and the stage documents of our own beside them.
 pub(crate) const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/control-plane");
 
-/// A folder below [`SOURCES`] with a go.mod and a go.sum, and what is built from it.
+/// A folder below [`SOURCES`] with a go.mod and a go.sum, and the binaries built from it.
 struct Module {
     folder: &'static str,
     /// Whose version in go.mod the servers are stamped with.
     stamp: Option<&'static str>,
     /// The name of the binary and the package that becomes it.
     binaries: &'static [(&'static str, &'static str)],
-    /// How long a first build takes on two cores, for the one who waits.
+    /// How long a first build takes on two cores; part of the progress message.
     minutes: u8,
 }
 
@@ -132,7 +132,7 @@ pub(crate) fn cache_folder() -> Result<PathBuf> {
     Ok(user.join("spanlink/control-plane"))
 }
 
-/// Lets one process build while the others wait for what it makes.
+/// Lets one process build while the others wait for the result.
 fn lock(cache: &Path, progress: &dyn Fn(&str)) -> Result<File> {
     let path = cache.join("lock");
     let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
@@ -143,7 +143,7 @@ fn lock(cache: &Path, progress: &dyn Fn(&str)) -> Result<File> {
     Ok(file)
 }
 
-/// What `KUBEBUILDER_ASSETS` has, where it is set.
+/// The binaries in `KUBEBUILDER_ASSETS`, where it is set.
 fn provided(name: &str) -> Option<PathBuf> {
     let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty())?;
     let path = Path::new(&assets).join(name);
@@ -183,7 +183,7 @@ impl Module {
 
     fn digest(&self) -> Result<String> {
         let mut digest = Sha256::new();
-        // Some have a program of their own beside what they require.
+        // Some modules have a main package beside their requirements.
         for name in ["go.mod", "go.sum", "main.go"] {
             let path = self.source().join(name);
             if name == "main.go" && !path.is_file() {

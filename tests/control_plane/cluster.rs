@@ -1,4 +1,4 @@
-//! What tests do with a control plane: clients, kubectl, namespaces, nodes, history.
+//! The tests' access to a control plane: clients, kubectl, namespaces, nodes, history.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -54,7 +54,7 @@ impl ControlPlane {
         &self.layout.binaries.kubectl
     }
 
-    /// What kubectl prints for the administrator.
+    /// The output of kubectl for the administrator.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.kubectl_with_input(arguments, "").await
     }

@@ -33,7 +33,7 @@ impl Ports {
                 "extensions": ["jaeger_storage", "jaeger_query"],
                 "pipelines": { "traces": {
                     "receivers": ["otlp"],
-                    // Without the batch processor: what was acknowledged can be asked for.
+                    // Without the batch processor: acknowledged spans can be queried at once.
                     "exporters": ["jaeger_storage_exporter"],
                 } },
                 // Its own metrics would take a fixed port.
@@ -69,12 +69,12 @@ impl Jaeger {
         Ok(Self { ports, client: http_client()? })
     }
 
-    /// For OTLP over gRPC.
+    /// The endpoint for OTLP over gRPC.
     pub(crate) fn otlp_grpc(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.otlp_grpc)
     }
 
-    /// For OTLP over HTTP, without the path `/v1/traces`.
+    /// The endpoint for OTLP over HTTP, without the path `/v1/traces`.
     pub(crate) fn otlp_http(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.otlp_http)
     }
@@ -154,7 +154,7 @@ pub(crate) struct PersonSpan<'a> {
 }
 
 impl PersonSpan<'_> {
-    /// To a receiver of OTLP over HTTP; `url` without `/v1/traces`.
+    /// Sends the span to a receiver of OTLP over HTTP; `url` is without `/v1/traces`.
     pub(crate) async fn send(&self, url: &str) -> Result<()> {
         let request = json!({ "resourceSpans": [{
             "resource": { "attributes": [
@@ -182,7 +182,7 @@ impl PersonSpan<'_> {
 
 /// A client for plain HTTP on this machine.
 pub(crate) fn http_client() -> Result<reqwest::Client> {
-    // reqwest wants a TLS provider even where no TLS is spoken; a second installation is no harm.
+    // reqwest needs a TLS provider even without TLS; a second installation does no harm.
     rustls::crypto::ring::default_provider().install_default().ok();
     reqwest::Client::builder().no_proxy().build().context("make an HTTP client")
 }

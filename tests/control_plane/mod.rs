@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! binaries   Go modules → a cache outside the clone, once
-//! stages     what the fake kubelet does to Pods, chosen by the label `spanlink.test/behaviour`
+//! stages     the behaviour of Pods under the fake kubelet, chosen by the label `spanlink.test/behaviour`
 //! accounts   tokens and kubeconfig files
 //! server     one process: started, killed, ended with us
 //! servers    each component's command line, and when it is ready

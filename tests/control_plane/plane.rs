@@ -22,10 +22,10 @@ const READY_TIME_MAX: Duration = Duration::from_mins(3);
 /// How often other processes may take a port between our choice of it and the server's start.
 const STARTS_MAX: usize = 3;
 
-/// What a control plane consists of.
+/// The options of a control plane.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// What is started; [`Options::default`] has all but Jaeger.
+    /// The components to start; [`Options::default`] has all but Jaeger.
     pub(crate) components: Vec<Component>,
     /// Fake nodes, called node-0 and so on.
     pub(crate) nodes: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     pub(crate) audit: bool,
     /// Further flags for the API server, as `--name=value`.
     pub(crate) api_server_flags: Vec<String>,
-    /// Who has a token, besides the administrator; no account can be added later.
+    /// The accounts with a token, besides the administrator; none can be added later.
     pub(crate) accounts: Vec<Account>,
 }
 
@@ -66,7 +66,7 @@ impl Options {
         self
     }
 
-    /// An API server on its etcd and nothing that acts on objects: what is written stays as it is.
+    /// An API server on its etcd without controllers: objects stay as written.
     pub(crate) fn api_server_only() -> Self {
         let components = vec![Component::Etcd, Component::ApiServer];
         Self { components, nodes: 0, ..Self::default() }
@@ -82,7 +82,7 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Builds what is missing, starts the components, and returns when they all work.
+    /// Builds missing binaries, starts the components, and returns when they all work.
     pub(crate) async fn start(options: &Options, progress: &dyn Fn(&str)) -> Result<Self> {
         let binaries = Binaries::ready(progress)?;
         let mut starts = 1;

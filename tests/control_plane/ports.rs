@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// What this process has handed out, whether a server listens there right now or not.
+/// The ports that this process has handed out, with or without a server on them.
 static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// A free port on 127.0.0.1 that this process was not given before.

@@ -24,7 +24,7 @@ exec "$@" </dev/null 3<&-
 /// How much of a log an error shows.
 const LOG_LINES_SHOWN: usize = 25;
 
-/// What to run, kept so that a killed server can come back as it was.
+/// The command, kept so that a killed server can be restarted.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
     pub(crate) path: PathBuf,

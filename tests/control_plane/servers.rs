@@ -14,7 +14,7 @@ use super::binaries::Binaries;
 use super::server::{Program, flag};
 use super::{jaeger, ports, stages};
 
-/// In the order in which they start.
+/// The components, in the order in which they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Component {
     Etcd,
@@ -26,7 +26,7 @@ pub(crate) enum Component {
     Jaeger,
 }
 
-/// What stays the same while components are killed and restarted: ports, files, flags.
+/// The constants over kills and restarts of components: ports, files, flags.
 pub(crate) struct Layout {
     pub(crate) folder: PathBuf,
     pub(crate) binaries: Binaries,
@@ -167,7 +167,7 @@ impl Layout {
             flag("bind-address", "127.0.0.1"),
             // Otherwise it looks for a network interface, which a test machine may not have.
             flag("advertise-address", "127.0.0.1"),
-            // A loopback address is no valid endpoint, and nothing here asks for the Service.
+            // A loopback address is not a valid endpoint, and nothing here uses the Service.
             flag("endpoint-reconciler-type", "none"),
             flag("service-account-issuer", "https://kubernetes.default.svc"),
             flag("service-account-key-file", &key),

@@ -1,9 +1,9 @@
-//! What the fake kubelet does: kwok's stage documents and ours, in one configuration file.
+//! The stages of the fake kubelet: kwok's documents and ours, in one configuration file.
 //!
 //! A Pod chooses by the label `spanlink.test/behaviour`; the documents in
 //! `tests/control-plane/stages/` document each:
 //!
-//! | behaviour | what the Pod does |
+//! | behaviour | states of the Pod |
 //! | --- | --- |
 //! | (no label) | Ready within a second; a Job's completes after half a second more |
 //! | `general` | kwok's `pod/general`: every step takes 1 to 5 seconds, at random |

@@ -1,4 +1,4 @@
-//! What a newcomer runs first: a real control plane and Jaeger, spanlink beside them, and changes
+//! The first thing to run: a real control plane and Jaeger, spanlink beside them, and changes
 //! to follow.
 //!
 //! `cargo run --example demo [-- --jaeger http://host:16686]`
@@ -50,6 +50,24 @@ fn print_line(text: &str) {
     writeln!(io::stdout(), "{text}").ok();
 }
 
+const INTRODUCTION: &str = "
+spanlink runs beside a real control plane, under its shipped RBAC. Changes begin;
+each is made inside a trace of its own, as a person or a pipeline would: [context …].
+A row that starts with … is still open; its tree follows when everything it caused
+has ended.
+";
+
+const WITHOUT_PAGES: &str = "
+This Jaeger was built without its web pages, so these addresses answer in JSON.
+To see traces drawn, start the demo again with --jaeger http://HOST:16686 of a
+Jaeger that has its pages and takes OTLP on ports 4317 and 4318.";
+
+const NEXT_STEPS: &str = "
+The image that cannot be pulled is reported as stuck after ten seconds and fails
+after fifteen; the CronJob makes a Job every full minute. To change something
+yourself, in another terminal:
+";
+
 async fn demo(other_jaeger: Option<String>) -> Result<()> {
     print_line(
         "Building spanlink and, the first time, a real control plane and Jaeger from Go modules.",
@@ -97,15 +115,7 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
     }
     let _controller = tokio::spawn(widget_controller(plane.client().await?));
 
-    print_line("");
-    print_line("spanlink runs beside a real control plane, under its shipped RBAC. Changes begin;");
-    print_line(
-        "each is made inside a trace of its own, as a person or a pipeline would: [context …].",
-    );
-    print_line(
-        "A row that starts with … is still open; its tree follows when everything it caused has ended.",
-    );
-    print_line("");
+    print_line(INTRODUCTION);
     let collector = otlp_http(&plane, other_jaeger.as_deref(), &otlp)?;
     let mut made = Vec::new();
     for (title, service, manifest) in CHANGES {
@@ -124,14 +134,23 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
     person.end(&collector, "update the shop's image").await?;
     made.push(("update the shop's image", "deployment-controller", person));
 
-    print_line("");
-    print_line("The traces those changes were made in, and where to look for what each caused:");
+    print_traces(&made, &ui, other_jaeger.is_some());
+    print_line(&format!(
+        "{NEXT_STEPS}\n  export KUBECONFIG={}\n  {} -n shop scale deployment/web --replicas=5\n\n\
+         Ctrl-C ends everything.\n",
+        plane.kubeconfig(&Account::Admin).display(),
+        plane.kubectl_path().display()
+    ));
+    std::future::pending().await
+}
+
+/// Prints where the trace of each change is, and where the changes that it caused are.
+fn print_traces(changes: &[(&str, &str, Person)], ui: &str, has_pages: bool) {
+    print_line("\nThe traces those changes were made in, and where to look for what each caused:");
     // Only its API answers where there are no web pages.
-    let (trace_page, search_page) = match other_jaeger {
-        Some(_) => ("trace", "search"),
-        None => ("api/traces", "api/traces"),
-    };
-    for (title, service, person) in &made {
+    let (trace_page, search_page) =
+        if has_pages { ("trace", "search") } else { ("api/traces", "api/traces") };
+    for (title, service, person) in changes {
         let id = &person.trace_id;
         let tags = format!("%7B%22spanlink.origin.trace_id%22%3A%22{id}%22%7D");
         print_line(&format!("  {title}"));
@@ -140,34 +159,9 @@ async fn demo(other_jaeger: Option<String>) -> Result<()> {
             "    what it caused  {ui}/{search_page}?service={service}&tags={tags}"
         ));
     }
-    if other_jaeger.is_none() {
-        print_line("");
-        print_line(
-            "This Jaeger was built without its web pages, so these addresses answer in JSON.",
-        );
-        print_line(
-            "To see traces drawn, start the demo again with --jaeger http://HOST:16686 of a",
-        );
-        print_line("Jaeger that has its pages and takes OTLP on ports 4317 and 4318.");
+    if !has_pages {
+        print_line(WITHOUT_PAGES);
     }
-    print_line("");
-    print_line(
-        "The image that cannot be pulled is reported as stuck after ten seconds and fails after fifteen;",
-    );
-    print_line(
-        "the CronJob makes a Job every full minute. To change something yourself, in another",
-    );
-    print_line("terminal:");
-    print_line("");
-    print_line(&format!("  export KUBECONFIG={}", plane.kubeconfig(&Account::Admin).display()));
-    print_line(&format!(
-        "  {} -n shop scale deployment/web --replicas=5",
-        plane.kubectl_path().display()
-    ));
-    print_line("");
-    print_line("Ctrl-C ends everything.");
-    print_line("");
-    std::future::pending().await
 }
 
 /// Beside the demo itself: cargo builds examples without the package's programs. Both are named, so

@@ -52,7 +52,7 @@ const STAGES: [&str; 9] =
 
 const LINES_MAX: usize = 500;
 
-/// What the trace must not use.
+/// Crates and modules that the trace must not use.
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::net",

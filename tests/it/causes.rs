@@ -12,12 +12,8 @@ use crate::{
     scene::{ROLLOUT, Scene, deployment, image_patch, stamped, traceparent},
 };
 
-/// A Deployment that is rolled out, and whatever it becomes.
-async fn rolled_out(name: &str) -> Result<Scene<'static>> {
-    let scene = Scene::begin(shared().await?, name, &ROLLOUT).await?;
-    scene.apply(&deployment()).await?;
-    scene.settled().await?;
-    Ok(scene)
+pub(crate) async fn rolled_out(name: &str) -> Result<Scene<'static>> {
+    Scene::rolled_out(shared().await?, name, &ROLLOUT, &deployment()).await
 }
 
 #[tokio::test]

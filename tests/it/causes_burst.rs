@@ -10,20 +10,18 @@ use serde_json::{Value, json};
 use spanlink::trace::model::span::{Role, Span};
 
 use crate::{
-    control_plane::shared,
-    scene::{ROLLOUT, Scene, deployment, image_patch, stamped},
+    causes::rolled_out,
+    scene::{Scene, image_patch, stamped},
     span_tree,
 };
 
-/// How many requests are under way at a time: more would only meet each other's conflicts.
+/// Concurrent requests: more of them would only conflict with each other.
 const AT_ONCE: usize = 4;
 
-/// Patches a Deployment as often, each time with an image and a stamp of its own. Returns the stamps
-/// in the order in which they came, which is the generations'.
+/// Patches a Deployment once per stamp, each time with another image. Returns the stamps
+/// in the order of their generations.
 async fn patched(name: &str, stamps: &str) -> Result<(Scene<'static>, Vec<char>)> {
-    let scene = Scene::begin(shared().await?, name, &ROLLOUT).await?;
-    scene.apply(&deployment()).await?;
-    scene.settled().await?;
+    let scene = rolled_out(name).await?;
     let deployments = scene.api("apps/v1", "Deployment").await?;
     let params = PatchParams { field_manager: Some("a-test".to_owned()), ..PatchParams::default() };
     // A request made before opens the connection.
@@ -43,7 +41,7 @@ async fn patched(name: &str, stamps: &str) -> Result<(Scene<'static>, Vec<char>)
     Ok((scene, written.into_iter().map(|(_, stamp)| stamp).collect()))
 }
 
-/// What heads there have to be: each patch is one, and supersedes the one before. One that was not
+/// The expected heads: each patch is one, and supersedes the one before. One that was not
 /// superseded yet when a status observed it bears the contexts of all that were observed with it.
 fn expected(stamps: &[char], history: &[Value]) -> String {
     let mut text = "create Deployment web g1 -> converged  [context 1…]\n".to_owned();
@@ -162,8 +160,7 @@ fn wants_more(change: &Span, history: &[Value]) -> bool {
 }
 
 #[tokio::test]
-async fn of_six_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()>
-{
+async fn each_replicaset_of_six_quick_patches_is_below_its_patch() -> Result<()> {
     let (scene, stamps) = patched("six-patches", "234567").await?;
     let tree = scene.tree().await?;
     assert_eq!(heads(&tree), expected(&stamps, &scene.recorder.lines()?));
@@ -171,8 +168,7 @@ async fn of_six_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_
 }
 
 #[tokio::test]
-async fn of_ten_patches_in_a_burst_each_replicaset_is_under_the_one_it_was_made_for() -> Result<()>
-{
+async fn each_replicaset_of_ten_quick_patches_is_below_its_patch() -> Result<()> {
     let (scene, stamps) = patched("ten-patches", "23456789ab").await?;
     let tree = scene.tree().await?;
     assert_eq!(heads(&tree), expected(&stamps, &scene.recorder.lines()?));

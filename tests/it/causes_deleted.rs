@@ -1,21 +1,14 @@
-//! What is deleted with its owner or its Namespace, what outlives it, and what is cleaned up.
+//! Objects that are deleted with their owner or Namespace, that outlive it, and that are cleaned up.
 
 use anyhow::{Context, Result};
 use expect_test::expect;
 use serde_json::json;
 
 use crate::{
+    causes::rolled_out,
     control_plane::shared,
     scene::{ROLLOUT, Scene, deployment, stamped, traceparent},
 };
-
-/// A Deployment that is rolled out.
-async fn rolled_out(name: &str) -> Result<Scene<'static>> {
-    let scene = Scene::begin(shared().await?, name, &ROLLOUT).await?;
-    scene.apply(&deployment()).await?;
-    scene.settled().await?;
-    Ok(scene)
-}
 
 #[tokio::test]
 async fn a_deployment_deleted_in_background_is_one_trace_with_all_it_owned() -> Result<()> {
@@ -88,7 +81,7 @@ async fn orphans_of_a_deployment_are_adopted_by_the_next_without_a_change() -> R
 }
 
 #[tokio::test]
-async fn of_the_same_name_there_are_two_with_a_trace_each() -> Result<()> {
+async fn two_deployments_of_the_same_name_have_a_trace_each() -> Result<()> {
     let scene = rolled_out("same-name").await?;
     scene.kubectl(&["delete", "deployment", "web"]).await?;
     scene.settled().await?;
@@ -122,7 +115,8 @@ async fn a_namespace_takes_all_with_it_in_one_trace() -> Result<()> {
             create Pod web-1-a g1 -> converged
     "#]]
     .assert_eq(created);
-    // Kinds go in any order; what goes after its owner is under that, else under the Namespace.
+    // Kinds are deleted in any order: an object deleted after its owner is below that, else below the
+    // Namespace.
     let mut lines: Vec<&str> = deleted.lines().skip(1).collect();
     for (above, line) in deleted.lines().zip(&lines) {
         let is_deeper = depth(line) > depth(above);

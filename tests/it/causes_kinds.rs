@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_statefulset_replaces_its_pods_in_turn_as_far_as_its_partition_goes() -> Result<()> {
+async fn statefulset_replaces_its_pods_in_turn_down_to_its_partition() -> Result<()> {
     let scene = Scene::begin(shared().await?, "statefulset", &["StatefulSet.apps", "Pod"]).await?;
     let mut object = workload("StatefulSet");
     object["spec"]["replicas"] = json!(2);

@@ -1,4 +1,4 @@
-//! Who counts as an owner: operators of custom resources, one controller of several owners, those
+//! Which owners cause changes: operators of custom resources, one controller of several owners, those
 //! that adopt.
 
 use anyhow::{Context, Result, ensure};
@@ -84,7 +84,7 @@ async fn changes_by_an_operator_join_the_trace_of_its_resource_and_those_by_a_pe
     deployed(&scene).await?;
     done(&scene, "w").await?;
     scene.settled().await?;
-    // Of two that became ready in the same second, chance would decide which one goes.
+    // Which of two Pods that became ready in the same second is deleted, would be chance.
     let kept = "controller.kubernetes.io/pod-deletion-cost=1";
     scene.kubectl(&["annotate", "pod", &scene.the_pod().await?, kept]).await?;
 

@@ -11,15 +11,12 @@ use crate::{
     scene::{ROLLOUT, Scene, deployment, workload},
 };
 
-/// A Deployment of a Pod that asks for so much, rolled out.
+/// A Deployment whose Pods request so many CPUs.
 async fn rolled_out<'a>(plane: &'a ControlPlane, name: &str, cpus: u8) -> Result<Scene<'a>> {
-    let scene = Scene::begin(plane, name, &ROLLOUT).await?;
     let mut object = deployment();
     let resources = json!({ "requests": { "cpu": cpus } });
     object["spec"]["template"]["spec"]["containers"][0]["resources"] = resources;
-    scene.apply(&object).await?;
-    scene.settled().await?;
-    Ok(scene)
+    Scene::rolled_out(plane, name, &ROLLOUT, &object).await
 }
 
 #[tokio::test]
@@ -73,7 +70,7 @@ async fn of_two_pods_that_go_each_is_replaced_once_the_first_by_the_first() -> R
 }
 
 #[tokio::test]
-async fn an_evicted_pod_goes_for_a_reason_and_is_replaced() -> Result<()> {
+async fn evicted_pod_has_a_reason_and_a_replacement() -> Result<()> {
     let scene = rolled_out(shared().await?, "evicted", 0).await?;
     let pod = scene.the_pod().await?;
     let eviction = json!({
@@ -99,7 +96,7 @@ async fn failed_pod_is_replaced_without_a_deletion() -> Result<()> {
     let scene = rolled_out(shared().await?, "failed", 0).await?;
     scene.at_rest().await?;
     let lost = scene.the_pod().await?;
-    // As a kubelet writes that runs out of disk.
+    // The status that a kubelet writes when it runs out of disk.
     let status = json!({ "status": { "phase": "Failed", "reason": "Evicted" } }).to_string();
     scene.kubectl(&["patch", "pod", &lost, "--subresource=status", "-p", &status]).await?;
     scene.when_there_are("Pod", 2).await?;
@@ -115,7 +112,7 @@ async fn failed_pod_is_replaced_without_a_deletion() -> Result<()> {
 
 /// On a control plane of its own: it fills a node.
 #[tokio::test]
-async fn a_preempted_pod_goes_for_a_reason_and_is_replaced_once_there_is_room() -> Result<()> {
+async fn preempted_pod_has_a_reason_and_a_replacement_once_there_is_room() -> Result<()> {
     let plane = own(&Options::default()).await?;
     // A node has 32.
     let scene = rolled_out(&plane, "preempted", 20).await?;
@@ -165,9 +162,9 @@ async fn a_preempted_pod_goes_for_a_reason_and_is_replaced_once_there_is_room() 
     Ok(())
 }
 
-/// On a control plane of its own: nodes are everybody's.
+/// On a control plane of its own: all tests share the nodes.
 #[tokio::test]
-async fn a_pod_lost_with_its_node_goes_for_a_reason_and_is_replaced_elsewhere() -> Result<()> {
+async fn pod_of_a_lost_node_has_a_reason_and_a_replacement_on_another() -> Result<()> {
     let plane = own(&Options { nodes: 2, ..Options::default() }).await?;
     let scene = rolled_out(&plane, "node-lost", 0).await?;
     let lost = scene.the_pod().await?;
@@ -195,7 +192,7 @@ async fn a_pod_lost_with_its_node_goes_for_a_reason_and_is_replaced_elsewhere() 
     Ok(())
 }
 
-/// On a control plane of its own: a node comes.
+/// On a control plane of its own: it adds a node.
 #[tokio::test]
 async fn a_pod_for_a_node_that_came_is_a_head_and_in_place_of_none() -> Result<()> {
     let plane = own(&Options::default()).await?;

@@ -16,15 +16,11 @@ use crate::{
 const KINDS: [&str; 4] =
     ["Deployment.apps", "ReplicaSet.apps", "Pod", "HorizontalPodAutoscaler.autoscaling"];
 
-/// A Deployment that takes its time, so that a rollout is there to be interrupted, however long
-/// kubectl takes.
+/// A Deployment whose rollouts last seconds, so that kubectl can interrupt one.
 async fn rolled_out(name: &str) -> Result<Scene<'static>> {
-    let scene = Scene::begin(shared().await?, name, &KINDS).await?;
     let mut object = deployment();
     object["spec"]["minReadySeconds"] = json!(6);
-    scene.apply(&object).await?;
-    scene.settled().await?;
-    Ok(scene)
+    Scene::rolled_out(shared().await?, name, &KINDS, &object).await
 }
 
 /// An autoscaler that requests a metric that is not served.
@@ -42,7 +38,7 @@ async fn autoscaler(scene: &Scene<'_>) -> Result<()> {
         },
     });
     scene.apply(&object).await?;
-    // From then on its controller writes the same again, which is nothing.
+    // From then on its controller writes the same status again, which is not a change.
     scene
         .when("the autoscaler to find no metrics", |objects| {
             let object = objects.get("HorizontalPodAutoscaler/web").context("no autoscaler")?;

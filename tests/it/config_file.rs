@@ -72,7 +72,7 @@ fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
     refuses(
         "a: 1\n",
         expect![[
-            r#"spanlink.yaml:1:1: unknown option "a"; expected one of: cluster, watch, layout, projection, span_names, cascade_max, settle, deadline, owner_wait, stuck_after, read_interval, startup, metadata_changes, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
+            r#"spanlink.yaml:1:1: unknown option "a"; expected one of: cluster, watch, layout, projection, span_names, cascade_max, settle, deadline, owner_wait, stuck_after, evidence, read_interval, startup, metadata_changes, health_checks, shipped_rules, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
         ]],
     );
     refuses("a: [\n", expect!["spanlink.yaml:1:4: unclosed bracket '['"]);

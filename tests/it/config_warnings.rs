@@ -10,7 +10,7 @@ fn options_without_effect_are_warned_about() {
     warns(
         "{kind: Pod, namespaces: [a], settle: 1s}, {kind: v1/Pod, ignore: {fields: [spec]}}",
         expect![
-            "v1/Pod has several entries, each of which is watched, but a kind has one value of ignore, settle: that of the first entry applies to all"
+            "v1/Pod has several entries with different values of ignore, settle; the values of the first entry apply to all of them"
         ],
     );
     warns("{kind: Pod, namespaces: [a]}, {kind: Pod, redact: [spec], events: true}", expect![[""]]);

@@ -42,7 +42,7 @@ async fn account_has_the_permissions_of_its_rbac() -> Result<()> {
 }
 
 #[tokio::test]
-async fn jaeger_gives_back_the_trace_it_was_sent() -> Result<()> {
+async fn jaeger_returns_the_trace_it_received() -> Result<()> {
     let jaeger = shared().await?.jaeger()?;
     let id = "0af7651916cd43dd8448eb211c80319c";
     assert_eq!(jaeger.trace("0af7651916cd43dd8448eb211c80319d").await?, None);
@@ -154,7 +154,7 @@ async fn starts_servers_and_never_stops_them() -> Result<()> {
     ];
     let ids: Vec<_> = every.iter().filter_map(|component| plane.process_id(*component)).collect();
     let text = json!({ "ids": ids, "folder": plane.folder() }).to_string();
-    // As a static would, of which no destructor runs.
+    // Like a static, of which no destructor runs.
     std::mem::forget(plane);
     let unfinished = Path::new(&report).with_extension("unfinished");
     fs::write(&unfinished, text)?;

@@ -197,7 +197,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever a status is, only the configured words end a convergence.
+    /// Only the configured values of a status end a convergence.
     #[test]
     fn only_configured_words_end_a_convergence(status in any_json()) {
         let word = status["health"]["status"].as_str().unwrap_or_default().to_lowercase();

@@ -30,7 +30,7 @@ pub(crate) fn read(scenario: &Path) -> History {
     read_with(scenario, "")
 }
 
-/// As a daemon with this configuration reads it.
+/// Reads the history under this configuration.
 pub(crate) fn read_with(scenario: &Path, configuration: &str) -> History {
     let recording = Recording::open(&scenario.join("history.jsonl")).unwrap();
     let settings = configured(configuration);

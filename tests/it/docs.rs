@@ -39,7 +39,7 @@ fn pages() -> BTreeMap<PathBuf, String> {
     paths.into_iter().map(page).collect()
 }
 
-/// What stands in backticks on a page, outside of fenced blocks.
+/// The words in backticks on a page, outside of fenced blocks.
 fn code_spans(text: &str) -> Vec<String> {
     let mut is_fenced = false;
     let lines = text.lines().filter(|line| {
@@ -287,7 +287,7 @@ fn readme_is_short() {
     assert!(lines <= README_LINES_MAX, "README.md has {lines} lines");
 }
 
-/// As GitHub makes the anchor of a heading.
+/// The anchor that GitHub gives a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
@@ -324,7 +324,7 @@ fn links_between_pages_lead_to_files_and_headings() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// What comments cite in the form "(`docs/causes.md`, The cut)": the page and, in it, the heading.
+/// The citations of comments in the form "(`docs/causes.md`, The cut)": the page and, in it, the heading.
 fn citations(source: &str) -> Vec<(String, String)> {
     let is_comment = |line: &&str| line.trim_start().starts_with("//");
     let comments = source.lines().filter(is_comment);

@@ -43,6 +43,8 @@ impl KilledDaemon {
         let kubeconfig = plane.kubeconfig(&Account::Admin);
         let daemon = Daemon::start_with(&kubeconfig, configuration, |command, folder| {
             command.env("OTEL_EXPORTER_OTLP_ENDPOINT", otlp);
+            // Relists are logged at debug level; a test may look for their reasons.
+            command.args(["--log", "info,spanlink::watch::run=debug"]);
             if memory == Memory::Kept {
                 command.env("SPANLINK_DATA_DIR", folder.join("data"));
             }

@@ -298,7 +298,7 @@ const DEVIATIONS: &[Deviation] = &[
     },
 ];
 
-/// By the Go program beside the control plane: the status and the message of each.
+/// The verdicts of the Go program beside the control plane: status and message of each.
 fn theirs(cases: &[Case]) -> Vec<String> {
     let judge = kstatus_ready(&to_stderr).unwrap();
     let mut objects = tempfile::tempfile().unwrap();
@@ -314,7 +314,7 @@ fn theirs(cases: &[Case]) -> Vec<String> {
     lines
 }
 
-/// As a line of a watch would bring it.
+/// The object as an event of a watch.
 pub(crate) fn ours(case: &Case) -> Status {
     judged(case).0
 }

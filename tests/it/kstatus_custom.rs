@@ -34,16 +34,16 @@ fn custom_resource_is_ready_by_its_ready_condition() {
         "Widget",
         &statuses,
         &expect![[r#"
-        Current <- {"conditions":[{"status":"True","type":"Ready"}]}
-        Current since 2026-11-24T10:00:00.000000000Z <- {"conditions":[{"lastTransitionTime":"2026-11-24T10:00:00Z","status":"True","type":"Ready"}]}
-        InProgress <- {"conditions":[{"status":"False","type":"Ready"}]}
-        InProgress <- {"conditions":[{"status":"Unknown","type":"Ready"}]}
-        InProgress <- {"conditions":[{"status":"True","type":"Ready"},{"status":"True","type":"Reconciling"}]}
-        Failed: Stalled <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"Stalled"}]}
-        Current <- {"conditions":[{"status":"True","type":"Ready"},{"status":"False","type":"Available"}]}
-        Current <- {}
-        InProgress <- {"conditions":[{"status":"True","type":"Ready"}],"observedGeneration":1}
-    "#]],
+            Current <- {"conditions":[{"status":"True","type":"Ready"}]}
+            Current since 2026-11-24T10:00:00.000000000Z <- {"conditions":[{"lastTransitionTime":"2026-11-24T10:00:00Z","status":"True","type":"Ready"}]}
+            InProgress <- {"conditions":[{"status":"False","type":"Ready"}]}
+            InProgress <- {"conditions":[{"status":"Unknown","type":"Ready"}]}
+            InProgress <- {"conditions":[{"status":"True","type":"Ready"},{"status":"True","type":"Reconciling"}]}
+            Failed: Stalled <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"Stalled"}]}
+            InProgress <- {"conditions":[{"status":"True","type":"Ready"},{"status":"False","type":"Available"}]}
+            Unknown <- {}
+            InProgress <- {"conditions":[{"status":"True","type":"Ready"}],"observedGeneration":1}
+        "#]],
     );
 }
 
@@ -106,9 +106,9 @@ fn cluster_api_is_ready_or_available() {
         "Cluster",
         &older,
         &expect![[r#"
-        Current <- {"conditions":[{"status":"True","type":"Ready"},{"status":"True","type":"ControlPlaneReady"}]}
-        InProgress <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"ControlPlaneReady"}]}
-    "#]],
+            InProgress <- {"conditions":[{"status":"True","type":"Ready"},{"status":"True","type":"ControlPlaneReady"}]}
+            InProgress <- {"conditions":[{"status":"False","type":"Ready"},{"status":"True","type":"ControlPlaneReady"}]}
+        "#]],
     );
     let mut moving = of("Available !Paused");
     moving["phase"] = json!("Provisioning");
@@ -118,11 +118,11 @@ fn cluster_api_is_ready_or_available() {
         "Cluster",
         &newer,
         &expect![[r#"
-        Current <- {"conditions":[{"status":"True","type":"Available"},{"status":"False","type":"Paused"}],"phase":"Provisioning"}
-        InProgress <- {"conditions":[{"status":"False","type":"Available"}]}
-        InProgress <- {"phase":"Provisioning"}
-        Current <- {"phase":"Provisioned"}
-    "#]],
+            InProgress <- {"conditions":[{"status":"True","type":"Available"},{"status":"False","type":"Paused"}],"phase":"Provisioning"}
+            InProgress <- {"conditions":[{"status":"False","type":"Available"}]}
+            InProgress <- {"phase":"Provisioning"}
+            InProgress <- {"phase":"Provisioned"}
+        "#]],
     );
 }
 
@@ -162,11 +162,11 @@ fn conditions_of_gateway_api_have_their_own_observed_generation() {
         "HTTPRoute",
         &statuses,
         &expect![[r#"
-        Current <- {"parents":[]}
-        Current <- {"parents":[{"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"True","type":"ResolvedRefs"}]}]}
-        InProgress <- {"parents":[{"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"False","type":"ResolvedRefs"}]}]}
-        InProgress <- {"parents":[{"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"True","type":"ResolvedRefs"}]},{"conditions":[{"observedGeneration":2,"status":"False","type":"Accepted"}]}]}
-    "#]],
+            Unknown <- {"parents":[]}
+            Current <- {"parents":[{"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"True","type":"ResolvedRefs"}]}]}
+            InProgress <- {"parents":[{"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"False","type":"ResolvedRefs"}]}]}
+            InProgress <- {"parents":[{"conditions":[{"observedGeneration":2,"status":"True","type":"Accepted"},{"observedGeneration":2,"status":"True","type":"ResolvedRefs"}]},{"conditions":[{"observedGeneration":2,"status":"False","type":"Accepted"}]}]}
+        "#]],
     );
 }
 
@@ -189,13 +189,13 @@ fn clear_phase_decides_where_no_condition_does() {
         "Widget",
         &statuses,
         &expect![[r#"
-        Current <- {"phase":"Ready"}
-        InProgress <- {"phase":"Pending"}
-        Failed: NoQuota <- {"phase":"Failed","reason":"NoQuota"}
-        Unknown <- {"phase":"Running"}
-        Current <- {"observedGeneration":2,"phase":"Enchanted"}
-        InProgress <- {"conditions":[{"status":"False","type":"Ready"}],"phase":"Ready"}
-    "#]],
+            Current <- {"phase":"Ready"}
+            InProgress <- {"phase":"Pending"}
+            Failed: NoQuota <- {"phase":"Failed","reason":"NoQuota"}
+            Current <- {"phase":"Running"}
+            Current <- {"observedGeneration":2,"phase":"Enchanted"}
+            InProgress <- {"conditions":[{"status":"False","type":"Ready"}],"phase":"Ready"}
+        "#]],
     );
 }
 
@@ -252,7 +252,7 @@ fn phases_with_clear_names_are_in_progress_or_final() {
 }
 
 #[test]
-fn a_custom_resource_is_current_since_the_last_of_its_conditions_turned() {
+fn custom_resource_is_current_since_its_last_condition_changed() {
     let since = |kind: &str, second: u8| {
         let at = format!("2026-11-24T10:00:{second:02}Z");
         json!({ "type": kind, "status": "True", "lastTransitionTime": at })

@@ -6,7 +6,8 @@ use spanlink::trace::readiness::status::Status;
 
 use crate::kstatus::{Case, ours};
 
-/// What becomes of each status, one line each. They are of generation 2, written since the change.
+/// Checks the verdict of each status, one line each. They are of generation 2, written since the
+/// change.
 pub(crate) fn check(api_version: &str, kind: &str, statuses: &[Value], expected: &Expect) {
     check_spec(api_version, kind, &json!({}), statuses, true, expected);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// Of every kind kstatus has a rule for, one it has none for, and custom resources.
+/// An object of every kind that kstatus has a rule for, of one without, and custom resources.
 pub(crate) const KINDS: &[(&str, &str)] = &[
     ("apps/v1", "Deployment"),
     ("apps/v1", "ReplicaSet"),
@@ -81,7 +81,7 @@ impl Chance {
     }
 }
 
-/// Sets what there is.
+/// Sets the present fields.
 fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         map.insert(key.to_owned(), value.into());
@@ -317,8 +317,8 @@ fn claim(chance: &mut Chance, generation: i64) -> SpecAndStatus {
     let conditions = &[("Resizing", NO, &[""] as &[_]), ("FileSystemResizePending", NO, &[""])];
     let conditions = chance.one_in(3).then(|| chance.conditions(conditions, generation));
     put(&mut status, "conditions", conditions);
-    let states = ["ControllerResizeInProgress", "NodeResizePending", "NodeResizeInfeasible"];
-    let resize = chance.one_in(5).then(|| size(chance.of(&states)));
+    let resizes = ["ControllerResizeInProgress", "NodeResizePending", "NodeResizeInfeasible"];
+    let resize = chance.one_in(5).then(|| size(chance.of(&resizes)));
     put(&mut status, "allocatedResourceStatuses", resize);
     put(&mut spec, "volumeName", chance.one_in(2).then_some("volume"));
     put(&mut status, "phase", chance.of(&[Some("Bound"), Some("Pending"), Some("Lost"), None]));

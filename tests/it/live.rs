@@ -163,7 +163,7 @@ async fn an_annotated_deployment_is_one_linked_trace_in_jaeger() -> Result<()> {
     for span in &spans {
         assert!(span["warnings"].is_null(), "{span:#}");
         assert_eq!(tag(span, "spanlink.origin.trace_id"), stamp.trace_id);
-        // The ReplicaSet's copied annotation is no cause.
+        // The ReplicaSet's copied annotation is not a cause.
         assert!(*span == *root || tag(span, "spanlink.context.trace_id").is_empty(), "{span:#}");
     }
     Ok(())
@@ -198,7 +198,7 @@ async fn image_that_cannot_be_pulled_is_stuck_within_15_seconds_and_fails() -> R
         |span: &Value| span["startTime"].as_u64().context("no time").map(Duration::from_micros);
     let after = at(&stuck)?.saturating_sub(at(&created)?);
     assert!(after <= Duration::from_secs(15), "{after:?}");
-    // What all of them wait for can be alerted on, long before there is an outcome.
+    // Their wait is a metric, long before their outcome.
     for kind in ["Deployment.apps", "ReplicaSet.apps", "Pod"] {
         let waits = format!("{{kind=\"{kind}\",waiting_for=\"ImagePullBackOff\"}}");
         let open = format!("spanlink_open_convergences{waits}");
@@ -309,7 +309,7 @@ async fn the_shipped_manifests_are_accepted_and_their_account_suffices() -> Resu
     let otlp = format!("http://{}", receiver.address);
     let mut daemon = Daemon::run(&plane.kubeconfig(&Account::spanlink()), &otlp, "").await?;
     let (status, took) = daemon.stop().await?;
-    // Without a collector it would take 20.
+    // Without a collector, the end would take 20 s.
     assert!(status.success() && took < Duration::from_secs(10), "{status}, {took:?}");
     let account = "--as=system:serviceaccount:spanlink-system:spanlink";
     let may = plane.kubectl(&["auth", "can-i", "--list", "-n", "default", account]).await?;
@@ -317,7 +317,7 @@ async fn the_shipped_manifests_are_accepted_and_their_account_suffices() -> Resu
         .lines()
         .skip(1)
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        // What every service account may: discovery, health, asking what it may, trust bundles.
+        // The permissions of every service account: discovery, health, access reviews, trust bundles.
         .filter(|line| !["[/", "selfsubject", "clustertrust"].iter().any(|it| line.starts_with(it)))
         .collect();
     may.sort();

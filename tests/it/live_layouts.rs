@@ -206,7 +206,7 @@ async fn a_joined_context_finds_its_metadata_span_and_so_the_trace() -> Result<(
         let bearers: Vec<&Value> = spans.values().filter(bears).collect();
         ensure!(bearers.len() == 1, "{bearers:#?}");
         assert_eq!(tag(bearers[0], "spanlink.change.scope"), "metadata");
-        // What the two requests set off is in the same trace.
+        // The changes caused by the two requests are in the same trace.
         assert!(spans.values().any(|span| span["operationName"] == "create ReplicaSet"));
         Ok(())
     })

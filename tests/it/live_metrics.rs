@@ -1,4 +1,4 @@
-//! What `/metrics` counts is what Jaeger shows.
+//! The counts of `/metrics` agree with the spans in Jaeger.
 
 use std::time::Duration;
 

@@ -101,8 +101,7 @@ fn deployment_named(name: &str, annotations: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_context_comes_as_a_json_map_too_with_its_state_and_the_baggage_that_is_allowed()
--> Result<()> {
+async fn json_map_is_a_context_with_its_state_and_allowed_baggage() -> Result<()> {
     let options = "
 causes:
   annotations: [{key: example.com/span-context, format: json}, tracing.k8s.io/traceparent]
@@ -180,7 +179,7 @@ causes:
     make("second", "first").await?;
     finish("first").await?;
     finish("second").await?;
-    // What it waits for is there already.
+    // The object it waits for exists already.
     make("third", "second").await?;
     finish("third").await?;
     let (tree, _) = stage.tree("create Widget third").await?;
@@ -212,7 +211,7 @@ watch:
     scene.when_there_are("Pod", 1).await?;
     scene.patch(&json!({ "spec": { "replicas": 2 } })).await?;
     scene.settled().await?;
-    // Alone, and so alone with what it causes.
+    // It is alone in its trace, with the changes it causes.
     scene.kubectl(&["scale", "deployment/web", "--replicas=1"]).await?;
     scene.settled().await?;
     let by_robot = image_patch("web:2").to_string();
@@ -286,7 +285,7 @@ async fn an_annotation_switches_off_an_object_or_all_of_a_namespace() -> Result<
     let options = watch(&AND_SETTINGS) + itself;
     let stage = Stage::begin("switched-off", &AND_SETTINGS, &options).await?;
     let scene = &stage.scene;
-    // With its ReplicaSet and Pod.
+    // The trace has its ReplicaSet and Pod too.
     let off = json!({ "spanlink.io/ignore": "true" });
     scene.apply(&deployment_named("quiet", &off)).await?;
     // Any other word is none.
@@ -427,7 +426,7 @@ async fn unsampled_chain_is_counted_and_not_exported() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_propagation_there_are_links_to_owners_and_none_to_contexts() -> Result<()> {
+async fn without_propagation_spans_link_to_owners_and_not_to_contexts() -> Result<()> {
     let options = watch(&ROLLOUT) + "propagation: {enabled: false}\n";
     let stage = Stage::begin("no-propagation", &ROLLOUT, &options).await?;
     let scene = &stage.scene;

@@ -24,7 +24,7 @@ use crate::{
 /// The longest wait is for a deadline of one minute.
 const SOON: Duration = Duration::from_mins(3);
 
-/// One line for each change with an outcome, and what came late.
+/// One line for each change with an outcome, and for each late span.
 fn outcomes(spans: &[Span]) -> String {
     let mut lines: Vec<String> = spans
         .iter()
@@ -64,7 +64,7 @@ fn outcomes(spans: &[Span]) -> String {
     lines.concat()
 }
 
-/// What is made to happen, in a namespace of its own.
+/// A change that leads to an outcome, in a namespace of its own.
 struct Happening<'a> {
     plane: &'a ControlPlane,
     namespace: String,
@@ -103,7 +103,7 @@ impl<'a> Happening<'a> {
         .to_string()
     }
 
-    /// As the controller of the one that has a deadline.
+    /// Acts as the controller of the object with a deadline.
     async fn slow_is_ready(&self, ready: &str) -> Result<()> {
         let resource = format!("widgets.{}.example.com", self.hurried);
         let condition = json!({ "type": "Ready", "status": ready, "reason": "AsItIs" });

@@ -124,7 +124,7 @@ fn ended(step: &str, generation: i64, seen: &[Seen]) -> Option<(Option<Timestamp
     }
 }
 
-/// By what a watcher sees that a change has come to its outcome; `None`: it was overtaken.
+/// The observation that shows the outcome of a change; `None`: it was overtaken.
 fn end_of(span: &Span) -> Option<&'static str> {
     let of_a_job = attribute(span, "k8s.job.name").is_some();
     Some(match (&*span.object.kind.kind, &*attribute(span, "spanlink.outcome")?) {
@@ -153,7 +153,7 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
     let mut apart = Vec::new();
     for span in spans {
         let (of, name, end) = match span.role {
-            // Within a second of the change it is an event, later a step.
+            // Within a second of the change it is an event, later a phase.
             Role::Phase if &*span.name == "observe" => continue,
             Role::Phase => {
                 let parent = by_id[&span.parent.context("no parent")?];
@@ -190,7 +190,7 @@ fn compared(spans: &[Span], observer: &Observer) -> Result<(BTreeSet<String>, Ve
             None => (span.end.since(seen).max(seen.since(span.end)), LATE),
         };
         ensure!(off < at_most, "{kind} {object} {name}: {:?}, {by_api:?}, {seen:?}", span.end);
-        // What was seen within the API's second, or is of no second at all, is timed by the watch.
+        // States observed within the API's second, or without an API time, are timed by the watch.
         if by_api.is_none_or(|api| seen.since(api) < second) {
             apart.push(span.end.since(seen).max(seen.since(span.end)));
         }
@@ -237,7 +237,7 @@ async fn provisioned_claim(plane: &ControlPlane, namespace: &str) -> Result<()> 
     Ok(())
 }
 
-/// With two init containers, and a finalizer that the test removes.
+/// A Pod with two init containers, and a finalizer that the test removes.
 fn pod(namespace: &str) -> Json {
     json!({
         "apiVersion": "v1", "kind": "Pod",

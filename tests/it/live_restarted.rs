@@ -101,7 +101,7 @@ async fn killed_daemon_exports_the_same_spans() -> Result<()> {
     killed.daemon.start_again()?;
     killed.daemon.ready().await?;
 
-    // The end of it all: in background, in foreground, and of what an orphan leaves.
+    // Deletions: in background, in foreground, and as orphans.
     scene.kubectl(&["delete", "deployment/web"]).await?;
     killed.interrupt()?;
     scene.kubectl(&["delete", "statefulset", name, "--cascade=foreground"]).await?;

@@ -15,7 +15,7 @@ use crate::{
     scripted_receiver::Receiver,
 };
 
-/// Within which a mute connection is to be noticed.
+/// The time within which a mute connection must be noticed.
 const NOTICED: Duration = Duration::from_mins(1);
 
 /// A daemon that reaches the API server through a proxy, and its spans.
@@ -79,7 +79,7 @@ impl Scene {
         .await
     }
 
-    /// Within a minute; what follows takes as long as it takes.
+    /// Within a minute; later checks have no limit of their own.
     async fn is_noticed(&self, kind: &str, mute_since: Instant) -> Result<()> {
         until(&format!("{kind} to be noticed"), 2 * NOTICED, async || {
             ensure!(self.fell_mute(kind).await? > 0.5, "its log: {}", self.daemon.log());
@@ -116,7 +116,7 @@ async fn half_open_connections_are_noticed_within_a_minute_and_nothing_is_missed
     let mut names = scene.until_exported(3, SOON).await?;
     names.sort();
     assert_eq!(names, [CONFIG_MAP, CONFIG_MAP, QUOTA]);
-    // It went on where it was, without a list.
+    // It resumed without a list.
     let (_, metrics) = scene.daemon.get("/metrics").await?;
     assert!(!metrics.contains("spanlink_relists_total{"), "{metrics}");
     // And watches again.

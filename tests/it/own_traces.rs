@@ -25,7 +25,7 @@ fn configuration(plane: &ControlPlane, namespace: &str) -> Result<String> {
     ))
 }
 
-/// A row for each span of the service; the sizes of requests differ with what is in them.
+/// A row for each span of the service; the sizes of requests differ from run to run.
 async fn rows(plane: &ControlPlane, tags: &[(&str, &str)]) -> Result<BTreeSet<String>> {
     let mut rows = BTreeSet::new();
     for trace in plane.jaeger()?.find(SERVICE, tags).await? {
@@ -72,7 +72,7 @@ async fn own_traces_have_spans_of_lists_and_exports_only() -> Result<()> {
         Ok(())
     })
     .await?;
-    // Whatever has not left by then leaves with the daemon.
+    // The rest is exported when the daemon ends.
     let (status, took) = daemon.stop().await?;
     assert!(status.success() && took < AT_ONCE, "{status}, {took:?}");
     let tree: Vec<String> = rows(plane, &[]).await?.into_iter().collect();
@@ -81,7 +81,7 @@ async fn own_traces_have_spans_of_lists_and_exports_only() -> Result<()> {
         export  spanlink.export.spans=1  spanlink.export.code=OK
         list ConfigMap  spanlink.list.reason=start  spanlink.list.objects=1"#]]
     .assert_eq(&tree.join("\n"));
-    // Under the name that spans of ConfigMaps have, there are none of its own.
+    // The service name of ConfigMap spans has no own traces.
     let of_others = jaeger.find("spanlink", &[("k8s.namespace.name", &namespace)]).await?;
     let names: Vec<&Value> = of_others
         .iter()

@@ -23,7 +23,7 @@ fn remaining_finalizer_is_a_problem_and_its_removal_after_the_deadline_is_late()
     let spans = history.spans(&Rules::default(), "");
     let tree = spanlink::export::tree::render(&spans, spanlink::export::tree::Style::STABLE);
     expect![[r#"
-        delete Part shop/p g2 -> timed_out  no verdict before the deadline
+        delete Part shop/p g2 -> timed_out  SomeFinalizersRemain: b.io/y
         ├─ stuck Part p  SomeFinalizersRemain: a.io/x, b.io/y
         └─ late Part p -> deleted
         create Part shop/p g1 -> converged

@@ -1,4 +1,4 @@
-//! Claims about the phases of rollouts and observations, and about what was waited for.
+//! Claims about the phases of rollouts and observations, and about the longest waits.
 
 use expect_test::expect;
 use serde_json::json;
@@ -22,7 +22,7 @@ fn exceeded_quota_has_one_stuck_span_for_the_first_refused_object() {
         .later(30)
         .becomes(expect![[r#"
             create Deployment shop/it g1 -> timed_out  no verdict before the deadline
-            ├─ create ReplicaSet it g1 -> timed_out  no verdict before the deadline
+            ├─ create ReplicaSet it g1 -> timed_out  FailedCreate: exceeded quota: few
             └─ stuck ReplicaSet it  FailedCreate: exceeded quota: few
         "#]]);
 }
@@ -156,7 +156,7 @@ fn roll_ends_when_all_wanted_pods_have_the_new_revision() {
         .has_phases(expect![[r#"
               reconcile StatefulSet it observe 3.1s by statefulset-controller
               reconcile StatefulSet it roll 3.1s by statefulset-controller [pods updated 1]
-            reconcile StatefulSet it g2 waited for StatefulSet it observe
+            reconcile StatefulSet it g2 waited for StatefulSet it timeout
         "#]]);
 }
 

@@ -1,4 +1,4 @@
-//! What holds of any sequence of observations: garbage, disorder, impossible times.
+//! Invariants of any sequence of observations: garbage, disorder, impossible times.
 
 use std::{
     collections::{HashMap, HashSet},

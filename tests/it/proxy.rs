@@ -19,7 +19,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Between clients and one server on this machine; ends when it is dropped.
+/// A proxy between clients and one server on this machine; ends when it is dropped.
 pub(crate) struct Proxy {
     address: SocketAddr,
     connections: Arc<Mutex<Vec<Arc<Connection>>>>,
@@ -38,14 +38,14 @@ impl Connection {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// From now on nothing passes, either way, not even an end.
+    /// Stops forwarding in both directions, ends of connections included.
     pub(crate) fn falls_mute(&self) {
         self.mute.send_replace(true);
     }
 }
 
 impl Proxy {
-    /// To what the kubeconfig names.
+    /// The address of the API server in the kubeconfig.
     pub(crate) async fn before(kubeconfig: &Path) -> Result<Self> {
         let server = server(&read(kubeconfig)?)?.parse()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -113,7 +113,7 @@ async fn forward(
     }
 }
 
-/// Until one side ends; for ever once the connection is mute.
+/// Forwards until one side ends; never returns once the connection is mute.
 async fn pump(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),

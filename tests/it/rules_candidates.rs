@@ -20,7 +20,7 @@ fn workload(kind: &str, generation: i64, image: &str) -> Value {
     )
 }
 
-/// As a Deployment makes it: its template with one more label.
+/// The template of a ReplicaSet: that of its Deployment with one more label.
 fn replicaset(name: &str, of: &Value, image: &str) -> Value {
     let set = workload("ReplicaSet", 1, image);
     let template = json!({"metadata": {"labels": {"pod-template-hash": name}}});
@@ -88,7 +88,7 @@ fn without_templates_a_child_follows_from_the_change_whose_context_it_carries() 
 }
 
 #[test]
-fn a_replicaset_that_is_scaled_up_follows_from_the_change_it_was_made_for() {
+fn scaled_up_replicaset_follows_from_the_change_that_created_it() {
     let web = |generation, image| workload("Deployment", generation, image);
     let set = replicaset("b", &web(1, "a"), "b");
     let scaled = |generation: i64, replicas: i64| {
@@ -101,7 +101,7 @@ fn a_replicaset_that_is_scaled_up_follows_from_the_change_it_was_made_for() {
         .added(&scaled(1, 1))
         .event("MODIFIED", &web(3, "c"))
         .event("MODIFIED", &scaled(2, 2))
-        // Down is what the newest wants.
+        // The newest change scales it down.
         .event("MODIFIED", &scaled(3, 0))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
@@ -143,7 +143,7 @@ fn a_statefulsets_pod_follows_from_the_change_whose_revision_it_carries() {
 }
 
 #[test]
-fn a_statefulsets_pod_follows_from_its_change_also_where_the_next_was_there_before_the_status() {
+fn pod_of_a_statefulset_follows_from_the_change_of_its_revision() {
     let web = |generation: i64, observed: i64, revision: &str| {
         let status =
             json!({"status": {"observedGeneration": observed, "updateRevision": revision}});

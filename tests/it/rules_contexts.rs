@@ -165,7 +165,7 @@ fn context_is_fresh_for_five_seconds_and_once() {
             update Widget shop/w g4 -> superseded  [context 11111111… revived]  supersedes g3  {spec.size}
             delete Widget shop/w g4 -> deleted  supersedes g4
         "#]]);
-    // Of a delete, unused is enough.
+    // For a delete, an unused context is enough.
     History::default()
         .added(&widget)
         .event("MODIFIED", &annotated(&widget, '3'))

@@ -87,7 +87,7 @@ fn work_of_an_operator_before_its_object_is_gone_follows_from_the_deletion() {
             create Widget shop/w g1 -> superseded
             └─ create Part p g1 -> superseded
         "#]]);
-    // A Deployment that goes makes nothing: what comes now was made before.
+    // A Deployment under deletion creates nothing: the object was created before.
     let web = deployment(1, 1);
     let set = owned(&object("ReplicaSet", "web"), &[(&web, true)]);
     let going = json!({"metadata": {"generation": 2, "deletionTimestamp": "2026-11-24T10:00:00Z"}});

@@ -34,7 +34,7 @@ fn waits(reason: &str) -> Value {
     json!({"waiting": {"reason": reason, "message": format!("{reason}!")}})
 }
 
-/// Of its one container.
+/// The status of its one container.
 fn has(list: &str, state: &Value) -> Value {
     let container = merged(&json!({"name": "web"}), state);
     status(&json!({"phase": "Pending", list: [container]}))

@@ -47,7 +47,7 @@ fn ignored_field_hides_no_other_change() {
             .collect::<serde_json::Map<_, _>>()
             .into()
     };
-    let lines = |before: Value, after: Value| {
+    let has_update = |before: Value, after: Value| {
         let history =
             History::default().added(&widget(1, before)).event("MODIFIED", &widget(2, after));
         let configuration =
@@ -57,13 +57,13 @@ fn ignored_field_hides_no_other_change() {
         spans.iter().any(|span| &*span.name == "update Widget")
     };
     // More fields than a span names.
-    assert!(!lines(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 1})));
-    assert!(lines(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 2})));
+    assert!(!has_update(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 1})));
+    assert!(has_update(json!({"many": many(1), "size": 1}), json!({"many": many(2), "size": 2})));
     // Removed from where something else changed.
-    assert!(lines(json!({"replicas": 1, "size": 1}), json!({"replicas": 2})));
-    assert!(lines(json!({"many": {"a": 1, "b": 1}, "size": 1}), json!({"many": {"b": 1}})));
-    assert!(!lines(json!({"many": {"a": 1, "b": 1}}), json!({"many": {"b": 2}})));
-    assert!(!lines(json!({"size": 1}), json!({"replicas": 2, "size": 1})));
+    assert!(has_update(json!({"replicas": 1, "size": 1}), json!({"replicas": 2})));
+    assert!(has_update(json!({"many": {"a": 1, "b": 1}, "size": 1}), json!({"many": {"b": 1}})));
+    assert!(!has_update(json!({"many": {"a": 1, "b": 1}}), json!({"many": {"b": 2}})));
+    assert!(!has_update(json!({"size": 1}), json!({"replicas": 2, "size": 1})));
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn ignored_changes_are_not_linked() {
         .event("MODIFIED", &web(3, "b", 3))
         .event("MODIFIED", &set(4, 2, "controller"))
         .spans(&rules, "");
-    let lines: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
+    let exported: HashSet<_> = spans.iter().map(|span| span.span_id).collect();
     let links: Vec<_> = spans.iter().flat_map(|span| &span.links).collect();
-    assert!(links.iter().all(|link| lines.contains(&link.span_id)), "{links:?}");
+    assert!(links.iter().all(|link| exported.contains(&link.span_id)), "{links:?}");
     assert!(!links.is_empty());
 }
 

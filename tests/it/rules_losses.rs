@@ -12,7 +12,7 @@ fn pod(name: &str, owner: &Value) -> Value {
 }
 
 #[test]
-fn each_loss_is_made_good_for_once_the_oldest_first() {
+fn each_loss_has_one_replacement_and_the_oldest_comes_first() {
     let set = object("Set", "s");
     let ready = json!({
         "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},

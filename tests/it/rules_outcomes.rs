@@ -205,7 +205,7 @@ fn current_object_has_converged_when_its_deletion_is_requested() {
         .later(1)
         .modified(&widget, &is_ready)
         .modified(&widget, &is_ready)
-        // Of the fifth second, received only now.
+        // Written in the fifth second, received only now.
         .event("MODIFIED", &merged(&is_ready, &gone))
         .deleted(&gone);
     let spans = history.spans(&Rules::default(), "");
@@ -283,7 +283,7 @@ fn a_problem_older_than_the_news_of_it_waits_for_the_cause_to_be_decided() {
 }
 
 #[test]
-fn a_failed_job_has_been_dealt_with() {
+fn failed_job_ends_its_convergence() {
     let job = built_in("batch/v1", "Job", &json!({}));
     let pod = owned(&pod(), &[(&job, true)]);
     let failed = json!({"conditions": [condition("Failed", "True", "BackoffLimitExceeded", 3)]});
@@ -382,7 +382,7 @@ fn failure_without_a_reason_is_named_after_its_condition() {
 }
 
 #[test]
-fn a_condition_without_a_time_that_was_there_before_the_change_has_not_turned() {
+fn condition_without_a_time_from_before_the_change_has_not_changed() {
     let reports = |ready: &str| {
         json!({"conditions": [
             {"type": "Ready", "status": ready}, {"type": "Known", "status": "True"}]})

@@ -156,7 +156,7 @@ fn change_by_a_person_of_an_operators_object_is_a_head() {
 #[test]
 fn change_by_a_person_of_an_operators_list_is_a_head_for_every_kind_of_list_key() {
     let lists = [
-        // By name, as paths are.
+        // Identified by name, as in paths.
         ("env", r#"{"name":"it"}"#, json!({"name": "it", "value": 1})),
         // Items with names that are identified by another key.
         ("volumeMounts", r#"{"mountPath":"/it"}"#, json!({"name": "it", "mountPath": "/it"})),

@@ -258,7 +258,7 @@ fn init_containers_of_one_second_have_phases_as_far_as_time_allows() {
 }
 
 #[test]
-fn init_containers_that_ran_before_the_change_can_have_been_made_are_left_out() {
+fn init_containers_that_ran_before_the_change_are_left_out() {
     let set = object("Widget", "w");
     let pod = owned(&pod(), &[(&set, true)]);
     History::default().added(&set).later(9).added(&merged(&pod, &at_once(0, 0))).has_phases(

@@ -41,20 +41,20 @@ fn resize_of_a_pod_is_done_when_the_kubelet_has_finished_it() {
 
 #[test]
 fn resize_that_the_node_can_never_grant_is_stuck() {
-    let infeasible = condition("PodResizePending", "True", "Infeasible", 30);
+    let infeasible = [condition("PodResizePending", "True", "Infeasible", 30)];
     let history = || {
         running()
             .event("MODIFIED", &sized(2, 1, "100", &[]))
-            .event("MODIFIED", &sized(2, 2, "100", &[infeasible.clone()]))
+            .event("MODIFIED", &sized(2, 2, "100", &infeasible))
             .later(60)
     };
     history().becomes(expect![[r#"
-        update Pod shop/it g2 -> timed_out  no verdict before the deadline  {spec.containers[web].resources.requests.cpu}
+        update Pod shop/it g2 -> timed_out  Infeasible: Infeasible!  {spec.containers[web].resources.requests.cpu}
         └─ stuck Pod it  Infeasible: Infeasible!
     "#]]);
     // A smaller size is asked for.
     history()
-        .event("MODIFIED", &sized(3, 2, "2", &[infeasible.clone()]))
+        .event("MODIFIED", &sized(3, 2, "2", &infeasible))
         .event("MODIFIED", &sized(3, 3, "2", &[]))
         .becomes(expect![[r#"
             update Pod shop/it g2 -> superseded  {spec.containers[web].resources.requests.cpu}
@@ -147,16 +147,16 @@ fn claim_that_cannot_be_resized_is_stuck() {
     becomes(
         &refused,
         expect![[r#"
-        update PersistentVolumeClaim shop/it -> timed_out  no verdict before the deadline  {spec.resources.requests.storage}
-        └─ stuck PersistentVolumeClaim it  ControllerResizeInfeasible: VolumeResizeFailed!
-    "#]],
+            update PersistentVolumeClaim shop/it -> timed_out  ControllerResizeInfeasible: VolumeResizeFailed!  {spec.resources.requests.storage}
+            └─ stuck PersistentVolumeClaim it  ControllerResizeInfeasible: VolumeResizeFailed!
+        "#]],
     );
     becomes(
         &tried,
         expect![[r#"
-        update PersistentVolumeClaim shop/it -> timed_out  no verdict before the deadline  {spec.resources.requests.storage}
-        └─ stuck PersistentVolumeClaim it  NoSpaceLeft: NoSpaceLeft!
-    "#]],
+            update PersistentVolumeClaim shop/it -> timed_out  NoSpaceLeft: NoSpaceLeft!  {spec.resources.requests.storage}
+            └─ stuck PersistentVolumeClaim it  NoSpaceLeft: NoSpaceLeft!
+        "#]],
     );
 }
 

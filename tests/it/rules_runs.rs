@@ -357,3 +357,51 @@ fn problem_of_the_pods_of_a_job_explains_its_run() {
         "#]],
     );
 }
+
+#[test]
+fn executors_of_a_driver_run_below_it_to_their_end() {
+    let application = object("SparkApplication", "s");
+    let driver = pod_of(&application, "Never");
+    let executor = merged(
+        &pod_of(&driver, "Never"),
+        &json!({"metadata": {"name": "executor", "uid": "executor"}}),
+    );
+    History::default()
+        .added(&application)
+        .modified(&application, &works())
+        .added(&driver)
+        .modified(&driver, &running())
+        .later(20)
+        .added(&executor)
+        .modified(&executor, &running())
+        .later(60)
+        .modified(&executor, &ended("Succeeded", 0, "Completed", 80))
+        .modified(&driver, &ended("Succeeded", 0, "Completed", 81))
+        .modified(&application, &current(1))
+        .becomes(expect![[r#"
+            create SparkApplication shop/s g1 -> converged
+            └─ create Pod it g1 -> converged
+               └─ create Pod executor g1 -> converged
+        "#]]);
+}
+
+#[test]
+fn object_that_is_observed_at_once_and_works_for_long_is_what_was_waited_for() {
+    let widget = object("Widget", "w");
+    let part = owned(&object("Part", "p"), &[(&widget, true)]);
+    let observed = merged(&works(), &status(&json!({"observedGeneration": 1})));
+    History::default()
+        .added(&widget)
+        .modified(&widget, &works())
+        .added(&part)
+        .modified(&part, &observed)
+        .later(30)
+        .modified(&part, &current(1))
+        .modified(&widget, &current(1))
+        .has_phases(expect![[r#"
+              reconcile Widget w observe 30.5s by widget-controller
+              create Part p observe 0.1s by part-controller
+            create Part p g1 waited for Part p
+            reconcile Widget w g1 waited for Part p
+        "#]]);
+}

@@ -1,4 +1,4 @@
-//! Rules about what is waited for: by now, and longest, by hand-written histories.
+//! Rules about waits: the current one and the longest, by hand-written histories.
 
 use std::{collections::BTreeSet, fs};
 
@@ -18,7 +18,7 @@ use crate::{
     written::{History, built_in, condition, is_true, merged, object, owned, pod, status},
 };
 
-/// What is open at the end of a history, by kind and what it waits for.
+/// The open convergences at the end of a history, by kind and wait.
 fn open(history: &History) -> String {
     let tracer = play(history, |_| ());
     let open = tracer.open_convergences();

@@ -1,4 +1,4 @@
-//! Recorded histories and what they become: `tests/scenarios/<name>/history.jsonl`, `spans.txt`.
+//! Recorded histories and their expected spans: `tests/scenarios/<name>/history.jsonl`, `spans.txt`.
 //!
 //! A reported wrong trace is a recording here. `UPDATE_EXPECT=1` rewrites the expected text; read
 //! the difference before you believe it.

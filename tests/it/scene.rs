@@ -1,4 +1,4 @@
-//! A namespace of a test's own, what the test does in it, and a recording of what comes of that.
+//! A namespace for one test, the changes it makes there, and a recording of what follows.
 
 use anyhow::{Context, Result, ensure};
 use kube::{
@@ -14,7 +14,7 @@ use crate::{
     recorder::{Objects, Recorder},
 };
 
-/// What a Deployment makes.
+/// The kinds of a rollout.
 pub(crate) const ROLLOUT: [&str; 3] = ["Deployment.apps", "ReplicaSet.apps", "Pod"];
 
 pub(crate) struct Scene<'a> {
@@ -26,7 +26,7 @@ pub(crate) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// In a namespace whose name begins with this, of these kinds.
+    /// Begins a recording of these kinds, in a new namespace whose name starts with `name`.
     pub(crate) async fn begin(
         plane: &'a ControlPlane,
         name: &str,
@@ -35,7 +35,7 @@ impl<'a> Scene<'a> {
         Self::begin_in(plane, plane.namespace(name).await?, kinds).await
     }
 
-    /// In an existing namespace. A daemon that is killed repeatedly must export the same spans.
+    /// Begins in an existing namespace. A daemon that is killed repeatedly must export the same spans.
     pub(crate) async fn begin_in(
         plane: &'a ControlPlane,
         namespace: String,
@@ -46,7 +46,20 @@ impl<'a> Scene<'a> {
         Ok(scene)
     }
 
-    /// Without that one.
+    /// Begins with this Deployment rolled out.
+    pub(crate) async fn rolled_out(
+        plane: &'a ControlPlane,
+        name: &str,
+        kinds: &[impl ToString],
+        deployment: &Value,
+    ) -> Result<Self> {
+        let scene = Self::begin(plane, name, kinds).await?;
+        scene.apply(deployment).await?;
+        scene.settled().await?;
+        Ok(scene)
+    }
+
+    /// Begins in an existing namespace, without that daemon.
     pub(crate) async fn quiet_in(
         plane: &'a ControlPlane,
         namespace: String,
@@ -56,7 +69,7 @@ impl<'a> Scene<'a> {
         Ok(Self { plane, namespace, recorder, killed: None })
     }
 
-    /// As a person at a terminal.
+    /// Runs kubectl in the namespace.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.plane.kubectl(&[&["-n", &*self.namespace], arguments].concat()).await
     }
@@ -94,7 +107,7 @@ impl<'a> Scene<'a> {
         self.recorder.settled().await
     }
 
-    /// Waits until the Deployment's controller has seen what is wanted, whatever it does about it.
+    /// Waits until the Deployment's controller has observed its generation.
     pub(crate) async fn observed(&self) -> Result<()> {
         let path = "jsonpath={.metadata.generation}";
         let wanted: i64 = self.kubectl(&["get", "deployment", "web", "-o", path]).await?.parse()?;
@@ -110,7 +123,7 @@ impl<'a> Scene<'a> {
         self.recorder.at_rest().await
     }
 
-    /// The only Pod there is.
+    /// The name of the only Pod.
     pub(crate) async fn the_pod(&self) -> Result<String> {
         self.recorder
             .when("one Pod", |objects| {
@@ -186,7 +199,7 @@ pub(crate) fn image_patch(image: &str) -> Value {
     json!({ "spec": { "template": { "spec": { "containers": containers } } } })
 }
 
-/// What Pods named `web` are made from.
+/// The pod template of the workload `web`.
 pub(crate) fn template() -> Value {
     json!({
         "metadata": { "labels": { "app": "web" } },

@@ -17,12 +17,21 @@ use tokio::{
 /// Nothing in these tests takes as long, not the longest rest after a server was away either.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Discovery answers by itself; every other request waits for the test to answer it.
+/// Discovery is answered, unless the test takes it over; every other request waits for the test to
+/// answer it.
 pub(crate) struct ScriptedApiServer {
     pub(crate) url: String,
-    discovery: Arc<Mutex<Vec<Kind>>>,
+    discovery: Arc<Mutex<Discovery>>,
     arrived: mpsc::UnboundedReceiver<Request>,
     waiting: VecDeque<Request>,
+}
+
+/// How requests at `/api` and `/apis` are answered.
+struct Discovery {
+    kinds: Vec<Kind>,
+    /// They wait for the test as well.
+    is_taken_over: bool,
+    answered: usize,
 }
 
 /// A kind the server serves.
@@ -85,7 +94,9 @@ impl ScriptedApiServer {
     pub(crate) async fn start(kinds: &[Kind]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let discovery = Arc::new(Mutex::new(kinds.to_vec()));
+        let kinds = kinds.to_vec();
+        let discovery = Discovery { kinds, is_taken_over: false, answered: 0 };
+        let discovery = Arc::new(Mutex::new(discovery));
         let (sender, arrived) = mpsc::unbounded_channel();
         let served = Arc::clone(&discovery);
         tokio::spawn(async move {
@@ -93,13 +104,16 @@ impl ScriptedApiServer {
                 let (sender, served) = (sender.clone(), Arc::clone(&served));
                 tokio::spawn(async move {
                     let Some(request) = Request::read(stream).await else { return };
-                    match request.path.as_str() {
-                        "/api" | "/apis" => {
-                            let is_core = request.path == "/api";
-                            let kinds = served.lock().unwrap().clone();
-                            request.answer(200, &groups(&kinds, is_core).to_string()).await;
-                        }
-                        _ => drop(sender.send(request)),
+                    let kinds = {
+                        let mut discovery = served.lock().unwrap();
+                        let is_discovery = matches!(request.path.as_str(), "/api" | "/apis");
+                        let answers = is_discovery && !discovery.is_taken_over;
+                        discovery.answered += usize::from(answers);
+                        answers.then(|| discovery.kinds.clone())
+                    };
+                    match kinds {
+                        Some(kinds) => request.answer_discovery(&kinds).await,
+                        None => drop(sender.send(request)),
                     }
                 });
             }
@@ -114,7 +128,17 @@ impl ScriptedApiServer {
     }
 
     pub(crate) fn serves(&self, kinds: &[Kind]) {
-        *self.discovery.lock().unwrap() = kinds.to_vec();
+        self.discovery.lock().unwrap().kinds = kinds.to_vec();
+    }
+
+    /// From now on, requests at `/api` and `/apis` wait for the test to answer them.
+    pub(crate) fn take_over_discovery(&self) {
+        self.discovery.lock().unwrap().is_taken_over = true;
+    }
+
+    /// How often the kinds were requested: at two paths each time.
+    pub(crate) fn discoveries(&self) -> usize {
+        self.discovery.lock().unwrap().answered / 2
     }
 
     /// The next request at this path.
@@ -152,6 +176,11 @@ impl Request {
         let target = head.split(' ').nth(1)?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         Some(Self { path: path.to_owned(), query: query.to_owned(), head: head.clone(), stream })
+    }
+
+    pub(crate) async fn answer_discovery(self, kinds: &[Kind]) {
+        let is_core = self.path == "/api";
+        self.answer(200, &groups(kinds, is_core).to_string()).await;
     }
 
     pub(crate) fn watches_from(&self, version: u64) -> bool {

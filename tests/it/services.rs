@@ -26,7 +26,7 @@ const SILENT: &[(&str, &str)] = &[
     ("Pod", "Many act on a Pod: the name is ours, and its phases name the actors."),
 ];
 
-/// Who else reports about these, and acts on a part of them only.
+/// Other reporters about these kinds, which act on a part of them only.
 const OTHERS: &[&str] = &["default-scheduler", "kubelet", "kwok"];
 
 fn made(kind: &str, version: &str, name: &str, spec: &Value) -> Value {
@@ -64,7 +64,7 @@ async fn provoke(scene: &Scene<'_>, volume: &str) -> Result<()> {
     });
     let version = "autoscaling/v2";
     scene.apply(&made("HorizontalPodAutoscaler", version, "web", &autoscaler)).await?;
-    // There are no Pods that it selects.
+    // It selects no Pod.
     let nothing = json!({ "minAvailable": 1, "selector": { "matchLabels": { "app": "none" } } });
     scene.apply(&made("PodDisruptionBudget", "policy/v1", "web", &nothing)).await?;
     // No volume is there for the one claim; that of the other cannot be deleted, as its path may not.
@@ -90,7 +90,7 @@ async fn provoke(scene: &Scene<'_>, volume: &str) -> Result<()> {
     Ok(())
 }
 
-/// Who reported, by the kind of what was reported on: in the namespace, and of what is outside any.
+/// Reporters by the kind of the object: in the namespace, and of cluster-scoped objects.
 async fn reporters(
     plane: &ControlPlane,
     namespace: &str,

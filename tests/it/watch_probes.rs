@@ -64,7 +64,7 @@ async fn compacted_resource_version_of_an_unchanged_object_continues_without_a_l
 
 /// The API server kept running while etcd was restored: its caches answer the exact read.
 #[tokio::test]
-async fn object_that_went_back_in_a_running_api_server_leads_to_a_list() {
+async fn object_at_an_older_resource_version_leads_to_a_relist() {
     let (mut server, mut watching) = silent_watch().await;
     server.request(POD_A).await.answer(200, &object("a", 4).to_string()).await;
     let _watch = server.list(PODS, &[object("a", 4)], 6).await;

@@ -1,4 +1,4 @@
-//! What a watch makes of strange lines and objects, of selectors and of kinds that come later.
+//! Claims about unusual lines and objects, selectors, and kinds that are installed later.
 
 use std::sync::{Arc, Mutex};
 

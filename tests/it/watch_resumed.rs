@@ -1,4 +1,4 @@
-//! Watches that begin where an earlier run of the daemon left off: what they ask, keep and give up.
+//! Claims about watches that resume where an earlier run of the daemon stopped.
 
 use std::time::Duration;
 
@@ -223,7 +223,7 @@ async fn each_namespace_of_a_kind_resumes_from_its_own_resource_version() {
 }
 
 #[tokio::test]
-async fn watch_to_which_nothing_was_delivered_lists_under_its_old_id() {
+async fn watch_without_a_delivered_event_lists_under_its_old_id() {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let resume = vec![resume(4, "v1", "Pod", 0)];
     let mut watching = Watching::start_resuming(&server, vec![kind("", "Pod")], resume);
@@ -246,7 +246,7 @@ async fn kind_not_served_at_the_start_is_closed_and_listed_once_it_is_served() {
 }
 
 #[tokio::test]
-async fn kind_that_has_moved_to_another_version_lists_there_and_one_that_is_gone_is_closed() {
+async fn kind_in_another_version_is_relisted_and_a_removed_kind_is_closed() {
     const MOVED: Kind = Kind { version: "v2", ..WIDGET };
     let mut server = ScriptedApiServer::start(&[WIDGET]).await;
     let resume = vec![resume(4, "example.com/v1", "Widget", 7)];

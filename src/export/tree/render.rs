@@ -11,7 +11,7 @@ use crate::trace::model::{
     time::Timestamp,
 };
 
-/// What the heads of traces changed, such as `update Deployment shop/web g3`, by trace.
+/// The change of each trace's head, such as `update Deployment shop/web g3`, by trace.
 pub(super) type Heads = HashMap<TraceId, String>;
 
 /// Renders one tree per trace, the earliest first. A span whose parent is missing is at the top. A
@@ -20,7 +20,7 @@ pub fn render(spans: &[Span], style: Style) -> String {
     render_with_heads(spans, &Heads::new(), style)
 }
 
-/// As [`render`]. Trees without their head are of traces whose head was printed before: their first
+/// Like [`render`]. Trees without their head are of traces whose head was printed before: their first
 /// rows name it.
 pub(super) fn render_with_heads(spans: &[Span], heads: &Heads, style: Style) -> String {
     let mut traces: BTreeMap<TraceId, Vec<&Span>> = BTreeMap::new();
@@ -127,7 +127,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// What is drawn beside the rows of a span and of those below it.
+/// The lines beside the rows of a span and of those below it.
 #[derive(Clone, Copy, Default)]
 struct Edges<'a> {
     /// Before the row of the span.

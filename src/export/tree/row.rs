@@ -187,7 +187,7 @@ fn cause(link: &Link, settled: bool) -> Option<String> {
     })
 }
 
-/// What limits the meaning of a row.
+/// The notes that limit the meaning of a row.
 fn notes(change: &Span) -> Vec<String> {
     let mut notes = Vec::new();
     if text(change, "spanlink.change.scope") == Some("metadata") {

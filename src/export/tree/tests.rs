@@ -239,7 +239,7 @@ fn tree_of_an_open_trace_is_printed_once_it_is_closed() {
 }
 
 #[test]
-fn span_after_its_tree_has_a_tree_of_its_own_that_names_the_head() {
+fn late_span_has_a_separate_tree_that_names_the_head() {
     let mut printer = printer(Progress::Hidden);
     printer.accept(rollout(), at(0));
     assert_eq!(printer.tick(at(5), closed), render(&rollout(), Style::STABLE));

@@ -19,7 +19,7 @@ use crate::trace::{
     state::{State, objects::Objects, pod_losses::PodLosses},
 };
 
-/// What causes are looked for in.
+/// The tables in which causes are found.
 #[derive(Clone, Copy)]
 pub(crate) struct CauseFinder<'a> {
     pub(crate) objects: &'a Objects,
@@ -264,7 +264,7 @@ fn was_in_flight(owner: &TrackedObject, change: &Change, child: &Change) -> bool
 
 /// The newest candidate that agrees in pod template and annotation, else in template, else in
 /// annotation, else the newest. A Pod of a workload has its annotations from the template, so for it
-/// the annotation is no further evidence.
+/// the annotation is not further evidence.
 fn best_match<'a>(
     object: &TrackedObject,
     change: &Change,

@@ -19,7 +19,7 @@ use crate::trace::{
     state::objects::Objects,
 };
 
-/// What a placement depends on besides the change and its cause.
+/// The tables and rules that a placement depends on, besides the change and its cause.
 #[derive(Clone, Copy)]
 pub(crate) struct Placer<'a> {
     pub(crate) objects: &'a Objects,

@@ -40,10 +40,10 @@ pub(crate) fn autoscaler_link(objects: &Objects, target: &Uid, autoscaler: &Uid)
     let references = autoscaler.references.as_deref()?;
     let target = objects.get(target)?;
     let scaled = target.changes.iter().rev().find(|change| change.is_of_spec())?;
-    let is_its_doing = is_by_scale(scaled)
+    let is_by_autoscaler = is_by_scale(scaled)
         && references.rescaled.is_some_and(|at| at.is_at(scaled.resource_version))
         && target.spec.replicas == Some(references.desired?);
-    if !is_its_doing {
+    if !is_by_autoscaler {
         return None;
     }
     // A later change of the autoscaler is not the reason.

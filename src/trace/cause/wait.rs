@@ -1,5 +1,5 @@
-//! Decides when the cause of a change can be decided: once the news of its owners has arrived, or the
-//! wait for it is over (`docs/causes.md`, Waiting and order).
+//! Decides when the cause of a change can be decided: once the watches of its owners have caught up
+//! with it, or its wait is over (`docs/causes.md`, Waiting and order).
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const DISCONNECTED_WAIT: Duration = Duration::from_secs(30);
 pub(crate) enum Readiness {
     NotYet,
     Ready,
-    /// The wait is over, and the news of an owner has not arrived.
+    /// The wait is over, and the watch of an owner has not caught up.
     TimedOut,
 }
 
@@ -77,8 +77,8 @@ impl<'a> Waits<'a> {
             .max()
     }
 
-    /// The resourceVersion of an owner's change that a relist showed does not give the order: it
-    /// is decided first, unless both wait for each other.
+    /// How long to wait for a change of the owner that a relist showed. Its resourceVersion is that of
+    /// a later write and gives no order, so it is decided first, unless both wait for each other.
     fn relisted_owner_wait(self, object: &TrackedObject, change: &Change) -> Option<Timestamp> {
         let owner = change.controller().filter(|owner| owner.uid != *object.uid())?;
         let mut of_owner = self.state.objects.get(&owner.uid)?.changes.iter();
@@ -98,7 +98,9 @@ impl<'a> Waits<'a> {
     fn has_undecided_owner(self, object: &TrackedObject, change: &Change) -> bool {
         let objects = &self.state.objects;
         let namespace = objects.namespace_of(object).filter(|_| change.key.is_deletion());
-        if self.goes_with_namespace(object, change) && self.is_behind_others(object, change) {
+        if self.follows_namespace_deletion(object, change)
+            && self.has_older_undecided(object, change)
+        {
             return true;
         }
         let owners = change.owners().iter().filter_map(|owner| objects.get(&owner.uid));
@@ -129,9 +131,9 @@ impl<'a> Waits<'a> {
         MarkReader { objects: &self.state.objects, rules: self.rules }
     }
 
-    /// Deletions that follow from the Namespace's are decided in the order of their resourceVersions
-    /// over all kinds: how many came before decides whether the trace is cut.
-    fn goes_with_namespace(self, object: &TrackedObject, change: &Change) -> bool {
+    /// Deletions that follow from the deletion of their Namespace are decided in the order of their
+    /// resourceVersions over all kinds, because the trace is cut after a number of them.
+    fn follows_namespace_deletion(self, object: &TrackedObject, change: &Change) -> bool {
         change.key.is_deletion()
             && self
                 .state
@@ -141,7 +143,7 @@ impl<'a> Waits<'a> {
     }
 
     /// Whether another watch has an older undecided change of the same namespace.
-    fn is_behind_others(self, object: &TrackedObject, change: &Change) -> bool {
+    fn has_older_undecided(self, object: &TrackedObject, change: &Change) -> bool {
         let first = self.state.watches.values().filter_map(Watch::first_undecided);
         first.into_iter().any(|((version, _), key)| {
             let other = self.state.objects.get(&key.uid);
@@ -159,7 +161,7 @@ impl<'a> Waits<'a> {
     ) -> impl Iterator<Item = &'a Watch> {
         let namespace = object.namespace().map(AsRef::as_ref);
         let is_deletion = change.key.is_deletion() && namespace.is_some();
-        let goes_with_namespace = self.goes_with_namespace(object, change);
+        let follows_namespace_deletion = self.follows_namespace_deletion(object, change);
         let namespace_kind = kind::namespace();
         let above: Vec<&GroupKind> =
             self.possible_actors(object, change).map(TrackedObject::kind).collect();
@@ -177,7 +179,7 @@ impl<'a> Waits<'a> {
             let is_above = above.contains(&kind);
             let is_of_mark = self.marks().kinds(object, change).any(|of| of == kind);
             // An owner that a mark names may be in another namespace.
-            ((is_of_owner || is_above || is_of_reference || goes_with_namespace) && covers)
+            ((is_of_owner || is_above || is_of_reference || follows_namespace_deletion) && covers)
                 || is_of_mark
                 || (is_deletion && *kind == namespace_kind)
         };

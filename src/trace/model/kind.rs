@@ -5,9 +5,9 @@ use crate::trace::model::object::GroupKind;
 /// How a change of an object is detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeDetection {
-    /// By `metadata.generation`.
+    /// `metadata.generation` increases.
     Generation,
-    /// By a digest of the content: the kind has no generation, whatever an object carries.
+    /// The digest of the content differs: the kind has no generation, even if an object has the field.
     Digest,
 }
 

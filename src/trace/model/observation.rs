@@ -17,7 +17,7 @@ use crate::trace::model::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct WatchId(pub u32);
 
-/// What a watch receives.
+/// An event of a watch, or a part of one of its lists.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WatchScope {
     pub kind: GroupKind,
@@ -286,7 +286,7 @@ pub struct StatusFacts {
     /// What the rule for the kind decided about the object; `None`: its kind has no such rule.
     pub verdict: Option<Box<Verdict>>,
     /// Only of custom resources.
-    pub signals: Box<StatusSignals>,
+    pub signals: Option<Box<StatusSignals>>,
     pub replicas: Option<i64>,
     pub updated_replicas: Option<i64>,
     pub ready_replicas: Option<i64>,

@@ -24,6 +24,21 @@ pub struct StatusSignals {
     pub progress: u32,
 }
 
+impl StatusSignals {
+    /// Those of an object without a status.
+    pub const NONE: Self = Self {
+        words: Vec::new(),
+        flags: Vec::new(),
+        counters: Vec::new(),
+        replicas: None,
+        reason: None,
+        message: None,
+        is_run: false,
+        has_finished: false,
+        progress: 0,
+    };
+}
+
 /// A word in a status, such as `status.phase: Running`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusWord {

@@ -170,13 +170,15 @@ mod tests {
     fn list_that_is_too_long_loses_long_members_first_and_then_the_last() {
         let member =
             |name: &str, bytes: usize| format!("{name}={}", "x".repeat(bytes - name.len() - 1));
-        let [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map(|name| member(name, 128));
-        let long = member("long", 129);
+        let short = ["a", "b", "c", "d", "e"].map(|name| member(name, 128));
+        let [first, second, third, fourth, fifth] = &short;
+        let long = &member("long", 129);
+        let other_long = &member("other", 129);
         for (list, expected) in [
-            (vec![&a, &b, &c, &d, &e], vec![&a, &b, &c]),
-            (vec![&long, &a, &b, &c, &d], vec![&a, &b, &c]),
-            (vec![&a, &long, &b, &c], vec![&a, &b, &c]),
-            (vec![&long, &long.replace("long", "more"), &a, &b], vec![&long, &a, &b]),
+            (vec![first, second, third, fourth, fifth], vec![first, second, third]),
+            (vec![long, first, second, third, fourth], vec![first, second, third]),
+            (vec![first, long, second, third], vec![first, second, third]),
+            (vec![long, other_long, first, second], vec![long, first, second]),
         ] {
             let join = |members: Vec<&String>| {
                 members.into_iter().map(String::as_str).collect::<Vec<_>>().join(" , ")

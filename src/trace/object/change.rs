@@ -288,7 +288,7 @@ impl Change {
     }
 }
 
-/// What every new change has.
+/// The facts that every new change has.
 pub(crate) struct PendingChange {
     pub(crate) key: ChangeKey,
     pub(crate) resource_version: u64,
@@ -359,7 +359,7 @@ pub struct OwnerChain {
     pub above: Option<Arc<Self>>,
 }
 
-/// What only the spans of a change need; dropped with the last of them.
+/// The facts that only the spans of a change need; dropped with the last of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a change")]
 pub struct Report {
@@ -428,7 +428,7 @@ pub enum ContextUse {
     Revived,
 }
 
-/// What spans report about an owner.
+/// The facts about an owner that spans report.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct OwnerInfo {
     pub kind: GroupKind,

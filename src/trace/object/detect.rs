@@ -20,6 +20,7 @@ pub(crate) struct ObjectDiff {
     pub(crate) fields: Vec<Box<str>>,
     /// Generations that were overwritten before they were observed.
     pub(crate) missed: i64,
+    /// The generation decreased: the store was restored to an earlier state.
     pub(crate) rewound: bool,
     /// The generation did not move: the resourceVersion identifies the change.
     pub(crate) by_version: bool,
@@ -40,13 +41,14 @@ impl ObjectDiff {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Detected {
-    /// Only status, labels or managedFields differ: news for the open convergence.
+    /// Only status, labels or managedFields differ: the open convergence proceeds.
     Nothing,
     /// Other content in the same generation: a Pod's binding, new defaults of an upgraded API server.
     OtherContent,
     Changed(ObjectDiff),
 }
 
+/// Changed paths that are named; the rest of a larger change is not.
 const MAX_FIELDS: usize = 32;
 
 /// Compares a tracked object with a new observation of it.
@@ -59,14 +61,14 @@ pub(crate) fn detect(object: &TrackedObject, observation: &Observation) -> Detec
         let rewound = ObjectDiff { rewound: true, ..ObjectDiff::new(Verb::Update) };
         return if is_back { Detected::Changed(rewound) } else { Detected::Nothing };
     }
-    let step = generation_step(object, observation);
+    let increase = generation_increase(object, observation);
     if body.is_some_and(|body| body.deletion.is_some()) {
         if object.deletion().is_some() {
             // A late event: the deletion was observed before.
             return Detected::Nothing;
         }
         // The deletion itself adds one generation.
-        let missed = step.map_or(0, |step| step - 1).max(0);
+        let missed = increase.map_or(0, |increase| increase - 1).max(0);
         return Detected::Changed(ObjectDiff { missed, ..ObjectDiff::new(Verb::Delete) });
     }
     let content_differs = body.is_some_and(|body| body.content.digest != object.digest);
@@ -76,7 +78,7 @@ pub(crate) fn detect(object: &TrackedObject, observation: &Observation) -> Detec
         .is_some_and(|body| body.marks.iter().any(|mark| !object.leaves.contains(&mark.digest)));
     let fields = || body.map_or_else(Vec::new, |body| changed_fields(&object.leaves, body));
     let update = ObjectDiff::new(Verb::Update);
-    match step {
+    match increase {
         None if content_differs => match fields() {
             fields if is_binding(observation, &fields) => Detected::OtherContent,
             fields => Detected::Changed(ObjectDiff { fields, ..update }),
@@ -89,11 +91,11 @@ pub(crate) fn detect(object: &TrackedObject, observation: &Observation) -> Detec
             ..update
         }),
         None | Some(0) => Detected::Nothing,
-        Some(step) if step < 0 => {
+        Some(increase) if increase < 0 => {
             Detected::Changed(ObjectDiff { rewound: true, fields: fields(), ..update })
         }
-        Some(step) => {
-            let missed = step - 1;
+        Some(increase) => {
+            let missed = increase - 1;
             if content_differs {
                 Detected::Changed(ObjectDiff { fields: fields(), missed, ..update })
             } else if annotations_differ {
@@ -125,7 +127,7 @@ fn is_binding(observation: &Observation, fields: &[Box<str>]) -> bool {
 }
 
 /// By how much the generation moved; `None` where the kind has none.
-fn generation_step(object: &TrackedObject, observation: &Observation) -> Option<i64> {
+fn generation_increase(object: &TrackedObject, observation: &Observation) -> Option<i64> {
     match kind::change_detection(&observation.object.kind) {
         ChangeDetection::Generation => {
             Some(observation.generation?.saturating_sub(object.generation?))
@@ -165,7 +167,7 @@ pub(crate) fn changes_only(before: &[u32], body: &Body, is_covered: impl Fn(&str
     let leaves = || body.content.leaves.iter().chain(&body.marks);
     let new: Vec<_> = leaves().filter(|leaf| !before.contains(&leaf.digest)).collect();
     let is_gone = |digest: &&u32| !leaves().any(|leaf| leaf.digest == **digest);
-    // As many leaves went as came: other keys then mean that items were removed.
+    // As many leaves were removed as added: changed keys of a list then mean removed items.
     let has_lost = before.iter().filter(is_gone).count() >= new.len();
     let is_added = |path: &str| !has_lost && new.iter().any(|leaf| is_below(&leaf.path, path));
     !new.is_empty()

@@ -1,4 +1,4 @@
-//! One object over time: what is kept of it, its differences, its changes.
+//! One object over time: its tracked state, its differences, its changes.
 
 pub mod change;
 pub mod context_history;

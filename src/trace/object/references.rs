@@ -1,4 +1,4 @@
-//! What an object names besides its owners.
+//! The objects that an object names besides its owners.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::trace::model::{observation::Reference, time::Timestamp};
 
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct References {
-    /// By the configured fields.
+    /// The objects that the configured fields name.
     pub(crate) to: Vec<Reference>,
     /// The owners that marks name.
     pub(crate) owners: Vec<Reference>,

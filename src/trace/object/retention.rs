@@ -17,8 +17,8 @@ pub(crate) const MAX_CHANGES: usize = 16;
 
 /// When a change can be forgotten; `None` for as long as nothing else happens to the object.
 ///
-/// The newest change of a spec is what a settled owner is known by. It goes a while after the next
-/// one has come, for children whose causes are decided late.
+/// A settled owner is named by the newest change of its spec. That change is forgotten a while after
+/// the next one, for children whose causes are decided late.
 pub(crate) fn forgettable_at(object: &TrackedObject, index: usize) -> Option<Timestamp> {
     let change = object.changes.get(index)?;
     let is_needed =

@@ -8,7 +8,7 @@ use crate::trace::{
     model::{
         content::Digest,
         context::TraceContext,
-        field_manager::last_write,
+        field_manager::{ContentWrite, last_write},
         id::ChangeKey,
         interner::Interner,
         object::{GroupKind, ObjectRef, Uid},
@@ -53,9 +53,9 @@ pub(crate) struct TrackedObject {
     pub(crate) revision: Option<Box<Revision>>,
     pub(crate) spec: Box<SpecFacts>,
     pub(crate) is_terminating: bool,
-    /// When more than its status was last written, in whole seconds by managedFields; 0 where they
-    /// have no time. A field manager with a newer entry can have removed a field.
-    pub(crate) last_write: Timestamp,
+    /// The last write of more than its status. A field manager with a newer entry can have removed a
+    /// field.
+    pub(crate) last_write: ContentWrite,
     /// Its annotation `spanlink.io/ignore` excludes it.
     pub(crate) is_ignored: bool,
     /// The generation of the last change, or at the start: a status is compared with it.
@@ -107,7 +107,7 @@ impl TrackedObject {
             revision: None,
             spec: Box::default(),
             is_terminating: false,
-            last_write: Timestamp::default(),
+            last_write: ContentWrite::default(),
             is_ignored: false,
             target: observation.generation,
             began_current: false,

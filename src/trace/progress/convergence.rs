@@ -69,10 +69,12 @@ pub struct Convergence {
     status_events: StatusEvents,
 }
 
-/// What follows from a status, or from the time.
+/// How a convergence proceeds with a status, or as time passes.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum Transition {
+    /// It has its outcome.
     Ended,
+    /// It has become Current after it had timed out.
     Late { at: Timestamp },
 }
 
@@ -217,7 +219,7 @@ impl Convergence {
         problem: Option<Problem>,
         progress: Progress,
         seen: Timestamp,
-    ) -> Option<News> {
+    ) -> Option<Transition> {
         if self.is_over() {
             return None;
         }
@@ -276,7 +278,7 @@ impl Convergence {
                     ..Ended::new(Outcome::Failed, held_since(*since))
                 };
                 self.state = State::Lingering { ended, held: None };
-                return Some(News::Ended);
+                return Some(Transition::Ended);
             }
             (State::Waiting { unknown_since }, Status::Unknown) => {
                 unknown_since.get_or_insert(seen);
@@ -363,17 +365,17 @@ impl Convergence {
     }
 
     /// Time has advanced to `now`.
-    pub fn expire(&mut self, now: Timestamp, limits: &Limits) -> Option<News> {
+    pub fn expire(&mut self, now: Timestamp, limits: &Limits) -> Option<Transition> {
         match &mut self.state {
             State::Held { since, seen, outcome } if seen.plus(limits.settle) <= now => {
                 let ended = Ended { settled: true, ..Ended::new(*outcome, *since) };
                 self.state = State::Over(ended);
-                Some(News::Ended)
+                Some(Transition::Ended)
             }
             State::Waiting { unknown_since: Some(since) } if since.plus(EVIDENCE_WAIT) <= now => {
                 let ended = Ended::new(Outcome::Unknown, since.plus(EVIDENCE_WAIT));
                 self.state = State::Lingering { ended, held: None };
-                Some(News::Ended)
+                Some(Transition::Ended)
             }
             State::Standing { seen, ended }
                 if seen.plus(limits.evidence.max(limits.settle)) <= now =>
@@ -384,12 +386,12 @@ impl Convergence {
                 } else {
                     State::Over(ended)
                 };
-                Some(News::Ended)
+                Some(Transition::Ended)
             }
             State::OnHold { since, seen } if seen.plus(limits.deadline) <= now => {
                 let ended = Ended::new(Outcome::Paused, *since);
                 self.state = State::Lingering { ended, held: None };
-                Some(News::Ended)
+                Some(Transition::Ended)
             }
             State::Waiting { .. } if self.last_progress.plus(limits.deadline) <= now => {
                 let at = self.last_progress.plus(limits.deadline);
@@ -397,14 +399,14 @@ impl Convergence {
                     self.status_events.open().unwrap_or_else(|| ("timeout".into(), "".into()));
                 let ended = Ended { reason, message, ..Ended::new(Outcome::TimedOut, at) };
                 self.state = State::Lingering { ended, held: None };
-                Some(News::Ended)
+                Some(Transition::Ended)
             }
             State::Lingering { ended, held: Some((since, seen)) }
                 if seen.plus(limits.settle) <= now =>
             {
                 let at = *since;
                 self.state = State::Over(ended.clone());
-                Some(News::Late { at })
+                Some(Transition::Late { at })
             }
             State::Lingering { ended, held: None } if ended.at.plus(LATE_WAIT) <= now => {
                 self.state = State::Over(ended.clone());

@@ -27,7 +27,7 @@ pub struct Phase {
     pub events: Vec<SpanEvent>,
 }
 
-/// Who does the work.
+/// The component that does the work.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Actor {
     /// The scheduler that the Pod names.

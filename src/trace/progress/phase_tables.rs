@@ -22,7 +22,8 @@ use crate::trace::{
     },
     progress::phase::{Actor, PhaseInput, event},
     readiness::{
-        problem::{Blocker, Problem, Urgency},
+        judgement::Urgency,
+        problem::{Blocker, Problem},
         resize::is_resizing,
         status::{condition, is_observed, observed},
     },
@@ -306,8 +307,9 @@ impl PhaseFacts {
             }
         }
         // `startTime` remains for a while in the status of a Job that is to be suspended.
-        let started = input.status.start_time.filter(|_| !self.had_ended && !input.spec.suspended);
-        self.started = self.started.or(started.map(|at| refine(Some(at), input.seen)));
+        if self.started.is_none() && !self.had_ended && !input.spec.suspended {
+            self.started = input.status.start_time.map(|at| refine(Some(at), input.seen));
+        }
         self.is_to_finish = input.is_to_finish;
         self.was_short = has_succeeded(input.status) && run_time(input.status) < MIN_RUN;
         self.is_resized |= is_resizing(input.spec, input.status);

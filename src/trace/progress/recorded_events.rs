@@ -15,8 +15,9 @@ pub struct RecordedEvents(Vec<RecordedEvent>);
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct RecordedEvent {
     event: KubernetesEvent,
+    /// When it occurred first since the change.
     at: Timestamp,
-    /// Its count before the change: those occurrences belong to an earlier one.
+    /// Its count before the change: those occurrences belong to an earlier change.
     count_before: i64,
 }
 

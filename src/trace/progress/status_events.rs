@@ -10,7 +10,10 @@ use crate::trace::{
         span::{Attribute, MAX_EVENTS, SpanEvent, Value},
         time::{Timestamp, refine},
     },
-    readiness::problem::{Blocker, Problem, Urgency},
+    readiness::{
+        judgement::Urgency,
+        problem::{Blocker, Problem},
+    },
     rules::Limits,
 };
 
@@ -48,7 +51,7 @@ impl ActiveProblem {
     }
 }
 
-/// What was observed of one convergence, as span events.
+/// The observed states of one convergence, as span events.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct StatusEvents {
     pub(super) active_problem: Option<ActiveProblem>,
@@ -170,15 +173,17 @@ impl StatusEvents {
         if self.events.len() >= MAX_EVENTS && !self.has_event_about(&problem.reason) {
             make_room(&mut self.events);
         }
-        self.push_event(
-            WAITING,
-            begin,
-            [
-                ("reason", &problem.reason),
-                ("container", &problem.container),
-                ("message", &problem.message),
-            ],
-        );
+        if problem.urgency != Urgency::Working {
+            self.push_event(
+                WAITING,
+                begin,
+                [
+                    ("reason", &problem.reason),
+                    ("container", &problem.container),
+                    ("message", &problem.message),
+                ],
+            );
+        }
         self.active_problem = Some(ActiveProblem { problem, since: begin, reported: false });
     }
 

@@ -6,11 +6,10 @@ use std::{borrow::Cow, cmp::Ordering, hash::Hasher as _};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::trace::{
-    model::{observation::Condition, time::Timestamp},
+    model::{observation::Condition, signals::StatusSignals, time::Timestamp},
     readiness::{
-        judgement::{Judgement, Why},
+        judgement::{Judgement, Urgency, Why},
         lexicon::{self, Meaning, Polarity},
-        problem::Urgency,
         status::{Evidence, Status, is_observed, is_older},
     },
 };
@@ -59,6 +58,13 @@ pub(super) fn explanation(e: &Evidence<'_>) -> Option<(Box<str>, Box<str>)> {
     let worst = findings.iter().filter(|finding| finding.weight > Weight::Good);
     let worst = worst.max_by_key(|finding| finding.weight)?;
     Some(words_of(Some(worst), e))
+}
+
+/// What an object without a status has.
+static NO_SIGNALS: StatusSignals = StatusSignals::NONE;
+
+fn signals<'a>(e: &Evidence<'a>) -> &'a StatusSignals {
+    e.status.signals.as_deref().unwrap_or(&NO_SIGNALS)
 }
 
 /// Every piece of evidence in an object, in the order of its fields.
@@ -124,14 +130,33 @@ fn why(deciding: &[&Finding<'_>], e: &Evidence<'_>) -> Option<Why> {
         lexicon::urgency(&reason, &message) == Urgency::Failure
     };
     let first = deciding.iter().find(is_failure);
-    let first = first.or_else(|| deciding.iter().find(|of| !of.reason.is_empty()));
+    let is_ready = |of: &&&Finding<'_>| of.name == "Ready" && !of.reason.is_empty();
+    let first = first
+        .or_else(|| deciding.iter().find(is_ready))
+        .or_else(|| deciding.iter().find(|of| !of.reason.is_empty()));
     let finding = first.or_else(|| deciding.first())?;
     if finding.weight == Weight::Paused && finding.reason.is_empty() {
         return None;
     }
     let (reason, message) = words_of(Some(finding), e);
-    let urgency = lexicon::urgency(&reason, &message);
-    Some(Why { reason, message, since: finding.since, urgency })
+    let urgency = urgency(finding, &reason, &message);
+    let is_condition = finding.path.ends_with("conditions");
+    Some(Why { reason, message, since: finding.since, urgency, is_condition })
+}
+
+/// Conditions by which a controller refuses what the spec asks for: Gateway API, Crossplane.
+const REFUSALS: [&str; 3] = ["Accepted", "ResolvedRefs", "Synced"];
+
+fn urgency(finding: &Finding<'_>, reason: &str, message: &str) -> Urgency {
+    let is_condition = finding.path.ends_with("conditions");
+    if is_condition && REFUSALS.contains(&finding.name) && finding.value == "False" {
+        return Urgency::Failure;
+    }
+    // A controller that waits for something says for what.
+    if is_condition && finding.reason.is_empty() && finding.message.is_empty() {
+        return Urgency::Working;
+    }
+    lexicon::urgency(reason, message)
 }
 
 /// Reason and message: of the condition, else of the status.
@@ -139,7 +164,7 @@ fn words_of(finding: Option<&Finding<'_>>, e: &Evidence<'_>) -> (Box<str>, Box<s
     let Some(finding) = finding else { return <_>::default() };
     let of_status = |text: &Option<Box<str>>| text.clone().unwrap_or_default();
     let is_condition = finding.path.ends_with("conditions");
-    let signals = &e.status.signals;
+    let signals = signals(e);
     let reason = if !finding.reason.is_empty() {
         finding.reason.into()
     } else if is_condition {
@@ -284,16 +309,16 @@ fn is_abort(reason: &str) -> bool {
 
 /// Whether the object is to finish.
 fn is_finite(e: &Evidence<'_>) -> bool {
-    e.status.signals.is_run || lexicon::is_run(&e.kind.kind)
+    signals(e).is_run || lexicon::is_run(&e.kind.kind)
 }
 
 fn has_ended(reason: &str, e: &Evidence<'_>) -> bool {
-    e.status.signals.has_finished
+    signals(e).has_finished
         || ["fail", "timeout", "timedout", "cancel", "error"].iter().any(|end| reason.contains(end))
 }
 
 fn add_words<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
-    for word in &e.status.signals.words {
+    for word in &signals(e).words {
         let Some(meaning) = lexicon::meaning(&word.text) else { continue };
         let weight = match meaning {
             Meaning::Failed | Meaning::Unwell if word.is_part => Weight::Work,
@@ -317,7 +342,7 @@ fn add_words<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
 }
 
 fn add_flags<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
-    for (name, is_set) in &e.status.signals.flags {
+    for (name, is_set) in &signals(e).flags {
         findings.push(Finding {
             weight: if *is_set { Weight::Good } else { Weight::Work },
             path: "status".into(),
@@ -335,7 +360,7 @@ const WANTED: [&str; 3] = ["desired", "expected", "wanted"];
 const COUNTED: [&str; 6] = ["ready", "updated", "available", "uptodate", "running", "healthy"];
 
 fn add_counters<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
-    for (name, count) in &e.status.signals.counters {
+    for (name, count) in &signals(e).counters {
         let lower = name.to_ascii_lowercase();
         let Some(of) = counted(&lower) else { continue };
         let Some((wanted, is_sure)) = wanted(of, e) else { continue };
@@ -371,7 +396,7 @@ fn counted(name: &str) -> Option<&str> {
 /// How many are wanted of what is counted: `replicas` of the spec, else a counter of the status. Of
 /// the replicas that exist it is not sure that no more are wanted.
 fn wanted(of: &str, e: &Evidence<'_>) -> Option<(i64, bool)> {
-    let signals = &e.status.signals;
+    let signals = signals(e);
     let in_spec = e.spec.replicas.filter(|_| of == "replicas");
     let in_status = || {
         let is_wanted =
@@ -386,7 +411,7 @@ fn wanted(of: &str, e: &Evidence<'_>) -> Option<(i64, bool)> {
 
 /// Controllers leave out a counter that is 0.
 fn add_missing_counters<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
-    let counters = &e.status.signals.counters;
+    let counters = &signals(e).counters;
     for (name, wanted) in counters.iter().filter(|(_, wanted)| *wanted > 0) {
         let lower = name.to_ascii_lowercase();
         let Some(of) = WANTED.iter().find_map(|start| lower.strip_prefix(start)) else { continue };

@@ -54,7 +54,7 @@ fn for_change(judgement: Judgement, e: &Evidence<'_>) -> Judgement {
             Status::Unknown
         }
     };
-    let why = judgement.why.filter(|_| is_written || e.written_since);
+    let why = judgement.why.filter(|why| why.is_condition || is_written);
     Judgement { status, why, ..judgement }
 }
 
@@ -92,6 +92,7 @@ fn by_verdict(verdict: &Verdict, e: &Evidence<'_>) -> Judgement {
             message: message.clone(),
             since: None,
             urgency: lexicon::urgency(&reason, &message),
+            is_condition: false,
         }),
     }
 }
@@ -116,7 +117,10 @@ fn by_status_field(rule: &StatusFieldRule, e: &Evidence<'_>) -> Judgement {
         let reason = of_condition.map_or(word, |condition| condition.reason_or_kind()).into();
         let message = match of_condition {
             Some(condition) => condition.message.clone(),
-            None => e.status.signals.message.clone().unwrap_or_default(),
+            None => {
+                let signals = e.status.signals.as_ref();
+                signals.and_then(|signals| signals.message.clone()).unwrap_or_default()
+            }
         };
         Status::Failed { reason, message, since: None }
     } else {
@@ -127,6 +131,7 @@ fn by_status_field(rule: &StatusFieldRule, e: &Evidence<'_>) -> Judgement {
         message: condition.message.clone(),
         since: condition.last_transition,
         urgency: lexicon::urgency(&condition.reason, &condition.message),
+        is_condition: true,
     });
     Judgement {
         status,

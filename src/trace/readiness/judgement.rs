@@ -1,9 +1,8 @@
 //! A verdict, and how much it is worth for a change.
 
-use crate::trace::{
-    model::time::Timestamp,
-    readiness::{problem::Urgency, status::Status},
-};
+use serde::{Deserialize, Serialize};
+
+use crate::trace::{model::time::Timestamp, readiness::status::Status};
 
 /// The verdict about a status, with what it rests on.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +27,19 @@ pub struct Why {
     pub message: Box<str>,
     pub since: Option<Timestamp>,
     pub urgency: Urgency,
+    /// It is of a condition, and not a word that may be old.
+    pub is_condition: bool,
+}
+
+/// How soon a person should see that an object is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Urgency {
+    /// A failure, or something is missing.
+    Failure,
+    /// It waits for something; that should pass, and is a problem when it does not.
+    Waiting,
+    /// The controller is at work.
+    Working,
 }
 
 impl Judgement {

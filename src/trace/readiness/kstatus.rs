@@ -164,20 +164,24 @@ fn job(e: &Evidence<'_>) -> Status {
     }
 }
 
-/// Controllers whose Pods run until they are deleted, although those may not be restarted in place: a
-/// virtual machine's, a game server's.
-const KEEPS_RUNNING: &[(&str, &str)] =
-    &[("kubevirt.io", "VirtualMachineInstance"), ("agones.dev", "GameServer")];
+/// Controllers whose Pods run until they are deleted, also where their containers are not restarted, as
+/// those of a virtual machine and of a game server.
+const KEEPS_RUNNING: &[(&str, &str)] = &[
+    ("", "ReplicationController"),
+    ("apps", "DaemonSet"),
+    ("apps", "ReplicaSet"),
+    ("apps", "StatefulSet"),
+    ("agones.dev", "GameServer"),
+    ("kubevirt.io", "VirtualMachineInstance"),
+];
 
 /// Whether a Pod shall succeed rather than keep running: its controller makes Pods that are not always
-/// restarted, as a Job does, a Tekton `TaskRun` or an Argo `Workflow`.
+/// restarted, as a Job does, a Tekton `TaskRun` or the driver of a Spark application.
 pub fn is_to_finish(spec: &SpecFacts, controller: Option<&GroupKind>) -> bool {
     let may_end = spec.restart_policy.as_deref().is_some_and(|policy| policy != "Always");
     may_end
         && controller.is_some_and(|controller| {
-            let is_one = |(group, kind): &(&str, &str)| controller.is(group, kind);
-            let is_workload = is_built_in(controller) && !controller.is("batch", "Job");
-            !is_workload && !KEEPS_RUNNING.iter().any(is_one)
+            !KEEPS_RUNNING.iter().any(|(group, kind)| controller.is(group, kind))
         })
 }
 

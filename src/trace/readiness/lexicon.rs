@@ -1,6 +1,6 @@
 //! The words that controllers write into a status, and what they mean.
 
-use crate::trace::readiness::problem::Urgency;
+use crate::trace::readiness::judgement::Urgency;
 
 /// What a word means, whatever API it is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

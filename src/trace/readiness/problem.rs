@@ -10,7 +10,11 @@ use crate::trace::{
         observation::{Condition, Container, StatusFacts, Terminated},
         time::Timestamp,
     },
-    readiness::{judgement::Why, resize, status::condition},
+    readiness::{
+        judgement::{Urgency, Why},
+        resize,
+        status::condition,
+    },
 };
 
 /// A known reason why an object does not converge.
@@ -25,18 +29,7 @@ pub struct Problem {
     pub urgency: Urgency,
 }
 
-/// How soon a person should see that an object is not as it should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Urgency {
-    /// A failure, or something is missing.
-    Failure,
-    /// It waits for something; that should pass, and is a problem when it does not.
-    Waiting,
-    /// The controller is at work.
-    Working,
-}
-
-/// What a problem blocks: the problem is over once that has happened.
+/// The progress that a problem blocks: the problem ends once that has happened.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Blocker {
     /// The change of a condition to another status.
@@ -170,7 +163,7 @@ fn of_container(container: &Container) -> Option<Problem> {
     let crashes = &**reason == "CrashLoopBackOff";
     let last = container.last_terminated.as_ref().filter(|_| crashes);
     Some(Problem {
-        // The kubelet goes to and fro between the two; the problem is one.
+        // The kubelet alternates between the two; the problem is the same.
         reason: if &**reason == "ErrImagePull" {
             "ImagePullBackOff".into()
         } else {

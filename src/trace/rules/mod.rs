@@ -35,7 +35,7 @@ pub struct Rules {
     /// Paths below which neither values nor field names are exported, for kinds without an entry.
     pub redact: Vec<Box<str>>,
     pub kinds: HashMap<GroupKind, KindRules>,
-    /// By group, for every kind of the group.
+    /// Keyed by group, for every kind of the group.
     pub groups: HashMap<Arc<str>, KindRules>,
 }
 
@@ -62,13 +62,13 @@ pub struct Limits {
     pub evidence: Duration,
 }
 
-/// What span names are made of.
+/// The parts of a span's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SpanNames {
     /// Verb and kind: `update Deployment`. Metrics made from spans stay few.
     #[default]
     Kind,
-    /// As `Kind`, with `namespace/name` of objects that no controller owns; never of a `ReplicaSet`
+    /// Like `Kind`, with `namespace/name` of objects that no controller owns; never of a `ReplicaSet`
     /// or a Pod.
     Object,
 }
@@ -76,9 +76,9 @@ pub enum SpanNames {
 /// Links that can be switched on and off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionalLinks {
-    /// To contexts that were not written for the change.
+    /// Links to contexts that were not written for the change.
     pub stale: bool,
-    /// To the last change of the same object.
+    /// A link to the last change of the same object.
     pub previous: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct KindRules {
     pub ignore: Ignore,
     /// `None`: another rule applies to the kind.
     pub status_field: Option<StatusFieldRule>,
-    /// As [`Rules::redact`], which it includes.
+    /// Like [`Rules::redact`], which it includes.
     pub redact: Vec<Box<str>>,
 }
 

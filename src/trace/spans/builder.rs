@@ -304,7 +304,7 @@ impl Span {
         self.links = links;
     }
 
-    /// What it waited for longest.
+    /// Adds the longest wait.
     fn waited_for(&mut self, slowest: Option<&Slowest>) {
         let Some(slowest) = slowest else { return };
         let facts = [

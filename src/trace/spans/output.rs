@@ -1,4 +1,4 @@
-//! What follows from an event: spans to export, and facts to count.
+//! The output for one event: spans to export, and updates of metrics.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct Output {
     pub metrics: Vec<TraceMetric>,
 }
 
-/// Something that happened and is counted.
+/// An update of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TraceMetric {
     Change {
@@ -36,13 +36,15 @@ pub enum TraceMetric {
     Link {
         role: &'static str,
     },
+    /// A convergence has started.
     Opened,
+    /// A convergence has reached its outcome.
     Closed {
         kind: GroupKind,
         outcome: Outcome,
         took: Duration,
     },
-    /// A cause was decided after the wait, without news of the owner.
+    /// A cause was decided after the wait, before the watch of the owner had caught up.
     OwnerWaitTimeout,
     /// Content changed in the same generation.
     ContentWithoutGeneration,

@@ -1,4 +1,4 @@
-//! What the last checkpoint holds, so that the next one writes only what changed.
+//! The content of the last checkpoint, so that the next one writes only differences.
 
 use std::collections::BTreeMap;
 

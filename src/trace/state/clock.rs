@@ -15,7 +15,7 @@ use crate::trace::{
 const CATCH_UP_MAX: Duration = Duration::from_secs(30);
 /// How long an API server keeps the history of a watch: later there is no backlog.
 const WATCH_HISTORY: Duration = Duration::from_mins(5);
-/// To the end of the second that the API server names.
+/// The time to the end of the second that the API server names.
 pub(crate) const SECOND: Duration = Duration::from_nanos(999_999_999);
 /// Write times kept; the oldest are forgotten first.
 const MAX_WRITE_TIMES: usize = 4096;

@@ -62,7 +62,7 @@ impl Objects {
         self.table.get(uid).map(Box::as_ref)
     }
 
-    /// For facts that no index is made of. After changes, [`Self::reschedule`] has to follow.
+    /// Access to facts without an index. [`Self::reschedule`] must be called after a change of them.
     pub(crate) fn get_mut(&mut self, uid: &Uid) -> Option<&mut TrackedObject> {
         self.table.get_mut(uid).map(Box::as_mut)
     }

@@ -1,4 +1,4 @@
-//! Pods that were lost other than by their owner's doing: a replacement links to the lost one
+//! Pods that were lost, and not deleted by their owner: a replacement links to the lost one
 //! (`docs/causes.md`, Deletions).
 
 use std::{sync::Arc, time::Duration};
@@ -28,7 +28,7 @@ const MAX_LOSSES: usize = 256;
 pub(crate) struct PodLoss {
     pub(crate) name: Arc<str>,
     pub(crate) uid: Uid,
-    /// Of its deletion, or of its first observation in phase Failed if that is earlier.
+    /// That of its deletion, or of its first observation in phase Failed if that is earlier.
     pub(crate) resource_version: u64,
     pub(crate) at: Timestamp,
     pub(crate) span: Option<SpanRef>,
@@ -83,7 +83,7 @@ impl PodLosses {
         losses.retain(|known| loss.at.since(known.at) <= MEMORY);
         if let Some(known) = losses.iter_mut().find(|known| known.uid == loss.uid) {
             known.span = loss.span.or(known.span);
-            known.cause = loss.cause.or(known.cause.take());
+            known.cause = loss.cause.or_else(|| known.cause.take());
             return false;
         }
         let is_full = losses.len() >= MAX_LOSSES;

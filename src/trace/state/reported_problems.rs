@@ -12,14 +12,14 @@ const MEMORY: Duration = Duration::from_hours(24);
 /// Problems remembered; the oldest are forgotten first, and may be reported again.
 const MAX_PROBLEMS: usize = 4096;
 
-/// By the id of their span.
+/// Keyed by the id of their span.
 #[derive(Debug, Default)]
 pub(crate) struct ReportedProblems {
     pub(crate) table: DirtyMap<SpanId, Timestamp>,
     by_age: BTreeSet<(Timestamp, SpanId)>,
 }
 
-/// What became of a problem that was to be reported.
+/// The result of an insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inserted {
     New,

@@ -1,4 +1,4 @@
-//! Decides causes: each watch in resourceVersion order, once the news of the owners can have arrived.
+//! Decides causes: each watch in resourceVersion order, once the watches of the owners have caught up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -293,7 +293,7 @@ impl Tracer {
             .collect()
     }
 
-    /// A change through `/scale` may be the doing of an autoscaler that has reported it already.
+    /// An autoscaler may have made a change through `/scale`, and may have reported it already.
     fn link_autoscaler(&mut self, key: &ChangeKey) {
         let Some((object, change)) = self.state.objects.change(key) else { return };
         if !is_by_scale(change) {

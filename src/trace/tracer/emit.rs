@@ -21,7 +21,10 @@ use crate::trace::{
         slowest::Slowest,
         status_events::make_room,
     },
-    readiness::problem::{Blocker, Problem, Urgency},
+    readiness::{
+        judgement::Urgency,
+        problem::{Blocker, Problem},
+    },
     rules::{Limits, Rules},
     spans::{
         builder::SpanBuilder,
@@ -239,20 +242,21 @@ impl Emitter<'_> {
         };
         self.record_slowest(key, &slowest);
         if phase.name == phase_tables::RUN && own_end < phase.end {
-            self.record_run(key, Slowest { took: phase.end.since(phase.begin), ..slowest });
+            let run = Slowest { took: phase.end.since(phase.begin), ..slowest };
+            self.record_run(key, &run);
         }
     }
 
     /// A Job waited for its Pods while it ran; whatever caused the Job waited for the whole run, unless
     /// a problem of the Job's Pods explains most of it.
-    fn record_run(&mut self, key: &ChangeKey, run: Slowest) {
+    fn record_run(&mut self, key: &ChangeKey, run: &Slowest) {
         let Some((_, change)) = self.state.objects.change(key) else { return };
         let below = change.report().and_then(|report| report.slowest.as_ref());
-        if below.is_some_and(|below| explains(below, &run)) {
+        if below.is_some_and(|below| explains(below, run)) {
             return;
         }
         if let Some(cause) = change.cause().cloned() {
-            self.record_slowest(&cause, &run);
+            self.record_slowest(&cause, run);
         }
     }
 
@@ -260,20 +264,29 @@ impl Emitter<'_> {
     fn record_total(&mut self, key: &ChangeKey) {
         let Some((object, change)) = self.state.objects.change(key) else { return };
         let Some(ended) = change.convergence.ended() else { return };
-        let has_slowest = change.report().is_none_or(|report| report.slowest.is_some());
+        let Some(report) = change.report() else { return };
+        let took = ended.at.since(change.at);
+        let known = report.slowest.as_ref();
+        // A generation is observed at once as a rule: then the object was waited for all the same.
+        let is_only_observed = known.is_some_and(|known| {
+            change.caused == 0 && known.phase == phase_tables::OBSERVE && known.took * 2 < took
+        });
+        let has_slowest = known.is_some() && !is_only_observed;
         let is_part = change.own_write == OwnWrite::Yes;
         if has_slowest || is_part || change.ignored || ended.outcome == Outcome::Superseded {
             return;
         }
         let slowest = Slowest {
-            took: ended.at.since(change.at),
+            took,
             kind: Arc::clone(&object.kind().kind),
             name: Arc::clone(object.name()),
             phase: "".into(),
             reason: ended.reason.clone(),
         };
-        if let Some(cause) = change.cause().cloned() {
-            self.record_slowest(&cause, &slowest);
+        // An object without phases is not named in its own span.
+        let from = if is_only_observed { Some(key) } else { change.cause() };
+        if let Some(from) = from.cloned() {
+            self.record_slowest(&from, &slowest);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::trace::{
         tracked::TrackedObject,
     },
     progress::{
-        convergence::News,
+        convergence::Transition,
         evidence::{Progress, Weighed},
         outcome::Outcome,
         phase::PhaseInput,
@@ -24,7 +24,7 @@ use crate::trace::{
     },
     readiness::{
         judge,
-        judgement::Judgement,
+        judgement::{Judgement, Urgency},
         kstatus,
         problem::{self, Problem},
         status::{Evidence, Status},
@@ -77,7 +77,7 @@ impl Tracer {
                 change.revision.clone_from(&object.update_revision);
             }
         }
-        let news = StatusNews {
+        let update = StatusUpdate {
             observation,
             spec: &object.spec,
             is_to_finish: object.is_to_finish(),
@@ -88,12 +88,12 @@ impl Tracer {
             },
             progress: Progress {
                 counters: kstatus::progress(&observation.object.kind, status),
-                status: status.signals.progress,
+                status: status.signals.as_ref().map_or(0, |signals| signals.progress),
             },
         };
         let open = object.changes.iter_mut().filter(|change| !change.convergence.is_over());
         let followed: Vec<(ChangeKey, Followed)> =
-            open.map(|change| (change.key.clone(), news.follow(change))).collect();
+            open.map(|change| (change.key.clone(), update.follow(change))).collect();
         let is_autoscaler = object.is_autoscaler();
         let is_lost = status.phase.as_deref() == Some("Failed");
         let is_newly_lost = is_lost && !std::mem::replace(&mut object.has_failed, is_lost);
@@ -103,8 +103,8 @@ impl Tracer {
             if followed.is_current {
                 self.record_current(&key);
             }
-            if let Some(news) = followed.news {
-                self.emit_news(&key, &news);
+            if let Some(transition) = followed.transition {
+                self.emit_transition(&key, &transition);
             }
         }
         if is_autoscaler {
@@ -145,10 +145,10 @@ impl Tracer {
         }
     }
 
-    fn emit_news(&mut self, key: &ChangeKey, news: &News) {
-        match news {
-            News::Ended => self.emitter().close_convergence(key),
-            News::Late { at } => self.emitter().emit_late(key, *at),
+    fn emit_transition(&mut self, key: &ChangeKey, transition: &Transition) {
+        match transition {
+            Transition::Ended => self.emitter().close_convergence(key),
+            Transition::Late { at } => self.emitter().emit_late(key, *at),
         }
     }
 
@@ -161,14 +161,14 @@ impl Tracer {
         }
         let of_changes = limits_of_changes(object, &self.rules);
         let limits = limits(object, &self.rules);
-        let mut news = Vec::new();
+        let mut transitions = Vec::new();
         let mut stuck = Vec::new();
         for (change, limits) in object.changes.iter_mut().zip(of_changes) {
             if let Some(expired) = change.convergence.expire(now, &limits) {
                 if change.convergence.has_converged() {
                     change.until.get_or_insert(object.resource_version);
                 }
-                news.push((change.key.clone(), expired));
+                transitions.push((change.key.clone(), expired));
             }
             let is_decided = change.is_decided();
             let is_open = change.convergence.is_open();
@@ -185,8 +185,8 @@ impl Tracer {
         for key in stuck {
             self.emitter().emit_stuck(&key, now, &limits);
         }
-        for (key, news) in news {
-            self.emit_news(&key, &news);
+        for (key, transition) in transitions {
+            self.emit_transition(&key, &transition);
         }
         self.state.objects.forget_old_changes(uid, now);
         self.reschedule(uid);
@@ -229,7 +229,7 @@ fn forget_at(object: &TrackedObject) -> Option<Timestamp> {
 }
 
 /// An observed status, for each open change of its object.
-struct StatusNews<'a> {
+struct StatusUpdate<'a> {
     observation: &'a Observation,
     spec: &'a SpecFacts,
     is_to_finish: bool,
@@ -238,14 +238,14 @@ struct StatusNews<'a> {
     progress: Progress,
 }
 
-/// What followed for one change.
+/// The effect of a status on one change.
 struct Followed {
-    news: Option<News>,
+    transition: Option<Transition>,
     /// It has become Current.
     is_current: bool,
 }
 
-impl StatusNews<'_> {
+impl StatusUpdate<'_> {
     fn follow(&self, change: &mut Change) -> Followed {
         let status = &self.observation.status;
         let at = self.observation.at;
@@ -256,7 +256,10 @@ impl StatusNews<'_> {
             if is_over {
                 change.convergence.end(Outcome::Converged, at);
             }
-            return Followed { news: is_over.then_some(News::Ended), is_current: false };
+            return Followed {
+                transition: is_over.then_some(Transition::Ended),
+                is_current: false,
+            };
         }
         change.convergence.record_status(self.observation.status_fingerprint, at);
         let problem = self.follow_phases(change);
@@ -265,9 +268,9 @@ impl StatusNews<'_> {
         let judgement = if change.key.is_deletion() { &deletion } else { self.judgement };
         let verdict = Weighed { judgement, stands: change.convergence.weigh(judgement) };
         let was_current = change.convergence.current_since().is_some();
-        let news = change.convergence.observe(verdict, status, problem, self.progress, at);
+        let transition = change.convergence.observe(verdict, status, problem, self.progress, at);
         let is_current = !was_current && change.convergence.current_since().is_some();
-        Followed { news, is_current }
+        Followed { transition, is_current }
     }
 
     /// Returns the problem that holds the change up.
@@ -285,7 +288,7 @@ impl StatusNews<'_> {
             body: self.observation.body.as_deref(),
             generation,
             is_to_finish: self.is_to_finish,
-            problem: problem.as_ref(),
+            problem: problem.as_ref().filter(|problem| problem.urgency != Urgency::Working),
             seen: self.observation.at,
         });
         let problem = problem.or_else(|| phases.problem());

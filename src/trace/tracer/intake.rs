@@ -217,7 +217,7 @@ impl Tracer {
         let last_write = last_write(&body.managed_fields);
         let was_written_later = last_write
             .zip(body.created)
-            .is_some_and(|(write, created)| write > created.plus(SECOND));
+            .is_some_and(|(write, created)| write.at > created.plus(SECOND));
         let is_known_to_enter = !in_list
             && matches!(watch.scope.filter, Filter::Selectors(_))
             && last_write.map_or_else(|| is_older_than(observation.at), |_| was_written_later);
@@ -356,12 +356,11 @@ impl Tracer {
     fn record_kubernetes_event(&mut self, event: KubernetesEvent) {
         let object = self.state.objects.get_mut(&event.about);
         let mut changes = object.into_iter().flat_map(|object| object.changes.iter_mut().rev());
-        match changes.find(|change| unclaimed_events::accepts(change, &event)) {
-            Some(change) => attach_event(change, event),
-            None => {
-                let is_full = self.state.unclaimed_events.keep(event);
-                self.out.count_bound(Bound::UnclaimedEvents, is_full);
-            }
+        if let Some(change) = changes.find(|change| unclaimed_events::accepts(change, &event)) {
+            attach_event(change, event);
+        } else {
+            let is_full = self.state.unclaimed_events.keep(event);
+            self.out.count_bound(Bound::UnclaimedEvents, is_full);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::trace::{
 const MAX_WAITING_FOR: usize = 64;
 const OTHER: &str = "other";
 
-/// What an open convergence waits for: the reason of a problem before the name of a phase.
+/// The wait of an open convergence: the reason of a problem before the name of a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wait<'a> {
     is_problem: bool,

@@ -88,7 +88,7 @@ pub enum DecodeError {
 pub struct Decoder {
     /// Decides which optional parts of an object are read.
     settings: Arc<WatchSettings>,
-    /// By UID hash, the fingerprint of the last body that was read. The lowest bit is the
+    /// Keyed by UID hash, the fingerprint of the last body that was read. The lowest bit is the
     /// `list_parity` at that time.
     fingerprints: HashMap<u128, u64>,
     /// Flips at the end of each list, to find the objects that a list did not contain.

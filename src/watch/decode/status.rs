@@ -38,7 +38,7 @@ pub(super) fn read(raw: &RawValue, kind: &GroupKind, spec: Option<&RawValue>) ->
             .retain(|parent| !parent.is_parent || named.is_empty() || named.contains(&parent.name));
     }
     if !is_built_in(kind) {
-        *facts.signals = signals::read(raw);
+        facts.signals = Some(Box::new(signals::read(raw)));
     }
     facts.conditions.retain(|condition| !condition.kind.is_empty());
     facts.of_parents = parents.into_iter().flat_map(|parent| parent.conditions).collect();

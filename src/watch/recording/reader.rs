@@ -36,7 +36,7 @@ pub struct Recording {
     start: Option<Timestamp>,
     /// Only decimal resourceVersions can be compared, so that events can be ordered.
     has_opaque_resource_versions: bool,
-    /// By the name of the watch.
+    /// Keyed by the name of the watch.
     watches: BTreeMap<String, RecordedWatch>,
 }
 
@@ -69,7 +69,7 @@ pub enum RecordingError {
     InvalidTime { path: PathBuf, line: usize, at: String },
 }
 
-/// What the first pass finds out about a watch.
+/// The facts about a watch that the first pass finds.
 #[derive(Default)]
 struct FoundWatch {
     kind: Option<GroupKind>,

@@ -18,7 +18,7 @@ pub struct RecordingWriter<W> {
     redactor: Redactor,
 }
 
-/// What one line of a recording contains.
+/// One line of a recording.
 #[derive(Clone, Copy, Debug)]
 pub enum Recorded<'a> {
     /// A watch event or list item, and its object as JSON.
