@@ -58,9 +58,9 @@ async fn installed_kind_is_discovered_at_once_by_the_watch_of_definitions() {
     let before = server.discoveries();
     let begun = Instant::now();
     server.serves(&[POD, WIDGET]);
-    lines.say("ADDED", &definition(8)).await;
+    lines.send_event("ADDED", &definition(8)).await;
     let _watch = server.list(WIDGETS, &[], 8).await;
-    watching.says(&["0 opened Widget.example.com", "0 lists", "0 reset 8"]).await;
+    watching.expect_messages(&["0 opened Widget.example.com", "0 lists", "0 reset 8"]).await;
     assert!(begun.elapsed() < LONG_BEFORE_THE_NEXT_POLL, "{:?}", begun.elapsed());
     assert!(server.discoveries() > before);
     watching.stop().await;
@@ -90,7 +90,7 @@ async fn kind_is_discovered_by_a_poll_where_watching_definitions_is_forbidden() 
     }
     server.serves(&[POD, WIDGET]);
     let _watch = server.list(WIDGETS, &[], 8).await;
-    watching.says(&["0 opened Widget.example.com", "0 lists", "0 reset 8"]).await;
+    watching.expect_messages(&["0 opened Widget.example.com", "0 lists", "0 reset 8"]).await;
     watching.stop().await;
 }
 

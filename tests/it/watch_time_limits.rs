@@ -39,7 +39,7 @@ async fn watching_pod_a(pods: KindSettings) -> (ScriptedApiServer, Watching, Req
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let mut watching = Watching::start(&server, vec![pods]);
     let watch = server.list(PODS, &[object("a", 5)], 7).await;
-    watching.says(&["0 opened Pod", "0 lists", "0 listed a@5", "0 reset 7"]).await;
+    watching.expect_messages(&["0 opened Pod", "0 lists", "0 listed a@5", "0 reset 7"]).await;
     (server, watching, watch)
 }
 
@@ -71,8 +71,8 @@ async fn later_discovery_without_an_answer_holds_up_no_watch() {
     watching.until(|event| event == "1 interrupted").await;
     let _unanswered = server.request("/apis").await;
     let mut lines = of_pods.stream().await;
-    lines.say("ADDED", &object("b", 8)).await;
-    watching.says(&["0 applied b@8"]).await;
+    lines.send_event("ADDED", &object("b", 8)).await;
+    watching.expect_messages(&["0 applied b@8"]).await;
     pass(TOO_LONG).await;
     // What is served is unknown, so the watch of the kind is repeated.
     assert!(server.request(widgets).await.watches_from(7));
@@ -83,13 +83,13 @@ async fn later_discovery_without_an_answer_holds_up_no_watch() {
 async fn list_without_an_answer_is_requested_again() {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let mut watching = Watching::start(&server, vec![kind("", "Pod")]);
-    watching.says(&["0 opened Pod"]).await;
+    watching.expect_messages(&["0 opened Pod"]).await;
     let _unanswered = server.request(PODS).await;
     pass(TOO_LONG).await;
-    watching.says(&["0 interrupted"]).await;
+    watching.expect_messages(&["0 interrupted"]).await;
     assert_eq!(timeouts(&watching), 1);
     let _watch = server.list(PODS, &[], 7).await;
-    watching.says(&["0 lists", "0 reset 7"]).await;
+    watching.expect_messages(&["0 lists", "0 reset 7"]).await;
     watching.stop().await;
 }
 
@@ -98,12 +98,12 @@ async fn list_that_stops_in_the_middle_is_requested_again() {
     let mut server = ScriptedApiServer::start(&[POD]).await;
     let mut watching = Watching::start(&server, vec![kind("", "Pod")]);
     let mut lines = server.request(PODS).await.stream().await;
-    lines.say("ADDED", &object("a", 5)).await;
-    watching.says(&["0 opened Pod", "0 lists", "0 listed a@5"]).await;
+    lines.send_event("ADDED", &object("a", 5)).await;
+    watching.expect_messages(&["0 opened Pod", "0 lists", "0 listed a@5"]).await;
     pass(TOO_LONG).await;
-    watching.says(&["0 interrupted"]).await;
+    watching.expect_messages(&["0 interrupted"]).await;
     let _watch = server.list(PODS, &[], 7).await;
-    watching.says(&["0 lists", "0 reset 7"]).await;
+    watching.expect_messages(&["0 lists", "0 reset 7"]).await;
     watching.stop().await;
 }
 
@@ -114,9 +114,9 @@ async fn page_of_a_list_without_an_answer_is_requested_again() {
     server.request(PODS).await.refuse(422, "sendInitialEvents is forbidden").await;
     let unanswered = server.request(PODS).await;
     assert_eq!(unanswered.query, "limit=250");
-    watching.says(&["0 opened Pod"]).await;
+    watching.expect_messages(&["0 opened Pod"]).await;
     pass(TOO_LONG).await;
-    watching.says(&["0 interrupted"]).await;
+    watching.expect_messages(&["0 interrupted"]).await;
     assert_eq!(server.request(PODS).await.query, "limit=250");
     watching.stop().await;
 }
@@ -125,7 +125,7 @@ async fn page_of_a_list_without_an_answer_is_requested_again() {
 async fn watch_without_an_answer_is_requested_again() {
     let (mut server, mut watching, _unanswered) = watching_pod_a(kind("", "Pod")).await;
     pass(TOO_LONG).await;
-    watching.says(&["0 interrupted"]).await;
+    watching.expect_messages(&["0 interrupted"]).await;
     assert_eq!(timeouts(&watching), 1);
     assert!(server.request(PODS).await.watches_from(7));
     watching.stop().await;
@@ -138,7 +138,7 @@ async fn probe_without_an_answer_is_followed_by_the_watch() {
         let (mut server, mut watching, watch) = watching_pod_a(kind("", "Pod")).await;
         let mut lines = watch.stream().await;
         lines.bookmark(7).await;
-        watching.says(&["0 bookmark 7"]).await;
+        watching.expect_messages(&["0 bookmark 7"]).await;
         pass(Duration::from_secs(44)).await;
         lines.end().await;
         let mut unanswered = server.request(POD_A).await;
@@ -147,7 +147,7 @@ async fn probe_without_an_answer_is_followed_by_the_watch() {
             unanswered = server.request(PODS_OF_SHOP).await;
         }
         pass(TOO_LONG).await;
-        watching.says(&["0 interrupted"]).await;
+        watching.expect_messages(&["0 interrupted"]).await;
         assert!(server.request(PODS).await.watches_from(7));
         assert_eq!(timeouts(&watching), 1);
         drop(unanswered);
@@ -159,9 +159,9 @@ async fn probe_without_an_answer_is_followed_by_the_watch() {
 async fn read_without_an_answer_of_an_object_that_left_the_selectors_counts_as_its_deletion() {
     let (mut server, mut watching, watch) = watching_pod_a(pods_with_label()).await;
     let mut lines = watch.stream().await;
-    lines.say("DELETED", &object("a", 8)).await;
+    lines.send_event("DELETED", &object("a", 8)).await;
     let _unanswered = server.request(POD_A).await;
     pass(TOO_LONG).await;
-    watching.says(&["0 deleted a@8"]).await;
+    watching.expect_messages(&["0 deleted a@8"]).await;
     watching.stop().await;
 }
