@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     environment,
-    file::{File, Reference, Watch},
+    file::{File, OwnerEntry, Reference, Watch},
+    owners,
     scalars::HumanDuration,
     settings::{
         AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
-        KindSettings, OutboxSettings, ReferenceSettings, SamplingSettings, Settings, TlsSettings,
-        TraceSettings, WatchSettings,
+        KindSettings, OutboxSettings, OwnerSettings, ReferenceSettings, SamplingSettings, Settings,
+        TlsSettings, TraceSettings, WatchSettings,
     },
 };
 
@@ -54,6 +55,7 @@ impl File {
                 references: causes.references.into_iter().map(Reference::settings).collect(),
                 shipped_rules: self.shipped_rules.unwrap_or(true),
                 health_checks: self.health_checks.into_iter().map(|check| check.0).collect(),
+                owners: configured_owners(causes.owners),
                 redact: self.redact.into_iter().map(|path| path.0).collect(),
             },
             trace: TraceSettings {
@@ -105,6 +107,11 @@ impl File {
             },
         }
     }
+}
+
+/// The configured marks come before those of well-known operators.
+fn configured_owners(owners: Vec<OwnerEntry>) -> Vec<OwnerSettings> {
+    owners.into_iter().map(OwnerEntry::settings).chain(owners::shipped()).collect()
 }
 
 fn default_kinds() -> Vec<KindSettings> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     converges::{Converges, HealthCheckOption},
     object_selector::{FieldSelector, LabelSelector, NamespaceName},
-    paths::{ContentPath, ReferencePath},
+    paths::{ContentPath, MarkPath, ReferencePath},
     scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, WatchedKind},
     settings::{
         Compression, ContextSampling, Layout, MetadataChanges, Protocol, SpanNames, Stale, Startup,
@@ -106,6 +106,7 @@ pub(super) struct Causes {
     pub(super) stale: Stale,
     pub(super) previous: bool,
     pub(super) references: Vec<Reference>,
+    pub(super) owners: Vec<OwnerEntry>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -114,6 +115,20 @@ pub(super) struct Reference {
     pub(super) kind: Kind,
     pub(super) field: ReferencePath,
     pub(super) to: Option<Kind>,
+}
+
+/// Checked as a whole in `owners`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a map of options")]
+pub(super) struct OwnerEntry {
+    pub(super) owner: Option<Kind>,
+    pub(super) child: Option<Kind>,
+    pub(super) name: Option<MarkPath>,
+    pub(super) namespace: Option<String>,
+    pub(super) kind: Option<MarkPath>,
+    pub(super) field: Option<ReferencePath>,
+    #[serde(default)]
+    pub(super) managers: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

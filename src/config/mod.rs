@@ -11,6 +11,7 @@ mod file;
 mod kind_selector;
 mod load;
 mod object_selector;
+mod owners;
 mod ownership_gaps;
 mod paths;
 mod scalars;

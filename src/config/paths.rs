@@ -76,6 +76,31 @@ impl<'de> Deserialize<'de> for ReferencePath {
     }
 }
 
+/// The path of a label, an annotation or a field that names the owner of an object.
+#[derive(Clone, Debug)]
+pub(super) struct MarkPath(pub(super) String);
+
+impl<'de> Deserialize<'de> for MarkPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        check_spelling(&text).map_err(D::Error::custom)?;
+        let segments = segments(&text);
+        let is_read = match &*segments {
+            [Segment::Field("metadata"), Segment::Field("labels" | "annotations"), _] => true,
+            [first, ..] => first.name() != "metadata" && !is_outside_content(first.name()),
+            [] => false,
+        };
+        // A pattern would name several owners.
+        if is_read && !segments.iter().any(|segment| segment.is_any()) {
+            return Ok(Self(text));
+        }
+        Err(D::Error::custom(format!(
+            "{text:?} cannot name an owner; write the path of one label, annotation or field: \
+             metadata.labels[example.com/owner], spec.owner.name"
+        )))
+    }
+}
+
 const STATUS: Segment<'static> = Segment::Field("status");
 
 fn is_outside_content(field: &str) -> bool {

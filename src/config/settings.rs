@@ -42,6 +42,9 @@ pub struct WatchSettings {
     pub health_checks: Vec<HealthCheck>,
     /// Kinds without a rule in the configuration are judged by the shipped rules, where there is one.
     pub shipped_rules: bool,
+    /// How operators mark what they made, other than by a controller reference: the configured marks,
+    /// then those of well-known operators.
+    pub owners: Vec<OwnerSettings>,
     /// Paths, in every kind, below which neither values nor field names are exported or recorded.
     pub redact: Vec<String>,
 }
@@ -76,6 +79,39 @@ pub struct ReferenceSettings {
     pub field: String,
     /// The kind of the other object, where the field has only its name.
     pub to: Option<KindSelector>,
+}
+
+/// How the objects of one operator show which object they belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerSettings {
+    /// The kind of the owner. Without a kind in it, or `None` (the group of the child), the mark names
+    /// the kind.
+    pub owner: Option<KindSelector>,
+    /// The kind of the child; `None`: any.
+    pub child: Option<KindSelector>,
+    pub mark: OwnerMarkSettings,
+}
+
+/// What shows the owner of an object that has no controller reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnerMarkSettings {
+    /// An owner reference that is not the controller's.
+    Reference,
+    /// Paths in the child: labels, annotations or fields.
+    Name {
+        /// The path of the owner's name.
+        name: String,
+        /// The path of its namespace, or the namespace; `None`: that of the child.
+        namespace: Option<String>,
+        /// The path of its kind.
+        kind: Option<String>,
+    },
+    /// A field of the owner that names the child.
+    Field {
+        field: String,
+        /// Only their writes are the owner's doing; empty: those of the owner's controller.
+        managers: Vec<String>,
+    },
 }
 
 /// One entry of `watch`. Where several entries have the same kind, each opens its own watch, and the

@@ -7,7 +7,7 @@
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::settings::{CarrierFormat, KindSelector, WatchSettings};
+use crate::config::settings::{CarrierFormat, KindSelector, OwnerMarkSettings, WatchSettings};
 
 /// The options that decide what is read of objects, as stable text: names and values here are
 /// part of the checkpoint's format, whatever the settings are called in the code.
@@ -16,6 +16,8 @@ struct Reading<'a> {
     /// In order of preference.
     context_annotations: Vec<ContextAnnotation<'a>>,
     references: Vec<Reference<'a>>,
+    /// A digest of the marks of owners, those of well-known operators among them.
+    owners: u64,
     /// In order of the selector; the order of entries for one selector counts.
     metadata: Vec<Metadata<'a>>,
 }
@@ -68,10 +70,28 @@ fn canonical(settings: &WatchSettings) -> String {
                 to: reference.to.as_ref().map(kind_name),
             })
             .collect(),
+        owners: owners(settings),
         metadata: metadata(settings),
     };
     // Keys in the order of the fields above; JSON of strings cannot fail.
     serde_json::to_string(&reading).unwrap_or_default()
+}
+
+fn owners(settings: &WatchSettings) -> u64 {
+    let rows = settings.owners.iter().map(|row| {
+        let kind = |kind: Option<&KindSelector>| kind.map(kind_name).unwrap_or_default();
+        let paths = match &row.mark {
+            OwnerMarkSettings::Reference => ["reference", "", "", ""],
+            OwnerMarkSettings::Name { name, namespace, kind } => {
+                let namespace = namespace.as_deref().unwrap_or_default();
+                ["name", name, namespace, kind.as_deref().unwrap_or_default()]
+            }
+            OwnerMarkSettings::Field { field, .. } => ["field", field, "", ""],
+        };
+        let [mark, first, second, third] = paths;
+        [&kind(row.owner.as_ref()), &kind(row.child.as_ref()), mark, first, second, third].join(" ")
+    });
+    xxh3_64(rows.collect::<Vec<_>>().join("\n").as_bytes())
 }
 
 fn metadata(settings: &WatchSettings) -> Vec<Metadata<'_>> {
@@ -139,13 +159,13 @@ causes:
             r#"{"key":"tracing.k8s.io/traceparent","format":"w3c"}],"#,
             r#""references":[{"from":"Machine.example.com","field":"spec.clusterRef","#,
             r#""to":"Cluster.example.com"},"#,
-            r#"{"from":"Widget.example.com","field":"spec.waitsFor","to":null}],"#,
+            r#"{"from":"Widget.example.com","field":"spec.waitsFor","to":null}],"owners":6889513989877487652,"#,
             r#""metadata":[{"kind":"Deployment.apps","labels":["team"],"annotations":[]},"#,
             r#"{"kind":"Pod","labels":["app","team"],"annotations":["example.com/owner"]}]}"#,
         );
         assert_eq!(canonical(&watch(EVERYTHING)), text);
         assert_eq!(fingerprint(&watch(EVERYTHING)), xxh3_64(text.as_bytes()));
-        assert_eq!(fingerprint(&watch("")), 5_584_503_411_474_036_783);
+        assert_eq!(fingerprint(&watch("")), 15_249_852_264_020_641_084);
     }
 
     #[test]
@@ -170,10 +190,14 @@ causes:
             "causes: {annotations: [{key: b}, {key: a}]}",
             "causes: {references: [{kind: Widget.a.b, field: spec.x}]}",
             "causes: {references: [{kind: Widget.a.b, field: spec.x, to: Pod}]}",
+            "causes: {owners: [{owner: Widget.a.b}]}",
+            "causes: {owners: [{owner: Widget.a.b, name: 'metadata.labels[a]'}]}",
+            "causes: {owners: [{owner: Widget.a.b, child: Pod, name: 'metadata.labels[a]'}]}",
+            "causes: {owners: [{owner: Widget.a.b, child: Pod, field: spec.pod}]}",
         ]
         .into_iter()
         .map(|yaml| fingerprint(&watch(yaml)))
         .collect();
-        assert_eq!(fingerprints.len(), 10);
+        assert_eq!(fingerprints.len(), 14);
     }
 }

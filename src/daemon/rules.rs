@@ -2,15 +2,15 @@
 
 use crate::{
     config::settings::{
-        ContextSampling, ConvergesSettings, Layout as LayoutSetting, MetadataChanges, Settings,
-        SpanNames as SpanNamesSetting, Stale, Startup,
+        ContextSampling, ConvergesSettings, KindSelector, Layout as LayoutSetting, MetadataChanges,
+        OwnerMarkSettings, OwnerSettings, Settings, SpanNames as SpanNamesSetting, Stale, Startup,
     },
     trace::{
         model::{id::Layout, object::GroupKind, path::segments},
         rules::status_field::StatusFieldRule,
         rules::{
-            Ignore, KindRules, Limits as ConvergenceLimits, OptionalLinks, Rules, SpanNames,
-            sampling::Sampling,
+            Ignore, KindRules, Limits as ConvergenceLimits, OptionalLinks, OwnerField, Rules,
+            SpanNames, sampling::Sampling,
         },
     },
 };
@@ -47,6 +47,7 @@ pub fn rules(settings: &Settings) -> Rules {
             previous: settings.trace.previous,
         },
         redact: boxed(&settings.watch.redact),
+        owner_fields: settings.watch.owners.iter().filter_map(owner_field).collect(),
         report_existing: settings.trace.startup == Startup::Report,
         ..Rules::default()
     };
@@ -95,4 +96,15 @@ fn condition_of(field: &str) -> Option<Box<str>> {
         [_, conditions, kind, _] if conditions.name() == "conditions" => Some(kind.name().into()),
         _ => None,
     }
+}
+
+fn owner_field(row: &OwnerSettings) -> Option<OwnerField> {
+    let OwnerMarkSettings::Field { managers, .. } = &row.mark else { return None };
+    let kind =
+        |selector: &KindSelector| Some(GroupKind::new(&selector.group, selector.kind.as_deref()?));
+    Some(OwnerField {
+        owner: kind(row.owner.as_ref()?)?,
+        child: row.child.as_ref().and_then(kind),
+        managers: managers.iter().map(|manager| manager.as_str().into()).collect(),
+    })
 }

@@ -23,7 +23,7 @@ fn refusal(yaml: &str) -> String {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "reads as a table")]
-fn refuses(yaml: &str, message: Expect) {
+pub(crate) fn refuses(yaml: &str, message: Expect) {
     message.assert_eq(&refusal(yaml));
 }
 

@@ -11,7 +11,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, MAX_DEPTH, OwnerInfo, ReplicaChange, Scope},
+        change::{Change, MAX_DEPTH, OwnWrite, OwnerInfo, ReplicaChange, Scope},
         detect::same_template,
         tracked::TrackedObject,
     },
@@ -216,6 +216,8 @@ impl<'a> CauseFinder<'a> {
             .iter()
             .rev()
             .filter(|change| change.is_decided() && !change.key.is_deletion())
+            // What follows from a controller's own write follows from the change it is a part of.
+            .filter(|change| change.own_write != OwnWrite::Yes)
             .filter(|change| was_in_flight(owner, change, child))
             .filter(|change| self.is_recent(owner, change, child.api_at))
             .collect();
@@ -323,7 +325,7 @@ fn agrees_in_template(
         // Their template never changes.
         is_pod_of_workload(object, owner)
     } else {
-        same_template(change.template, candidate.template)
+        owner.templates_of(candidate).any(|template| same_template(change.template, template))
     }
 }
 

@@ -165,7 +165,7 @@ fn inherited_from_superseded<'a>(
     change: &Change,
 ) -> Option<&'a Decision> {
     let older = object.change(change.report()?.supersedes.as_ref()?)?;
-    let continues =
-        change.key.verb == Verb::Update && detect::same_template(older.template, change.template);
+    let continues = change.key.verb == Verb::Update
+        && object.templates_of(older).any(|older| detect::same_template(older, change.template));
     older.decision().filter(|_| continues)
 }

@@ -4,10 +4,7 @@
 use crate::trace::{
     cause::find::is_recent,
     model::{object::Uid, span::Link},
-    object::{
-        change::{Change, Scope},
-        tracked::TrackedObject,
-    },
+    object::{change::Change, tracked::TrackedObject},
     rules::Rules,
     spans::links,
     state::objects::Objects,
@@ -25,7 +22,7 @@ pub(crate) fn reference_links(
         let deadline = rules.limits(other.kind(), progress_deadline).deadline;
         let change = other.changes.iter().rev().find(|candidate| {
             candidate.is_decided()
-                && candidate.scope == Scope::Spec
+                && candidate.is_of_spec()
                 && !candidate.ignored
                 && candidate.is_in_flight_at(change.resource_version)
                 && (candidate.key.is_deletion() || is_recent(candidate, change.api_at, deadline))
@@ -42,7 +39,7 @@ pub(crate) fn autoscaler_link(objects: &Objects, target: &Uid, autoscaler: &Uid)
     let autoscaler = objects.get(autoscaler)?;
     let references = autoscaler.references.as_deref()?;
     let target = objects.get(target)?;
-    let scaled = target.changes.iter().rev().find(|change| change.scope == Scope::Spec)?;
+    let scaled = target.changes.iter().rev().find(|change| change.is_of_spec())?;
     let is_by_autoscaler = is_by_scale(scaled)
         && references.rescaled.is_some_and(|at| at.is_at(scaled.resource_version))
         && target.spec.replicas == Some(references.desired?);

@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use crate::trace::{
-    cause::find::CauseFinder,
+    cause::{find::CauseFinder, marked::MarkReader, own_write},
     model::{id::ChangeKey, kind, object::GroupKind, observation::OwnerReference, time::Timestamp},
-    object::{change::Change, tracked::TrackedObject},
+    object::{
+        change::{Change, OwnWrite, Report},
+        tracked::TrackedObject,
+    },
     rules::Rules,
     state::{
         State,
@@ -40,7 +43,8 @@ impl<'a> Waits<'a> {
         if self.has_undecided_owner(object, change) {
             return Readiness::NotYet;
         }
-        if self.relisted_owner_wait(object, change).is_some_and(|until| until > now) {
+        let waits = [self.relisted_owner_wait(object, change), self.own_write_wait(object, change)];
+        if waits.into_iter().flatten().any(|until| until > now) {
             return Readiness::NotYet;
         }
         let mut readiness = Readiness::Ready;
@@ -51,7 +55,10 @@ impl<'a> Waits<'a> {
             if self.wait_for(watch, object, change) > now {
                 return Readiness::NotYet;
             }
-            readiness = Readiness::TimedOut;
+            // Most objects that a field could name are not named by one.
+            if self.is_known_to_matter(watch, object, change) {
+                readiness = Readiness::TimedOut;
+            }
         }
         readiness
     }
@@ -66,6 +73,7 @@ impl<'a> Waits<'a> {
             .filter(|watch| watch.delivered <= change.resource_version)
             .map(|watch| self.wait_for(watch, object, change))
             .chain(self.relisted_owner_wait(object, change))
+            .chain(self.own_write_wait(object, change))
             .max()
     }
 
@@ -79,6 +87,13 @@ impl<'a> Waits<'a> {
         waits.then(|| change.received.plus(wait))
     }
 
+    /// A status or a child may still show which field manager the controller is.
+    fn own_write_wait(self, object: &TrackedObject, change: &Change) -> Option<Timestamp> {
+        let is_shown = change.own_write != OwnWrite::Undetermined
+            || own_write::has_made_child(&self.state.objects, object, change);
+        (!is_shown).then(|| change.received.plus(self.rules.owner_wait(object.kind())))
+    }
+
     /// Changes of lower resourceVersion that this one may follow from are decided before it.
     fn has_undecided_owner(self, object: &TrackedObject, change: &Change) -> bool {
         let objects = &self.state.objects;
@@ -89,7 +104,9 @@ impl<'a> Waits<'a> {
             return true;
         }
         let owners = change.owners().iter().filter_map(|owner| objects.get(&owner.uid));
+        let marked = self.marks().owners(object, change).map(|(owner, _)| owner);
         owners
+            .chain(marked)
             .chain(namespace)
             .chain(objects.referenced_by(object))
             .chain(self.possible_actors(object, change))
@@ -108,6 +125,10 @@ impl<'a> Waits<'a> {
         change: &Change,
     ) -> impl Iterator<Item = &'a TrackedObject> {
         CauseFinder::new(self.state, self.rules).possible_actors(object, change)
+    }
+
+    fn marks(self) -> MarkReader<'a> {
+        MarkReader { objects: &self.state.objects, rules: self.rules }
     }
 
     /// Deletions that follow from the deletion of their Namespace are decided in the order of their
@@ -156,10 +177,25 @@ impl<'a> Waits<'a> {
                 .as_ref()
                 .is_some_and(|references| references.to.iter().any(|to| to.kind == *kind));
             let is_above = above.contains(&kind);
+            let is_of_mark = self.marks().kinds(object, change).any(|of| of == kind);
+            // An owner that a mark names may be in another namespace.
             ((is_of_owner || is_above || is_of_reference || follows_namespace_deletion) && covers)
+                || is_of_mark
                 || (is_deletion && *kind == namespace_kind)
         };
         self.state.watches.values().filter(move |watch| is_awaited(watch))
+    }
+
+    /// Whether the change names an object of this watch, or is a deletion that waits for Namespaces.
+    fn is_known_to_matter(self, watch: &Watch, object: &TrackedObject, change: &Change) -> bool {
+        let is_by_field_only = || {
+            let has_mark = |report: &Report| {
+                report.owner_marks.iter().any(|mark| mark.owner.kind == watch.scope.kind)
+            };
+            self.marks().kinds(object, change).any(|kind| *kind == watch.scope.kind)
+                && !change.report().is_some_and(has_mark)
+        };
+        !change.owners().is_empty() || object.references.is_some() || !is_by_field_only()
     }
 
     /// The wait starts once a reconnecting watch has caught up. One that stays disconnected is not

@@ -2,7 +2,7 @@
 //!
 //! The writer is the entry that owns a changed path, not the newest entry
 //! ([server-side apply](https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management)).
-//! A removed path has no owner: its writer is the only entry that is newer than the state before.
+//! A removed path has no owner: its writer has the only entry that is newer than the state before.
 
 use std::fmt;
 
@@ -11,6 +11,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Map, Value};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::trace::model::{
     content::Content,
@@ -18,6 +19,9 @@ use crate::trace::model::{
     path::{Segment, steps},
     time::Timestamp,
 };
+
+/// How the field managers of kubectl and of its plugins begin: persons, never controllers.
+pub const KUBECTL: &str = "kubectl";
 
 /// The managedFields of one object, parsed for a change and dropped after it.
 #[derive(Debug, Default)]
@@ -61,6 +65,16 @@ impl From<&Entry> for Manager {
     }
 }
 
+/// The field manager that writes the status of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatusWriter {
+    /// No status was written.
+    Nobody,
+    One(Box<str>),
+    /// Several managers write it alike.
+    Several,
+}
+
 impl Managers {
     /// Skips entries that cannot be read.
     pub fn parse(text: &str) -> Self {
@@ -84,19 +98,21 @@ impl Managers {
         })
     }
 
-    /// The only manager that wrote more than the status after `last_write`, the
-    /// [`last_write`] of the state before; `None` where there are several.
+    /// The only manager that wrote more than the status after `before`, the [`last_write`] of the
+    /// state before; `None` where there are several.
     ///
-    /// An entry of the same second does not count: a request that only removes fields and does not
-    /// apply them leaves
-    /// [no entry](https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/util/managedfields/internal/managedfieldsupdater.go),
-    /// and the entry of that second is then the one of the state before.
-    pub fn only_newer_than(&self, last_write: Timestamp) -> Option<Manager> {
-        let mut newer = self
-            .entries
-            .iter()
+    /// An entry that the state before has in the same second does not count: a request that only
+    /// removes fields and does not apply them leaves
+    /// [no entry](https://github.com/kubernetes/kubernetes/blob/v1.34.0/staging/src/k8s.io/apimachinery/pkg/util/managedfields/internal/managedfieldsupdater.go).
+    pub fn only_writer_since(&self, before: ContentWrite) -> Option<Manager> {
+        let is_newer = |entry: &&Entry| {
+            Timestamp::parse(&entry.time)
+                .is_some_and(|time| time > before.at || before.is_unknown_at(time, &entry.manager))
+        };
+        let entries = self.entries.iter();
+        let mut newer = entries
             .filter(|entry| !is_status_entry(&entry.subresource, entry.owns_status()))
-            .filter(|entry| Timestamp::parse(&entry.time).is_some_and(|time| time > last_write));
+            .filter(is_newer);
         newer.next().filter(|_| newer.next().is_none()).map(Manager::from)
     }
 
@@ -118,6 +134,12 @@ impl Managers {
         ])
     }
 
+    /// The writer of a label, an annotation, or a field that is not in a list.
+    pub fn of_path(&self, path: &str) -> Option<Manager> {
+        let names = steps(path).into_iter().map(|(segment, _)| format!("f:{}", segment.name()));
+        self.owner_of_steps(&names.collect::<Vec<_>>())
+    }
+
     /// The writer of the reference to this owner.
     pub fn of_owner_reference(&self, owner: &Uid) -> Option<Manager> {
         self.owner_of_steps(&[
@@ -134,6 +156,41 @@ impl Managers {
             .filter(|entry| entry.owns_status())
             .max_by(|a, b| a.time.cmp(&b.time))
             .map(Manager::from)
+    }
+
+    /// The writer of the status by its fields: the owner of `status.observedGeneration`, else the one
+    /// that owns most of it. A person who patches a status with kubectl is not its writer.
+    pub fn status_writer(&self) -> StatusWriter {
+        let mut shares: Vec<(&str, (bool, usize))> = Vec::new();
+        for entry in self.entries.iter().filter(|entry| !entry.manager.starts_with(KUBECTL)) {
+            let Some(status) = entry.fields_v1.get(STATUS) else { continue };
+            let observes = status.get("f:observedGeneration").is_some();
+            let fields = number_of_fields(status);
+            match shares.iter_mut().find(|(name, _)| *name == entry.manager) {
+                Some((_, share)) => *share = (share.0 || observes, share.1 + fields),
+                None => shares.push((&entry.manager, (observes, fields))),
+            }
+        }
+        let Some(largest) = shares.iter().map(|(_, share)| *share).max() else {
+            return StatusWriter::Nobody;
+        };
+        let is_largest = |(_, (observes, fields)): &&(&str, (bool, usize))| {
+            // An observed generation decides, however few the other fields are.
+            *observes == largest.0 && (largest.0 || *fields == largest.1)
+        };
+        let mut writers = shares.iter().filter(is_largest);
+        match (writers.next(), writers.next()) {
+            (Some((name, _)), None) => StatusWriter::One((*name).into()),
+            _ => StatusWriter::Several,
+        }
+    }
+
+    /// Whether this manager was the last to write each of the paths.
+    pub fn wrote_all(&self, name: &str, paths: &[Box<str>], content: &Content) -> bool {
+        paths.iter().all(|path| {
+            let writer = self.of_any(std::slice::from_ref(path), content);
+            writer.is_some_and(|writer| *writer.name == *name)
+        })
     }
 
     fn owner_of_steps(&self, steps: &[String]) -> Option<Manager> {
@@ -159,23 +216,53 @@ fn is_status_entry(subresource: &str, owns_status: bool) -> bool {
     subresource == "status" || owns_status
 }
 
-/// The last time that more than the status was written, by the JSON text of managedFields. Field sets
-/// are skipped, not parsed.
-pub fn last_write(managed_fields: &str) -> Option<Timestamp> {
+/// The last write of an object that wrote more than its status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ContentWrite {
+    /// Whole seconds; 0 where no entry has a time.
+    pub at: Timestamp,
+    /// A bit for each field manager with an entry of that second; several may share a bit.
+    managers: u64,
+}
+
+impl ContentWrite {
+    fn is_unknown_at(&self, time: Timestamp, manager: &str) -> bool {
+        time == self.at && self.managers & bit_of(manager) == 0
+    }
+}
+
+fn bit_of(manager: &str) -> u64 {
+    1 << (xxh3_64(manager.as_bytes()) % u64::from(u64::BITS))
+}
+
+/// The last write of more than the status, by the JSON text of managedFields. Field sets are skipped,
+/// not parsed.
+pub fn last_write(managed_fields: &str) -> Option<ContentWrite> {
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "camelCase")]
     struct Write {
+        manager: Box<str>,
         subresource: Box<str>,
         time: Box<str>,
         fields_v1: FieldSet,
     }
 
     let writes: Vec<Write> = serde_json::from_str(managed_fields).ok()?;
-    writes
+    let of_content = writes
         .iter()
-        .filter(|write| !is_status_entry(&write.subresource, write.fields_v1.has_status))
-        .filter_map(|write| Timestamp::parse(&write.time))
-        .max()
+        .filter(|write| !is_status_entry(&write.subresource, write.fields_v1.has_status));
+    let timed =
+        of_content.filter_map(|write| Some((Timestamp::parse(&write.time)?, &write.manager)));
+    timed.fold(None, |last: Option<ContentWrite>, (at, manager)| {
+        let managers = bit_of(manager);
+        match last {
+            Some(last) if at < last.at => Some(last),
+            Some(last) if at == last.at => {
+                Some(ContentWrite { at, managers: last.managers | managers })
+            }
+            _ => Some(ContentWrite { at, managers }),
+        }
+    })
 }
 
 /// The part of a field set that [`last_write`] reads.
@@ -205,6 +292,14 @@ impl<'de> Deserialize<'de> for FieldSet {
         }
 
         deserializer.deserialize_map(Keys)
+    }
+}
+
+/// The leaves of a field set.
+fn number_of_fields(fields: &Value) -> usize {
+    match fields.as_object().filter(|fields| !fields.is_empty()) {
+        Some(fields) => fields.values().map(number_of_fields).sum(),
+        None => 1,
     }
 }
 
@@ -285,12 +380,17 @@ mod tests {
             Timestamp::parse(&format!("2026-11-24T10:00:{second:02}Z")).unwrap_or_default()
         };
         let managers = Managers::parse(FIELDS);
-        let writer = |at: u8| managers.only_newer_than(second(at)).map(|m| m.name.to_string());
-        assert_eq!(writer(0).as_deref(), Some("kubectl-set"));
-        assert_eq!(writer(4).as_deref(), Some("kubectl-set"));
-        // Neither the status nor the entry that wrote the state before is a candidate.
-        assert_eq!(writer(5), None);
-        assert_eq!(managers.only_newer_than(Timestamp::default()), None, "two are newer");
+        let writer = |at: u8, by: &str| {
+            let before = ContentWrite { at: second(at), managers: bit_of(by) };
+            managers.only_writer_since(before).map(|m| m.name.to_string())
+        };
+        assert_eq!(writer(0, "kubectl-create").as_deref(), Some("kubectl-set"));
+        assert_eq!(writer(4, "kubectl-create").as_deref(), Some("kubectl-set"));
+        // The status is no candidate, nor is the entry that wrote the state before.
+        assert_eq!(writer(5, "kubectl-set"), None);
+        // Two managers can write within one second.
+        assert_eq!(writer(5, "operator").as_deref(), Some("kubectl-set"));
+        assert_eq!(managers.only_writer_since(ContentWrite::default()), None, "two are newer");
     }
 
     #[test]
@@ -310,7 +410,9 @@ mod tests {
             serde_json::json!({"manager": "m", "subresource": "scale", "fieldsV1": spec}),
         ];
         let text = Value::from(entries.to_vec()).to_string();
-        assert_eq!(last_write(&text), Timestamp::parse("2026-11-24T10:00:03Z"));
+        let last = last_write(&text).unwrap();
+        assert_eq!(Some(last.at), Timestamp::parse("2026-11-24T10:00:03Z"));
+        assert!(!last.is_unknown_at(last.at, "m") && last.is_unknown_at(last.at, "other"));
         assert_eq!(last_write(""), None);
     }
 

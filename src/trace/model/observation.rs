@@ -139,6 +139,10 @@ pub struct Body {
     pub is_ignored: bool,
     /// The objects that its configured fields name.
     pub references: Vec<Reference>,
+    /// The owners that marks name; none where it has a controller reference.
+    pub owner_marks: Vec<OwnerMark>,
+    /// The objects that it names as its own, by configured fields.
+    pub children: Vec<Reference>,
     /// The target of an autoscaler.
     pub scales: Option<Reference>,
     /// Labels by which controllers distinguish revisions.
@@ -204,6 +208,14 @@ pub struct Reference {
     /// `None`: the namespace of the referring object, if the kind is namespaced.
     pub namespace: Option<Arc<str>>,
     pub name: Arc<str>,
+}
+
+/// An owner that a label, an annotation or a field names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerMark {
+    pub owner: Reference,
+    /// The path of the mark: its field manager made the object what it is for the owner.
+    pub path: Box<str>,
 }
 
 /// A trace context as stored in annotations, not parsed yet.

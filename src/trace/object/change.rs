@@ -12,7 +12,7 @@ use crate::trace::{
         id::ChangeKey,
         interner::Interner,
         object::{GroupKind, Uid},
-        observation::OwnerReference,
+        observation::{OwnerReference, Reference},
         span::{Link, SpanId, TraceId},
         time::Timestamp,
     },
@@ -51,6 +51,17 @@ pub enum ReplicaChange {
     /// Also where the kind has no replicas.
     Unchanged,
     Increased,
+}
+
+/// Whether the controller of the object wrote the change itself (`docs/causes.md`, The controller's
+/// own write).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum OwnWrite {
+    No,
+    /// The object has no status yet that shows which field manager its controller is.
+    Undetermined,
+    /// It is part of the change that was in flight, and causes nothing itself.
+    Yes,
 }
 
 /// Which clock a change's time comes from.
@@ -108,6 +119,7 @@ pub struct Change {
     pub replica_change: ReplicaChange,
     /// Its changed fields ask the controller for a restart.
     pub asks_for_restart: bool,
+    pub own_write: OwnWrite,
     /// The resourceVersion at which the object was Current again; the change is in flight until then.
     pub until: Option<u64>,
     /// API time of the last change it caused.
@@ -154,6 +166,7 @@ impl Change {
             desired_children: None,
             replica_change: ReplicaChange::Unchanged,
             asks_for_restart: false,
+            own_write: OwnWrite::No,
             until: None,
             last_caused: api_at,
             caused: 0,
@@ -263,9 +276,15 @@ impl Change {
         self.convergence.active_problem().map(|active| &*active.problem.reason)
     }
 
-    /// A change of the spec that is not a deletion: settled owners are known by such changes.
+    /// A change of the spec that is not a deletion, nor a part of another change: settled owners are
+    /// known by such changes.
     pub(crate) fn is_of_live_spec(&self) -> bool {
-        self.scope == Scope::Spec && !self.key.is_deletion()
+        self.is_of_spec() && !self.key.is_deletion()
+    }
+
+    /// A change of the spec or a deletion, but not a part of another change.
+    pub(crate) fn is_of_spec(&self) -> bool {
+        self.scope == Scope::Spec && self.own_write != OwnWrite::Yes
     }
 }
 
@@ -342,6 +361,7 @@ pub struct OwnerChain {
 
 /// The facts that only the spans of a change need; dropped with the last of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a change")]
 pub struct Report {
     /// Paths of the changed fields.
     pub fields: Vec<Box<str>>,
@@ -352,7 +372,11 @@ pub struct Report {
     pub manager: Option<Manager>,
     /// The owners at the time of the change: another object may own it before the cause is decided.
     pub owners: Box<[OwnerReference]>,
-    /// The field manager that set the controller reference.
+    /// The owners that marks name; none where there is a controller.
+    pub owner_marks: Vec<MarkedOwner>,
+    /// Its controller is known by a mark.
+    pub is_marked: bool,
+    /// The field manager that set the controller reference, or the mark.
     pub owner_manager: Option<Box<str>>,
     /// The context annotation at the time of the change, and since when it has this value.
     pub context: Option<TraceContext>,
@@ -380,10 +404,19 @@ pub struct Report {
     /// The change of the same object that this one overtook.
     pub supersedes: Option<ChangeKey>,
     pub replaced: Option<ReplacedPod>,
-    /// A metadata change while a change of the spec was open: it is reported below that.
+    /// A metadata change, or a write of the object's own controller, while a change of the spec was
+    /// open: it is reported below that.
     pub joins: bool,
     /// Trace id of the context that a metadata change brought to the change it joined.
     pub joined_origin: Option<TraceId>,
+}
+
+/// An owner that a mark of the object names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct MarkedOwner {
+    pub owner: Reference,
+    /// The field manager that wrote the mark.
+    pub manager: Option<Box<str>>,
 }
 
 /// How a context relates to the change that carries it (`docs/causes.md`, Contexts).

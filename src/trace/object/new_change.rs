@@ -4,7 +4,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::trace::{
     model::{
-        field_manager::{Manager, Managers},
+        field_manager::{ContentWrite, Manager, Managers},
         id::{ChangeKey, Verb},
         kind::{self, ChangeDetection},
         observation::{Body, Carrier, Deletion, Observation},
@@ -112,12 +112,12 @@ fn manager_of_update(
 
 /// The field manager that removed something from this state of the object.
 fn manager_of_removal(object: &TrackedObject, managers: &Managers) -> Option<Manager> {
-    let has_managers = object.last_write != Timestamp::default();
-    has_managers.then(|| managers.only_newer_than(object.last_write))?
+    let has_managers = object.last_write != ContentWrite::default();
+    has_managers.then(|| managers.only_writer_since(object.last_write))?
 }
 
 /// The changed paths that still have a value: no field manager owns a removed one.
-fn remaining_values(fields: &[Box<str>], body: &Body) -> Vec<Box<str>> {
+pub(crate) fn remaining_values(fields: &[Box<str>], body: &Body) -> Vec<Box<str>> {
     let leaves = &body.content.leaves;
     let is_value = |field: &str| leaves.iter().any(|leaf| *leaf.path == *field && !leaf.is_keys);
     fields.iter().filter(|field| is_value(field)).cloned().collect()

@@ -8,6 +8,10 @@ use crate::trace::model::{observation::Reference, time::Timestamp};
 pub(crate) struct References {
     /// The objects that the configured fields name.
     pub(crate) to: Vec<Reference>,
+    /// The owners that marks name.
+    pub(crate) owners: Vec<Reference>,
+    /// What it names as its own.
+    pub(crate) children: Vec<Reference>,
     /// The target of an autoscaler.
     pub(crate) scales: Option<Reference>,
     /// The replicas that an autoscaler last wanted.

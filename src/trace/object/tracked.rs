@@ -8,7 +8,7 @@ use crate::trace::{
     model::{
         content::Digest,
         context::TraceContext,
-        field_manager::last_write,
+        field_manager::{ContentWrite, last_write},
         id::ChangeKey,
         interner::Interner,
         object::{GroupKind, ObjectRef, Uid},
@@ -18,7 +18,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, ContextValue},
+        change::{Change, ContextValue, OwnWrite},
         context_history::ContextHistory,
         references::{References, Rescaled},
     },
@@ -53,9 +53,9 @@ pub(crate) struct TrackedObject {
     pub(crate) revision: Option<Box<Revision>>,
     pub(crate) spec: Box<SpecFacts>,
     pub(crate) is_terminating: bool,
-    /// When more than its status was last written, in whole seconds by managedFields; 0 where they
-    /// have no time. A field manager with a newer entry can have removed a field.
-    pub(crate) last_write: Timestamp,
+    /// The last write of more than its status. A field manager with a newer entry can have removed a
+    /// field.
+    pub(crate) last_write: ContentWrite,
     /// Its annotation `spanlink.io/ignore` excludes it.
     pub(crate) is_ignored: bool,
     /// The generation of the last change, or at the start: a status is compared with it.
@@ -107,7 +107,7 @@ impl TrackedObject {
             revision: None,
             spec: Box::default(),
             is_terminating: false,
-            last_write: Timestamp::default(),
+            last_write: ContentWrite::default(),
             is_ignored: false,
             target: observation.generation,
             began_current: false,
@@ -177,13 +177,18 @@ impl TrackedObject {
         self.is_terminating = body.deletion.is_some();
         self.last_write = last_write(&body.managed_fields).unwrap_or_default();
         self.is_ignored = body.is_ignored;
-        let has_references = !body.references.is_empty() || body.scales.is_some();
+        let has_references = !body.references.is_empty()
+            || !body.owner_marks.is_empty()
+            || !body.children.is_empty()
+            || body.scales.is_some();
         let before = self.references.as_deref();
         let desired = before.and_then(|references| references.desired);
         let rescaled = before.and_then(|references| references.rescaled);
         self.references = has_references.then(|| {
             Box::new(References {
                 to: body.references.clone(),
+                owners: body.owner_marks.iter().map(|mark| mark.owner.clone()).collect(),
+                children: body.children.clone(),
                 scales: body.scales.clone(),
                 desired,
                 rescaled,
@@ -268,6 +273,19 @@ impl TrackedObject {
 
     pub(crate) fn change(&self, key: &ChangeKey) -> Option<&Change> {
         self.changes.iter().find(|change| change.key == *key)
+    }
+
+    /// The pod templates that a change gave the object: its own, and those of the controller's writes
+    /// that are a part of it.
+    pub(crate) fn templates_of<'a>(
+        &'a self,
+        change: &'a Change,
+    ) -> impl Iterator<Item = Option<Digest>> + 'a {
+        let is_part = |part: &&Change| {
+            part.own_write == OwnWrite::Yes && part.cause().is_some_and(|of| *of == change.key)
+        };
+        let parts = self.changes.iter().filter(is_part).map(|part| part.template);
+        std::iter::once(change.template).chain(parts)
     }
 
     pub(crate) fn has_open_change(&self) -> bool {

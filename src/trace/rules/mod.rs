@@ -28,6 +28,8 @@ pub struct Rules {
     pub owner_wait: Duration,
     /// Changes of annotations alone have no spans.
     pub ignores_metadata: bool,
+    /// Fields by which owners name their children.
+    pub owner_fields: Vec<OwnerField>,
     /// Objects that existed at the start are reported as created.
     pub report_existing: bool,
     /// Paths below which neither values nor field names are exported, for kinds without an entry.
@@ -35,6 +37,16 @@ pub struct Rules {
     pub kinds: HashMap<GroupKind, KindRules>,
     /// Keyed by group, for every kind of the group.
     pub groups: HashMap<Arc<str>, KindRules>,
+}
+
+/// A field of an owner that names a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerField {
+    pub owner: GroupKind,
+    /// `None`: any kind.
+    pub child: Option<GroupKind>,
+    /// Only their writes of the child are the owner's doing; empty: those of the owner's controller.
+    pub managers: Vec<Box<str>>,
 }
 
 /// Limits of one kind's convergences.
@@ -128,6 +140,7 @@ impl Default for Rules {
             },
             owner_wait: Duration::from_millis(500),
             ignores_metadata: false,
+            owner_fields: Vec::new(),
             report_existing: false,
             redact: Vec::new(),
             kinds: HashMap::new(),

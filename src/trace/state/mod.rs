@@ -1,9 +1,11 @@
 //! Tables that own their state and the indices into it.
 
 pub(crate) mod checkpoint_writer;
+mod children;
 pub(crate) mod clock;
 mod dependents;
 pub(crate) mod dirty_map;
+mod multi_map;
 mod names;
 pub(crate) mod objects;
 pub(crate) mod pod_losses;

@@ -6,6 +6,7 @@
 //! | by name | which object does a reference name? Only of kinds that were asked for |
 //! | by owner | which objects does this one control? Pods left out: nothing asks for them |
 //! | by cause | which changes did this change cause? |
+//! | by child | which objects name this one as their own?
 //! | by scale target | which autoscalers scale this object? |
 //! | dependents | which deleted objects own others that exist? |
 //! | open | which objects have a change without an outcome? |
@@ -32,7 +33,13 @@ use crate::trace::{
         retention,
         tracked::TrackedObject,
     },
-    state::{dependents::Dependents, dirty_map::DirtyMap, names::NameIndex},
+    state::{
+        children::{self, ChildIndex},
+        dependents::Dependents,
+        dirty_map::DirtyMap,
+        multi_map::{add_to, remove_from},
+        names::NameIndex,
+    },
 };
 
 #[derive(Debug, Default)]
@@ -41,6 +48,7 @@ pub(crate) struct Objects {
     names: NameIndex,
     by_owner: HashMap<Uid, HashSet<Uid>>,
     by_cause: HashMap<ChangeKey, HashSet<ChangeKey>>,
+    by_child: ChildIndex,
     by_scale_target: HashMap<Reference, HashSet<Uid>>,
     dependents: Dependents,
     open: HashSet<Uid>,
@@ -78,8 +86,10 @@ impl Objects {
         let target_before = scale_target(object);
         let owners_before = owner_uids(object);
         let exists = object.gone.is_none();
+        self.by_child.remove(object);
         object.read_body(body);
         object.share_names(&mut self.interner);
+        self.by_child.insert(object);
         let owners = owner_uids(object);
         let controller = controller(object);
         let target = scale_target(object);
@@ -105,6 +115,7 @@ impl Objects {
         }
         self.open.remove(uid);
         self.names.remove(&object);
+        self.by_child.remove(&object);
         if is_indexed_by_owner(&object) {
             remove_from(&mut self.by_owner, controller(&object).as_ref(), uid);
         }
@@ -243,6 +254,26 @@ impl Objects {
         let namespace = reference.namespace.as_ref().or_else(|| from.namespace());
         let candidates = self.names.named(&reference.kind, namespace, &reference.name);
         candidates.filter_map(|uid| self.get(uid)).find(|object| object.gone.is_none())
+    }
+
+    /// As [`Self::named`], also where the object was deleted lately, and no other has its name.
+    pub(crate) fn named_lately(
+        &self,
+        from: &TrackedObject,
+        reference: &Reference,
+    ) -> Option<&TrackedObject> {
+        let namespace = reference.namespace.as_ref().or_else(|| from.namespace());
+        let uids = self.names.named(&reference.kind, namespace, &reference.name);
+        uids.filter_map(|uid| self.get(uid)).max_by_key(|named| (named.gone.is_none(), named.gone))
+    }
+
+    /// The objects that name an object as their own, in the order of their UIDs.
+    pub(crate) fn naming<'a>(
+        &'a self,
+        child: &'a TrackedObject,
+    ) -> impl Iterator<Item = &'a TrackedObject> {
+        let owners = self.by_child.owners_of(child).filter_map(|uid| self.get(uid));
+        owners.filter(|owner| children::is_named_by(child, owner))
     }
 
     /// The objects that the configured fields of an object name.
@@ -406,6 +437,7 @@ impl Objects {
     fn index(&mut self, object: &TrackedObject) {
         let uid = object.uid();
         self.names.insert(object);
+        self.by_child.insert(object);
         if is_indexed_by_owner(object) {
             add_to(&mut self.by_owner, controller(object), uid.clone());
         }
@@ -422,7 +454,7 @@ impl Objects {
     fn index_referenced_kinds(&mut self, uid: &Uid) {
         let references = self.table.get(uid).and_then(|object| object.references.as_deref());
         let Some(references) = references else { return };
-        let all = references.to.iter().chain(&references.scales);
+        let all = references.to.iter().chain(&references.scales).chain(&references.owners);
         let kinds: Vec<GroupKind> = all.map(|reference| reference.kind.clone()).collect();
         for kind in kinds {
             self.names.add_kind(&kind, &self.table);
@@ -462,28 +494,4 @@ fn scale_target(object: &TrackedObject) -> Option<Reference> {
     let target = object.references.as_ref()?.scales.as_ref()?;
     let namespace = target.namespace.as_ref().or_else(|| object.namespace()).cloned();
     Some(Reference { namespace, ..target.clone() })
-}
-
-fn add_to<K, V>(index: &mut HashMap<K, HashSet<V>>, key: Option<K>, value: V)
-where
-    K: std::hash::Hash + Eq,
-    V: std::hash::Hash + Eq,
-{
-    if let Some(key) = key {
-        index.entry(key).or_default().insert(value);
-    }
-}
-
-fn remove_from<K, V>(index: &mut HashMap<K, HashSet<V>>, key: Option<&K>, value: &V)
-where
-    K: std::hash::Hash + Eq,
-    V: std::hash::Hash + Eq,
-{
-    let Some(key) = key else { return };
-    if let Some(values) = index.get_mut(key) {
-        values.remove(value);
-        if values.is_empty() {
-            index.remove(key);
-        }
-    }
 }

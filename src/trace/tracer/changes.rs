@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::trace::{
-    cause::ancestors::ask_for_restart,
+    cause::{ancestors::ask_for_restart, own_write},
     model::{
         content::MAX_LEAVES,
         context::TraceContext,
@@ -15,7 +15,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, ReplicaChange, Report, Scope},
+        change::{Change, MarkedOwner, OwnWrite, ReplicaChange, Report, Scope},
         detect::{self, ObjectDiff},
         new_change::{before, key_of, new_change, time_and_manager, value_of, value_of_text},
         redact::redact,
@@ -27,7 +27,7 @@ use crate::trace::{
     },
     readiness::{kstatus, status},
     spans::output::{Bound, TraceMetric},
-    tracer::Tracer,
+    tracer::{Tracer, own_writes::become_own_write},
 };
 
 impl Tracer {
@@ -50,6 +50,7 @@ impl Tracer {
             self.record_context(uid, body, api_at, observation.resource_version);
         }
         let ignored = self.is_ignored(uid, body, difference, manager.as_ref());
+        let own_write = self.detect_own_write(observation, difference, &managers, manager.as_ref());
         let kind = &observation.object.kind;
         let (fields, values) = redact(difference, body, || self.rules.redacted(kind));
         let has_all_leaves = body.is_none_or(has_all_leaves);
@@ -101,6 +102,7 @@ impl Tracer {
             fields,
             values,
             rewound: difference.rewound,
+            owner_marks: marked_owners(body, &managers),
             owner_manager: owner_manager.map(|manager| manager.name),
             owners,
             context: object.context().cloned(),
@@ -115,6 +117,7 @@ impl Tracer {
         change.relisted = relisted && has_own_time(difference.verb, manager.as_ref());
         change.ignored = ignored;
         change.missed = difference.missed;
+        change.own_write = own_write;
         change.replica_change = replica_change(object, body, difference.verb);
         change.asks_for_restart = ask_for_restart(&difference.fields);
         change.until = is_converged.then_some(version);
@@ -147,6 +150,7 @@ impl Tracer {
         let report = Report {
             disruption: object.disruption.clone(),
             owners: object.owners().cloned().collect(),
+            owner_marks: remembered_marks(object),
             context_since: object.contexts().and_then(|contexts| contexts.since),
             context: object.context().cloned(),
             ..Report::default()
@@ -157,6 +161,24 @@ impl Tracer {
         change.relisted = relisted;
         change.convergence = Convergence::over(Outcome::Deleted, at);
         self.push_change(change);
+    }
+
+    fn detect_own_write(
+        &self,
+        observation: &Observation,
+        difference: &ObjectDiff,
+        managers: &Managers,
+        manager: Option<&Manager>,
+    ) -> OwnWrite {
+        let Some(object) = self.state.objects.get(&observation.object.uid) else {
+            return OwnWrite::No;
+        };
+        let (version, at) = (observation.resource_version, observation.at.whole_second());
+        let body = observation.body.as_deref();
+        match own_write::joined_change(object, &self.rules, version, at) {
+            Some(_) => own_write::detect(object, difference, body, managers, manager),
+            None => OwnWrite::No,
+        }
     }
 
     /// Whether the configuration or an annotation excludes a change from export.
@@ -231,28 +253,52 @@ impl Tracer {
     /// Adds a change to its object: it overtakes what is open, and waits for its cause.
     fn push_change(&mut self, mut change: Change) {
         let key = change.key.clone();
+        self.settle_own_write_by_children(&key.uid);
         let Some(object) = self.state.objects.get_mut(&key.uid) else { return };
         object.target = change.generation.or(object.target);
-        let overtaken = match change.scope {
-            Scope::Spec => overtake_open_changes(object, &change),
+        let (scope, own_write) = (change.scope, change.own_write);
+        let joined = match scope {
+            Scope::Spec => Vec::new(),
             Scope::Metadata => join_open_change(object, &mut change),
         };
-        // It supersedes the newest overtaken change that was not Current.
-        let superseded = object.changes.iter().rev().find(|older| {
-            older.scope == Scope::Spec
-                && overtaken.contains(&older.key)
-                && older.convergence.ended().is_some_and(|e| e.outcome == Outcome::Superseded)
-        });
-        let superseded = superseded.map(|older| older.key.clone());
-        let (watch, version, received) = (object.watch, change.resource_version, change.received);
-        if let Some(report) = change.report_mut() {
-            report.supersedes = superseded;
+        if own_write == OwnWrite::Yes {
+            become_own_write(&mut change);
         }
+        let (watch, version, received) = (object.watch, change.resource_version, change.received);
         self.state.objects.forget_old_changes(&key.uid, received);
         self.make_room(&key.uid);
         self.state.objects.push_change(change);
         self.claim_events(&key);
-        self.state.watches.queue(watch, version, key);
+        self.state.watches.queue(watch, version, key.clone());
+        for key in joined {
+            self.emitter().close_convergence(&key);
+        }
+        if scope == Scope::Spec && own_write == OwnWrite::No {
+            self.overtake_older(&key);
+        }
+    }
+
+    /// A change of the spec ends what was open of its object before it. It supersedes the newest of
+    /// those that was not Current.
+    pub(super) fn overtake_older(&mut self, key: &ChangeKey) {
+        let Some(object) = self.state.objects.get_mut(&key.uid) else { return };
+        let Some(index) = object.changes.iter().position(|change| change.key == *key) else {
+            return;
+        };
+        let (older, newer) = object.changes.split_at_mut(index);
+        let Some(change) = newer.first_mut().filter(|change| !change.ignored) else { return };
+        let overtaken: Vec<ChangeKey> = older
+            .iter_mut()
+            .filter_map(|older| older.convergence.overtake(change.at).then(|| older.key.clone()))
+            .collect();
+        let superseded = older.iter().rev().find(|older| {
+            older.scope == Scope::Spec
+                && overtaken.contains(&older.key)
+                && older.convergence.ended().is_some_and(|e| e.outcome == Outcome::Superseded)
+        });
+        if let Some(report) = change.report_mut() {
+            report.supersedes = superseded.map(|older| older.key.clone());
+        }
         for key in overtaken {
             self.emitter().close_convergence(&key);
         }
@@ -293,24 +339,11 @@ fn oldest_to_close(object: &TrackedObject) -> Option<&Change> {
     changes.find(|change| change.scope == Scope::Metadata).or_else(|| object.changes.first())
 }
 
-/// Returns the changes that ended by it.
-fn overtake_open_changes(object: &mut TrackedObject, change: &Change) -> Vec<ChangeKey> {
-    if change.ignored {
-        return Vec::new();
-    }
-    let older = object.changes.iter_mut();
-    older
-        .filter_map(|older| older.convergence.overtake(change.at).then(|| older.key.clone()))
-        .collect()
-}
-
 /// A metadata change joins an open change of the spec. Without one it opens nothing and supersedes
 /// nothing; what was Current had converged. Returns the changes that ended by it.
 fn join_open_change(object: &mut TrackedObject, change: &mut Change) -> Vec<ChangeKey> {
-    let joins = object
-        .changes
-        .iter()
-        .any(|open| open.scope == Scope::Spec && open.convergence.is_waiting());
+    let joins =
+        object.changes.iter().any(|open| open.is_of_spec() && open.convergence.is_waiting());
     if joins {
         if let Some(report) = change.report_mut() {
             report.joins = true;
@@ -328,6 +361,20 @@ fn join_open_change(object: &mut TrackedObject, change: &mut Change) -> Vec<Chan
 /// Paths are known only as far as leaves are kept.
 fn has_all_leaves(body: &Body) -> bool {
     body.content.leaves.len() < MAX_LEAVES
+}
+
+fn marked_owners(body: Option<&Body>, managers: &Managers) -> Vec<MarkedOwner> {
+    let marks = body.map_or(&[][..], |body| &body.owner_marks);
+    let marked = marks.iter().map(|mark| MarkedOwner {
+        owner: mark.owner.clone(),
+        manager: managers.of_path(&mark.path).map(|manager| manager.name),
+    });
+    marked.collect()
+}
+
+fn remembered_marks(object: &TrackedObject) -> Vec<MarkedOwner> {
+    let owners = object.references.iter().flat_map(|references| &references.owners);
+    owners.map(|owner| MarkedOwner { owner: owner.clone(), manager: None }).collect()
 }
 
 fn has_moved_carrier(object: &TrackedObject, body: &Body) -> bool {

@@ -6,6 +6,8 @@ use crate::trace::{
     cause::{
         context,
         find::{Cause, CauseFinder},
+        marked::MarkReader,
+        own_write,
         placement::Placer,
         references::{autoscaler_link, is_by_scale, reference_links},
         wait::{Readiness, Waits},
@@ -19,10 +21,13 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, ContextUse, Decision, Placement, ReplacedPod, Report, Scope, SpanRef},
+        change::{
+            Change, ContextUse, Decision, OwnWrite, Placement, ReplacedPod, Report, Scope, SpanRef,
+        },
         context_history::ContextHistory,
         tracked::TrackedObject,
     },
+    rules::Rules,
     spans::{
         links,
         output::{Bound, TraceMetric},
@@ -64,32 +69,50 @@ impl Tracer {
 
     /// Decides the cause of a change that is pending.
     pub(super) fn decide_change(&mut self, key: &ChangeKey) {
-        let objects = &self.state.objects;
-        let Some((object, change)) = objects.change(key) else { return };
-        if change.is_decided() {
+        let change = self.state.objects.change(key).map(|(_, change)| change);
+        if change.is_none_or(Change::is_decided) {
             return;
         }
-        let joins = change.report().is_some_and(|report| report.joins);
-        let open = object.changes.iter().rev().find(|open| {
-            open.scope == Scope::Spec
-                && open.resource_version < change.resource_version
-                && open.is_decided()
-                && !open.ignored
-        });
-        if let Some(open) = open.filter(|_| joins) {
+        if change.is_some_and(|change| change.own_write == OwnWrite::Undetermined) {
+            self.settle_own_write_by_children(&key.uid);
+        }
+        self.resolve_marked_owner(key);
+        let objects = &self.state.objects;
+        let Some((object, change)) = objects.change(key) else { return };
+        if let Some(open) = joined_change(object, change, &self.rules) {
             let open = open.key.clone();
             self.decide_joining(key, &open);
             return;
         }
         let rules = &self.rules;
-        let cause = CauseFinder::new(&self.state, rules).find(object, change);
+        let mut cause = CauseFinder::new(&self.state, rules).find(object, change);
         let context_use = context::context_use(objects, rules, object, change, &cause);
+        // Of an operator that applies what people wrote, such as Flux, those people are the cause.
+        let is_marked = change.report().is_some_and(|report| report.is_marked);
+        if is_marked && context_use == Some(ContextUse::Fresh) {
+            cause.parent = None;
+        }
         let placer = Placer { objects, rules, ids: &self.ids };
         let decision = placer.place(object, change, &cause, context_use);
         self.apply_decision(key, decision, cause, context_use);
     }
 
-    /// A metadata change while a change of the spec is open is a span below that.
+    /// The owner that a mark names counts as the controller.
+    fn resolve_marked_owner(&mut self, key: &ChangeKey) {
+        let objects = &self.state.objects;
+        let Some((object, change)) = objects.change(key) else { return };
+        let marks = MarkReader { objects, rules: &self.rules };
+        let Some(found) = marks.find(object, change) else { return };
+        let Some(report) = self.state.objects.report_mut(key) else { return };
+        let references = std::mem::take(&mut report.owners).into_iter();
+        let others = references.filter(|owner| owner.uid != found.reference.uid);
+        report.owners = std::iter::once(found.reference.clone()).chain(others).collect();
+        report.owner_manager = found.manager;
+        report.is_marked = true;
+    }
+
+    /// A metadata change, or a write of the controller, while a change of the spec is open is a span
+    /// below that.
     fn decide_joining(&mut self, key: &ChangeKey, open: &ChangeKey) {
         let objects = &self.state.objects;
         let (Some((object, change)), Some((_, open))) = (objects.change(key), objects.change(open))
@@ -97,7 +120,10 @@ impl Tracer {
             return;
         };
         let cause = Cause { parent: Some(open.key.clone()), ..Cause::default() };
-        let context_use = context::context_use(objects, &self.rules, object, change, &cause);
+        // The controller wrote back the context that the change in flight has.
+        let is_copy = change.own_write == OwnWrite::Yes && change.value == open.value;
+        let context_use =
+            context::context_use(objects, &self.rules, object, change, &cause).filter(|_| !is_copy);
         let placer = Placer { objects, rules: &self.rules, ids: &self.ids };
         let Some(decision) = placer.place_joining(change, open) else { return };
         let has_context = open.report().is_none_or(|report| {
@@ -282,7 +308,7 @@ impl Tracer {
     pub(super) fn add_autoscaler_link(&mut self, target: &Uid, autoscaler: &Uid) {
         let Some(link) = autoscaler_link(&self.state.objects, target, autoscaler) else { return };
         let Some(object) = self.state.objects.get_mut(target) else { return };
-        let newest = object.changes.iter_mut().rev().find(|change| change.scope == Scope::Spec);
+        let newest = object.changes.iter_mut().rev().find(|change| change.is_of_spec());
         if let Some(report) = newest.and_then(Change::report_mut)
             && !report.late_links.iter().any(|other| other.span_id == link.span_id)
         {
@@ -294,11 +320,13 @@ impl Tracer {
     fn propagate_progress(&mut self, key: &ChangeKey, parent: &ChangeKey) {
         let Some((_, child)) = self.state.objects.change(key) else { return };
         let (at, received, api_at) = (child.at, child.received, child.api_at);
+        let is_own_write = child.own_write == OwnWrite::Yes;
         for key in self.state.objects.chain_from(parent) {
             let Some(change) = self.state.objects.change_mut(&key) else { return };
             if key == *parent {
                 change.caused += 1;
-                if let Some(report) = change.report_mut() {
+                // The change still waits for itself.
+                if let Some(report) = change.report_mut().filter(|_| !is_own_write) {
                     let first = report.first_caused.map_or(at, |first| first.min(at));
                     report.first_caused = Some(first);
                 }
@@ -351,6 +379,24 @@ impl Tracer {
         let span = replaced.span.or(last_span);
         (is_settled || cause.is_of_ancestor).then_some(ReplacedPod { span, ..replaced })
     }
+}
+
+/// The change that a metadata change, or a write of the controller, is placed below.
+fn joined_change<'a>(
+    object: &'a TrackedObject,
+    change: &Change,
+    rules: &Rules,
+) -> Option<&'a Change> {
+    if !change.report()?.joins {
+        return None;
+    }
+    let (version, at) = (change.resource_version, change.api_at);
+    if change.own_write == OwnWrite::Yes {
+        return own_write::joined_change(object, rules, version, at).filter(|of| of.is_decided());
+    }
+    object.changes.iter().rev().find(|open| {
+        open.is_of_spec() && open.resource_version < version && open.is_decided() && !open.ignored
+    })
 }
 
 /// A resumed rollout does what the paused changes asked for: it links to their contexts too.

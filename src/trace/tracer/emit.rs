@@ -10,7 +10,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, ContextUse},
+        change::{Change, ContextUse, OwnWrite},
         tracked::TrackedObject,
     },
     progress::{
@@ -272,7 +272,8 @@ impl Emitter<'_> {
             change.caused == 0 && known.phase == phase_tables::OBSERVE && known.took * 2 < took
         });
         let has_slowest = known.is_some() && !is_only_observed;
-        if has_slowest || change.ignored || ended.outcome == Outcome::Superseded {
+        let is_part = change.own_write == OwnWrite::Yes;
+        if has_slowest || is_part || change.ignored || ended.outcome == Outcome::Superseded {
             return;
         }
         let slowest = Slowest {

@@ -128,6 +128,9 @@ impl Tracer {
         object.watch = id;
         object.list = list;
         let detected = detect::detect(object, observation);
+        if let Some(body) = observation.body.as_deref() {
+            self.settle_own_write_by_status(uid, body);
+        }
         self.state.objects.set_gone(uid, None);
         if let Detected::Changed(ObjectDiff { rewound: true, .. }) = detected
             && let Some(watch) = self.state.watches.get_mut(id)
@@ -214,7 +217,7 @@ impl Tracer {
         let last_write = last_write(&body.managed_fields);
         let was_written_later = last_write
             .zip(body.created)
-            .is_some_and(|(write, created)| write > created.plus(SECOND));
+            .is_some_and(|(write, created)| write.at > created.plus(SECOND));
         let is_known_to_enter = !in_list
             && matches!(watch.scope.filter, Filter::Selectors(_))
             && last_write.map_or_else(|| is_older_than(observation.at), |_| was_written_later);

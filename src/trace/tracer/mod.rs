@@ -11,6 +11,7 @@ mod emit;
 mod follow;
 mod intake;
 mod open_convergences;
+mod own_writes;
 
 use std::collections::{HashMap, HashSet};
 

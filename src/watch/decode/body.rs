@@ -12,7 +12,7 @@ use super::{
         RawField, boxed_text, fields_of, find, find_fields, find_text, group_of, integer, is_true,
         items_of, text, timestamp, truncate,
     },
-    quantity, references,
+    owners, quantity, references,
     wire::RawObject,
 };
 use crate::{
@@ -52,6 +52,11 @@ pub(super) fn read(
     let allowed_values = settings.values_of(&kind.group, &kind.kind);
     let marks = Marks::read(kind, &labels, &annotations, settings);
     let reading = Reading { only_mutable: kind.is("", "Pod"), values: allowed_values };
+    let mut owners =
+        metadata.owner_references.map(|raw| read_owners(raw, names)).unwrap_or_default();
+    owners::promote_reference(&mut owners, kind, settings);
+    let has_controller = owners.iter().any(|owner| owner.controller);
+    let marked = owners::Marked { object, kind, labels: &labels, annotations: &annotations };
     let mut content = read_content(object, reading);
     content.values.extend(marks.values(allowed_values));
     Body {
@@ -60,7 +65,9 @@ pub(super) fn read(
         deletion: metadata.deletion(),
         finalizers: read_finalizers(object, kind, &spec),
         claim: read_claim(kind, &spec, &annotations),
-        owners: metadata.owner_references.map(|raw| read_owners(raw, names)).unwrap_or_default(),
+        owners,
+        owner_marks: if has_controller { Vec::new() } else { marked.owners(settings) },
+        children: references::read_children(object, kind, settings),
         carrier: carrier::read(&annotations, settings),
         template_carriers: carrier::read_templates(&spec, settings),
         is_ignored: carrier::is_set(&annotations, IGNORE),

@@ -18,7 +18,7 @@ use crate::{
     trace::model::{
         context::TraceContext,
         interner::Interner,
-        kind::is_event,
+        kind::{is_built_in, is_event},
         kubernetes_event::KubernetesEvent,
         object::{GroupKind, ObjectRef, Uid},
         observation::{Body, Observation, StatusFacts},
@@ -30,6 +30,9 @@ use crate::{
 /// An object written at most this long before it was received counts as new: the API server
 /// writes whole seconds.
 const NEW_WITHIN: Duration = Duration::from_secs(1);
+
+/// The bit of a body's fingerprint that a status inverts.
+const STATUS_BIT: u32 = 1;
 
 /// A decoded watch event or list item.
 #[derive(Clone, Debug, PartialEq)]
@@ -270,7 +273,10 @@ impl Decoder {
         };
         let uid = Uid::new(&uid);
         let namespace = metadata.namespace.and_then(non_empty_text);
-        let has_body = needs_body(self, (&uid, metadata.fingerprint));
+        // The first status of a custom resource shows which field manager its controller is.
+        let has_status = u64::from(object.status.is_some() && !is_built_in(&kind));
+        let fingerprint = metadata.fingerprint ^ (has_status << STATUS_BIT);
+        let has_body = needs_body(self, (&uid, fingerprint));
         let reference = ObjectRef {
             kind,
             namespace: namespace.map(|namespace| self.names.intern(&namespace)),

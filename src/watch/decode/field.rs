@@ -25,7 +25,7 @@ pub(super) fn scalar_at(value: &RawValue, path: &[Segment<'_>]) -> Option<Box<st
     }
 }
 
-fn child<'de>(value: &'de RawValue, segment: Segment<'_>) -> Option<&'de RawValue> {
+pub(super) fn child<'de>(value: &'de RawValue, segment: Segment<'_>) -> Option<&'de RawValue> {
     let key = segment.name();
     if !value.get().starts_with('[') {
         return find(&fields_of(value), key);

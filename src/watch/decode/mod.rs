@@ -1,7 +1,8 @@
 //! Turns the JSON of watch events and list items into observations.
 //!
 //! ```text
-//! json ← wire ← signals ← status, carrier, health, field, references, kubernetes_event ← body ← decoder
+//! json ← wire ← signals ← status, carrier, health, field ← references, owners, kubernetes_event
+//!      ← body ← decoder
 //! ```
 //!
 //! Each module uses only modules to its left. Objects come from controllers of any quality, so
@@ -15,6 +16,7 @@ mod field;
 mod health;
 mod json;
 mod kubernetes_event;
+mod owners;
 mod quantity;
 mod references;
 mod signals;

@@ -7,7 +7,7 @@ use super::{
     wire::RawObject,
 };
 use crate::{
-    config::settings::{KindSelector, WatchSettings},
+    config::settings::{KindSelector, OwnerMarkSettings, WatchSettings},
     trace::model::{object::GroupKind, observation::Reference},
 };
 
@@ -35,6 +35,24 @@ pub(super) fn read_scale_target(object: &RawObject<'_>, kind: &GroupKind) -> Opt
         return None;
     }
     references_at(object, "spec.scaleTargetRef", None).pop()
+}
+
+/// The objects that the fields of `causes.owners` name as the children of this one.
+pub(super) fn read_children(
+    object: &RawObject<'_>,
+    kind: &GroupKind,
+    settings: &WatchSettings,
+) -> Vec<Reference> {
+    let of_this_kind = settings.owners.iter().filter(|row| {
+        row.owner.as_ref().is_some_and(|owner| owner.selects(&kind.group, &kind.kind))
+    });
+    of_this_kind
+        .filter_map(|row| match &row.mark {
+            OwnerMarkSettings::Field { field, .. } => Some((field, row.child.as_ref())),
+            OwnerMarkSettings::Reference | OwnerMarkSettings::Name { .. } => None,
+        })
+        .flat_map(|(field, child)| references_at(object, field, child))
+        .collect()
 }
 
 /// Reads a reference, a list of references, or the bare name of an object of kind `target`.
