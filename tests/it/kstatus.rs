@@ -254,46 +254,80 @@ const DEVIATIONS: &[Deviation] = &[
         kinds: &["Widget"],
         theirs: &["Current"],
         ours: "InProgress",
-        reason: "Conventions that kstatus lacks: Crossplane, Cluster API, Gateway API, Tekton.",
+        reason: "Any condition that is good when True, and is not, is open work; so is work itself.",
         applies: |case| {
-            let says_no = |kind| !case.condition(kind).is_null() && !case.is_true(kind);
-            let others = ["Available", "Accepted", "Programmed", "Succeeded"];
-            says_no("Synced")
-                || (case.condition("Ready").is_null() && others.into_iter().any(says_no))
+            let conditions = case.at("/status/conditions").as_array();
+            let mut open = conditions.into_iter().flatten().filter(|condition| {
+                let kind = condition["type"].as_str().unwrap_or_default();
+                let is_work = matches!(kind, "Reconciling" | "Progressing" | "Stalled" | "Paused");
+                if is_work { condition["status"] != "False" } else { condition["status"] != "True" }
+            });
+            open.next().is_some()
         },
     },
     Deviation {
         kinds: &["Widget"],
         theirs: &["Current"],
         ours: "InProgress",
-        reason: "A condition without a status is not True.",
-        applies: |case| {
-            let ready = case.condition("Ready");
-            !ready.is_null() && ready["status"].is_null()
-        },
-    },
-    Deviation {
-        kinds: &["Widget"],
-        theirs: &["Current"],
-        ours: "InProgress",
-        reason: "Without conditions a phase of beginnings is not the end.",
+        reason: "A phase of beginnings is not the end.",
         applies: |case| case.at("/status/phase") == "Pending",
     },
     Deviation {
         kinds: &["Widget"],
-        theirs: &["Current"],
+        theirs: &["Current", "InProgress"],
         ours: "Failed",
-        reason: "Without conditions the phase Failed is a failure.",
-        applies: |case| case.at("/status/phase") == "Failed",
+        reason: "The phase Failed is a failure, and so is a run that has not succeeded.",
+        applies: |case| {
+            case.at("/status/phase") == "Failed"
+                || (!case.condition("Succeeded").is_null() && !case.is_true("Succeeded"))
+        },
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["Current"],
+        ours: "OnHold",
+        reason: "A condition or a reason that means paused or suspended is a pause.",
+        applies: |case| {
+            let text = case.at("/status/conditions").to_string();
+            text.contains("Paused") || text.contains("Suspended")
+        },
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["Current", "InProgress", "Failed"],
+        ours: "Paused",
+        reason: "A custom resource that is paused as asked need not write a status.",
+        applies: |case| case.at("/spec/paused") == true,
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["InProgress"],
+        ours: "Failed",
+        reason: "Of Stalled and Reconciling the worse one decides.",
+        applies: |case| case.is_true("Stalled"),
+    },
+    Deviation {
+        kinds: &["Widget"],
+        theirs: &["InProgress"],
+        ours: "Current",
+        reason: "A condition without a status, or of an older generation, does not count.",
+        applies: |case| {
+            let conditions = case.at("/status/conditions").as_array();
+            let mut all = conditions.into_iter().flatten();
+            all.any(|c| c["status"].is_null() || case.observed(c) == Some(Ordering::Less))
+        },
     },
     Deviation {
         kinds: &["Widget"],
         theirs: &["Current"],
         ours: "Unknown",
-        reason: "A word that means one thing here and another there is no evidence by itself.",
+        reason: "A status without any word or condition that has a meaning says nothing.",
         applies: |case| {
             let phase = case.at("/status/phase");
-            (phase == "Running" || phase == "Enchanted") && !case.is_observed()
+            let has_word = !phase.is_null() && phase != "Enchanted";
+            let conditions = case.at("/status/conditions").as_array();
+            let has_good = conditions.into_iter().flatten().any(|c| c["status"] == "True");
+            !has_word && !has_good && !case.is_observed()
         },
     },
 ];

@@ -115,13 +115,9 @@ fn by_status_field(rule: &StatusFieldRule, e: &Evidence<'_>) -> Judgement {
         Status::Current { since: None }
     } else if is_one_of(&rule.failed) {
         let reason = of_condition.map_or(word, |condition| condition.reason_or_kind()).into();
-        let message = match of_condition {
-            Some(condition) => condition.message.clone(),
-            None => {
-                let signals = e.status.signals.as_ref();
-                signals.and_then(|signals| signals.message.clone()).unwrap_or_default()
-            }
-        };
+        let of_status = || e.status.signals.as_ref()?.message.clone();
+        let message = of_condition.map(|condition| condition.message.clone()).or_else(of_status);
+        let message = message.unwrap_or_default();
         Status::Failed { reason, message, since: None }
     } else {
         Status::InProgress
