@@ -147,10 +147,12 @@ fn conditions_refuse_for_the_kinds_that_have_them() {
         HorizontalPodAutoscaler horizontalpodautoscaler-abletoscale  Refused: Refused!
         APIService apiservice-available  Refused: Refused!
         Gateway gateway-accepted  Refused: Refused!
-        Gateway gateway-resolvedrefs  Refused: Refused!
+        Gateway gateway-programmed  Refused: Refused!
+        Gateway gateway-resolvedrefs  NotProgrammed: Refused!
         HTTPRoute it  NotAllowedByListeners: NotAllowedByListeners!
+        Bucket bucket-ready  Refused: Refused!
         Bucket bucket-synced  Refused: Refused!
-        Bucket silent  Synced
+        Bucket silent  Synced: condition Synced is False
     "#]]
     .assert_eq(&stuck_as(&objects));
 }

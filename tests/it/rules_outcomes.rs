@@ -255,7 +255,9 @@ fn conditions_changed_since_the_change_are_span_events_with_reasons() {
     expect![[r#"
         condition Quick False Soon
         condition Ready False Asked
+        waiting   Asked
         condition Quick True 
+        waiting   Waits
         condition Ready False Waits
         condition Ready True 
     "#]]

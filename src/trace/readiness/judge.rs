@@ -92,7 +92,7 @@ fn by_verdict(verdict: &Verdict, e: &Evidence<'_>) -> Judgement {
             message: message.clone(),
             since: None,
             urgency: lexicon::urgency(&reason, &message),
-            is_condition: false,
+            is_condition: true,
         }),
     }
 }

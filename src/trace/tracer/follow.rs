@@ -165,7 +165,8 @@ impl Tracer {
         let mut stuck = Vec::new();
         for (change, limits) in object.changes.iter_mut().zip(of_changes) {
             if let Some(expired) = change.convergence.expire(now, &limits) {
-                if change.convergence.has_converged() {
+                // By evidence that had to stand for a while.
+                if change.convergence.has_converged() && !is_built_in(&object.reference.kind) {
                     change.until.get_or_insert(object.resource_version);
                 }
                 transitions.push((change.key.clone(), expired));
