@@ -57,7 +57,7 @@ fn object_with_the_labels_of_its_owner_is_below_it() {
         .added(&applied(&deployment(), 1, FLUX, FLUX))
         .event("MODIFIED", &applied(&deployment(), 2, FLUX, FLUX))
         .becomes(expect![[r#"
-            create Kustomization flux-system/app g1 -> unknown
+            create Kustomization flux-system/app g1 -> timed_out  no verdict before the deadline
             ├─ create Deployment web g1 -> superseded
             └─ update Deployment web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.size by kustomize-controller}
         "#]]);
@@ -70,7 +70,7 @@ fn change_by_a_person_of_an_object_with_a_mark_is_a_head() {
         .added(&applied(&deployment(), 1, FLUX, FLUX))
         .event("MODIFIED", &applied(&deployment(), 2, FLUX, "kubectl-edit"))
         .becomes(expect![[r#"
-            create Kustomization flux-system/app g1 -> unknown
+            create Kustomization flux-system/app g1 -> timed_out  no verdict before the deadline
             └─ create Deployment web g1 -> superseded
             update Deployment shop/web g2 -> timed_out  no verdict before the deadline  [owner Kustomization app g1]  supersedes g1  {spec.size by kubectl-edit}
         "#]]);
@@ -82,7 +82,7 @@ fn mark_that_a_person_wrote_is_none() {
         .added(&kustomization())
         .added(&applied(&deployment(), 1, "kubectl-client-side-apply", FLUX))
         .becomes(expect![[r#"
-            create Kustomization flux-system/app g1 -> unknown
+            create Kustomization flux-system/app g1 -> timed_out  no verdict before the deadline
             create Deployment shop/web g1 -> timed_out  no verdict before the deadline
         "#]]);
 }
@@ -105,7 +105,7 @@ fn marked_object_that_carries_a_context_of_its_own_is_a_head() {
         .added(&annotated(&kustomization(), '1'))
         .added(&annotated(&applied(&deployment(), 1, FLUX, FLUX), '2'))
         .becomes(expect![[r#"
-            create Kustomization flux-system/app g1 -> unknown  [context 11111111…]
+            create Kustomization flux-system/app g1 -> timed_out  no verdict before the deadline  [context 11111111…]
             create Deployment shop/web g1 -> timed_out  no verdict before the deadline  [context 22222222…]  [owner Kustomization app g1]
         "#]]);
 }
@@ -120,7 +120,7 @@ fn controller_reference_counts_more_than_a_mark() {
         .becomes(expect![[r#"
             create Widget shop/w g1 -> unknown
             └─ create Deployment web g1 -> timed_out  no verdict before the deadline
-            create Kustomization flux-system/app g1 -> unknown
+            create Kustomization flux-system/app g1 -> timed_out  no verdict before the deadline
         "#]]);
 }
 
@@ -132,7 +132,7 @@ fn marked_object_that_arrives_before_its_owner_waits_for_it() {
         .late("ADDED", &applied(&deployment(), 1, FLUX, FLUX), 3)
         .late("ADDED", &kustomization(), 2)
         .becomes(expect![[r#"
-            create Kustomization flux-system/app g1 -> unknown
+            create Kustomization flux-system/app g1 -> timed_out  no verdict before the deadline
             └─ create Deployment web g1 -> timed_out  no verdict before the deadline
         "#]]);
 }
@@ -174,7 +174,7 @@ fn secret_with_the_annotation_of_its_certificate_is_below_it() {
         .added(&of_group("cert-manager.io", "Certificate", "web"))
         .added(&merged(&secret, &by))
         .becomes(expect![[r#"
-            create Certificate shop/web g1 -> unknown
+            create Certificate shop/web g1 -> timed_out  no verdict before the deadline
             └─ create Secret web-tls -> converged
         "#]]);
 }
@@ -185,8 +185,8 @@ fn reference_that_is_not_the_controllers_is_one_for_known_operators() {
     let set = of_group("core.strimzi.io", "StrimziPodSet", "k-brokers");
     History::default().added(&kafka).added(&owned(&set, &[(&kafka, false)])).becomes(expect![[
         r#"
-        create Kafka shop/k g1 -> unknown
-        └─ create StrimziPodSet k-brokers g1 -> unknown
+        create Kafka shop/k g1 -> timed_out  no verdict before the deadline
+        └─ create StrimziPodSet k-brokers g1 -> timed_out  no verdict before the deadline
     "#
     ]]);
 }
@@ -215,7 +215,7 @@ fn object_that_a_field_of_its_owner_names_is_below_it_where_the_operator_wrote_i
         .event("MODIFIED", &scaled(3, "kubectl-scale"))
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
-            create Rollout shop/web g1 -> unknown
+            create Rollout shop/web g1 -> timed_out  no verdict before the deadline
             └─ update Deployment web g2 -> superseded  supersedes g1  {spec.replicas by rollouts-controller}
             update Deployment shop/web g3 -> timed_out  no verdict before the deadline  supersedes g2  {spec.replicas by kubectl-scale}
         "#]]);
@@ -226,7 +226,7 @@ fn object_that_a_field_of_its_owner_names_is_below_it_where_the_operator_wrote_i
         .added(&scaled(1, "rollouts-controller"))
         .becomes(expect![[r#"
             create Rollout shop/web g1 -> superseded
-            update Rollout shop/web g2 -> unknown  supersedes g1  {spec.workloadRef}
+            update Rollout shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.workloadRef}
             create Deployment shop/web g1 -> timed_out  no verdict before the deadline
         "#]]);
 }
@@ -249,9 +249,9 @@ fn tracking_id_of_argo_cd_names_the_application() {
         .added(&tracked("shop:apps/Deployment:shop/web", "web"))
         .added(&tracked("team_shop:apps/Deployment:shop/of-team", "of-team"))
         .becomes(expect![[r#"
-            create Application argocd/shop g1 -> unknown
+            create Application argocd/shop g1 -> timed_out  no verdict before the deadline
             └─ create Deployment web g1 -> timed_out  no verdict before the deadline
-            create Application team/shop g1 -> unknown
+            create Application team/shop g1 -> timed_out  no verdict before the deadline
             └─ create Deployment of-team g1 -> timed_out  no verdict before the deadline
         "#]]);
 }

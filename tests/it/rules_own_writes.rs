@@ -268,7 +268,7 @@ fn children_of_an_own_write_are_below_the_persons_change_whose_template_it_compl
             update Widget shop/w g2 -> superseded  [context 11111111… stale]  supersedes g1  {spec.size, spec.template.spec.image by kubectl}
             ├─ update Widget w g3 -> converged  {spec.default, spec.size, spec.template.spec.resources by operator}
             └─ create Part of-b g1 -> unknown
-            update Widget shop/w g4 -> timed_out  no verdict before the deadline  [context 11111111… stale]  supersedes g2  {spec.size, spec.template.spec.image by kubectl}
+            update Widget shop/w g4 -> timed_out  Ready: condition Ready is False  [context 11111111… stale]  supersedes g2  {spec.size, spec.template.spec.image by kubectl}
         "#]]);
 }
 
