@@ -284,16 +284,6 @@ const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         kinds: &["Widget"],
-        theirs: &["Current"],
-        ours: "OnHold",
-        reason: "A condition or a reason that means paused or suspended is a pause.",
-        applies: |case| {
-            let text = case.at("/status/conditions").to_string();
-            text.contains("Paused") || text.contains("Suspended")
-        },
-    },
-    Deviation {
-        kinds: &["Widget"],
         theirs: &["Current", "InProgress", "Failed"],
         ours: "Paused",
         reason: "A custom resource that is paused as asked need not write a status.",

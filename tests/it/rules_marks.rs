@@ -183,12 +183,11 @@ fn secret_with_the_annotation_of_its_certificate_is_below_it() {
 fn reference_that_is_not_the_controllers_is_one_for_known_operators() {
     let kafka = of_group("kafka.strimzi.io", "Kafka", "k");
     let set = of_group("core.strimzi.io", "StrimziPodSet", "k-brokers");
-    History::default().added(&kafka).added(&owned(&set, &[(&kafka, false)])).becomes(expect![[
-        r#"
+    History::default().added(&kafka).added(&owned(&set, &[(&kafka, false)])).becomes(expect![[r#"
         create Kafka shop/k g1 -> timed_out  no verdict before the deadline
-        └─ create StrimziPodSet k-brokers g1 -> timed_out  no verdict before the deadline
-    "#
-    ]]);
+        ├─ create StrimziPodSet k-brokers g1 -> timed_out  PodsNotReady: no verdict before the deadline
+        └─ stuck StrimziPodSet k-brokers  PodsNotReady
+    "#]]);
 }
 
 fn scaled(generation: i64, manager: &str) -> Value {
