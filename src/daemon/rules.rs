@@ -57,6 +57,7 @@ pub fn rules(settings: &Settings) -> Rules {
             deadline: entry.deadline,
             owner_wait: entry.owner_wait,
             stuck_after: entry.stuck_after,
+            episodes: entry.episodes,
             ignore: Ignore {
                 fields: boxed(&entry.ignore.fields),
                 managers: boxed(&entry.ignore.managers),

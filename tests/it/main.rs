@@ -66,6 +66,7 @@ mod restored;
 mod rules_candidates;
 mod rules_contexts;
 mod rules_deletions;
+mod rules_episodes;
 mod rules_generations;
 mod rules_held_up;
 mod rules_ignored;

@@ -141,6 +141,14 @@ impl Objects {
         }
     }
 
+    /// A change that turned out to be none.
+    pub(crate) fn remove_change(&mut self, key: &ChangeKey) {
+        let Some(object) = self.table.get_mut(&key.uid) else { return };
+        for change in object.changes.extract_if(.., |change| change.key == *key) {
+            remove_from(&mut self.by_cause, change.cause(), &change.key);
+        }
+    }
+
     pub(crate) fn decide_change(&mut self, key: &ChangeKey, decision: Decision) {
         let Some(change) = self.table.get_mut(&key.uid).and_then(|o| o.change_mut(key)) else {
             return;
@@ -432,7 +440,8 @@ impl Objects {
     fn index_referenced_kinds(&mut self, uid: &Uid) {
         let references = self.table.get(uid).and_then(|object| object.references.as_deref());
         let Some(references) = references else { return };
-        let all = references.to.iter().chain(&references.scales).chain(&references.owners);
+        let named = references.owners.iter().chain(&references.children);
+        let all = references.to.iter().chain(&references.scales).chain(named);
         let kinds: Vec<GroupKind> = all.map(|reference| reference.kind.clone()).collect();
         for kind in kinds {
             self.names.add_kind(&kind, &self.table);

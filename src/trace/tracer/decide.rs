@@ -98,6 +98,9 @@ impl Tracer {
     fn resolve_marked_owner(&mut self, key: &ChangeKey) {
         let objects = &self.state.objects;
         let Some((object, change)) = objects.change(key) else { return };
+        if change.is_episode() {
+            return;
+        }
         let marks = MarkReader { objects, rules: &self.rules };
         let Some(found) = marks.find(object, change) else { return };
         let Some(report) = self.state.objects.report_mut(key) else { return };
@@ -168,12 +171,14 @@ impl Tracer {
         change.at = earliest.map_or(change.at, |earliest| change.at.max(earliest));
         change.ignored |= follows_ignored;
         // Counted only now, when it is known whether the change is exported.
+        let is_held_back = change.report().is_some_and(|report| report.is_held_back);
         if change.ignored {
             self.out.metrics.push(TraceMetric::Ignored { kind });
-        } else {
+        } else if !is_held_back {
             let metrics = [TraceMetric::Change { kind, verb: key.verb }, TraceMetric::Opened];
             self.out.metrics.extend(metrics);
         }
+        let linked = cause.owner.as_ref().and_then(|owner| Some((owner.uid.clone(), owner.span?)));
         let mut owners = Box::default();
         let at = change.at;
         if let Some(report) = change.report_mut() {
@@ -181,7 +186,7 @@ impl Tracer {
             report.phases.iter_mut().for_each(|phases| phases.delay_start_until(at));
             report.context_use = context_use;
             report.owner = cause.owner;
-            report.reason = cause.reason;
+            report.reason = cause.reason.or(report.reason.take());
             report.replaced = replaced;
             link_resumed_contexts(report, &resumed);
         }
@@ -189,8 +194,12 @@ impl Tracer {
         self.state.objects.decide_change(key, decision);
         self.add_links(key, owners.first());
         self.link_autoscaler(key);
+        if let Some((owner, span)) = linked {
+            self.announce_linked_episode(&owner, span);
+        }
         if let Some(parent) = parent {
             self.propagate_progress(key, &parent);
+            self.announce_episode(&parent);
         }
         let controller = owners.first().filter(|owner| owner.controller).map(|owner| &owner.uid);
         if let Some(controller) = controller {
@@ -201,6 +210,9 @@ impl Tracer {
             }
         }
         self.record_current(key);
+        if !self.settle_short_episode(key) {
+            return;
+        }
         self.emitter().emit_decided(key);
         self.reschedule(&key.uid);
     }
@@ -208,7 +220,7 @@ impl Tracer {
     fn record_used_context(&mut self, key: &ChangeKey, context_use: Option<ContextUse>) {
         let Some(object) = self.state.objects.get_mut(&key.uid) else { return };
         let Some(change) = object.change(key) else { return };
-        if change.scope != Scope::Spec || change.ignored {
+        if change.scope != Scope::Spec || change.ignored || change.is_episode() {
             return;
         }
         let (last, generation) = (change.value, change.generation);

@@ -26,7 +26,7 @@ use crate::trace::{
     },
     rules::{Limits, Rules},
     spans::links,
-    tracer::Tracer,
+    tracer::{Tracer, episodes},
 };
 
 /// A deleted object stays a possible cause for this long.
@@ -39,8 +39,13 @@ impl Tracer {
         let uid = &observation.object.uid;
         let status = &observation.status;
         let Some(object) = self.state.objects.get_mut(uid) else { return };
+        let (was_current, fingerprint) = (object.was_current, object.status_fingerprint);
         object.read_status(observation);
         let verdict = verdict(object, observation, &self.rules);
+        if was_current {
+            self.begin_episode(observation, &verdict, fingerprint);
+        }
+        let Some(object) = self.state.objects.get_mut(uid) else { return };
         object.was_current = matches!(verdict, Status::Current { .. });
         let has_failed_job = matches!(verdict, Status::Failed { .. }) && object.is("batch", "Job");
         if object.was_current || has_failed_job {
@@ -124,7 +129,11 @@ impl Tracer {
 
     fn emit_news(&mut self, key: &ChangeKey, news: &News) {
         match news {
-            News::Ended => self.emitter().close_convergence(key),
+            News::Ended => {
+                if self.settle_short_episode(key) {
+                    self.emitter().close_convergence(key);
+                }
+            }
             News::Late { at } => self.emitter().emit_late(key, *at),
         }
     }
@@ -153,6 +162,14 @@ impl Tracer {
                 stuck.push(change.key.clone());
             }
         }
+        let lasting = object.changes.iter().filter(|change| {
+            episodes::announced_at(change, limits.settle).is_some_and(|at| at <= now)
+                || stuck.contains(&change.key)
+        });
+        let lasting: Vec<ChangeKey> = lasting.map(|change| change.key.clone()).collect();
+        for key in lasting {
+            self.announce_episode(&key);
+        }
         for key in stuck {
             self.emitter().emit_stuck(&key, now, &limits);
         }
@@ -173,7 +190,10 @@ impl Tracer {
             .filter_map(|change| change.convergence.deadline(&limits, change.is_decided()));
         let forgettable =
             (0..object.changes.len()).filter_map(|index| retention::forgettable_at(object, index));
-        let next = deadlines.chain(forgettable).chain(forget_at(object)).min();
+        let announced = object.changes.iter();
+        let announced =
+            announced.filter_map(|change| episodes::announced_at(change, limits.settle));
+        let next = deadlines.chain(announced).chain(forgettable).chain(forget_at(object)).min();
         self.state.objects.reschedule(uid, next);
     }
 }

@@ -1,0 +1,251 @@
+//! Claims about episodes: work that no change of the spec began (`docs/causes.md`, Episodes).
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+use spanlink::{
+    export::tree::{Style, render},
+    trace::{model::span::Role, rules::Rules},
+};
+
+use crate::{
+    late::Daemon,
+    written::{History, annotated, current, merged, object, owned, status},
+};
+
+fn widget() -> Value {
+    annotated(&object("Widget", "w"), '1')
+}
+
+/// A Widget whose controller is at work, or has failed.
+fn ready(value: &str, reason: &str, second: u32) -> Value {
+    let at = format!("2026-11-24T10:00:{second:02}Z");
+    status(&json!({"observedGeneration": 1, "conditions": [
+        {"type": "Ready", "status": value, "reason": reason, "lastTransitionTime": at}]}))
+}
+
+fn working(second: u32) -> Value {
+    ready("False", "Renewing", second)
+}
+
+fn failing(second: u32) -> Value {
+    let at = format!("2026-11-24T10:00:{second:02}Z");
+    status(&json!({"observedGeneration": 1, "conditions": [
+        {"type": "Stalled", "status": "True", "reason": "Broken", "message": "It broke.",
+         "lastTransitionTime": at}]}))
+}
+
+fn part(name: &str) -> Value {
+    owned(&object("Part", name), &[(&widget(), true)])
+}
+
+/// Created and Current, ten seconds before what follows.
+fn at_rest() -> History {
+    History::default()
+        .listed("Part", &[])
+        .added(&widget())
+        .modified(&widget(), &current(1))
+        .later(10)
+}
+
+#[test]
+fn work_without_a_change_is_a_head_and_causes_what_the_controller_makes() {
+    at_rest()
+        .modified(&widget(), &working(10))
+        .added(&part("p"))
+        .later(1)
+        .modified(&widget(), &ready("True", "Ready", 11))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> converged  [context 11111111…]
+            reconcile Widget shop/w -> converged  Renewing  (owner settled)
+            └─ create Part p g1 -> unknown
+        "#]]);
+}
+
+#[test]
+fn what_a_controller_makes_before_its_status_says_so_is_below_the_episode() {
+    at_rest()
+        .added(&part("before"))
+        .added(&object("Part", "unrelated"))
+        .modified(&widget(), &working(10))
+        .later(1)
+        .modified(&widget(), &ready("True", "Ready", 11))
+        .becomes(expect![[r#"
+            create Part shop/unrelated g1 -> unknown
+            create Widget shop/w g1 -> converged  [context 11111111…]
+            reconcile Widget shop/w -> converged  Renewing  (owner settled)
+            └─ create Part before g1 -> unknown
+        "#]]);
+    at_rest()
+        .added(&part("long-before"))
+        .later(1)
+        .modified(&widget(), &working(11))
+        .later(4)
+        .modified(&widget(), &ready("True", "Ready", 15))
+        .becomes(expect![[r#"
+            create Part shop/long-before g1 -> unknown  (owner settled)
+            create Widget shop/w g1 -> converged  [context 11111111…]
+            reconcile Widget shop/w -> converged  Renewing  (owner settled)
+        "#]]);
+}
+
+#[test]
+fn episode_that_lasts_or_fails_has_spans_and_one_that_flaps_has_none() {
+    let ends = |seconds: u64, end: Value, expected: Expect| {
+        at_rest()
+            .modified(&widget(), &working(10))
+            .later(seconds)
+            .modified(&widget(), &end)
+            .later(60)
+            .becomes(expected);
+    };
+    ends(
+        1,
+        ready("True", "Ready", 11),
+        expect![[r#"
+        create Widget shop/w g1 -> converged  [context 11111111…]
+    "#]],
+    );
+    ends(
+        3,
+        ready("True", "Ready", 13),
+        expect![[r#"
+        create Widget shop/w g1 -> converged  [context 11111111…]
+        reconcile Widget shop/w -> converged  Renewing  (owner settled)
+    "#]],
+    );
+    ends(
+        1,
+        failing(11),
+        expect![[r#"
+        create Widget shop/w g1 -> converged  [context 11111111…]
+        reconcile Widget shop/w -> failed  Broken: It broke.  (owner settled)
+    "#]],
+    );
+    // It never ends.
+    at_rest().modified(&widget(), &working(10)).becomes(expect![[r#"
+        create Widget shop/w g1 -> converged  [context 11111111…]
+        reconcile Widget shop/w -> timed_out  no verdict before the deadline  (owner settled)
+    "#]]);
+}
+
+#[test]
+fn change_of_the_spec_supersedes_an_episode() {
+    let second = json!({"metadata": {"generation": 2}, "spec": {"size": 2}});
+    at_rest()
+        .modified(&widget(), &working(10))
+        .added(&part("p"))
+        .modified(&widget(), &merged(&working(10), &second))
+        .later(3)
+        .modified(&widget(), &merged(&second, &current(2)))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> converged  [context 11111111…]
+            reconcile Widget shop/w -> superseded  Renewing  (owner settled)
+            └─ create Part p g1 -> unknown
+            update Widget shop/w g2 -> converged  [context 11111111… stale]  supersedes  {spec.size}
+        "#]]);
+}
+
+#[test]
+fn status_that_leaves_current_while_a_change_is_in_flight_begins_no_episode() {
+    let second = json!({"metadata": {"generation": 2}, "spec": {"size": 2}});
+    at_rest()
+        .modified(&widget(), &merged(&working(10), &second))
+        .added(&part("p"))
+        .later(3)
+        .modified(&widget(), &merged(&second, &current(2)))
+        .becomes(expect![[r#"
+            create Widget shop/w g1 -> converged  [context 11111111…]
+            update Widget shop/w g2 -> converged  [context 11111111… stale]  {spec.size}
+            └─ create Part p g1 -> unknown
+        "#]]);
+}
+
+#[test]
+fn built_in_kinds_and_kinds_that_say_so_have_no_episodes() {
+    let history = || {
+        at_rest()
+            .modified(&widget(), &working(10))
+            .added(&part("p"))
+            .later(5)
+            .modified(&widget(), &ready("True", "Ready", 15))
+    };
+    history().becomes_with(
+        "watch: [{kind: Widget.example.com, episodes: false}, {kind: Part.example.com}]",
+        expect![[r#"
+            create Part shop/p g1 -> unknown  (owner settled)
+            create Widget shop/w g1 -> converged  [context 11111111…]
+        "#]],
+    );
+}
+
+#[test]
+fn episode_links_to_the_change_of_what_its_object_names() {
+    let reference = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let rollout = merged(
+        &object("Rollout", "web"),
+        &json!({"apiVersion": "argoproj.io/v1alpha1", "spec": {"workloadRef": reference}}),
+    );
+    let web = merged(&object("Deployment", "web"), &json!({"apiVersion": "apps/v1"}));
+    let image = json!({"metadata": {"generation": 2}, "spec": {"image": 2}});
+    History::default()
+        .added(&web)
+        .added(&rollout)
+        .modified(&rollout, &current(1))
+        .later(10)
+        .modified(&web, &image)
+        .modified(&rollout, &working(10))
+        .later(5)
+        .modified(&rollout, &ready("True", "Ready", 15))
+        .becomes(expect![[r#"
+            create Deployment shop/web g1 -> superseded
+            create Rollout shop/web g1 -> converged
+            reconcile Rollout shop/web -> converged  Renewing  (owner settled)
+            └─ update Deployment web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.image}
+        "#]]);
+}
+
+#[test]
+fn episode_is_resumed_after_a_restart() {
+    let history = at_rest()
+        .modified(&widget(), &working(10))
+        .added(&part("p"))
+        .later(5)
+        .modified(&widget(), &ready("True", "Ready", 15));
+    let mut daemon = Daemon::of(&history);
+    daemon.hears(4);
+    daemon.is_not_there(10.4, 10.45);
+    daemon.resumes("Widget", 10.45);
+    daemon.resumes("Part", 10.45);
+    daemon.hears(2);
+    daemon.is_at(100.0);
+    expect![[r#"
+        create Widget shop/w g1 -> converged  [context 11111111…]
+        reconcile Widget shop/w -> converged  Renewing  (owner settled)
+        └─ create Part p g1 -> unknown
+    "#]]
+    .assert_eq(&render(&daemon.told(), Style::STABLE));
+}
+
+#[test]
+fn ids_of_an_episode_follow_from_its_first_status() {
+    let history = |seconds| {
+        at_rest()
+            .modified(&widget(), &working(10))
+            .later(seconds)
+            .modified(&widget(), &ready("True", "Ready", 15))
+            .later(20)
+            .modified(&widget(), &working(40))
+            .later(9)
+            .modified(&widget(), &ready("True", "Ready", 50))
+    };
+    let heads = |seconds| {
+        let spans = history(seconds).spans(&Rules::default(), "");
+        let heads = spans.into_iter().filter(|span| &*span.name == "reconcile Widget");
+        let heads = heads.filter(|span| span.role == Role::Change);
+        heads.map(|span| (span.trace_id, span.span_id)).collect::<Vec<_>>()
+    };
+    let (one, other) = (heads(5), heads(6));
+    assert_eq!(one.len(), 2);
+    assert_ne!(one[0], one[1]);
+    assert_eq!(one[0], other[0]);
+}
