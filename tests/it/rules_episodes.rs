@@ -9,7 +9,7 @@ use spanlink::{
 
 use crate::{
     late::Daemon,
-    written::{History, annotated, current, merged, object, owned, status},
+    written::{History, annotated, built_in, current, merged, object, owned, status},
 };
 
 fn widget() -> Value {
@@ -161,21 +161,65 @@ fn status_that_leaves_current_while_a_change_is_in_flight_begins_no_episode() {
 }
 
 #[test]
-fn built_in_kinds_and_kinds_that_say_so_have_no_episodes() {
-    let history = || {
-        at_rest()
-            .modified(&widget(), &working(10))
-            .added(&part("p"))
-            .later(5)
-            .modified(&widget(), &ready("True", "Ready", 15))
+fn built_in_kinds_and_kinds_configured_so_have_no_episodes() {
+    at_rest()
+        .modified(&widget(), &working(10))
+        .added(&part("p"))
+        .later(5)
+        .modified(&widget(), &ready("True", "Ready", 15))
+        .becomes_with(
+            "watch: [{kind: Widget.example.com, episodes: false}, {kind: Part.example.com}]",
+            expect![[r#"
+                create Part shop/p g1 -> unknown  (owner settled)
+                create Widget shop/w g1 -> converged  [context 11111111…]
+            "#]],
+        );
+    let claim = built_in("v1", "PersistentVolumeClaim", &json!({}));
+    let claimed = || {
+        History::default()
+            .added(&claim)
+            .modified(&claim, &status(&json!({"phase": "Bound"})))
+            .later(10)
+            .modified(&claim, &status(&json!({"phase": "Pending"})))
+            .later(9)
     };
-    history().becomes_with(
-        "watch: [{kind: Widget.example.com, episodes: false}, {kind: Part.example.com}]",
-        expect![[r#"
-            create Part shop/p g1 -> unknown  (owner settled)
+    claimed().becomes(expect![[r#"
+        create PersistentVolumeClaim shop/it -> converged
+    "#]]);
+    claimed().becomes_with("watch: [{kind: PersistentVolumeClaim, episodes: true}]", expect![[r#"
+        create PersistentVolumeClaim shop/it -> converged
+        reconcile PersistentVolumeClaim shop/it -> timed_out  no verdict before the deadline  (owner settled)
+    "#]]);
+}
+
+/// A controller that writes the spec of its own object in an episode.
+#[test]
+fn own_write_in_an_episode_is_a_part_of_it() {
+    let managed = |generation: i64, state: &Value| {
+        let managers = json!([
+            {"manager": "operator", "operation": "Update", "time": "2026-11-24T10:00:00Z",
+             "fieldsV1": {"f:spec": {"f:serial": {}}}},
+            {"manager": "operator", "operation": "Update", "time": "2026-11-24T10:00:00Z",
+             "subresource": "status", "fieldsV1": {"f:status": {"f:observedGeneration": {}}}},
+        ]);
+        let spec = json!({"metadata": {"generation": generation, "managedFields": managers},
+            "spec": {"serial": generation}});
+        merged(&merged(&widget(), &spec), state)
+    };
+    let renewed =
+        merged(&ready("True", "Ready", 13), &json!({"status": {"observedGeneration": 2}}));
+    at_rest()
+        .say("MODIFIED", &managed(1, &working(10)))
+        .say("MODIFIED", &managed(2, &working(10)))
+        .added(&part("p"))
+        .later(3)
+        .say("MODIFIED", &managed(2, &renewed))
+        .becomes(expect![[r#"
             create Widget shop/w g1 -> converged  [context 11111111…]
-        "#]],
-    );
+            reconcile Widget shop/w -> converged  Renewing  (owner settled)
+            ├─ create Part p g1 -> unknown
+            └─ update Widget w g2 -> converged  {spec.serial by operator}
+        "#]]);
 }
 
 #[test]
@@ -199,8 +243,8 @@ fn episode_links_to_the_change_of_what_its_object_names() {
         .becomes(expect![[r#"
             create Deployment shop/web g1 -> superseded
             create Rollout shop/web g1 -> converged
-            reconcile Rollout shop/web -> converged  Renewing  (owner settled)
-            └─ update Deployment web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.image}
+            update Deployment shop/web g2 -> timed_out  no verdict before the deadline  supersedes g1  {spec.image}
+            reconcile Rollout shop/web -> converged  Renewing  (owner settled)  [reference Deployment web g2]
         "#]]);
 }
 

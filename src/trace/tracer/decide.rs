@@ -121,7 +121,9 @@ impl Tracer {
         };
         let cause = Cause { parent: Some(open.key.clone()), ..Cause::default() };
         // The controller wrote back the context that the change in flight has.
-        let is_copy = change.own_write == OwnWrite::Yes && change.value == open.value;
+        let last = object.contexts().and_then(|contexts| contexts.last);
+        let is_copy = change.own_write == OwnWrite::Yes
+            && (change.value == open.value || change.value == last);
         let context_use =
             context::context_use(objects, &self.rules, object, change, &cause).filter(|_| !is_copy);
         let placer = Placer { objects, rules: &self.rules, ids: &self.ids };
