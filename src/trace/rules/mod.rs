@@ -174,7 +174,7 @@ impl Rules {
 
     pub(crate) fn has_episodes(&self, kind: &GroupKind) -> bool {
         let configured = self.for_kind(kind).and_then(|rules| rules.episodes);
-        configured.unwrap_or(!kind::is_built_in(kind))
+        configured.unwrap_or_else(|| !kind::is_built_in(kind))
     }
 
     pub(crate) fn ignore(&self, kind: &GroupKind) -> Option<&Ignore> {

@@ -188,7 +188,7 @@ impl Tracer {
             report.phases.iter_mut().for_each(|phases| phases.delay_start_until(at));
             report.context_use = context_use;
             report.owner = cause.owner;
-            report.reason = cause.reason.or(report.reason.take());
+            report.reason = cause.reason.or_else(|| report.reason.take());
             report.replaced = replaced;
             link_resumed_contexts(report, &resumed);
         }
