@@ -212,10 +212,13 @@ impl Tracer {
             }
         }
         self.record_current(key);
-        if !self.settle_short_episode(key) {
-            return;
+        if key.verb == Verb::Reconcile {
+            if self.settle_short_episode(key) {
+                self.emitter().close_convergence(key);
+            }
+        } else {
+            self.emitter().emit_decided(key);
         }
-        self.emitter().emit_decided(key);
         self.reschedule(&key.uid);
     }
 
