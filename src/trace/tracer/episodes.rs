@@ -109,10 +109,12 @@ impl Tracer {
 
 /// Whether the object leaves Current by a status, with nothing else that accounts for it.
 fn is_left_by(object: &TrackedObject, verdict: &Status, rules: &Rules) -> bool {
-    let accounts_for_it = |change: &Change| {
-        change.key.is_deletion()
-            || (change.is_of_work() && (change.until.is_none() || change.convergence.is_open()))
+    // A failure lasts where the object was Current for less than the settle window since.
+    let is_followed = |change: &Change| {
+        change.until.is_none() || change.convergence.is_open() || change.convergence.is_lingering()
     };
+    let accounts_for_it =
+        |change: &Change| change.key.is_deletion() || (change.is_of_work() && is_followed(change));
     matches!(verdict, Status::InProgress | Status::Failed { .. })
         && rules.has_episodes(object.kind())
         && object.gone.is_none()
