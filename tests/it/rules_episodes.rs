@@ -249,6 +249,35 @@ fn episode_links_to_the_change_of_what_its_object_names() {
 }
 
 #[test]
+fn deletion_just_before_an_episode_is_not_caused_by_it() {
+    let certificate = merged(
+        &object("Certificate", "web"),
+        &json!({"apiVersion": "cert-manager.io/v1", "spec": {"secretName": "web-tls"}}),
+    );
+    let annotation = json!({"annotations": {"cert-manager.io/certificate-name": "web"}});
+    let secret =
+        merged(&object("Secret", "web-tls"), &json!({"apiVersion": "v1", "metadata": annotation}));
+    let again = merged(&secret, &json!({"metadata": {"uid": "again"}}));
+    History::default()
+        .added(&certificate)
+        .added(&secret)
+        .modified(&certificate, &current(1))
+        .later(10)
+        .deleted(&secret)
+        .modified(&certificate, &working(10))
+        .added(&again)
+        .later(1)
+        .modified(&certificate, &ready("True", "Ready", 11))
+        .becomes(expect![[r#"
+            create Certificate shop/web g1 -> converged
+            └─ create Secret web-tls -> converged
+            delete Secret shop/web-tls -> deleted  (owner settled)
+            reconcile Certificate shop/web -> converged  Renewing  (owner settled)
+            └─ create Secret web-tls -> converged
+        "#]]);
+}
+
+#[test]
 fn episode_is_resumed_after_a_restart() {
     let history = at_rest()
         .modified(&widget(), &working(10))

@@ -206,11 +206,13 @@ impl CauseFinder<'_> {
         only(of_spec, |change| !change.ignored)
     }
 
-    /// An owner at rest may act before its status says so: the episode that follows.
+    /// An owner at rest may act before its status says so: the episode that follows. A deletion before
+    /// it is rather what began it.
     fn episode_after<'a>(&self, owner: &'a TrackedObject, child: &Change) -> Vec<&'a Change> {
         let wait = self.rules.owner_wait(owner.kind());
         let begins_soon = |episode: &&Change| {
             episode.is_episode()
+                && !child.key.is_deletion()
                 && episode.is_decided()
                 && episode.resource_version > child.resource_version
                 && episode.received.since(child.received) <= wait

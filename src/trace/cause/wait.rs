@@ -105,6 +105,7 @@ impl<'a> Waits<'a> {
         let mut by_mark = self.marks().owners(object, change).map(|(owner, _)| owner);
         let owner = by_reference.or_else(|| by_mark.next())?;
         let is_at_rest = owner.uid() != object.uid()
+            && !change.key.is_deletion()
             && self.rules.has_episodes(owner.kind())
             && !owner.is_terminating
             && owner.gone.is_none()
