@@ -39,7 +39,8 @@ pub(crate) fn reference_links(
             .references
             .iter()
             .flat_map(|references| references.children.iter().chain(&references.to));
-        named.filter_map(|named| trigger(objects.named_lately(object, named)?, change))
+        let named = named.flat_map(|named| objects.all_named(object, named));
+        named.filter_map(|named| trigger(named, change))
     };
     if change.is_episode() {
         return begun_by().collect();

@@ -252,9 +252,18 @@ impl Objects {
         from: &TrackedObject,
         reference: &Reference,
     ) -> Option<&TrackedObject> {
+        self.all_named(from, reference).max_by_key(|named| (named.gone.is_none(), named.gone))
+    }
+
+    /// Those that have a name, and those that had it lately.
+    pub(crate) fn all_named<'a>(
+        &'a self,
+        from: &TrackedObject,
+        reference: &Reference,
+    ) -> impl Iterator<Item = &'a TrackedObject> + use<'a> {
         let namespace = reference.namespace.as_ref().or_else(|| from.namespace());
         let uids = self.names.named(&reference.kind, namespace, &reference.name);
-        uids.filter_map(|uid| self.get(uid)).max_by_key(|named| (named.gone.is_none(), named.gone))
+        uids.filter_map(|uid| self.get(uid))
     }
 
     /// The objects that name an object as their own, in the order of their UIDs.
