@@ -272,7 +272,7 @@ fn deletion_just_before_an_episode_is_not_caused_by_it() {
             create Certificate shop/web g1 -> converged
             └─ create Secret web-tls -> converged
             delete Secret shop/web-tls -> deleted  (owner settled)
-            reconcile Certificate shop/web -> converged  Renewing  (owner settled)
+            reconcile Certificate shop/web -> converged  Renewing  (owner settled)  [reference Secret web-tls]
             └─ create Secret web-tls -> converged
         "#]]);
 }

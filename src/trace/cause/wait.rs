@@ -138,7 +138,8 @@ impl<'a> Waits<'a> {
             .any(|owner| {
                 owner.changes.iter().any(|older| {
                     let is_before = older.resource_version < change.resource_version;
-                    !older.is_decided() && (is_before || older.is_episode())
+                    let is_awaited = older.is_episode() && !change.key.is_deletion();
+                    !older.is_decided() && (is_before || is_awaited)
                 })
             })
     }
