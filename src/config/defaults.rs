@@ -135,6 +135,7 @@ impl Watch {
                 managers: self.ignore.managers,
             },
             converges: self.converges.map(|converges| converges.0),
+            episodes: self.episodes,
             events: self.events,
             values: self.values.into_iter().map(|path| path.0).collect(),
             redact: self.redact.into_iter().map(|path| path.0).collect(),

@@ -62,6 +62,7 @@ pub(super) struct Watch {
     #[serde(default)]
     pub(super) ignore: Ignore,
     pub(super) converges: Option<Converges>,
+    pub(super) episodes: Option<bool>,
     #[serde(default)]
     pub(super) events: bool,
     #[serde(default)]

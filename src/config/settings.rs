@@ -131,6 +131,8 @@ pub struct KindSettings {
     pub ignore: IgnoreSettings,
     /// The rule that decides when a change has converged; `None`: that of the kind decides.
     pub converges: Option<ConvergesSettings>,
+    /// Whether work that no change of the spec began has spans; `None`: of custom resources.
+    pub episodes: Option<bool>,
     /// Kubernetes Events about the objects become span events of their changes.
     pub events: bool,
     /// Paths whose new values are exported when they change. Values of a Secret are never exported.
@@ -162,6 +164,7 @@ impl KindSettings {
             service: None,
             ignore: IgnoreSettings::default(),
             converges: None,
+            episodes: None,
             events: false,
             values: Vec::new(),
             redact: Vec::new(),

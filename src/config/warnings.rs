@@ -40,6 +40,7 @@ fn different_kind_options(first: &KindSettings, other: &KindSettings) -> Vec<&'s
         ("service", first.service != other.service),
         ("ignore", first.ignore != other.ignore),
         ("converges", first.converges != other.converges),
+        ("episodes", first.episodes != other.episodes),
         ("values", first.values != other.values),
         ("include_labels", first.include_labels != other.include_labels),
         ("include_annotations", first.include_annotations != other.include_annotations),

@@ -59,6 +59,7 @@ pub fn rules(settings: &Settings) -> Rules {
             owner_wait: entry.owner_wait,
             stuck_after: entry.stuck_after,
             evidence: entry.evidence,
+            episodes: entry.episodes,
             ignore: Ignore {
                 fields: boxed(&entry.ignore.fields),
                 managers: boxed(&entry.ignore.managers),

@@ -143,9 +143,9 @@ fn rule_reads_list_items_and_applies_to_all_kinds_of_a_group() {
         &history,
         configuration,
         &expect![[r#"
-            reconcile Widget: failed 0.1s False
+            reconcile Widget: failed 0.1s Synced
             reconcile Widget: converged 0.1s
-            reconcile Widget: timed_out 900.0s timeout
+            reconcile Widget: timed_out 900.1s timeout
         "#]],
     );
 }

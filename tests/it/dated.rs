@@ -26,7 +26,11 @@ fn a_settle_window_that_ended_during_a_downtime_stays_ended_if_the_object_regres
     daemon.expect_spans(expect![[r#"
         reconcile Widget w converged: 0.1 to 1.2
     "#]]);
-    assert_eq!(daemon.run.tracer.next_deadline(), None);
+    // What followed is an episode.
+    daemon.is_at(100.0);
+    daemon.expect_spans(expect![[r#"
+        reconcile Widget w : 11.0 to 11.0
+    "#]]);
 }
 
 #[test]

@@ -74,6 +74,7 @@ mod rules_ancestors;
 mod rules_candidates;
 mod rules_contexts;
 mod rules_deletions;
+mod rules_episodes;
 mod rules_generations;
 mod rules_held_up;
 mod rules_ignored;

@@ -87,6 +87,7 @@ fn a_relist_after_a_restart_dates_changes_and_reports_deletions() {
     daemon.expect_spans(expect![[r#"
         reconcile Widget gone converged: 0.2 to 1.4
         delete Widget gone deleted: 630.0 to 630.0
+        reconcile Widget w : 601.0 to 601.0
     "#]]);
 }
 

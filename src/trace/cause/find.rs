@@ -55,6 +55,7 @@ impl<'a> CauseFinder<'a> {
             Verb::Create => owner.map(|owner| self.of_create(object, change, owner)),
             Verb::Update => owner.map(|owner| self.of_update(object, change, owner)),
             Verb::Delete => Some(self.of_delete(object, change, owner)),
+            Verb::Reconcile => Some(settled(object, change)),
         };
         let mut cause = cause.unwrap_or_default();
         if cause.owner.is_none() {
@@ -221,6 +222,7 @@ impl<'a> CauseFinder<'a> {
             .filter(|change| was_in_flight(owner, change, child))
             .filter(|change| self.is_recent(owner, change, child.api_at))
             .collect();
+        let all = if all.is_empty() { self.episode_after(owner, child) } else { all };
         let only = |all: Vec<&'o Change>, wanted: fn(&Change) -> bool| {
             let some: Vec<&Change> = all.iter().copied().filter(|change| wanted(change)).collect();
             if some.is_empty() { all } else { some }
@@ -228,6 +230,24 @@ impl<'a> CauseFinder<'a> {
         let of_spec = only(all, |change| change.scope == Scope::Spec);
         // An ignored change is a cause only where there is no other.
         only(of_spec, |change| !change.ignored)
+    }
+
+    /// An owner at rest may act before its status says so: the episode that follows. A deletion before
+    /// it is rather what began it.
+    fn episode_after<'o>(&self, owner: &'o TrackedObject, child: &Change) -> Vec<&'o Change> {
+        let wait = self.rules.owner_wait(owner.kind());
+        let begins_soon = |episode: &&Change| {
+            episode.is_episode()
+                && !child.key.is_deletion()
+                && episode.is_decided()
+                && episode.resource_version > child.resource_version
+                && episode.received.since(child.received) <= wait
+                && owner.changes.iter().all(|older| {
+                    older.resource_version >= episode.resource_version
+                        || older.resource_version < child.resource_version
+                })
+        };
+        owner.changes.iter().filter(begins_soon).take(1).collect()
     }
 
     /// The changes that may have created or changed the child. An operator works until its finalizer

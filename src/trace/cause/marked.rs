@@ -97,7 +97,7 @@ impl<'a> MarkReader<'a> {
                 && field.child.as_ref().is_none_or(|kind| kind == child.kind())
         };
         let Some(row) = self.rules.owner_fields.iter().find(is_row) else { return false };
-        let Some(writer) = writer_of(change) else { return true };
+        let Some(writer) = writer_of(change) else { return row.managers.is_empty() };
         match &owner.service {
             _ if !row.managers.is_empty() => {
                 row.managers.iter().any(|manager| **manager == *writer)

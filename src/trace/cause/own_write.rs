@@ -30,7 +30,8 @@ pub(crate) fn joined_change<'a>(
 ) -> Option<&'a Change> {
     let limits = rules.limits(object.kind(), object.spec.progress_deadline_seconds);
     let mut in_flight = object.changes.iter().rev().filter(|change| {
-        change.is_of_live_spec()
+        change.is_of_work()
+            && !change.key.is_deletion()
             && change.resource_version < resource_version
             // The write itself may have made the object Current.
             && change.until.is_none_or(|until| until >= resource_version)

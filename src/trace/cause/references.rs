@@ -1,6 +1,8 @@
 //! Links to objects that an object names without being owned by them: by configured fields, and the
 //! autoscaler that scaled it.
 
+use std::time::Duration;
+
 use crate::trace::{
     cause::find::is_recent,
     model::{object::Uid, span::Link},
@@ -9,6 +11,9 @@ use crate::trace::{
     spans::links,
     state::objects::Objects,
 };
+
+/// A change of a named object that came this long before an episode may have begun it.
+const TRIGGERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A link to the change in flight of each object that the configured fields name.
 pub(crate) fn reference_links(
@@ -29,7 +34,30 @@ pub(crate) fn reference_links(
         })?;
         links::change_link("reference", &other.reference, change)
     };
+    let begun_by = || {
+        let named = object
+            .references
+            .iter()
+            .flat_map(|references| references.children.iter().chain(&references.to));
+        let named = named.flat_map(|named| objects.all_named(object, named));
+        named.filter_map(|named| trigger(named, change))
+    };
+    if change.is_episode() {
+        return begun_by().collect();
+    }
     objects.referenced_by(object).filter_map(in_flight).collect()
+}
+
+/// A link to the change of a named object that came shortly before an episode.
+fn trigger(named: &TrackedObject, episode: &Change) -> Option<Link> {
+    let change = named.changes.iter().rev().find(|change| {
+        change.is_decided()
+            && change.is_of_spec()
+            && !change.ignored
+            && change.resource_version < episode.resource_version
+            && episode.api_at.since(change.api_at) <= TRIGGERS_WITHIN
+    })?;
+    links::change_link("reference", &named.reference, change)
 }
 
 /// A link from the newest change of a scaled object to the autoscaler's last change, where the

@@ -43,7 +43,11 @@ impl<'a> Waits<'a> {
         if self.has_undecided_owner(object, change) {
             return Readiness::NotYet;
         }
-        let waits = [self.relisted_owner_wait(object, change), self.own_write_wait(object, change)];
+        let waits = [
+            self.relisted_owner_wait(object, change),
+            self.own_write_wait(object, change),
+            self.episode_wait(object, change),
+        ];
         if waits.into_iter().flatten().any(|until| until > now) {
             return Readiness::NotYet;
         }
@@ -74,6 +78,7 @@ impl<'a> Waits<'a> {
             .map(|watch| self.wait_for(watch, object, change))
             .chain(self.relisted_owner_wait(object, change))
             .chain(self.own_write_wait(object, change))
+            .chain(self.episode_wait(object, change))
             .max()
     }
 
@@ -94,8 +99,30 @@ impl<'a> Waits<'a> {
         (!is_shown).then(|| change.received.plus(self.rules.owner_wait(object.kind())))
     }
 
+    /// A controller may act before it writes the status that says so, where nothing is in flight.
+    fn episode_wait(self, object: &TrackedObject, change: &Change) -> Option<Timestamp> {
+        let by_reference = change.controller().and_then(|owner| self.state.objects.get(&owner.uid));
+        let mut by_mark = self.marks().owners(object, change).map(|(owner, _)| owner);
+        let owner = by_reference.or_else(|| by_mark.next())?;
+        let is_at_rest = owner.uid() != object.uid()
+            && !change.key.is_deletion()
+            && self.rules.has_episodes(owner.kind())
+            && !owner.is_terminating
+            && owner.gone.is_none()
+            && !change.relisted
+            && !owner.changes.iter().any(|older| {
+                older.is_in_flight_at(change.resource_version)
+                    || older.resource_version > change.resource_version
+            });
+        is_at_rest.then(|| change.received.plus(self.rules.owner_wait(owner.kind())))
+    }
+
     /// Changes of lower resourceVersion that this one may follow from are decided before it.
     fn has_undecided_owner(self, object: &TrackedObject, change: &Change) -> bool {
+        // An episode has no owner, and what it caused waits for it.
+        if change.is_episode() {
+            return false;
+        }
         let objects = &self.state.objects;
         let namespace = objects.namespace_of(object).filter(|_| change.key.is_deletion());
         if self.follows_namespace_deletion(object, change)
@@ -113,7 +140,9 @@ impl<'a> Waits<'a> {
             .filter(|owner| owner.uid() != object.uid())
             .any(|owner| {
                 owner.changes.iter().any(|older| {
-                    !older.is_decided() && older.resource_version < change.resource_version
+                    let is_before = older.resource_version < change.resource_version;
+                    let is_awaited = older.is_episode() && !change.key.is_deletion();
+                    !older.is_decided() && (is_before || is_awaited)
                 })
             })
     }
@@ -172,10 +201,11 @@ impl<'a> Waits<'a> {
             let is_of_kind =
                 |owner: &OwnerReference| owner.uid != *object.uid() && owner.kind == *kind;
             let is_of_owner = change.owners().iter().any(is_of_kind);
-            let is_of_reference = object
-                .references
-                .as_ref()
-                .is_some_and(|references| references.to.iter().any(|to| to.kind == *kind));
+            let is_of_reference = object.references.as_ref().is_some_and(|references| {
+                // What an object names as its own may have begun an episode of it.
+                let children = references.children.iter().filter(|_| change.is_episode());
+                references.to.iter().chain(children).any(|to| to.kind == *kind)
+            });
             let is_above = above.contains(&kind);
             let is_of_mark = self.marks().kinds(object, change).any(|of| of == kind);
             // An owner that a mark names may be in another namespace.

@@ -40,6 +40,8 @@ pub enum Verb {
     Create,
     Update,
     Delete,
+    /// Work that no change began: an episode.
+    Reconcile,
 }
 
 impl Verb {
@@ -48,6 +50,7 @@ impl Verb {
             Self::Create => "create",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::Reconcile => "reconcile",
         }
     }
 }
@@ -60,7 +63,7 @@ pub struct ChangeKey {
     pub epoch: u64,
     pub verb: Verb,
     /// The generation; of kinds without one the resourceVersion at which the content was first
-    /// observed. 0 for creations and deletions, which happen once per UID.
+    /// observed; of an episode that of its first status. 0 for creations and deletions, which happen once per UID.
     pub step: u64,
 }
 

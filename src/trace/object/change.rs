@@ -9,7 +9,7 @@ use crate::trace::{
         content::Digest,
         context::TraceContext,
         field_manager::Manager,
-        id::ChangeKey,
+        id::{ChangeKey, Verb},
         interner::Interner,
         object::{GroupKind, Uid},
         observation::{OwnerReference, Reference},
@@ -282,9 +282,20 @@ impl Change {
         self.is_of_spec() && !self.key.is_deletion()
     }
 
+    /// Work that no change of the spec began.
+    pub(crate) fn is_episode(&self) -> bool {
+        self.key.verb == Verb::Reconcile
+    }
+
+    /// A change of the spec or a deletion, or an episode, but not a part of another change: what the
+    /// controller works on.
+    pub(crate) fn is_of_work(&self) -> bool {
+        self.scope == Scope::Spec && self.own_write != OwnWrite::Yes
+    }
+
     /// A change of the spec or a deletion, but not a part of another change.
     pub(crate) fn is_of_spec(&self) -> bool {
-        self.scope == Scope::Spec && self.own_write != OwnWrite::Yes
+        self.is_of_work() && !self.is_episode()
     }
 }
 
@@ -388,7 +399,7 @@ pub struct Report {
     pub owner: Option<OwnerInfo>,
     /// The reason of a `DisruptionTarget` condition at the time of a deletion.
     pub disruption: Option<Box<str>>,
-    /// The reason to report, where a disruption decided the cause.
+    /// The reason to report, where a disruption decided the cause, and of an episode.
     pub reason: Option<Box<str>>,
     /// `None` where the kind has no known phases.
     pub phases: Option<PhaseTracker>,
@@ -407,6 +418,8 @@ pub struct Report {
     /// A metadata change, or a write of the object's own controller, while a change of the spec was
     /// open: it is reported below that.
     pub joins: bool,
+    /// An episode that has not lasted yet and has caused nothing: it may be a status that flaps.
+    pub is_held_back: bool,
     /// Trace id of the context that a metadata change brought to the change it joined.
     pub joined_origin: Option<TraceId>,
 }

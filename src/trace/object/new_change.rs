@@ -30,7 +30,7 @@ pub(crate) fn key_of(
         // No generation is that large.
         (Verb::Update, Some(_)) if difference.by_version => observation.resource_version | 1 << 63,
         (Verb::Update, Some(generation)) => u64::try_from(generation).unwrap_or(0),
-        (Verb::Update, None) => observation.resource_version,
+        (Verb::Update, None) | (Verb::Reconcile, _) => observation.resource_version,
     };
     ChangeKey { uid: object.uid().clone(), epoch: object.epoch, verb, step }
 }
@@ -81,6 +81,7 @@ pub(crate) fn time_and_manager(
             let requested = body.and_then(|body| body.deletion).map(Deletion::asked);
             (requested, TimeSource::DeletionTimestamp, None)
         }
+        Verb::Reconcile => (None, TimeSource::Received, None),
         Verb::Update => {
             let manager = body
                 .and_then(|body| manager_of_update(body, difference, managers, carrier_moved))

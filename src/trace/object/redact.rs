@@ -27,7 +27,7 @@ pub(crate) fn redact<'r, R: Iterator<Item = &'r str>>(
     let changed = |path: &str| match difference.verb {
         Verb::Create => true,
         Verb::Update => difference.fields.iter().any(|field| **field == *path),
-        Verb::Delete => false,
+        Verb::Delete | Verb::Reconcile => false,
     };
     let values = body.into_iter().flat_map(|body| &body.content.values);
     let values = values

@@ -99,6 +99,11 @@ impl Convergence {
         convergence
     }
 
+    /// The status that began it is the first one after `fingerprint`.
+    pub(crate) fn wait_since(&mut self, fingerprint: u64) {
+        self.evidence.wait_since(fingerprint);
+    }
+
     /// Whether it had ended when the change was observed.
     pub fn had_ended_when_observed(&self) -> bool {
         self.ended_when_observed

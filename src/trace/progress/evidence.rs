@@ -51,6 +51,11 @@ impl EvidenceLog {
         Self { before, ..Self::default() }
     }
 
+    /// The first status after `fingerprint` counts as written since the change.
+    pub(super) fn wait_since(&mut self, fingerprint: u64) {
+        self.before.status = fingerprint;
+    }
+
     /// Records a status. Returns whether one was written after the change.
     pub(super) fn record_status(&mut self, fingerprint: u64, seen: Timestamp) -> bool {
         if fingerprint != self.before.status {

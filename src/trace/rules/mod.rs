@@ -6,7 +6,7 @@ pub mod status_field;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::trace::{
-    model::{field_manager::Manager, id::Layout, object::GroupKind, path::is_within},
+    model::{field_manager::Manager, id::Layout, kind, object::GroupKind, path::is_within},
     rules::{sampling::Sampling, status_field::StatusFieldRule},
 };
 
@@ -98,6 +98,8 @@ pub struct KindRules {
     pub stuck_after: Option<Duration>,
     pub evidence: Option<Duration>,
     pub ignore: Ignore,
+    /// Whether work without a change has spans; `None`: of custom resources.
+    pub episodes: Option<bool>,
     /// `None`: another rule applies to the kind.
     pub status_field: Option<StatusFieldRule>,
     /// Like [`Rules::redact`], which it includes.
@@ -179,6 +181,11 @@ impl Rules {
 
     pub fn owner_wait(&self, kind: &GroupKind) -> Duration {
         self.for_kind(kind).and_then(|k| k.owner_wait).unwrap_or(self.owner_wait)
+    }
+
+    pub(crate) fn has_episodes(&self, kind: &GroupKind) -> bool {
+        let configured = self.for_kind(kind).and_then(|rules| rules.episodes);
+        configured.unwrap_or_else(|| !kind::is_built_in(kind))
     }
 
     pub(crate) fn ignore(&self, kind: &GroupKind) -> Option<&Ignore> {

@@ -98,7 +98,8 @@ impl SpanBuilder<'_> {
         span.parent = Some(self.decision.span_id);
         span.origin(self.origin());
         span.link_all(report.late_links.clone());
-        span.end_as(ended, None);
+        let reason = report.reason.as_deref().filter(|_| self.change.is_episode());
+        span.end_as(ended, reason);
         span.waited_for(report.slowest.as_deref());
         span.events = within(events, span.start, span.end);
         span
@@ -365,7 +366,10 @@ fn owner_names(own: &GroupKind, owner_chain: Option<&Arc<OwnerChain>>) -> Vec<At
 }
 
 fn report_attributes(change: &Change, report: &Report) -> Vec<Attribute> {
-    let mut attributes = vec![Attribute::text(attributes::CHANGE_SCOPE, change.scope.name())];
+    let mut attributes = Vec::new();
+    if !change.is_episode() {
+        attributes.push(Attribute::text(attributes::CHANGE_SCOPE, change.scope.name()));
+    }
     if !report.fields.is_empty() {
         let fields = Value::Texts(report.fields.clone());
         attributes.push(Attribute { key: attributes::CHANGE_FIELDS.into(), value: fields });

@@ -5,6 +5,7 @@ mod children;
 pub(crate) mod clock;
 mod dependents;
 pub(crate) mod dirty_map;
+pub(crate) mod index_keys;
 mod multi_map;
 mod names;
 pub(crate) mod objects;

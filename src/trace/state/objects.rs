@@ -6,7 +6,7 @@
 //! | by name | which object does a reference name? Only of kinds that were asked for |
 //! | by owner | which objects does this one control? Pods left out: nothing asks for them |
 //! | by cause | which changes did this change cause? |
-//! | by child | which objects name this one as their own?
+//! | by child | which objects name this one as their own? |
 //! | by scale target | which autoscalers scale this object? |
 //! | dependents | which deleted objects own others that exist? |
 //! | open | which objects have a change without an outcome? |
@@ -37,6 +37,7 @@ use crate::trace::{
         children::{self, ChildIndex},
         dependents::Dependents,
         dirty_map::DirtyMap,
+        index_keys::{controller, is_gone, is_indexed_by_owner, owner_uids, scale_target},
         multi_map::{add_to, remove_from},
         names::NameIndex,
     },
@@ -159,6 +160,14 @@ impl Objects {
         }
     }
 
+    /// A change that turned out to be none.
+    pub(crate) fn remove_change(&mut self, key: &ChangeKey) {
+        let Some(object) = self.table.get_mut(&key.uid) else { return };
+        for change in object.changes.extract_if(.., |change| change.key == *key) {
+            remove_from(&mut self.by_cause, change.cause(), &change.key);
+        }
+    }
+
     pub(crate) fn decide_change(&mut self, key: &ChangeKey, decision: Decision) {
         let Some(change) = self.table.get_mut(&key.uid).and_then(|o| o.change_mut(key)) else {
             return;
@@ -262,9 +271,18 @@ impl Objects {
         from: &TrackedObject,
         reference: &Reference,
     ) -> Option<&TrackedObject> {
+        self.all_named(from, reference).max_by_key(|named| (named.gone.is_none(), named.gone))
+    }
+
+    /// Those that have a name, and those that had it lately.
+    pub(crate) fn all_named<'a>(
+        &'a self,
+        from: &TrackedObject,
+        reference: &Reference,
+    ) -> impl Iterator<Item = &'a TrackedObject> + use<'a> {
         let namespace = reference.namespace.as_ref().or_else(|| from.namespace());
         let uids = self.names.named(&reference.kind, namespace, &reference.name);
-        uids.filter_map(|uid| self.get(uid)).max_by_key(|named| (named.gone.is_none(), named.gone))
+        uids.filter_map(|uid| self.get(uid))
     }
 
     /// The objects that name an object as their own, in the order of their UIDs.
@@ -454,7 +472,8 @@ impl Objects {
     fn index_referenced_kinds(&mut self, uid: &Uid) {
         let references = self.table.get(uid).and_then(|object| object.references.as_deref());
         let Some(references) = references else { return };
-        let all = references.to.iter().chain(&references.scales).chain(&references.owners);
+        let named = references.owners.iter().chain(&references.children);
+        let all = references.to.iter().chain(&references.scales).chain(named);
         let kinds: Vec<GroupKind> = all.map(|reference| reference.kind.clone()).collect();
         for kind in kinds {
             self.names.add_kind(&kind, &self.table);
@@ -471,27 +490,4 @@ impl Objects {
             None => drop(self.counts.insert(kind.clone(), step)),
         }
     }
-}
-
-/// Pods are many, and found by their owner only through the changes that made them.
-fn is_indexed_by_owner(object: &TrackedObject) -> bool {
-    !object.is("", "Pod")
-}
-
-fn controller(object: &TrackedObject) -> Option<Uid> {
-    object.owner.as_ref().map(|owner| owner.uid.clone())
-}
-
-fn owner_uids(object: &TrackedObject) -> Vec<Uid> {
-    object.owners().map(|owner| owner.uid.clone()).collect()
-}
-
-fn is_gone(table: &DirtyMap<Uid, Box<TrackedObject>>, uid: &Uid) -> bool {
-    table.get(uid).is_some_and(|object| object.gone.is_some())
-}
-
-fn scale_target(object: &TrackedObject) -> Option<Reference> {
-    let target = object.references.as_ref()?.scales.as_ref()?;
-    let namespace = target.namespace.as_ref().or_else(|| object.namespace()).cloned();
-    Some(Reference { namespace, ..target.clone() })
 }

@@ -86,7 +86,7 @@ impl Tracer {
         let before = match difference.verb {
             // The status that an object is created with was not written after the change.
             Verb::Create => Before { status: observation.status_fingerprint, evidence: 0 },
-            Verb::Update | Verb::Delete => before(object),
+            Verb::Update | Verb::Delete | Verb::Reconcile => before(object),
         };
         let controller = owners.first().filter(|owner| owner.controller);
         let owner_manager = controller.and_then(|owner| managers.of_owner_reference(&owner.uid));
@@ -300,13 +300,15 @@ impl Tracer {
             report.supersedes = superseded.map(|older| older.key.clone());
         }
         for key in overtaken {
-            self.emitter().close_convergence(&key);
+            if self.settle_short_episode(&key) {
+                self.emitter().close_convergence(&key);
+            }
         }
     }
 
     /// Keeps the number of an object's changes below [`MAX_CHANGES`]: where none is reported yet, the
     /// oldest is decided and closed without waiting any longer, metadata changes first.
-    fn make_room(&mut self, uid: &Uid) {
+    pub(super) fn make_room(&mut self, uid: &Uid) {
         while self.state.objects.get(uid).is_some_and(|o| o.changes.len() >= MAX_CHANGES) {
             if self.state.objects.forget_oldest_reported(uid) {
                 continue;
@@ -388,7 +390,7 @@ fn has_own_time(verb: Verb, manager: Option<&Manager>) -> bool {
     match verb {
         Verb::Create => true,
         Verb::Update => manager.is_some_and(|manager| manager.at.is_some()),
-        Verb::Delete => false,
+        Verb::Delete | Verb::Reconcile => false,
     }
 }
 

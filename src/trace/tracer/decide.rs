@@ -101,6 +101,9 @@ impl Tracer {
     fn resolve_marked_owner(&mut self, key: &ChangeKey) {
         let objects = &self.state.objects;
         let Some((object, change)) = objects.change(key) else { return };
+        if change.is_episode() {
+            return;
+        }
         let marks = MarkReader { objects, rules: &self.rules };
         let Some(found) = marks.find(object, change) else { return };
         let Some(report) = self.state.objects.report_mut(key) else { return };
@@ -121,7 +124,9 @@ impl Tracer {
         };
         let cause = Cause { parent: Some(open.key.clone()), ..Cause::default() };
         // The controller wrote back the context that the change in flight has.
-        let is_copy = change.own_write == OwnWrite::Yes && change.value == open.value;
+        let last = object.contexts().and_then(|contexts| contexts.last);
+        let is_copy = change.own_write == OwnWrite::Yes
+            && (change.value == open.value || change.value == last);
         let context_use =
             context::context_use(objects, &self.rules, object, change, &cause).filter(|_| !is_copy);
         let placer = Placer { objects, rules: &self.rules, ids: &self.ids };
@@ -173,12 +178,14 @@ impl Tracer {
         change.at = earliest.map_or(change.at, |earliest| change.at.max(earliest));
         change.ignored |= follows_ignored;
         // Counted only now, when it is known whether the change is exported.
+        let is_held_back = change.report().is_some_and(|report| report.is_held_back);
         if change.ignored {
             self.out.metrics.push(TraceMetric::Ignored { kind });
-        } else {
+        } else if !is_held_back {
             let metrics = [TraceMetric::Change { kind, verb: key.verb }, TraceMetric::Opened];
             self.out.metrics.extend(metrics);
         }
+        let linked = cause.owner.as_ref().and_then(|owner| Some((owner.uid.clone(), owner.span?)));
         let mut owners = Box::default();
         let at = change.at;
         if let Some(report) = change.report_mut() {
@@ -186,7 +193,7 @@ impl Tracer {
             report.phases.iter_mut().for_each(|phases| phases.delay_start_until(at));
             report.context_use = context_use;
             report.owner = cause.owner;
-            report.reason = cause.reason;
+            report.reason = cause.reason.or_else(|| report.reason.take());
             report.replaced = replaced;
             link_resumed_contexts(report, &resumed);
         }
@@ -194,8 +201,12 @@ impl Tracer {
         self.state.objects.decide_change(key, decision);
         self.add_links(key, owners.first());
         self.link_autoscaler(key);
+        if let Some((owner, span)) = linked {
+            self.announce_linked_episode(&owner, span);
+        }
         if let Some(parent) = parent {
             self.propagate_progress(key, &parent);
+            self.announce_episode(&parent);
         }
         let controller = owners.first().filter(|owner| owner.controller).map(|owner| &owner.uid);
         if let Some(controller) = controller {
@@ -206,14 +217,20 @@ impl Tracer {
             }
         }
         self.record_current(key);
-        self.emitter().emit_decided(key);
+        if key.verb == Verb::Reconcile {
+            if self.settle_short_episode(key) {
+                self.emitter().close_convergence(key);
+            }
+        } else {
+            self.emitter().emit_decided(key);
+        }
         self.reschedule(&key.uid);
     }
 
     fn record_used_context(&mut self, key: &ChangeKey, context_use: Option<ContextUse>) {
         let Some(object) = self.state.objects.get_mut(&key.uid) else { return };
         let Some(change) = object.change(key) else { return };
-        if change.scope != Scope::Spec || change.ignored {
+        if change.scope != Scope::Spec || change.ignored || change.is_episode() {
             return;
         }
         let (last, generation) = (change.value, change.generation);

@@ -58,12 +58,12 @@ impl Emitter<'_> {
     }
 
     /// A head's change span, so that its trace has a name from the first second.
-    fn emit_head(&mut self, key: &ChangeKey) {
+    pub(super) fn emit_head(&mut self, key: &ChangeKey) {
         let Some((object, change)) = self.state.objects.change(key) else { return };
         let (Some(builder), Some(report)) = (self.builder(object, change), change.report()) else {
             return;
         };
-        if !builder.decision.is_head() {
+        if !builder.decision.is_head() || report.is_held_back {
             return;
         }
         let ended = change.convergence.ended().filter(|_| change.is_instant());
@@ -110,6 +110,10 @@ impl Emitter<'_> {
     pub(super) fn close_convergence(&mut self, key: &ChangeKey) {
         let Some(change) = self.state.objects.change_mut(key) else { return };
         if !change.is_decided() || change.is_reported() || change.convergence.is_open() {
+            return;
+        }
+        if change.report().is_some_and(|report| report.is_held_back) {
+            change.finish();
             return;
         }
         let (events, reached) = take_events(change);

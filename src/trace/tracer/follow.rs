@@ -31,7 +31,7 @@ use crate::trace::{
     },
     rules::{Limits, Rules},
     spans::links,
-    tracer::Tracer,
+    tracer::{Tracer, episodes},
 };
 
 /// A deleted object stays a possible cause for this long.
@@ -44,8 +44,13 @@ impl Tracer {
         let uid = &observation.object.uid;
         let status = &observation.status;
         let Some(object) = self.state.objects.get_mut(uid) else { return };
+        let (was_current, fingerprint) = (object.was_current, object.status_fingerprint);
         object.read_status(observation);
         let (judgement, stands) = judge(object, observation, &self.rules);
+        if was_current {
+            self.begin_episode(observation, &judgement, fingerprint);
+        }
+        let Some(object) = self.state.objects.get_mut(uid) else { return };
         let verdict = &judgement.status;
         // A suspended Job has done nothing yet: what is done for it still follows from its change.
         let is_suspended = object.spec.suspended && object.is("batch", "Job");
@@ -147,7 +152,11 @@ impl Tracer {
 
     fn emit_transition(&mut self, key: &ChangeKey, transition: &Transition) {
         match transition {
-            Transition::Ended => self.emitter().close_convergence(key),
+            Transition::Ended => {
+                if self.settle_short_episode(key) {
+                    self.emitter().close_convergence(key);
+                }
+            }
             Transition::Late { at } => self.emitter().emit_late(key, *at),
         }
     }
@@ -183,6 +192,14 @@ impl Tracer {
                 stuck.push(change.key.clone());
             }
         }
+        let lasting = object.changes.iter().filter(|change| {
+            episodes::announced_at(change, limits.settle).is_some_and(|at| at <= now)
+                || stuck.contains(&change.key)
+        });
+        let lasting: Vec<ChangeKey> = lasting.map(|change| change.key.clone()).collect();
+        for key in lasting {
+            self.announce_episode(&key);
+        }
         for key in stuck {
             self.emitter().emit_stuck(&key, now, &limits);
         }
@@ -203,7 +220,10 @@ impl Tracer {
             .filter_map(|(change, of)| change.convergence.deadline(&of, change.is_decided()));
         let forgettable =
             (0..object.changes.len()).filter_map(|index| retention::forgettable_at(object, index));
-        let next = deadlines.chain(forgettable).chain(forget_at(object)).min();
+        let settle = limits(object, &self.rules).settle;
+        let announced = object.changes.iter();
+        let announced = announced.filter_map(|change| episodes::announced_at(change, settle));
+        let next = deadlines.chain(announced).chain(forgettable).chain(forget_at(object)).min();
         self.state.objects.reschedule(uid, next);
     }
 }

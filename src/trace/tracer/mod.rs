@@ -8,6 +8,7 @@ mod changes;
 pub mod checkpoint;
 mod decide;
 mod emit;
+mod episodes;
 mod follow;
 mod intake;
 mod open_convergences;
