@@ -55,6 +55,11 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Destination::Tree)]
         to: Destination,
     },
+    /// Explain when an object counts as converged: the verdict, the rule, and the evidence.
+    Explain {
+        /// Object or List in YAML or JSON, as kubectl prints it. Default: standard input.
+        file: Option<PathBuf>,
+    },
     /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -64,6 +69,8 @@ pub enum Command {
 pub enum ConfigCommand {
     /// Validate the configuration and warn about gaps in ownership chains.
     Check,
+    /// List the kinds with a rule of their own for when they have converged, and its source.
+    Kinds,
     /// Print a configuration of the Jaeger UI with links from a trace to the changes it caused.
     JaegerUi,
 }

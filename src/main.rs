@@ -3,7 +3,9 @@
 use std::{
     env,
     ffi::OsString,
+    fs,
     io::{self, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
@@ -56,7 +58,11 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             let everything = common.config.is_none();
             daemon::replay(&settings, file, *to, everything, log)
         }
+        Command::Explain { file } => explain(&settings, file.as_deref()),
         Command::Config(ConfigCommand::Check) => check(&settings),
+        Command::Config(ConfigCommand::Kinds) => {
+            Ok(write!(io::stdout(), "{}", daemon::kinds(&settings))?)
+        }
         Command::Config(ConfigCommand::JaegerUi) => print_jaeger_ui(&settings),
     }
 }
@@ -101,6 +107,16 @@ fn check(settings: &Settings) -> anyhow::Result<()> {
         writeln!(out, "warning: {warning}")?;
     }
     Ok(writeln!(out, "The configuration is valid.")?)
+}
+
+fn explain(settings: &Settings, file: Option<&Path>) -> anyhow::Result<()> {
+    let text = match file {
+        Some(file) => {
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+        }
+        None => io::read_to_string(io::stdin()).context("cannot read standard input")?,
+    };
+    Ok(write!(io::stdout(), "{}", daemon::explain(settings, &text)?)?)
 }
 
 fn print_jaeger_ui(settings: &Settings) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@
 //! | `tasks` | supervision: a task that ends early ends the daemon, with its reason |
 //! | `shutdown` | SIGTERM and SIGINT |
 //! | `restore`, `reading` | the checkpoint of an earlier run, and whether it can be used |
-//! | `record`, `replay` | the commands of the same names |
+//! | `record`, `replay`, `explain` | the commands of the same names |
 //!
 //! Two threads do the work. One runs the watches and the event loop: they wake up together, and
 //! seldom. The main thread runs the sender, the admin server and the supervision. An outbox on disk
@@ -16,6 +16,7 @@
 mod clock;
 mod core;
 mod destination;
+mod explain;
 mod queue;
 mod reading;
 mod record;
@@ -28,6 +29,13 @@ mod shutdown;
 mod tasks;
 
 pub use self::{
-    clock::now, destination::Destination, queue::OutboxQueue, record::record, replay::replay,
-    rules::rules, run::run, tasks::TaskFailure,
+    clock::now,
+    destination::Destination,
+    explain::{explain, kinds},
+    queue::OutboxQueue,
+    record::record,
+    replay::replay,
+    rules::rules,
+    run::run,
+    tasks::TaskFailure,
 };

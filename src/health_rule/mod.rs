@@ -3,13 +3,15 @@
 //! [`healthCheckExprs`](https://fluxcd.io/flux/components/kustomize/kustomizations/#health-check-expressions).
 //!
 //! ```text
-//! verdict, expression ← rule
+//! check ← expression; verdict, expression ← rule
 //! ```
 
+mod check;
 mod expression;
 mod rule;
 mod verdict;
 
-pub use expression::{Expression, ExpressionError, Fields};
+pub use check::{ExpressionError, Fields};
+pub use expression::Expression;
 pub use rule::{HealthRule, Order};
 pub use verdict::{State, Verdict};

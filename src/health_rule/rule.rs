@@ -4,7 +4,8 @@ use kube_cel::cel::Value;
 use serde_json::{Map, Value as Json};
 
 use super::{
-    expression::{Expression, Failure, Fields, Scope},
+    check::Fields,
+    expression::{Expression, Failure, Scope},
     verdict::{State, Verdict},
 };
 

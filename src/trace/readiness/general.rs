@@ -55,9 +55,11 @@ impl Finding<'_> {
 /// Reason and message of what is worst in an object; `None` where nothing is bad.
 pub(super) fn explanation(e: &Evidence<'_>) -> Option<(Box<str>, Box<str>)> {
     let findings = findings(e);
-    let worst = findings.iter().filter(|finding| finding.weight > Weight::Good);
-    let worst = worst.max_by_key(|finding| finding.weight)?;
-    Some(words_of(Some(worst), e))
+    let worst = findings.iter().map(|finding| finding.weight).max();
+    let worst = worst.filter(|worst| *worst > Weight::Good)?;
+    let deciding: Vec<&Finding<'_>> =
+        findings.iter().filter(|finding| finding.weight == worst).collect();
+    why(&deciding, e).map(|why| (why.reason, why.message))
 }
 
 /// What an object without a status has.
@@ -348,7 +350,7 @@ fn add_flags<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
             path: "status".into(),
             name,
             value: if *is_set { "true" } else { "false" }.into(),
-            reason: "",
+            reason: name,
             message: "",
             since: None,
         });
@@ -377,7 +379,7 @@ fn add_counters<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
             path: "status".into(),
             name,
             value: format!("{count} of {wanted}").into(),
-            reason: "",
+            reason: name,
             message: "",
             since: None,
         });
@@ -423,7 +425,7 @@ fn add_missing_counters<'a>(e: &Evidence<'a>, findings: &mut Vec<Finding<'a>>) {
                 path: "status".into(),
                 name,
                 value: format!("0 of {wanted}").into(),
-                reason: "",
+                reason: name,
                 message: "",
                 since: None,
             });

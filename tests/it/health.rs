@@ -1,0 +1,216 @@
+//! Objects of operators and their verdicts, by the shipped rules and by the general rule alone.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+use spanlink::{
+    config::settings::WatchSettings,
+    trace::{
+        model::time::Timestamp,
+        readiness::{
+            judge::judge,
+            status::{Evidence, Status},
+        },
+    },
+    watch::decode::{Decoded, Decoder},
+};
+
+use crate::scenarios::configured;
+
+fn verdict(settings: &Arc<WatchSettings>, object: &Value) -> String {
+    let line = json!({"type": "ADDED", "object": object}).to_string();
+    let decoded =
+        Decoder::new(settings).decode_event(line.as_bytes(), Timestamp::from_nanos(1)).unwrap();
+    let Decoded::Applied(observation) = decoded else { unreachable!("{decoded:?}") };
+    let body = observation.body.as_ref().unwrap();
+    let judgement = judge(&Evidence {
+        kind: &observation.object.kind,
+        spec: &body.spec,
+        status: &observation.status,
+        generation: observation.generation,
+        written_since: true,
+        is_to_finish: false,
+        status_field: None,
+    });
+    let why = judgement.why.map(|why| format!(": {}", why.reason)).unwrap_or_default();
+    match judgement.status {
+        Status::Current { .. } => "Current".to_owned(),
+        Status::InProgress => format!("InProgress{why}"),
+        Status::Paused => "Paused".to_owned(),
+        Status::OnHold => format!("OnHold{why}"),
+        Status::Failed { reason, .. } => format!("Failed: {reason}"),
+        Status::Unknown => "Unknown".to_owned(),
+    }
+}
+
+/// The verdict about each status: of a kind `group/version/Kind`, with this spec.
+fn verdicts(settings: &str, objects: &[(&str, Value, Value)], expected: &Expect) {
+    let settings = configured(settings);
+    let mut lines = String::new();
+    for (kind, spec, status) in objects {
+        let (api_version, name) = kind.rsplit_once('/').unwrap();
+        let object = json!({"apiVersion": api_version, "kind": name, "spec": spec, "status": status,
+            "metadata": {"name": "one", "namespace": "shop", "uid": "u", "resourceVersion": "1",
+                "generation": 2}});
+        writeln!(lines, "{name}: {}", verdict(&settings, &object)).unwrap();
+    }
+    expected.assert_eq(&lines);
+}
+
+fn condition(kind: &str, status: &str, reason: &str) -> Value {
+    json!({"type": kind, "status": status, "reason": reason, "message": "as it is"})
+}
+
+#[test]
+fn shipped_rules_judge_by_the_words_of_each_api() {
+    let none = Value::Null;
+    let state = |field: &str, word: &str| json!({field: word});
+    verdicts(
+        "",
+        &[
+            ("acme.cert-manager.io/v1/Challenge", none.clone(), state("state", "pending")),
+            ("acme.cert-manager.io/v1/Challenge", none.clone(), state("state", "invalid")),
+            ("acme.cert-manager.io/v1/Challenge", none.clone(), state("state", "valid")),
+            (
+                "acid.zalan.do/v1/postgresql",
+                none.clone(),
+                state("PostgresClusterStatus", "Creating"),
+            ),
+            (
+                "acid.zalan.do/v1/postgresql",
+                none.clone(),
+                state("PostgresClusterStatus", "Running"),
+            ),
+            (
+                "acid.zalan.do/v1/postgresql",
+                none.clone(),
+                state("PostgresClusterStatus", "CreateFailed"),
+            ),
+            ("argoproj.io/v1alpha1/Workflow", none.clone(), state("phase", "Running")),
+            ("argoproj.io/v1alpha1/Workflow", none.clone(), state("phase", "Succeeded")),
+            ("argoproj.io/v1alpha1/Workflow", none.clone(), state("phase", "Error")),
+            (
+                "argoproj.io/v1alpha1/Rollout",
+                json!({"replicas": 2}),
+                json!({"observedGeneration": "2", "phase": "Progressing"}),
+            ),
+            (
+                "argoproj.io/v1alpha1/Rollout",
+                json!({"replicas": 2}),
+                json!({"observedGeneration": "2", "phase": "Paused",
+                    "pauseConditions": [{"reason": "CanaryPauseStep"}]}),
+            ),
+            (
+                "argoproj.io/v1alpha1/Rollout",
+                json!({"replicas": 2}),
+                json!({"observedGeneration": "2", "phase": "Healthy"}),
+            ),
+            (
+                "argoproj.io/v1alpha1/Rollout",
+                json!({"replicas": 2}),
+                json!({"observedGeneration": "1", "phase": "Healthy"}),
+            ),
+            ("argoproj.io/v1alpha1/AnalysisTemplate", json!({"metrics": []}), none),
+        ],
+        &expect![[r#"
+            Challenge: InProgress: pending
+            Challenge: Failed: invalid
+            Challenge: Current
+            postgresql: InProgress: Creating
+            postgresql: Current
+            postgresql: Failed: CreateFailed
+            Workflow: InProgress: Running
+            Workflow: Current
+            Workflow: Failed: Error
+            Rollout: InProgress: Progressing
+            Rollout: OnHold
+            Rollout: Current
+            Rollout: InProgress
+            AnalysisTemplate: Current
+        "#]],
+    );
+}
+
+#[test]
+fn general_rule_weighs_conditions_words_counters_and_flags() {
+    let none = Value::Null;
+    let widget = "example.com/v1/Widget";
+    let conditions = |all: &[Value]| json!({"conditions": all});
+    verdicts(
+        "shipped_rules: false\n",
+        &[
+            (widget, none.clone(), conditions(&[condition("Ready", "True", "")])),
+            (widget, none.clone(), conditions(&[condition("Ready", "False", "QuotaExceeded")])),
+            (
+                widget,
+                none.clone(),
+                conditions(&[condition("Ready", "True", ""), condition("RollingOut", "True", "")]),
+            ),
+            (widget, none.clone(), conditions(&[condition("ACK.Terminal", "True", "BadName")])),
+            (widget, none.clone(), conditions(&[condition("SyncFailed", "True", "Denied")])),
+            (widget, none.clone(), conditions(&[condition("NotReady", "False", "")])),
+            (widget, none.clone(), json!({"phase": "Enchanted"})),
+            (widget, none.clone(), json!({"state": "RUNNING"})),
+            ("example.com/v1/TrainingJob", none.clone(), json!({"state": "RUNNING"})),
+            (widget, none.clone(), json!({"health": {"status": "Degraded"}})),
+            (widget, none.clone(), json!({"phase": "Cluster in healthy state"})),
+            (widget, none.clone(), json!({"phase": "Setting up primary"})),
+            (widget, json!({"replicas": 3}), json!({"readyReplicas": 2, "phase": "Ready"})),
+            (widget, json!({"replicas": 3}), json!({"readyReplicas": 3})),
+            (widget, none.clone(), json!({"readyToUse": false})),
+            (widget, json!({"suspend": true}), json!({"observedGeneration": 1})),
+            (widget, none.clone(), conditions(&[condition("Ready", "False", "RolloutPaused")])),
+            (widget, none, json!({"observedGeneration": 2})),
+        ],
+        &expect![[r#"
+            Widget: Current
+            Widget: InProgress: QuotaExceeded
+            Widget: InProgress: RollingOut
+            Widget: Failed: BadName
+            Widget: InProgress: Denied
+            Widget: Current
+            Widget: Unknown
+            Widget: Current
+            TrainingJob: InProgress: RUNNING
+            Widget: InProgress: Degraded
+            Widget: Current
+            Widget: InProgress: Setting up primary
+            Widget: InProgress: readyReplicas
+            Widget: Current
+            Widget: InProgress: readyToUse
+            Widget: Paused
+            Widget: OnHold: RolloutPaused
+            Widget: Current
+        "#]],
+    );
+}
+
+/// The words of an object in any order mean the same, and one more bad word makes it no better.
+#[test]
+fn bad_word_never_makes_a_verdict_better() {
+    let rank = |verdict: &str| match verdict.split(':').next() {
+        Some("Failed") => 0,
+        Some("InProgress" | "Unknown") => 1,
+        Some("OnHold" | "Paused") => 2,
+        _ => 3,
+    };
+    let settings = configured("shipped_rules: false\n");
+    let of = |status: &Value| {
+        let object = json!({"apiVersion": "example.com/v1", "kind": "Widget", "status": status,
+            "metadata": {"name": "one", "uid": "u", "resourceVersion": "1", "generation": 1}});
+        verdict(&settings, &object)
+    };
+    let words = ["Ready", "Running", "Pending", "Creating", "Enchanted", "Degraded", "Failed"];
+    for word in words {
+        for bad in ["Failed", "Error", "Invalid"] {
+            let (alone, both) =
+                (of(&json!({"phase": word})), of(&json!({"phase": word, "state": bad})));
+            assert!(rank(&both) <= rank(&alone), "{word} {bad}: {alone} {both}");
+            let turned: Value =
+                serde_json::from_str(&format!("{{\"state\":\"{bad}\",\"phase\":\"{word}\"}}"))
+                    .unwrap();
+            assert_eq!(both, of(&turned));
+        }
+    }
+}
