@@ -55,6 +55,7 @@ pub const OWNER_TRACE_ID: &str = "spanlink.owner.trace_id";
 pub const OWNER_UID: &str = "spanlink.owner.uid";
 pub const PHASE_ACTOR: &str = "spanlink.phase.actor";
 pub const REASON: &str = "spanlink.reason";
+pub const EVIDENCE: &str = "spanlink.evidence";
 pub const REPLACED_NAME: &str = "spanlink.replaced.name";
 pub const REPLACED_UID: &str = "spanlink.replaced.uid";
 pub const SLOWEST_KIND: &str = "spanlink.slowest.kind";

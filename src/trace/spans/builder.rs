@@ -320,6 +320,9 @@ impl Span {
 
     fn end_as(&mut self, ended: &Ended, other_reason: Option<&str>) {
         self.attributes.push(Attribute::text(attributes::OUTCOME, ended.outcome.name()));
+        if ended.is_thin {
+            self.attributes.push(Attribute::text(attributes::EVIDENCE, "observed"));
+        }
         let reason = if ended.reason.is_empty() { other_reason } else { Some(&*ended.reason) };
         self.attributes.extend(reason.map(|reason| Attribute::text(attributes::REASON, reason)));
         match ended.outcome {
