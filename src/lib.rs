@@ -25,6 +25,7 @@
 //! | [`replay`] | plays a recording through the trace |
 //! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | the interfaces to operators |
 //! | [`error_chain`] | prints an error with its causes |
+//! | [`health_rule`] | rules in CEL for when an object has converged |
 //! | [`field_path`] | the grammar of field paths, for options and for the trace |
 //!
 //! The test `architecture` checks which of them may use which.
