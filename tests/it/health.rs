@@ -10,6 +10,7 @@ use spanlink::{
         model::time::Timestamp,
         readiness::{
             judge::judge,
+            shipped::sources,
             status::{Evidence, Status},
         },
     },
@@ -211,6 +212,37 @@ fn bad_word_never_makes_a_verdict_better() {
                 serde_json::from_str(&format!("{{\"state\":\"{bad}\",\"phase\":\"{word}\"}}"))
                     .unwrap();
             assert_eq!(both, of(&turned));
+        }
+    }
+}
+
+#[test]
+fn no_status_of_any_shape_disturbs_a_rule() {
+    let shapes = [
+        Value::Null,
+        json!("text"),
+        json!(7),
+        json!([]),
+        json!([{"phase": 1}]),
+        json!({}),
+        json!({"phase": null, "state": [], "conditions": "Ready", "health": 1}),
+        json!({"conditions": [null, 1, "x", [], {}, {"type": 1, "status": {}}]}),
+        json!({"conditions": {"type": "Ready"}, "observedGeneration": "many", "replicas": -1}),
+        json!({"phase": {"phase": {"phase": []}}, "status": {"state": 1e300}, "ready": "perhaps"}),
+        json!({"phase": "\u{0}ｆａｉｌｅｄ", "state": "x".repeat(10_000), "conditions": [
+            {"type": "", "status": ""}, {"type": "Ready", "status": "True", "reason": 1}]}),
+    ];
+    let settings = configured("");
+    for kind in sources().into_keys() {
+        let (name, group) = kind.split_once('.').unwrap();
+        for (spec, status) in
+            shapes.iter().zip(shapes.iter().rev()).chain(shapes.iter().zip(&shapes))
+        {
+            let object = json!({"apiVersion": format!("{group}/v1"), "kind": name, "spec": spec,
+                "status": status, "metadata": {"name": "one", "uid": "u", "resourceVersion": "1",
+                    "generation": 1}});
+            let verdict = verdict(&settings, &object);
+            assert!(!verdict.is_empty());
         }
     }
 }
