@@ -54,12 +54,7 @@ impl Finding<'_> {
 
 /// Reason and message of what is worst in an object; `None` where nothing is bad.
 pub(super) fn explanation(e: &Evidence<'_>) -> Option<(Box<str>, Box<str>)> {
-    let findings = findings(e);
-    let worst = findings.iter().map(|finding| finding.weight).max();
-    let worst = worst.filter(|worst| *worst > Weight::Good)?;
-    let deciding: Vec<&Finding<'_>> =
-        findings.iter().filter(|finding| finding.weight == worst).collect();
-    why(&deciding, e).map(|why| (why.reason, why.message))
+    judge(e).why.map(|why| (why.reason, why.message))
 }
 
 /// What an object without a status has.
