@@ -18,6 +18,7 @@ use self::{
     clock::DeadlineClock, objects::Objects, pod_losses::PodLosses,
     reported_problems::ReportedProblems, unclaimed_events::UnclaimedEvents, watches::Watches,
 };
+use crate::trace::model::object::Uid;
 
 /// Everything that is remembered.
 #[derive(Debug, Default)]
@@ -28,4 +29,11 @@ pub(crate) struct State {
     pub(crate) losses: PodLosses,
     pub(crate) unclaimed_events: UnclaimedEvents,
     pub(crate) reported_problems: ReportedProblems,
+}
+
+impl State {
+    pub(crate) fn forget(&mut self, uid: &Uid) {
+        self.objects.forget(uid);
+        self.losses.0.remove(uid);
+    }
 }

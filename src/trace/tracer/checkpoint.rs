@@ -84,19 +84,19 @@ impl Tracer {
     /// Records what changes from now on, for [`Self::checkpoint`]. `reading` is a fingerprint of the
     /// options by which objects are read: the results of other options cannot be compared.
     pub fn start_checkpoints(&mut self, reading: u64) {
-        self.state.objects.start_recording();
-        self.state.losses.0.start_recording();
-        self.state.reported_problems.table.start_recording();
+        self.trace.state.objects.start_recording();
+        self.trace.state.losses.0.start_recording();
+        self.trace.state.reported_problems.table.start_recording();
         // Watches of an earlier run have entries: those that are closed have to be removed.
-        let watches = self.state.watches.iter().map(|(id, _)| (id, None)).collect();
+        let watches = self.trace.state.watches.iter().map(|(id, _)| (id, None)).collect();
         self.checkpoint = Some(CheckpointWriter { reading, has_header: false, watches });
     }
 
     /// The stored checkpoint is lost: the next one holds everything.
     pub fn rewrite_checkpoint(&mut self) {
-        self.state.objects.mark_all();
-        self.state.losses.0.mark_all();
-        self.state.reported_problems.table.mark_all();
+        self.trace.state.objects.mark_all();
+        self.trace.state.losses.0.mark_all();
+        self.trace.state.reported_problems.table.mark_all();
         if let Some(writer) = &mut self.checkpoint {
             writer.has_header = false;
             writer.watches.clear();
@@ -104,7 +104,7 @@ impl Tracer {
     }
 
     fn header(&self, reading: u64) -> CheckpointHeader {
-        let (cluster, layout) = (self.ids.cluster.clone(), self.ids.layout);
+        let (cluster, layout) = (self.trace.ids.cluster.clone(), self.trace.ids.layout);
         CheckpointHeader { format: FORMAT, cluster, layout, reading }
     }
 
@@ -116,24 +116,24 @@ impl Tracer {
         if !std::mem::replace(&mut writer.has_header, true) {
             buffer.write(&Key::Header, Some(&self.header(writer.reading)));
         }
-        for (uid, object) in self.state.objects.take_dirty() {
+        for (uid, object) in self.trace.state.objects.take_dirty() {
             buffer.write(&Key::Object(uid), object);
         }
-        for uid in self.state.losses.0.take_dirty() {
-            let losses = self.state.losses.0.get(&uid);
+        for uid in self.trace.state.losses.0.take_dirty() {
+            let losses = self.trace.state.losses.0.get(&uid);
             buffer.write(&Key::Losses(uid), losses);
         }
-        for id in self.state.reported_problems.table.take_dirty() {
-            buffer.write(&Key::Stuck(id), self.state.reported_problems.table.get(&id));
+        for id in self.trace.state.reported_problems.table.take_dirty() {
+            buffer.write(&Key::Stuck(id), self.trace.state.reported_problems.table.get(&id));
         }
         writer.watches.retain(|id, _| {
-            let is_open = self.state.watches.get(*id).is_some();
+            let is_open = self.trace.state.watches.get(*id).is_some();
             if !is_open {
                 buffer.write::<Watch>(&Key::Watch(*id), None);
             }
             is_open
         });
-        for (id, watch) in self.state.watches.iter() {
+        for (id, watch) in self.trace.state.watches.iter() {
             let fingerprint = Some(buffer.write(&Key::Watch(id), Some(watch)));
             if writer.watches.insert(id, fingerprint) == Some(fingerprint) {
                 buffer.take_back();
@@ -145,7 +145,7 @@ impl Tracer {
 
     /// Where its watches can resume.
     pub fn resume_points(&self) -> impl Iterator<Item = ResumePoint> {
-        self.state.watches.iter().map(|(id, watch)| ResumePoint {
+        self.trace.state.watches.iter().map(|(id, watch)| ResumePoint {
             id,
             scope: watch.scope.clone(),
             resource_version: watch.delivered,
@@ -157,7 +157,7 @@ impl Tracer {
     }
 
     fn existing_objects_of(&self, id: WatchId) -> Vec<ObjectRef> {
-        let objects = self.state.objects.of_watch(id).filter(|object| object.gone.is_none());
+        let objects = self.trace.state.objects.of_watch(id).filter(|object| object.gone.is_none());
         objects.map(|object| object.reference.clone()).collect()
     }
 }
@@ -186,18 +186,18 @@ impl CheckpointReader {
     fn read(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         match postcard::from_bytes(key).ok()? {
             Key::Header => self.header = Some(read(value)?),
-            Key::Watch(id) => self.tracer.state.watches.restore(id, read(value)?),
+            Key::Watch(id) => self.tracer.trace.state.watches.restore(id, read(value)?),
             Key::Object(uid) => {
                 let object: Box<TrackedObject> = read(value)?;
                 if *object.uid() == uid {
-                    self.tracer.state.objects.restore(object);
+                    self.tracer.trace.state.objects.restore(object);
                 }
             }
             Key::Losses(uid) => {
-                drop(self.tracer.state.losses.0.insert(uid, read::<Vec<PodLoss>>(value)?));
+                drop(self.tracer.trace.state.losses.0.insert(uid, read::<Vec<PodLoss>>(value)?));
             }
             Key::Stuck(id) => {
-                self.tracer.state.reported_problems.restore(id, read::<Timestamp>(value)?);
+                self.tracer.trace.state.reported_problems.restore(id, read::<Timestamp>(value)?);
             }
         }
         Some(())
@@ -232,11 +232,12 @@ impl CheckpointReader {
             return Err(RestoreError::Unreadable);
         }
         let mut tracer = self.tracer;
-        tracer.state.objects.finish_restoring();
+        tracer.trace.state.objects.finish_restoring();
         // Objects that were created while no watch was open are new.
-        tracer.began = tracer.state.watches.values().map(|watch| watch.last_event).max();
-        tracer.state.watches.disconnect_all(now);
-        tracer.state.clock.update(&tracer.state.watches, now);
+        tracer.trace.began =
+            tracer.trace.state.watches.values().map(|watch| watch.last_event).max();
+        tracer.trace.state.watches.disconnect_all(now);
+        tracer.trace.state.clock.update(&tracer.trace.state.watches, now);
         Ok(tracer)
     }
 }
@@ -336,7 +337,7 @@ mod tests {
             restoring.entry(&entry.key, &entry.value.unwrap());
         }
         let tracer = restoring.finish(AT).unwrap();
-        let of = |uid: &str| &tracer.state.objects.get(&Uid::new(uid)).unwrap().reference;
+        let of = |uid: &str| &tracer.trace.state.objects.get(&Uid::new(uid)).unwrap().reference;
         assert!(Arc::ptr_eq(&of("a").kind.kind, &of("b").kind.kind));
         assert_eq!(
             of("a").namespace.as_ref().map(Arc::as_ptr),
@@ -348,10 +349,10 @@ mod tests {
     fn forgotten_problem_is_removed_from_the_checkpoint() {
         let mut tracer = recording_tracer();
         let id = SpanId(1);
-        tracer.state.reported_problems.insert(id, AT);
+        tracer.trace.state.reported_problems.insert(id, AT);
         let stuck = |entries: Vec<Entry>| entries.into_iter().find(|entry| entry.key[0] == 4);
         assert_eq!(stuck(tracer.checkpoint()).map(|entry| entry.value.is_some()), Some(true));
-        tracer.state.reported_problems.table.remove(&id);
+        tracer.trace.state.reported_problems.table.remove(&id);
         assert_eq!(stuck(tracer.checkpoint()).map(|entry| entry.value), Some(None));
     }
 }

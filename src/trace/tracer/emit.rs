@@ -32,6 +32,7 @@ use crate::trace::{
         output::{Bound, Output, TraceMetric},
     },
     state::{State, reported_problems::Inserted},
+    tracer::trace::Trace,
 };
 
 /// A newer change can be observed before the end of a phase that ended before it: a shorter wait of the
@@ -39,13 +40,18 @@ use crate::trace::{
 const OVERTAKEN_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) struct Emitter<'a> {
-    pub(super) state: &'a mut State,
-    pub(super) rules: &'a Rules,
-    pub(super) ids: &'a Ids,
-    pub(super) out: &'a mut Output,
+    state: &'a mut State,
+    rules: &'a Rules,
+    ids: &'a Ids,
+    out: &'a mut Output,
 }
 
-impl Emitter<'_> {
+impl<'s> Emitter<'s> {
+    pub(super) fn of(trace: &'s mut Trace) -> Self {
+        let Trace { rules, ids, state, out, .. } = trace;
+        Self { state, rules, ids, out }
+    }
+
     /// A change was decided: emits what was held back until then.
     pub(super) fn emit_decided(&mut self, key: &ChangeKey) {
         self.emit_head(key);

@@ -1,7 +1,5 @@
 //! Follows convergences: with each observed status, and with time.
 
-use std::time::Duration;
-
 use crate::trace::{
     model::{
         id::ChangeKey,
@@ -12,7 +10,6 @@ use crate::trace::{
     },
     object::{
         change::{Change, ContextUse, Scope},
-        retention,
         tracked::TrackedObject,
     },
     progress::{
@@ -20,7 +17,6 @@ use crate::trace::{
         evidence::{Progress, Weighed},
         outcome::Outcome,
         phase::PhaseInput,
-        phase_tables,
     },
     readiness::{
         judge,
@@ -29,224 +25,159 @@ use crate::trace::{
         problem::{self, Problem},
         status::{Evidence, Status},
     },
-    rules::{Limits, Rules},
+    rules::Rules,
     spans::links,
-    tracer::{Tracer, episodes},
+    tracer::{
+        announce::{announce_episode, announced_at, settle_short_episode},
+        decide::record_current,
+        emit::Emitter,
+        episodes::begin_episode,
+        links::link_scaled_object,
+        losses::record_lost_pod,
+        timers::{forget_at, limits, limits_of_changes, reschedule},
+        trace::Trace,
+    },
 };
 
-/// A deleted object stays a possible cause for this long.
-const DELETED_MEMORY: Duration = Duration::from_mins(15);
-/// A deleted Pod, which causes next to nothing, is forgotten sooner.
-const DELETED_POD_MEMORY: Duration = Duration::from_mins(1);
-
-impl Tracer {
-    pub(super) fn observe_status(&mut self, observation: &Observation) {
-        let uid = &observation.object.uid;
-        let status = &observation.status;
-        let Some(object) = self.state.objects.get_mut(uid) else { return };
-        let (was_current, fingerprint) = (object.was_current, object.status_fingerprint);
-        object.read_status(observation);
-        let (judgement, stands) = judge(object, observation, &self.rules);
-        if was_current {
-            self.begin_episode(observation, &judgement, fingerprint);
-        }
-        let Some(object) = self.state.objects.get_mut(uid) else { return };
-        let verdict = &judgement.status;
-        // A suspended Job has done nothing yet: what is done for it still follows from its change.
-        let is_suspended = object.spec.suspended && object.is("batch", "Job");
-        object.was_current = stands && matches!(verdict, Status::Current { .. }) && !is_suspended;
-        let has_failed_job = matches!(verdict, Status::Failed { .. }) && object.is("batch", "Job");
-        if !object.was_current && !is_built_in(object.kind()) {
-            // What was Current for less than the settle window had not converged.
-            for change in object.changes.iter_mut().filter(|change| change.is_of_live_spec()) {
-                if change.convergence.is_held() {
-                    change.until = None;
-                }
-            }
-        }
-        if object.was_current || has_failed_job {
-            for change in object.changes.iter_mut().filter(|change| !change.key.is_deletion()) {
-                change.until.get_or_insert(observation.resource_version);
-            }
-        }
-        if let Some((key, contexts)) = object.take_observed_contexts(status.observed_generation)
-            && let Some(report) = object.change_mut(&key).and_then(Change::report_mut)
-        {
-            let links = contexts.iter();
-            let links = links.map(|context| links::context_link(context, ContextUse::Fresh, false));
-            report.late_links.extend(links);
-        }
-        // Superseded changes too: their Pods may still arrive.
-        for change in object.changes.iter_mut().filter(|change| change.revision.is_none()) {
-            if is_observed(change, status) {
-                change.revision.clone_from(&object.update_revision);
-            }
-        }
-        let update = StatusUpdate {
-            observation,
-            spec: &object.spec,
-            is_to_finish: object.is_to_finish(),
-            judgement: &judgement,
-            problem: match &judgement.why {
-                Some(why) => Some(problem::of_verdict(why)),
-                None => problem::problem(&observation.object.kind, status),
-            },
-            progress: Progress {
-                counters: kstatus::progress(&observation.object.kind, status),
-                status: status.signals.as_ref().map_or(0, |signals| signals.progress),
-            },
-        };
-        let open = object.changes.iter_mut().filter(|change| !change.convergence.is_over());
-        let followed: Vec<(ChangeKey, Followed)> =
-            open.map(|change| (change.key.clone(), update.follow(change))).collect();
-        let is_autoscaler = object.is_autoscaler();
-        let is_lost = status.phase.as_deref() == Some("Failed");
-        let is_newly_lost = is_lost && !std::mem::replace(&mut object.has_failed, is_lost);
-        let owner = object.owner.as_ref().filter(|_| is_newly_lost).map(|owner| owner.uid.clone());
-        for (key, followed) in followed {
-            self.emitter().emit_phases(&key);
-            if followed.is_current {
-                self.record_current(&key);
-            }
-            if let Some(transition) = followed.transition {
-                self.emit_transition(&key, &transition);
-            }
-        }
-        if is_autoscaler {
-            self.link_scaled_object(uid);
-        }
-        if let Some(owner) = owner {
-            let at = observation.at.whole_second();
-            self.record_lost_pod(uid, &owner, observation.resource_version, at, None, None);
-        }
+pub(super) fn observe_status(trace: &mut Trace, observation: &Observation) {
+    let uid = &observation.object.uid;
+    let status = &observation.status;
+    let Some(object) = trace.state.objects.get_mut(uid) else { return };
+    let (was_current, fingerprint) = (object.was_current, object.status_fingerprint);
+    object.read_status(observation);
+    let (judgement, stands) = judge(object, observation, &trace.rules);
+    if was_current {
+        begin_episode(trace, observation, &judgement, fingerprint);
     }
-
-    /// The status of an autoscaler can explain a change of its target.
-    fn link_scaled_object(&mut self, autoscaler: &Uid) {
-        let objects = &self.state.objects;
-        let target = objects.get(autoscaler).and_then(|object| {
-            let target = object.references.as_ref()?.scales.as_ref()?;
-            Some(objects.named(object, target)?.uid().clone())
-        });
-        if let Some(target) = target {
-            self.add_autoscaler_link(&target, autoscaler);
-        }
-    }
-
-    /// A change is Current, so whatever waited for it was not Current earlier: the watch of the owner
-    /// may only have been faster.
-    pub(super) fn record_current(&mut self, key: &ChangeKey) {
-        let objects = &mut self.state.objects;
-        let Some((object, change)) = objects.change(key) else { return };
-        let Some(since) = change.convergence.current_since() else { return };
-        let phases = change.report().and_then(|report| report.phases.as_ref());
-        let since = phases.map_or(since, |phases| phases.reached().max(since));
-        let apart = self.rules.owner_wait(object.kind());
-        let causes: Vec<ChangeKey> = objects.causes_of(change).cloned().collect();
-        for cause in causes {
-            if let Some(change) = objects.change_mut(&cause) {
-                change.convergence.delay_until(since, apart);
+    let Some(object) = trace.state.objects.get_mut(uid) else { return };
+    let verdict = &judgement.status;
+    // A suspended Job has done nothing yet: what is done for it still follows from its change.
+    let is_suspended = object.spec.suspended && object.is("batch", "Job");
+    object.was_current = stands && matches!(verdict, Status::Current { .. }) && !is_suspended;
+    let has_failed_job = matches!(verdict, Status::Failed { .. }) && object.is("batch", "Job");
+    if !object.was_current && !is_built_in(object.kind()) {
+        // What was Current for less than the settle window had not converged.
+        for change in object.changes.iter_mut().filter(|change| change.is_of_live_spec()) {
+            if change.convergence.is_held() {
+                change.until = None;
             }
         }
     }
-
-    fn emit_transition(&mut self, key: &ChangeKey, transition: &Transition) {
-        match transition {
-            Transition::Ended => {
-                if self.settle_short_episode(key) {
-                    self.emitter().close_convergence(key);
-                }
-            }
-            Transition::Late { at } => self.emitter().emit_late(key, *at),
+    if object.was_current || has_failed_job {
+        for change in object.changes.iter_mut().filter(|change| !change.key.is_deletion()) {
+            change.until.get_or_insert(observation.resource_version);
         }
     }
-
-    /// A timer of the object has expired.
-    pub(super) fn fire_timer(&mut self, uid: &Uid, now: Timestamp) {
-        let Some(object) = self.state.objects.get_mut(uid) else { return };
-        if forget_at(object).is_some_and(|at| at <= now) {
-            self.forget(uid);
-            return;
-        }
-        let of_changes = limits_of_changes(object, &self.rules);
-        let limits = limits(object, &self.rules);
-        let mut transitions = Vec::new();
-        let mut stuck = Vec::new();
-        for (change, limits) in object.changes.iter_mut().zip(of_changes) {
-            if let Some(expired) = change.convergence.expire(now, &limits) {
-                // By evidence that had to stand for a while.
-                if change.convergence.has_converged() && !is_built_in(&object.reference.kind) {
-                    change.until.get_or_insert(object.resource_version);
-                }
-                transitions.push((change.key.clone(), expired));
-            }
-            let is_decided = change.is_decided();
-            let is_open = change.convergence.is_open();
-            if let Some(active) = change.convergence.active_problem_mut()
-                && is_open
-                && !active.reported
-                && is_decided
-                && active.reportable_at(&limits).is_some_and(|at| at <= now)
-            {
-                active.reported = true;
-                stuck.push(change.key.clone());
-            }
-        }
-        let lasting = object.changes.iter().filter(|change| {
-            episodes::announced_at(change, limits.settle).is_some_and(|at| at <= now)
-                || stuck.contains(&change.key)
-        });
-        let lasting: Vec<ChangeKey> = lasting.map(|change| change.key.clone()).collect();
-        for key in lasting {
-            self.announce_episode(&key);
-        }
-        for key in stuck {
-            self.emitter().emit_stuck(&key, now, &limits);
-        }
-        for (key, transition) in transitions {
-            self.emit_transition(&key, &transition);
-        }
-        self.state.objects.forget_old_changes(uid, now);
-        self.reschedule(uid);
+    if let Some((key, contexts)) = object.take_observed_contexts(status.observed_generation)
+        && let Some(report) = object.change_mut(&key).and_then(Change::report_mut)
+    {
+        let links = contexts.iter();
+        let links = links.map(|context| links::context_link(context, ContextUse::Fresh, false));
+        report.late_links.extend(links);
     }
-
-    /// Sets the object's timer by the deadlines of its changes.
-    pub(super) fn reschedule(&mut self, uid: &Uid) {
-        let Some(object) = self.state.objects.get(uid) else { return };
-        let deadlines = object
-            .changes
-            .iter()
-            .zip(limits_of_changes(object, &self.rules))
-            .filter_map(|(change, of)| change.convergence.deadline(&of, change.is_decided()));
-        let forgettable =
-            (0..object.changes.len()).filter_map(|index| retention::forgettable_at(object, index));
-        let settle = limits(object, &self.rules).settle;
-        let announced = object.changes.iter();
-        let announced = announced.filter_map(|change| episodes::announced_at(change, settle));
-        let next = deadlines.chain(announced).chain(forgettable).chain(forget_at(object)).min();
-        self.state.objects.reschedule(uid, next);
+    // Superseded changes too: their Pods may still arrive.
+    for change in object.changes.iter_mut().filter(|change| change.revision.is_none()) {
+        if is_observed(change, status) {
+            change.revision.clone_from(&object.update_revision);
+        }
     }
-}
-
-fn limits(object: &TrackedObject, rules: &Rules) -> Limits {
-    rules.limits(object.kind(), object.spec.progress_deadline_seconds)
-}
-
-/// The limits of each change: a Pod that shall succeed may run for as long as a Job.
-fn limits_of_changes(object: &TrackedObject, rules: &Rules) -> Vec<Limits> {
-    let of_object = limits(object, rules);
-    let of_run = object.is("", "Pod").then(|| rules.limits_of_run(object.kind()));
-    let of_change = |change: &Change| {
-        let is_running = change.open_phase().is_some_and(|phase| phase.name == phase_tables::RUN);
-        of_run.filter(|_| is_running).unwrap_or(of_object)
+    let update = StatusUpdate {
+        observation,
+        spec: &object.spec,
+        is_to_finish: object.is_to_finish(),
+        judgement: &judgement,
+        problem: match &judgement.why {
+            Some(why) => Some(problem::of_verdict(why)),
+            None => problem::problem(&observation.object.kind, status),
+        },
+        progress: Progress {
+            counters: kstatus::progress(&observation.object.kind, status),
+            status: status.signals.as_ref().map_or(0, |signals| signals.progress),
+        },
     };
-    object.changes.iter().map(of_change).collect()
+    let open = object.changes.iter_mut().filter(|change| !change.convergence.is_over());
+    let followed: Vec<(ChangeKey, Followed)> =
+        open.map(|change| (change.key.clone(), update.follow(change))).collect();
+    let is_autoscaler = object.is_autoscaler();
+    let is_lost = status.phase.as_deref() == Some("Failed");
+    let is_newly_lost = is_lost && !std::mem::replace(&mut object.has_failed, is_lost);
+    let owner = object.owner.as_ref().filter(|_| is_newly_lost).map(|owner| owner.uid.clone());
+    for (key, followed) in followed {
+        Emitter::of(trace).emit_phases(&key);
+        if followed.is_current {
+            record_current(trace, &key);
+        }
+        if let Some(transition) = followed.transition {
+            emit_transition(trace, &key, &transition);
+        }
+    }
+    if is_autoscaler {
+        link_scaled_object(trace, uid);
+    }
+    if let Some(owner) = owner {
+        let at = observation.at.whole_second();
+        record_lost_pod(trace, uid, &owner, observation.resource_version, at, None, None);
+    }
 }
 
-/// When a deleted object is forgotten.
-fn forget_at(object: &TrackedObject) -> Option<Timestamp> {
-    let memory = if object.is("", "Pod") { DELETED_POD_MEMORY } else { DELETED_MEMORY };
-    Some(object.gone?.plus(memory))
+fn emit_transition(trace: &mut Trace, key: &ChangeKey, transition: &Transition) {
+    match transition {
+        Transition::Ended => {
+            if settle_short_episode(trace, key) {
+                Emitter::of(trace).close_convergence(key);
+            }
+        }
+        Transition::Late { at } => Emitter::of(trace).emit_late(key, *at),
+    }
+}
+
+/// A timer of the object has expired.
+pub(super) fn fire_timer(trace: &mut Trace, uid: &Uid, now: Timestamp) {
+    let Some(object) = trace.state.objects.get_mut(uid) else { return };
+    if forget_at(object).is_some_and(|at| at <= now) {
+        trace.state.forget(uid);
+        return;
+    }
+    let of_changes = limits_of_changes(object, &trace.rules);
+    let limits = limits(object, &trace.rules);
+    let mut transitions = Vec::new();
+    let mut stuck = Vec::new();
+    for (change, limits) in object.changes.iter_mut().zip(of_changes) {
+        if let Some(expired) = change.convergence.expire(now, &limits) {
+            // By evidence that had to stand for a while.
+            if change.convergence.has_converged() && !is_built_in(&object.reference.kind) {
+                change.until.get_or_insert(object.resource_version);
+            }
+            transitions.push((change.key.clone(), expired));
+        }
+        let is_decided = change.is_decided();
+        let is_open = change.convergence.is_open();
+        if let Some(active) = change.convergence.active_problem_mut()
+            && is_open
+            && !active.reported
+            && is_decided
+            && active.reportable_at(&limits).is_some_and(|at| at <= now)
+        {
+            active.reported = true;
+            stuck.push(change.key.clone());
+        }
+    }
+    let lasting = object.changes.iter().filter(|change| {
+        announced_at(change, limits.settle).is_some_and(|at| at <= now)
+            || stuck.contains(&change.key)
+    });
+    let lasting: Vec<ChangeKey> = lasting.map(|change| change.key.clone()).collect();
+    for key in lasting {
+        announce_episode(trace, &key);
+    }
+    for key in stuck {
+        Emitter::of(trace).emit_stuck(&key, now, &limits);
+    }
+    for (key, transition) in transitions {
+        emit_transition(trace, &key, &transition);
+    }
+    trace.state.objects.forget_old_changes(uid, now);
+    reschedule(trace, uid);
 }
 
 /// An observed status, for each open change of its object.

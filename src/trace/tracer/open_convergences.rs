@@ -33,7 +33,7 @@ impl Tracer {
     /// Convergences without an outcome, by kind and what they wait for: the reason of a problem, the
     /// name of a phase, the reason of a condition, or empty; their own, or of changes they caused.
     pub fn open_convergences(&self) -> HashMap<(&GroupKind, &str), i64> {
-        let objects = &self.state.objects;
+        let objects = &self.trace.state.objects;
         let mut waits: HashMap<&ChangeKey, (&GroupKind, Option<Wait<'_>>)> = objects
             .open_changes()
             .map(|(object, change)| (&change.key, (object.kind(), own_wait(change))))
