@@ -51,6 +51,7 @@ mod live_options;
 mod live_outcomes;
 mod live_phases;
 mod live_restarted;
+mod live_restored;
 mod live_stuck;
 mod mute;
 mod observer;
