@@ -92,6 +92,7 @@ fn explain_object(
             .filter(|_| change_detection(kind) == ChangeDetection::Generation),
         written_since: observation.status.present,
         is_to_finish: is_to_finish(&body.spec, owner.map(|owner| &owner.kind)),
+        is_data_only: false,
         status_field: rules.status_field(kind),
     };
     let judgement = judge(&evidence);

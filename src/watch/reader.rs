@@ -10,11 +10,12 @@ use super::{
     machine::{Machine, Request, WatchFailure},
     message::WatchMessage,
     probe::LastWrite,
-    recording::Tap,
+    recording::{Recorded, Tap},
     request::Session,
     selector_exit::Selection,
 };
 use crate::trace::model::{
+    kind::is_built_in,
     kubernetes_event::KubernetesEvent,
     observation::{Observation, WatchEvent, WatchId},
     time::Timestamp,
@@ -183,6 +184,21 @@ impl Reader {
             Some(namespace) => format!("{namespace}/{plural}"),
             None => plural,
         }
+    }
+
+    /// Records what a replay has to know about a kind that is not built in.
+    pub(super) fn record_kind(&self) {
+        let Some(tap) = &self.tap else { return };
+        let resolved = &self.session.resolved;
+        if is_built_in(&resolved.kind) {
+            return;
+        }
+        let recorded = Recorded::Kind {
+            api_version: &resolved.api_version(),
+            kind: &resolved.kind.kind,
+            has_status: resolved.has_status,
+        };
+        tap(&self.recording_name(), (self.clock)(), recorded);
     }
 
     pub(super) fn count_health_rule_failures(&mut self) {

@@ -19,6 +19,8 @@ pub struct Resolved {
     pub version: String,
     pub plural: String,
     pub namespaced: bool,
+    /// The resource has the subresource `status`.
+    pub has_status: bool,
 }
 
 impl Resolved {
@@ -91,6 +93,10 @@ impl Served {
                         version: resource.version,
                         plural: resource.plural,
                         namespaced: capabilities.scope == Scope::Namespaced,
+                        has_status: capabilities
+                            .subresources
+                            .iter()
+                            .any(|(resource, _)| resource.plural == "status"),
                     };
                     let watchable = capabilities.supports_operation(verbs::WATCH);
                     kinds.push((resolved, watchable));

@@ -70,6 +70,7 @@ impl Scope {
                 Some(query) => Filter::Selectors(query.into()),
                 None => Filter::Everything,
             },
+            has_status: self.resolved.has_status,
         }
     }
 }

@@ -240,6 +240,7 @@ impl Watches {
             warned: None,
             last_write: None,
         };
+        reader.record_kind();
         running.scopes.insert(id, scope);
         let opened = WatchMessage::Opened(id, watched);
         self.out.send(opened).await.map_err(|_closed| ReceiverClosed)?;

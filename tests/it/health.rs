@@ -32,6 +32,7 @@ fn verdict(settings: &Arc<WatchSettings>, object: &Value) -> String {
         generation: observation.generation,
         written_since: true,
         is_to_finish: false,
+        is_data_only: false,
         status_field: None,
     });
     let why = judgement.why.map(|why| format!(": {}", why.reason)).unwrap_or_default();

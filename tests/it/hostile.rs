@@ -32,6 +32,7 @@ fn spans_of(lines: &[String]) -> Vec<Span> {
         kind: GroupKind::new("apps", "Deployment"),
         namespace: None,
         filter: Filter::Everything,
+        has_status: true,
     };
     tracer.open_empty(WatchId(0), watched, at);
     let mut spans = Vec::new();

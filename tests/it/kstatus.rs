@@ -360,6 +360,7 @@ fn judged(case: &Case) -> (Status, Box<Body>) {
             .filter(|_| kind::change_detection(&now.object.kind) == ChangeDetection::Generation),
         written_since: case.written_since,
         is_to_finish: is_to_finish(&body.spec, owner.map(|owner| &owner.kind)),
+        is_data_only: false,
         status_field: None,
     })
     .status;

@@ -140,6 +140,7 @@ async fn objects_of_every_kind_end_as_their_kind_or_its_conventions_have_it() ->
     let plane = shared().await?;
     let namespace = plane.namespace("kinds").await?;
     widgets::define(plane, &namespace).await?;
+    widgets::define_templates(plane, &namespace).await?;
     let group = format!("*.{namespace}.example.com");
     let kinds = [
         "ConfigMap",
@@ -169,6 +170,9 @@ async fn objects_of_every_kind_end_as_their_kind_or_its_conventions_have_it() ->
     plane.apply(&volume_of(&namespace).to_string()).await?;
     widgets::define(plane, &later).await?;
     converge(plane, &namespace).await?;
+    let version = format!("{namespace}.example.com/v1");
+    let template = object(&version, "Template", &namespace, &json!({ "spec": { "size": 1 } }));
+    plane.apply(&template.to_string()).await?;
 
     let jaeger = plane.jaeger()?;
     let spans = until("every outcome", SOON, async || {
@@ -201,6 +205,7 @@ async fn objects_of_every_kind_end_as_their_kind_or_its_conventions_have_it() ->
         create PersistentVolume it converged by persistentvolume-controller
         create PodDisruptionBudget it converged by controllermanager
         create Service it converged by service-controller
+        create Template it converged by template-controller
         create Widget cluster-api converged by widget-controller
         create Widget crossplane converged by widget-controller
         create Widget gateway converged by widget-controller

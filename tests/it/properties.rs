@@ -241,6 +241,7 @@ impl Played {
                 kind: GroupKind::of(api_version, kind),
                 namespace: None,
                 filter: Filter::Everything,
+                has_status: true,
             };
             tracer.open_empty(WatchId(u32::try_from(id).unwrap()), watched, at(0));
         }

@@ -431,3 +431,33 @@ fn waiting_condition_is_reported_despite_others_that_changed() {
     assert_eq!(events.len(), 32);
     assert_eq!(events.iter().filter(|event| event.name == "waiting").count(), 1);
 }
+
+#[test]
+fn object_of_a_kind_without_status_has_converged_when_it_stands_observed() {
+    let template = object("Template", "canary");
+    let created = |history: History| history.later(1).added(&template);
+    created(History::default().without_status("Template")).becomes(expect![[r#"
+        create Template shop/canary g1 -> converged
+    "#]]);
+    // Without the line, a status may still follow.
+    created(History::default()).becomes(expect![[r#"
+        create Template shop/canary g1 -> unknown
+    "#]]);
+}
+
+#[test]
+fn kind_without_status_subresource_whose_controller_writes_one_is_judged_by_it() {
+    let (first, second) = (object("Workflow", "first"), object("Workflow", "second"));
+    let at_work = status(&json!({"phase": "Running"}));
+    History::default()
+        .without_status("Workflow")
+        .added(&first)
+        .later(1)
+        .modified(&first, &at_work)
+        .later(30)
+        .added(&second)
+        .becomes(expect![[r#"
+            create Workflow shop/second g1 -> unknown
+            create Workflow shop/first g1 -> timed_out  Running: status.phase is Running
+        "#]]);
+}

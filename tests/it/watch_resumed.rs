@@ -21,7 +21,8 @@ const WIDGETS: &str = "/apis/example.com/v1/widgets";
 
 fn resume(id: u32, api_version: &str, kind: &str, resource_version: u64) -> Resume {
     let kind = GroupKind::of(api_version, kind);
-    let watched = WatchScope { kind, namespace: None, filter: Filter::Everything };
+    let watched =
+        WatchScope { kind, namespace: None, filter: Filter::Everything, has_status: true };
     Resume { id: WatchId(id), watched, resource_version, selected: Vec::new() }
 }
 

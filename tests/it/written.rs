@@ -78,6 +78,16 @@ impl History {
         self
     }
 
+    /// Records that `kind` of `example.com/v1` has no status subresource.
+    pub(crate) fn without_status(mut self, kind: &str) -> Self {
+        let (at, watch) = (self.now(), format!("{}s", kind.to_lowercase()));
+        let object = json!({"apiVersion": "example.com/v1", "kind": kind});
+        self.lines.push(
+            json!({"at": at, "watch": watch, "type": "KIND", "object": object, "hasStatus": false}),
+        );
+        self
+    }
+
     /// The last event came by the watch of this name.
     pub(crate) fn by_watch(mut self, watch: &str) -> Self {
         if let Some(line) = self.lines.last_mut() {

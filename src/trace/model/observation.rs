@@ -24,6 +24,8 @@ pub struct WatchScope {
     /// `None`: every namespace, or a cluster-scoped kind.
     pub namespace: Option<Arc<str>>,
     pub filter: Filter,
+    /// The kind has a status subresource, as far as is known.
+    pub has_status: bool,
 }
 
 /// Which objects of its kind and namespace a watch receives.

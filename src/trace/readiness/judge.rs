@@ -28,6 +28,8 @@ pub fn judge(e: &Evidence<'_>) -> Judgement {
         by_status_field(rule, e)
     } else if is_built_in(e.kind) {
         return Judgement::certain(kstatus::judge(e));
+    } else if e.is_data_only && !e.status.present {
+        data_only()
     } else {
         general::judge(e)
     };
@@ -43,7 +45,7 @@ fn for_change(judgement: Judgement, e: &Evidence<'_>) -> Judgement {
     );
     let is_written = e.written_since || judgement.is_observed;
     // A rule can decide by the spec alone, where no controller writes a status.
-    let has_no_status = !e.status.present && e.status.verdict.is_some();
+    let has_no_status = !e.status.present && (e.status.verdict.is_some() || e.is_data_only);
     let status = match judgement.status {
         Status::Paused => Status::Paused,
         Status::OnHold if !is_behind => Status::OnHold,
@@ -56,6 +58,18 @@ fn for_change(judgement: Judgement, e: &Evidence<'_>) -> Judgement {
     };
     let why = judgement.why.filter(|why| why.is_condition || is_written);
     Judgement { status, why, ..judgement }
+}
+
+/// No status follows for an object that holds only data. But a controller can also write the status of
+/// a kind without a status subresource, so this has to stand for a while.
+fn data_only() -> Judgement {
+    Judgement {
+        status: Status::Current { since: None },
+        evidence: Some(1),
+        is_thin: true,
+        is_observed: false,
+        why: None,
+    }
 }
 
 /// By the rule of the configuration, or a shipped one.

@@ -44,6 +44,8 @@ pub struct Evidence<'a> {
     ///
     /// [`is_to_finish`]: crate::trace::readiness::kstatus::is_to_finish
     pub is_to_finish: bool,
+    /// No controller writes a status for the kind, as far as is known.
+    pub is_data_only: bool,
     /// The configured rule of the kind (option `converges`).
     pub status_field: Option<&'a StatusFieldRule>,
 }

@@ -27,6 +27,9 @@ pub(crate) struct Watch {
     pub(crate) list: u32,
     /// A list was complete.
     pub(crate) has_listed: bool,
+    /// An object of the watch had a status. Not kept over a restart.
+    #[serde(skip)]
+    has_seen_status: bool,
     /// Not kept over a restart.
     #[serde(skip, default = "WatchState::unknown")]
     pub(crate) state: WatchState,
@@ -75,6 +78,7 @@ impl Watch {
             last_event: at,
             list: 1,
             has_listed: false,
+            has_seen_status: false,
             state: WatchState::Disconnected { since: at },
             undecided: BTreeMap::new(),
             arrivals: 0,
@@ -129,6 +133,18 @@ impl Watches {
             Some(watch) => watch.state = WatchState::Disconnected { since: at },
             None => drop(self.0.insert(id, Watch::new(scope, at))),
         }
+    }
+
+    pub(crate) fn record_status(&mut self, id: WatchId) {
+        if let Some(watch) = self.0.get_mut(&id) {
+            watch.has_seen_status = true;
+        }
+    }
+
+    /// Whether the objects of a watch hold only data: their kind has no status subresource, and none
+    /// of them has had a status.
+    pub(crate) fn is_data_only(&self, id: WatchId) -> bool {
+        self.get(id).is_some_and(|watch| !watch.scope.has_status && !watch.has_seen_status)
     }
 
     pub(crate) fn restore(&mut self, id: WatchId, watch: Watch) {

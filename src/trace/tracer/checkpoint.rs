@@ -22,7 +22,7 @@ use crate::trace::{
 };
 
 /// Increased with every change of the format: an older format is not read.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// One entry of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -328,7 +328,8 @@ mod tests {
     fn restored_objects_share_their_names() {
         let mut tracer = recording_tracer();
         let kind = GroupKind::new("apps", "Deployment");
-        let scope = WatchScope { kind, namespace: None, filter: Filter::Everything };
+        let scope =
+            WatchScope { kind, namespace: None, filter: Filter::Everything, has_status: true };
         tracer.open_empty(WatchId(0), scope, AT);
         tracer.process(WatchId(0), named("a"));
         tracer.process(WatchId(0), named("b"));

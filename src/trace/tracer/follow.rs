@@ -5,7 +5,7 @@ use crate::trace::{
         id::ChangeKey,
         kind::{self, ChangeDetection, is_built_in},
         object::Uid,
-        observation::{Observation, SpecFacts, StatusFacts},
+        observation::{Observation, SpecFacts, StatusFacts, WatchId},
         time::Timestamp,
     },
     object::{
@@ -27,6 +27,7 @@ use crate::trace::{
     },
     rules::Rules,
     spans::links,
+    state::watches::Watches,
     tracer::{
         announce::{announce_episode, announced_at, settle_short_episode},
         decide::record_current,
@@ -43,9 +44,10 @@ pub(super) fn observe_status(trace: &mut Trace, observation: &Observation) {
     let uid = &observation.object.uid;
     let status = &observation.status;
     let Some(object) = trace.state.objects.get_mut(uid) else { return };
+    let is_data_only = is_data_only(&mut trace.state.watches, object.watch, observation);
     let (was_current, fingerprint) = (object.was_current, object.status_fingerprint);
     object.read_status(observation);
-    let (judgement, stands) = judge(object, observation, &trace.rules);
+    let (judgement, stands) = judge(object, observation, is_data_only, &trace.rules);
     if was_current {
         begin_episode(trace, observation, &judgement, fingerprint);
     }
@@ -255,11 +257,22 @@ fn is_observed(change: &Change, status: &StatusFacts) -> bool {
     change.generation.is_some() && status.observed_generation >= change.generation
 }
 
+fn is_data_only(watches: &mut Watches, watch: WatchId, observation: &Observation) -> bool {
+    if is_built_in(&observation.object.kind) {
+        return false;
+    }
+    if observation.status.present {
+        watches.record_status(watch);
+    }
+    watches.is_data_only(watch)
+}
+
 /// The verdict about a status, seen against the newest change of the spec, and whether it counts for
 /// that at once.
 fn judge(
     object: &mut TrackedObject,
     observation: &Observation,
+    is_data_only: bool,
     rules: &Rules,
 ) -> (Judgement, bool) {
     let is_to_finish = object.is_to_finish();
@@ -278,6 +291,7 @@ fn judge(
             .filter(|_| kind::change_detection(kind) == ChangeDetection::Generation),
         written_since,
         is_to_finish,
+        is_data_only,
         status_field: rules.status_field(kind),
     });
     object.evidence = judgement.evidence.unwrap_or(0);

@@ -21,6 +21,8 @@ pub(super) struct Entry<'a> {
     pub(super) object: Option<&'a RawValue>,
     #[serde(default, rename = "resourceVersion")]
     pub(super) resource_version: Option<Value>,
+    #[serde(default, rename = "hasStatus")]
+    pub(super) has_status: Option<bool>,
 }
 
 impl Entry<'_> {

@@ -77,6 +77,8 @@ struct FoundWatch {
     starts_empty: Option<bool>,
     /// Its first object or one of its lists has a resourceVersion that is not a decimal number.
     is_opaque: bool,
+    /// `None` where the recording does not tell it.
+    has_status: Option<bool>,
 }
 
 impl Recording {
@@ -171,13 +173,15 @@ impl Recording {
         })?;
         self.has_opaque_resource_versions = found.values().any(|watch| watch.is_opaque);
         let known = found.into_iter().filter_map(|(name, watch)| {
-            Some((name, watch.kind?, watch.starts_empty.unwrap_or(true)))
+            let starts_empty = watch.starts_empty.unwrap_or(true);
+            Some((name, watch.kind?, starts_empty, watch.has_status.unwrap_or(true)))
         });
         self.start = start;
         self.watches = (0_u32..)
             .zip(known)
-            .map(|(id, (name, kind, starts_empty))| {
-                let watched = WatchScope { kind, namespace: None, filter: Filter::Unknown };
+            .map(|(id, (name, kind, starts_empty, has_status))| {
+                let watched =
+                    WatchScope { kind, namespace: None, filter: Filter::Unknown, has_status };
                 (name, RecordedWatch { id: WatchId(id), watched, starts_empty })
             })
             .collect();
@@ -213,6 +217,7 @@ impl Recording {
 
 impl FoundWatch {
     fn read(&mut self, entry: &Entry<'_>) {
+        self.has_status = entry.has_status.or(self.has_status);
         self.is_opaque |= entry.resource_version.as_ref().is_some_and(is_opaque);
         if self.starts_empty.is_none() && entry.is_part_of_list() {
             self.starts_empty = Some(false);

@@ -27,6 +27,8 @@ pub enum Recorded<'a> {
         kind: &'a str,
         object: &'a [u8],
     },
+    /// The kind of the watch, when it is opened.
+    Kind { api_version: &'a str, kind: &'a str, has_status: bool },
     /// The end of a list.
     ListEnd { resource_version: u64 },
 }
@@ -53,6 +55,14 @@ impl<W: Write> RecordingWriter<W> {
                 "watch": watch,
                 "type": "LIST_END",
                 "resourceVersion": resource_version.to_string(),
+            })
+            .to_string(),
+            Recorded::Kind { api_version, kind, has_status } => json!({
+                "at": received_at.to_string(),
+                "watch": watch,
+                "type": "KIND",
+                "object": {"apiVersion": api_version, "kind": kind},
+                "hasStatus": has_status,
             })
             .to_string(),
             Recorded::Event { kind, object } => {
