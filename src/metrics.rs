@@ -44,6 +44,7 @@ pub struct Metrics {
     /// Labelled with the reason: see [`SpanDrop`].
     pub spans_dropped: IntCounterVec,
     pub export_failures: IntCounterVec,
+    pub export_foreign_responses: IntCounter,
     pub export_duration: Histogram,
     pub outbox_spans: IntGauge,
     pub outbox_bytes: IntGauge,
@@ -234,6 +235,11 @@ impl Metrics {
                 "spanlink_export_failures_total",
                 "Export requests that failed, by code; retried where OTLP allows it.",
                 &["code"],
+            )?,
+            export_foreign_responses: counter(
+                r,
+                "spanlink_export_foreign_responses_total",
+                "Successful responses that are not responses of OTLP, as the login page of a proxy.",
             )?,
             export_duration: {
                 let metric = Histogram::with_opts(HistogramOpts::new(

@@ -85,6 +85,9 @@ impl File {
                 headers: self.otlp.headers,
                 compression: self.otlp.compression,
                 timeout: duration(self.otlp.timeout, Duration::from_secs(10)),
+                // By default a gRPC server accepts messages of up to 4 MiB. The margin is for what
+                // proxies and the protocol add.
+                request_bytes_max: self.otlp.request_bytes_max.map_or(3_500 << 10, |bytes| bytes.0),
                 tls: TlsSettings {
                     ca_file: self.otlp.tls.ca_file,
                     cert_file: self.otlp.tls.cert_file,

@@ -8,7 +8,7 @@ use super::{
     converges::{Converges, HealthCheckOption},
     object_selector::{FieldSelector, LabelSelector, NamespaceName},
     paths::{ContentPath, MarkPath, ReferencePath},
-    scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, WatchedKind},
+    scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, RequestBytes, WatchedKind},
     settings::{
         Compression, ContextSampling, Layout, MetadataChanges, Protocol, SpanNames, Stale, Startup,
     },
@@ -147,6 +147,7 @@ pub(super) struct Otlp {
     pub(super) headers: BTreeMap<String, String>,
     pub(super) compression: Compression,
     pub(super) timeout: Option<HumanDuration>,
+    pub(super) request_bytes_max: Option<RequestBytes>,
     pub(super) tls: Tls,
 }
 

@@ -346,6 +346,8 @@ pub struct ExportSettings {
     pub compression: Compression,
     /// The time limit of one request.
     pub timeout: Duration,
+    /// The largest request, in bytes before compression.
+    pub request_bytes_max: usize,
     pub tls: TlsSettings,
     /// Resource attributes from `OTEL_RESOURCE_ATTRIBUTES`; `service.name` is not among them.
     pub resource: BTreeMap<String, String>,

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::{export::sender::Queue, outbox::Outbox};
+use crate::{
+    export::{refusal::Refusal, sender::Queue},
+    outbox::Outbox,
+};
 
 /// The outbox as the queue that the sender empties.
 #[derive(Clone, Debug)]
@@ -17,7 +20,7 @@ impl Queue for OutboxQueue {
         self.0.take(records_max, bytes_max)
     }
 
-    fn acknowledge(&self, count: usize) {
+    fn acknowledge(&self, count: usize, _refusals: &[Refusal]) {
         self.0.acknowledge(count);
     }
 

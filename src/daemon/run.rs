@@ -27,6 +27,7 @@ use crate::{
     admin::{self, Health},
     config::settings::{OutboxSettings, Settings, WatchSettings},
     export::{
+        batch::Limits as RequestLimits,
         client::Client as OtlpClient,
         encode::Encoder,
         sender::{Drain, Sender},
@@ -183,7 +184,8 @@ fn start(
         Destination::Otlp => {
             let client = OtlpClient::new(&settings.export)?;
             let queue = OutboxQueue(outbox.clone());
-            let sender = Sender::new(queue, client, encoder, metrics.clone());
+            let limits = RequestLimits::bytes(settings.export.request_bytes_max);
+            let sender = Sender::new(queue, client, encoder, limits, metrics.clone(), now);
             let until = async { drained.await.unwrap_or_default() };
             Some(spawn_sender(&mut tasks, sender.run(until)))
         }
@@ -391,7 +393,12 @@ mod tests {
     use super::*;
     use crate::{
         admin::Liveness,
-        export::{client::Transport, response::Response, sender::Queue},
+        export::{
+            client::Transport,
+            refusal::Refusal,
+            response::{Acceptance, Response},
+            sender::Queue,
+        },
     };
 
     /// A queue with one record that panics when it is read.
@@ -404,18 +411,20 @@ mod tests {
             panic!("the queue broke")
         }
 
-        fn acknowledge(&self, _: usize) {}
+        fn acknowledge(&self, _: usize, _: &[Refusal]) {}
 
         fn len(&self) -> usize {
             1
         }
     }
 
+    const REQUEST_LIMITS: RequestLimits = RequestLimits::bytes(1 << 20);
+
     struct Accepting;
 
     impl Transport for Accepting {
         async fn send(&mut self, _: Bytes) -> Response {
-            Response::Accepted { rejected: 0 }
+            Response::Accepted(Acceptance::default())
         }
 
         fn endpoint(&self) -> &'static str {
@@ -453,7 +462,8 @@ mod tests {
     async fn panic_of_the_sender_ends_the_daemon_with_its_reason() {
         let mut tasks = Tasks::default();
         let metrics = Metrics::new().unwrap();
-        let sender = Sender::new(PanickingQueue, Accepting, encoder(), metrics);
+        let sender =
+            Sender::new(PanickingQueue, Accepting, encoder(), REQUEST_LIMITS, metrics, now);
         let unsent = spawn_sender(&mut tasks, sender.run(std::future::pending()));
         let started = Started { sending: Some(unsent), ..started(tasks) };
         let health = started.health.clone();

@@ -13,10 +13,11 @@ use tonic::{
 };
 
 use super::{
-    encode::{GRPC_PATH, rejected_spans},
+    encode::{GRPC_PATH, decode_acceptance},
     endpoint::{Endpoint, find_cause},
     error::ClientError,
-    response::{Response, retry_delay},
+    response::Response,
+    retry_after::RetryAfter,
     tls::{CONNECT_TIMEOUT, Pem},
 };
 use crate::config::settings::{Compression, ExportSettings};
@@ -58,7 +59,7 @@ impl GrpcClient {
 
     pub(super) async fn send(&mut self, request: Bytes, endpoint: &Endpoint) -> Response {
         match tokio::time::timeout(self.timeout, self.call(request)).await {
-            Ok(Ok(body)) => Response::Accepted { rejected: rejected_spans(&body) },
+            Ok(Ok(body)) => Response::Accepted(decode_acceptance(&body).unwrap_or_default()),
             Ok(Err(status)) if !is_timeout(&status) => response(&status, endpoint),
             Ok(Err(_)) | Err(_) => Response::Missing(endpoint.timed_out(self.timeout)),
         }
@@ -112,7 +113,7 @@ fn is_timeout(status: &Status) -> bool {
 fn response(status: &Status, endpoint: &Endpoint) -> Response {
     match status.source() {
         Some(source) => Response::Missing(endpoint.failed(source)),
-        None => Response::Grpc { code: status.code(), retry_delay: retry_delay(status) },
+        None => Response::grpc(status.code(), RetryAfter::from_status_details(b"")),
     }
 }
 

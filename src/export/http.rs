@@ -12,10 +12,11 @@ use reqwest::{
 };
 
 use super::{
-    encode::rejected_spans,
+    encode::decode_acceptance,
     endpoint::Endpoint,
     error::ClientError,
-    response::{Response, parse_retry_after},
+    response::Response,
+    retry_after::RetryAfter,
     tls::{CONNECT_TIMEOUT, Pem},
 };
 use crate::config::settings::{Compression, ExportSettings};
@@ -103,15 +104,12 @@ impl HttpClient {
                 break;
             }
         }
-        Ok(Response::Accepted { rejected: rejected_spans(&body) })
+        Ok(Response::Accepted(decode_acceptance(&body).unwrap_or_default()))
     }
 }
 
 fn error_response(status: u16, headers: &HeaderMap) -> Response {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let retry_after =
-        text(header::RETRY_AFTER).and_then(|value| parse_retry_after(value, text(header::DATE)));
-    Response::Http { status, retry_after }
+    Response::http(status, RetryAfter::from_headers(headers))
 }
 
 fn gzip(request: &[u8]) -> Vec<u8> {

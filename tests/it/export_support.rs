@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use spanlink::{
     config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
-    daemon::OutboxQueue,
+    daemon::{OutboxQueue, now},
     export::{
+        batch::{Batch, Limits as RequestLimits},
         client::{Client, Transport as _},
         encode::Encoder,
         response::{NoResponse, Response},
@@ -32,6 +33,7 @@ pub(crate) fn settings(protocol: Protocol, endpoint: String) -> ExportSettings {
         headers: [].into(),
         compression: Compression::None,
         timeout: Duration::from_secs(10),
+        request_bytes_max: 1 << 20,
         tls: TlsSettings::default(),
         resource: [].into(),
     }
@@ -91,8 +93,9 @@ impl Export {
         let outbox = Outbox::in_memory(Limits::records(1000), metrics.clone());
         let encoder = encoder(settings);
         let client = Client::new(settings).unwrap();
-        let sender =
-            Sender::new(OutboxQueue(outbox.clone()), client, encoder.clone(), metrics.clone());
+        let limits = RequestLimits::bytes(settings.request_bytes_max);
+        let queue = OutboxQueue(outbox.clone());
+        let sender = Sender::new(queue, client, encoder.clone(), limits, metrics.clone(), now);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(sender.run(async { stopped.await.unwrap_or_default() }));
         Self { outbox, metrics, encoder, stop, task }
@@ -131,11 +134,8 @@ pub(crate) fn names(received: &Received) -> Vec<String> {
 pub(crate) async fn send_once(settings: &ExportSettings) -> Response {
     let encoder = encoder(settings);
     let records = [encoder.record(&span("s", "n"))];
-    let batch = spanlink::export::batch::Batch::from_records(
-        &records,
-        &encoder,
-        spanlink::export::batch::Limits::default(),
-    );
+    let limits = RequestLimits::bytes(settings.request_bytes_max);
+    let batch = Batch::from_records(&records, &encoder, limits);
     Client::new(settings).unwrap().send(batch.request).await
 }
 

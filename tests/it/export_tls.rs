@@ -6,7 +6,10 @@ use expect_test::{Expect, expect};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use spanlink::{
     config::settings::{ExportSettings, Protocol},
-    export::{client::Client, response::Response},
+    export::{
+        client::Client,
+        response::{Acceptance, Response},
+    },
 };
 use tempfile::TempDir;
 
@@ -68,7 +71,8 @@ fn endpoint(protocol: Protocol, scheme: &str, receiver: &Receiver) -> ExportSett
     settings(protocol, format!("{scheme}://{}{path}", receiver.address))
 }
 
-const ACCEPTED: Response = Response::Accepted { rejected: 0 };
+const ACCEPTED: Response =
+    Response::Accepted(Acceptance { rejected: 0, message: None, foreign: None });
 
 #[tokio::test]
 async fn configured_authority_is_trusted() {
