@@ -7,6 +7,11 @@ use super::{
 };
 use crate::config::settings::{ExportSettings, Protocol, TlsSettings};
 
+/// The product that requests name, on both protocols.
+/// <https://opentelemetry.io/docs/specs/otel/protocol/exporter/#user-agent>
+pub(super) const USER_AGENT: &str =
+    concat!("OTel-OTLP-Exporter-spanlink/", env!("CARGO_PKG_VERSION"));
+
 /// Sends encoded requests: the [`Client`], or a script in tests.
 pub trait Transport: Send {
     /// Sends one encoded `ExportTraceServiceRequest`. Returns once there is a response, or once it is

@@ -1,9 +1,8 @@
 //! OTLP over HTTP with protobuf bodies: <https://opentelemetry.io/docs/specs/otlp/#otlphttp>.
 
-use std::{io::Write as _, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderName, HeaderValue, header, uri::PathAndQuery};
 use reqwest::{
     ClientBuilder,
@@ -12,18 +11,16 @@ use reqwest::{
 };
 
 use super::{
-    encode::decode_acceptance,
+    client::USER_AGENT,
     endpoint::Endpoint,
     error::ClientError,
+    gzip::gzip,
+    http_response,
     response::Response,
-    retry_after::RetryAfter,
     tls::{CONNECT_TIMEOUT, Pem},
 };
 use crate::config::settings::{Compression, ExportSettings};
 
-/// Bytes of a response body that are read. An `ExportTraceServiceResponse` has a number and a
-/// message.
-const BODY_MAX: usize = 64 << 10;
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(20);
 const HTTPS_PORT: u16 = 443;
 
@@ -45,6 +42,7 @@ impl HttpClient {
         let mut url = settings.endpoint.clone();
         let mut headers = headers(settings)?;
         let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(TCP_KEEP_ALIVE)
             // A redirected POST becomes a GET, or goes to a host that is not configured.
@@ -75,14 +73,15 @@ impl HttpClient {
     }
 
     pub(super) async fn send(&self, request: Bytes, endpoint: &Endpoint) -> Response {
+        // The time limit ends with the head: it decides about the spans.
         match tokio::time::timeout(self.timeout, self.call(request)).await {
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => http_response::read(http::Response::from(response)).await,
             Ok(Err(error)) => Response::Missing(endpoint.failed(&error)),
             Err(_) => Response::Missing(endpoint.timed_out(self.timeout)),
         }
     }
 
-    async fn call(&self, request: Bytes) -> Result<Response, reqwest::Error> {
+    async fn call(&self, request: Bytes) -> Result<reqwest::Response, reqwest::Error> {
         let mut post = self
             .client
             .post(&self.url)
@@ -92,32 +91,8 @@ impl HttpClient {
             Compression::None => post.body(request),
             Compression::Gzip => post.header(header::CONTENT_ENCODING, "gzip").body(gzip(&request)),
         };
-        let mut response = post.send().await?;
-        if !response.status().is_success() {
-            return Ok(error_response(response.status().as_u16(), response.headers()));
-        }
-        let mut body = Vec::new();
-        // The status 200 accepts the spans. A body that is cut short does not change that.
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk);
-            if body.len() > BODY_MAX {
-                break;
-            }
-        }
-        Ok(Response::Accepted(decode_acceptance(&body).unwrap_or_default()))
+        post.send().await
     }
-}
-
-fn error_response(status: u16, headers: &HeaderMap) -> Response {
-    Response::http(status, RetryAfter::from_headers(headers))
-}
-
-fn gzip(request: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder
-        .write_all(request)
-        .and_then(|()| encoder.finish())
-        .expect("writing to a Vec does not fail")
 }
 
 fn is_loopback(host: &str) -> bool {
