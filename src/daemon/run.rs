@@ -393,38 +393,17 @@ mod tests {
     use super::*;
     use crate::{
         admin::Liveness,
-        export::{
-            client::Transport,
-            refusal::Refusal,
-            response::{Acceptance, Response},
-            sender::Queue,
-        },
+        export::{client::Transport, response::Response},
+        outbox::Commit,
     };
-
-    /// A queue with one record that panics when it is read.
-    struct PanickingQueue;
-
-    impl Queue for PanickingQueue {
-        async fn filled(&self) {}
-
-        fn take(&self, _: usize, _: usize) -> Vec<Bytes> {
-            panic!("the queue broke")
-        }
-
-        fn acknowledge(&self, _: usize, _: &[Refusal]) {}
-
-        fn len(&self) -> usize {
-            1
-        }
-    }
 
     const REQUEST_LIMITS: RequestLimits = RequestLimits::bytes(1 << 20);
 
-    struct Accepting;
+    struct Panicking;
 
-    impl Transport for Accepting {
+    impl Transport for Panicking {
         async fn send(&mut self, _: Bytes) -> Response {
-            Response::Accepted(Acceptance::default())
+            panic!("the answer broke")
         }
 
         fn endpoint(&self) -> &'static str {
@@ -460,18 +439,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn panic_of_the_sender_ends_the_daemon_with_its_reason() {
-        let mut tasks = Tasks::default();
         let metrics = Metrics::new().unwrap();
-        let sender =
-            Sender::new(PanickingQueue, Accepting, encoder(), REQUEST_LIMITS, metrics, now);
+        let outbox = Outbox::in_memory(Limits::records(10), metrics.clone());
+        let records = vec![Bytes::from_static(&[1, 0, b's'])];
+        outbox.commit(Commit { records, entries: Vec::new() });
+        let queue = OutboxQueue(outbox.clone());
+        let sender = Sender::new(queue, Panicking, encoder(), REQUEST_LIMITS, metrics, now);
+        let mut tasks = Tasks::default();
         let unsent = spawn_sender(&mut tasks, sender.run(std::future::pending()));
-        let started = Started { sending: Some(unsent), ..started(tasks) };
-        let health = started.health.clone();
+        let started = Started { sending: Some(unsent), outbox, ..started(tasks) };
+        let (health, outbox) = (started.health.clone(), started.outbox.clone());
         assert_eq!(health.liveness(now()), Liveness::Live);
         let failure = started.run_until_stopped(std::future::pending()).await.unwrap_err();
-        let reason = "panicked: the queue broke".to_owned();
+        let reason = "panicked: the answer broke".to_owned();
         assert_eq!(failure, TaskFailure { task: "sender", reason });
         assert_eq!(health.liveness(now()), Liveness::Failed(failure.to_string()));
+        assert_eq!(outbox.len(), 1);
     }
 
     #[tokio::test]

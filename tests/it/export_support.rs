@@ -91,6 +91,10 @@ impl Export {
     pub(crate) fn start(settings: &ExportSettings) -> Self {
         let metrics = Metrics::new().unwrap();
         let outbox = Outbox::in_memory(Limits::records(1000), metrics.clone());
+        Self::start_with(settings, outbox, metrics)
+    }
+
+    pub(crate) fn start_with(settings: &ExportSettings, outbox: Outbox, metrics: Metrics) -> Self {
         let encoder = encoder(settings);
         let client = Client::new(settings).unwrap();
         let limits = RequestLimits::bytes(settings.request_bytes_max);
@@ -106,6 +110,20 @@ impl Export {
             let records = vec![self.encoder.record(&span(service, name))];
             self.outbox.ready().await.unwrap();
             self.outbox.commit(Commit { records, entries: Vec::new() });
+        }
+    }
+
+    /// Queues all spans at once.
+    pub(crate) async fn push_all(&self, service: &str, names: &[&str]) {
+        let records = names.iter().map(|name| self.encoder.record(&span(service, name))).collect();
+        self.outbox.ready().await.unwrap();
+        self.outbox.commit(Commit { records, entries: Vec::new() });
+    }
+
+    /// Waits until every record was acknowledged.
+    pub(crate) async fn until_empty(&self) {
+        while self.outbox.len() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
