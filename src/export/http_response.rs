@@ -65,9 +65,9 @@ fn accept(http_status: u16, headers: &HeaderMap, body: Option<&[u8]>) -> Accepta
     let acceptance = body.and_then(decode_acceptance);
     let is_foreign = match (&*content_type, body) {
         (content_type, _) if is_otlp(content_type) => false,
-        // Some receivers send no body, or one without a content type.
+        // Some receivers send no body, or a body of OTLP with another content type.
         (_, Some([])) | ("", None) => false,
-        ("", Some(_)) => acceptance.is_none(),
+        (content_type, Some(_)) if !content_type.starts_with("text/") => acceptance.is_none(),
         (_, Some(_) | None) => true,
     };
     if is_foreign {
@@ -143,6 +143,7 @@ mod tests {
         let expected = ForeignResponse { http_status: 200, content_type: "text/html".into() };
         assert_eq!(foreign, Some(expected));
         assert!(accepted("text/plain", b"ok").await.foreign.is_some());
+        assert!(accepted("text/html", &partial(0, "warning")).await.foreign.is_some());
         assert!(accepted("", b"<html>").await.foreign.is_some());
         for (content_type, body) in [
             ("", &b""[..]),
@@ -150,6 +151,7 @@ mod tests {
             ("application/json", b"{}"),
             ("application/x-protobuf", b"<html>"),
             ("", &partial(0, "warning")),
+            ("application/octet-stream", &partial(0, "warning")),
         ] {
             assert_eq!(accepted(content_type, body).await.foreign, None, "{content_type} {body:?}");
         }

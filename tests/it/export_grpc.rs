@@ -7,7 +7,7 @@ use spanlink::{
     config::settings::{Compression, Protocol},
     export::{
         client::Client,
-        response::{Acceptance, Response},
+        response::{Acceptance, ErrorResponse, Response, ResponseCode},
         retry_after::RetryAfter,
         sender::Drain,
     },
@@ -46,8 +46,15 @@ async fn every_status_code_is_returned_with_and_without_retry_info() {
     let settings = grpc(&receiver);
     let retry_after = wait.map(RetryAfter::Delay);
     for code in codes() {
-        assert_eq!(send_once(&settings).await, Response::grpc(code, None));
-        assert_eq!(send_once(&settings).await, Response::grpc(code, retry_after));
+        for retry_after in [None, retry_after] {
+            let error = ErrorResponse {
+                code: ResponseCode::Grpc(code),
+                http_status: None,
+                retry_after,
+                message: Some("secret".into()),
+            };
+            assert_eq!(send_once(&settings).await, Response::Error(error));
+        }
     }
 }
 
