@@ -9,8 +9,8 @@ use super::{
     scalars::HumanDuration,
     settings::{
         AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
-        KindSettings, OutboxSettings, OwnerSettings, ReferenceSettings, SamplingSettings, Settings,
-        TlsSettings, TraceSettings, WatchSettings,
+        KindSettings, OutboxSettings, OwnerSettings, ProxySettings, ReferenceSettings,
+        SamplingSettings, Settings, TlsSettings, TraceSettings, WatchSettings,
     },
 };
 
@@ -91,6 +91,8 @@ impl File {
                     key_file: self.otlp.tls.key_file,
                     server_name: self.otlp.tls.server_name,
                 },
+                bearer_token_file: self.otlp.bearer_token_file,
+                proxy: ProxySettings::default(),
                 resource: BTreeMap::new(),
             },
             outbox: OutboxSettings {

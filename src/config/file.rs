@@ -147,6 +147,7 @@ pub(super) struct Otlp {
     pub(super) headers: BTreeMap<String, String>,
     pub(super) compression: Compression,
     pub(super) timeout: Option<HumanDuration>,
+    pub(super) bearer_token_file: Option<PathBuf>,
     pub(super) tls: Tls,
 }
 

@@ -37,22 +37,13 @@ impl Client {
     /// # Errors
     /// When the endpoint, a header or a TLS file of the settings is invalid.
     pub fn new(settings: &ExportSettings) -> Result<Self, ClientError> {
-        let invalid = || ClientError::Endpoint { endpoint: settings.endpoint.clone() };
-        let uri: http::Uri = settings.endpoint.parse().ok().ok_or_else(invalid)?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-            return Err(invalid());
-        }
-        let endpoint = Endpoint::new(&uri);
+        let endpoint = Endpoint::parse(&settings.endpoint)?;
         if !endpoint.is_tls() && settings.tls != TlsSettings::default() {
             return Err(ClientError::TlsWithoutHttps { endpoint: endpoint.to_string() });
         }
         let protocol = match settings.protocol {
-            Protocol::Grpc => {
-                ProtocolClient::Grpc(GrpcClient::new(settings, &uri, endpoint.is_tls())?)
-            }
-            Protocol::HttpProtobuf => {
-                ProtocolClient::Http(HttpClient::new(settings, &uri, endpoint.is_tls())?)
-            }
+            Protocol::Grpc => ProtocolClient::Grpc(GrpcClient::new(settings, &endpoint)?),
+            Protocol::HttpProtobuf => ProtocolClient::Http(HttpClient::new(settings, &endpoint)?),
         };
         Ok(Self { endpoint, protocol })
     }

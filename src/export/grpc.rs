@@ -6,105 +6,53 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use http::uri::PathAndQuery;
 use tonic::{
     Status,
+    body::Body,
     client::Grpc,
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Identity},
 };
 
 use super::{
+    connection::{Connection, HttpVersion},
     encode::{GRPC_PATH, rejected_spans},
-    endpoint::{Endpoint, find_cause},
+    endpoint::Endpoint,
     error::ClientError,
     response::{Response, retry_delay},
-    tls::{CONNECT_TIMEOUT, Pem},
 };
 use crate::config::settings::{Compression, ExportSettings};
 
-/// Interval of keep-alive pings, and how long their acknowledgement may take: a dead connection is
-/// detected after twice this time.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-
 #[derive(Debug)]
 pub(super) struct GrpcClient {
-    grpc: Grpc<Channel>,
-    headers: MetadataMap,
+    grpc: Grpc<Connection<Body>>,
     timeout: Duration,
 }
 
 impl GrpcClient {
-    pub(super) fn new(
-        settings: &ExportSettings,
-        uri: &http::Uri,
-        with_tls: bool,
-    ) -> Result<Self, ClientError> {
-        let mut channel = Channel::builder(uri.clone())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Some(KEEP_ALIVE))
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE);
-        if with_tls {
-            let invalid = |source| ClientError::Grpc { source };
-            channel = channel.tls_config(tls_config(settings)?).map_err(invalid)?;
-        }
-        let mut grpc = Grpc::new(channel.connect_lazy());
+    pub(super) fn new(settings: &ExportSettings, endpoint: &Endpoint) -> Result<Self, ClientError> {
+        let connection = Connection::new(settings, endpoint, HttpVersion::Http2)?;
+        let mut grpc = Grpc::with_origin(connection, endpoint.origin());
         if settings.compression == Compression::Gzip {
             grpc = grpc
                 .send_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Gzip);
         }
-        Ok(Self { grpc, headers: headers(settings)?, timeout: settings.timeout })
+        Ok(Self { grpc, timeout: settings.timeout })
     }
 
     pub(super) async fn send(&mut self, request: Bytes, endpoint: &Endpoint) -> Response {
         match tokio::time::timeout(self.timeout, self.call(request)).await {
             Ok(Ok(body)) => Response::Accepted { rejected: rejected_spans(&body) },
-            Ok(Err(status)) if !is_timeout(&status) => response(&status, endpoint),
-            Ok(Err(_)) | Err(_) => Response::Missing(endpoint.timed_out(self.timeout)),
+            Ok(Err(status)) => response(&status, endpoint),
+            Err(_elapsed) => Response::Missing(endpoint.timed_out(self.timeout)),
         }
     }
 
     async fn call(&mut self, request: Bytes) -> Result<Bytes, Status> {
         self.grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
-        let mut request =
-            tonic::Request::from_parts(self.headers.clone(), tonic::Extensions::default(), request);
+        let mut request = tonic::Request::new(request);
         request.set_timeout(self.timeout);
         let path = PathAndQuery::from_static(GRPC_PATH);
         Ok(self.grpc.unary(request, path, EncodedCodec).await?.into_inner())
     }
-}
-
-fn tls_config(settings: &ExportSettings) -> Result<ClientTlsConfig, ClientError> {
-    let pem = Pem::read(&settings.tls)?;
-    let mut config = match pem.ca {
-        Some((_, ca)) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
-        None => ClientTlsConfig::new().with_native_roots(),
-    };
-    if let Some(identity) = pem.identity {
-        config = config.identity(Identity::from_pem(identity.cert, identity.key));
-    }
-    if let Some(name) = &settings.tls.server_name {
-        config = config.domain_name(name);
-    }
-    Ok(config)
-}
-
-fn headers(settings: &ExportSettings) -> Result<MetadataMap, ClientError> {
-    let mut headers = MetadataMap::new();
-    for (name, value) in &settings.headers {
-        let invalid = || ClientError::Header { name: name.clone() };
-        let key: MetadataKey<Ascii> = name.to_lowercase().parse().ok().ok_or_else(invalid)?;
-        let mut value: MetadataValue<Ascii> = value.parse().ok().ok_or_else(invalid)?;
-        value.set_sensitive(true); // Headers usually carry credentials.
-        headers.insert(key, value);
-    }
-    Ok(headers)
-}
-
-/// tonic enforces the `grpc-timeout` of the request on the client's side too, and its timer may fire
-/// before ours.
-fn is_timeout(status: &Status) -> bool {
-    status.source().is_some_and(|source| find_cause::<tonic::TimeoutExpired>(source).is_some())
 }
 
 /// A status with a source was created by tonic and not by a receiver: its code is a guess from a

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use spanlink::{
-    config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
+    config::settings::{
+        ClusterSettings, Compression, ExportSettings, Protocol, ProxySettings, TlsSettings,
+    },
     daemon::OutboxQueue,
     export::{
         client::{Client, Transport as _},
@@ -33,6 +35,8 @@ pub(crate) fn settings(protocol: Protocol, endpoint: String) -> ExportSettings {
         compression: Compression::None,
         timeout: Duration::from_secs(10),
         tls: TlsSettings::default(),
+        bearer_token_file: None,
+        proxy: ProxySettings::default(),
         resource: [].into(),
     }
 }
