@@ -23,12 +23,12 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Parses the option `otlp.endpoint`.
+    /// Parses the value of an option.
     ///
     /// # Errors
     /// When it is no `http://` or `https://` URL with a host.
-    pub(super) fn parse(text: &str) -> Result<Self, ClientError> {
-        let invalid = || ClientError::Endpoint { endpoint: redact_url(text) };
+    pub(super) fn parse(option: &'static str, text: &str) -> Result<Self, ClientError> {
+        let invalid = || ClientError::Endpoint { option, endpoint: redact_url(text) };
         let mut parts = text.parse::<Uri>().ok().ok_or_else(invalid)?.into_parts();
         let scheme = parts.scheme.as_ref().map(http::uri::Scheme::as_str);
         let is_tls = match scheme {
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn endpoint_is_displayed_without_credentials() {
         let url = "https://us%65r:s%40cret@collector:4318/v1/traces?key=secret";
-        let endpoint = Endpoint::parse(url).unwrap();
+        let endpoint = Endpoint::parse("o", url).unwrap();
         assert_eq!((endpoint.as_str(), endpoint.is_tls()), ("https://collector:4318", true));
         assert_eq!(
             format!("{endpoint} {endpoint:?}"),
@@ -138,13 +138,13 @@ mod tests {
     #[test]
     fn endpoint_without_a_host_is_invalid() {
         for text in ["", "http://", "http://:4317", "collector:4317", "grpc://c", "http://user@"] {
-            assert!(Endpoint::parse(text).is_err(), "{text}");
+            assert!(Endpoint::parse("o", text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn port_for_a_proxy_is_that_of_the_scheme_by_default() {
-        let authority = |url| Endpoint::parse(url).unwrap().authority_with_port();
+        let authority = |url| Endpoint::parse("o", url).unwrap().authority_with_port();
         assert_eq!(authority("http://a"), "a:80");
         assert_eq!(authority("https://a/v1/traces"), "a:443");
         assert_eq!(authority("https://[::1]:4317"), "[::1]:4317");

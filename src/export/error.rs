@@ -6,10 +6,8 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The endpoint is without user, password and query.
-    #[error(
-        "invalid endpoint {endpoint:?} (option otlp.endpoint): write it as http://collector:4317"
-    )]
-    Endpoint { endpoint: String },
+    #[error("invalid endpoint {endpoint:?} (option {option}): write it as http://collector:4317")]
+    Endpoint { option: &'static str, endpoint: String },
     #[error("TLS is configured (option otlp.tls), but {endpoint} is not encrypted: use https://")]
     TlsWithoutHttps { endpoint: String },
     /// Only the name: the value may be a credential, and errors are logged.

@@ -203,7 +203,7 @@ mod tests {
     fn tls_error_is_found_inside_nested_io_errors() {
         let inner = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner));
-        let endpoint = Endpoint::parse("https://collector").unwrap();
+        let endpoint = Endpoint::parse("o", "https://collector").unwrap();
         assert_eq!(
             endpoint.explain(&error),
             "the server at https://collector does not use TLS: should the endpoint be http://?"

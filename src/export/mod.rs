@@ -17,6 +17,7 @@ mod failure;
 mod grpc;
 mod http;
 pub mod json;
+pub mod own_traces;
 pub mod response;
 pub mod sender;
 pub mod sink;

@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error_chain", &[]),
     ("redacted_url", &[]),
     ("metrics", &[]),
-    ("logging", &["redacted_url"]),
+    ("logging", &[]),
     ("lib", &[]),
     ("watch", &["trace", "config::settings", "health_rule", "metrics", "error_chain"]),
     ("export", &["trace", "config::settings", "metrics", "error_chain", "redacted_url"]),
