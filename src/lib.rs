@@ -25,6 +25,7 @@
 //! | [`replay`] | plays a recording through the trace |
 //! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | the interfaces to operators |
 //! | [`error_chain`] | prints an error with its causes |
+//! | [`redacted_url`] | URLs without their secrets, for logs and errors |
 //! | [`health_rule`] | rules in CEL for when an object has converged |
 //! | [`field_path`] | the grammar of field paths, for options and for the trace |
 //!
@@ -65,6 +66,7 @@ pub mod jaeger_ui;
 pub mod logging;
 pub mod metrics;
 pub mod outbox;
+pub mod redacted_url;
 pub mod replay;
 pub mod trace;
 mod trace_metrics;

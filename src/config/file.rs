@@ -148,6 +148,7 @@ pub(super) struct Otlp {
     pub(super) compression: Compression,
     pub(super) timeout: Option<HumanDuration>,
     pub(super) request_bytes_max: Option<RequestBytes>,
+    pub(super) bearer_token_file: Option<PathBuf>,
     pub(super) tls: Tls,
 }
 

@@ -1,71 +1,51 @@
 //! OTLP over gRPC: <https://opentelemetry.io/docs/specs/otlp/#otlpgrpc>.
+//!
+//! A unary call is one HTTP/2 request, so it is made here and not by a client of gRPC: those derive
+//! statuses from malformed responses that decide about spans.
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
-use std::{error::Error, future::poll_fn, time::Duration};
+use std::{error::Error, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderValue, Method, Uri, Version, header, uri::PathAndQuery};
 use http_body_util::Full;
-use tonic::{
-    body::Body,
-    codegen::Service as _,
-    transport::{Certificate, Channel, ClientTlsConfig, Identity},
-};
+use tower_service::Service as _;
 
 use super::{
-    client::USER_AGENT,
+    connection::{Connection, HttpVersion},
     encode::GRPC_PATH,
-    endpoint::{Endpoint, find_cause},
+    endpoint::Endpoint,
     error::ClientError,
     grpc_response,
     gzip::gzip,
     response::Response,
-    tls::{CONNECT_TIMEOUT, Pem},
 };
 use crate::config::settings::{Compression, ExportSettings};
 
-/// Interval of keep-alive pings, and how long their acknowledgement may take: a dead connection is
-/// detected after twice this time.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-
 #[derive(Debug)]
 pub(super) struct GrpcClient {
-    channel: Channel,
-    headers: HeaderMap,
+    connection: Connection<Full<Bytes>>,
+    uri: Uri,
     compression: Compression,
     timeout: Duration,
 }
 
 impl GrpcClient {
-    pub(super) fn new(
-        settings: &ExportSettings,
-        uri: &Uri,
-        with_tls: bool,
-    ) -> Result<Self, ClientError> {
-        let mut channel = Channel::builder(uri.clone())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Some(KEEP_ALIVE))
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE);
-        if with_tls {
-            let invalid = |source| ClientError::Grpc { source };
-            channel = channel.tls_config(tls_config(settings)?).map_err(invalid)?;
-        }
-        Ok(Self {
-            channel: channel.connect_lazy(),
-            headers: headers(settings)?,
-            compression: settings.compression,
-            timeout: settings.timeout,
-        })
+    pub(super) fn new(settings: &ExportSettings, endpoint: &Endpoint) -> Result<Self, ClientError> {
+        let connection = Connection::new(settings, endpoint, HttpVersion::Http2)?;
+        let mut parts = endpoint.origin().into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static(GRPC_PATH));
+        let uri = Uri::from_parts(parts).unwrap_or_default();
+        let (compression, timeout) = (settings.compression, settings.timeout);
+        Ok(Self { connection, uri, compression, timeout })
     }
 
     pub(super) async fn send(&mut self, message: Bytes, endpoint: &Endpoint) -> Response {
         let request = self.request(&message);
         match tokio::time::timeout(self.timeout, self.call(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) if find_cause::<tonic::TimeoutExpired>(&*error).is_none() => {
-                Response::Missing(endpoint.failed(&*error))
-            }
-            Ok(Err(_)) | Err(_) => Response::Missing(endpoint.timed_out(self.timeout)),
+            Ok(Err(error)) => Response::Missing(endpoint.failed(&*error)),
+            Err(_elapsed) => Response::Missing(endpoint.timed_out(self.timeout)),
         }
     }
 
@@ -73,8 +53,7 @@ impl GrpcClient {
         &mut self,
         request: http::Request<Full<Bytes>>,
     ) -> Result<Response, Box<dyn Error + Send + Sync>> {
-        poll_fn(|context| self.channel.poll_ready(context)).await?;
-        let response = self.channel.call(request.map(Body::new)).await?;
+        let response = self.connection.call(request).await?;
         Ok(grpc_response::read(response).await?)
     }
 
@@ -86,10 +65,9 @@ impl GrpcClient {
         };
         let mut request = http::Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from_static(GRPC_PATH);
+        *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_2;
-        let mut headers = self.headers.clone();
-        headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+        let headers = request.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         if let Some(timeout) = grpc_timeout(self.timeout) {
@@ -99,7 +77,6 @@ impl GrpcClient {
             headers.insert("grpc-encoding", HeaderValue::from_static("gzip"));
             headers.insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));
         }
-        *request.headers_mut() = headers;
         request
     }
 }
@@ -127,33 +104,6 @@ fn grpc_timeout(timeout: Duration) -> Option<HeaderValue> {
     let (value, unit) = units.into_iter().find(|(value, _)| *value <= VALUE_MAX)?;
     // A limit below a millisecond is not zero, which would have passed already.
     HeaderValue::try_from(format!("{}{unit}", value.max(1))).ok()
-}
-
-fn tls_config(settings: &ExportSettings) -> Result<ClientTlsConfig, ClientError> {
-    let pem = Pem::read(&settings.tls)?;
-    let mut config = match pem.ca {
-        Some((_, ca)) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
-        None => ClientTlsConfig::new().with_native_roots(),
-    };
-    if let Some(identity) = pem.identity {
-        config = config.identity(Identity::from_pem(identity.cert, identity.key));
-    }
-    if let Some(name) = &settings.tls.server_name {
-        config = config.domain_name(name);
-    }
-    Ok(config)
-}
-
-fn headers(settings: &ExportSettings) -> Result<HeaderMap, ClientError> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &settings.headers {
-        let invalid = || ClientError::Header { name: name.clone() };
-        let key = HeaderName::from_bytes(name.as_bytes()).ok().ok_or_else(invalid)?;
-        let mut value = HeaderValue::from_str(value).ok().ok_or_else(invalid)?;
-        value.set_sensitive(true); // Headers usually carry credentials.
-        headers.insert(key, value);
-    }
-    Ok(headers)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::{
 
 use super::encode::Encoder;
 use crate::{
-    config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
+    config::settings::{
+        ClusterSettings, Compression, ExportSettings, Protocol, ProxySettings, TlsSettings,
+    },
     trace::model::{
         object::{GroupKind, ObjectRef, Uid},
         span::{Attribute, Link, Role, Span, SpanEvent, SpanId, SpanStatus, TraceId, Value},
@@ -27,6 +29,8 @@ pub(super) fn settings() -> ExportSettings {
         timeout: std::time::Duration::from_secs(10),
         request_bytes_max: 1 << 20,
         tls: TlsSettings::default(),
+        bearer_token_file: None,
+        proxy: ProxySettings::default(),
         resource: [("deployment.environment.name".to_owned(), "test".to_owned())].into(),
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep},
@@ -17,7 +18,7 @@ use super::{
     batch::Limits,
     client::Transport,
     refusal::{Refusal, RefusalReason},
-    response::{Acceptance, Response, ResponseCode},
+    response::{Acceptance, Disposition, NoResponse, Response, ResponseCode},
     retry_after::RetryAfter,
     samples::{START, encoder, span, span_names},
     sender::{Drain, Queue, Sender},
@@ -416,5 +417,71 @@ fn grpc_behind_http(status: u16) -> Response {
             Response::Error(error)
         }
         other => other,
+    }
+}
+
+fn any_response() -> impl Strategy<Value = Response> {
+    let retry_after = prop_oneof![
+        Just(None),
+        (0_u64..3).prop_map(|seconds| Some(RetryAfter::Delay(Duration::from_secs(seconds)))),
+        Just(Some(RetryAfter::At(START))),
+    ];
+    let acceptance = |rejected| Acceptance { rejected, message: Some("x".into()), foreign: None };
+    prop_oneof![
+        (0_u64..3).prop_map(move |rejected| Response::Accepted(acceptance(rejected))),
+        (1_i32..17, retry_after.clone())
+            .prop_map(|(code, after)| Response::grpc(tonic::Code::from_i32(code), after)),
+        (300_u16..600, retry_after).prop_map(|(status, after)| Response::http(status, after)),
+        Just(Response::http(413, None)),
+        Just(grpc_behind_http(413)),
+        Just(Response::TooLong),
+        Just(Response::Missing(NoResponse::Failed("reset".to_owned()))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_responses_deliver_or_refuse_each_span_once_and_with_rests(
+        responses in prop::collection::vec(any_response(), 0..40),
+        spans in 1_usize..40,
+    ) {
+        let names: Vec<String> = (0..spans).map(|number| format!("{number:02}")).collect();
+        let records = Records::default();
+        records.push(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let script = script(responses.clone());
+        let requests = Arc::clone(&script.requests);
+        let sender = sender(records.clone(), script, Metrics::new().unwrap());
+        let drain = Drain { responding: Duration::MAX, unresponsive: Duration::MAX };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let remaining = runtime.block_on(sender.run(async move { drain }));
+        prop_assert_eq!(remaining, 0);
+
+        let requests = requests.lock().unwrap();
+        let accepted = || Response::Accepted(Acceptance::default());
+        let responses = responses.into_iter().chain(std::iter::repeat_with(accepted));
+        let mut delivered = Vec::new();
+        for (number, ((at, request), response)) in requests.iter().zip(responses).enumerate() {
+            let spans = span_names(request);
+            let rest = requests.get(number + 1).map(|(next, _)| next.saturating_sub(*at));
+            let has_rested = rest.is_none_or(|rest| rest >= Duration::from_millis(99));
+            match response.disposition(START) {
+                Disposition::Accepted => delivered.extend(spans),
+                Disposition::Split if spans.len() > 1 => {}
+                Disposition::Split | Disposition::Refused => prop_assert!(has_rested),
+                Disposition::Retry { .. } => {
+                    prop_assert!(has_rested);
+                    prop_assert_eq!(request, &requests[number + 1].1);
+                }
+            }
+        }
+        prop_assert!(delivered.is_sorted(), "{delivered:?}");
+        let refused: usize =
+            records.refusals().iter().map(|refusal| refusal.positions.len()).sum();
+        delivered.dedup();
+        prop_assert_eq!(delivered.len() + refused, spans);
     }
 }

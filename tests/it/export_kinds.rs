@@ -191,7 +191,7 @@ async fn request_names_the_product_and_its_version() {
         let endpoint = if protocol == Grpc { endpoint.replace("/v1/traces", "") } else { endpoint };
         crate::export_support::send_once(&settings(protocol, endpoint)).await;
         let headers: BTreeMap<String, String> = receiver.requests(1).await[0].headers.clone();
-        let product = format!("OTel-OTLP-Exporter-spanlink/{}", env!("CARGO_PKG_VERSION"));
+        let product = format!("spanlink/{}", env!("CARGO_PKG_VERSION"));
         assert!(headers["user-agent"].starts_with(&product), "{headers:?}");
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use spanlink::{
-    config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
+    config::settings::{
+        ClusterSettings, Compression, ExportSettings, Protocol, ProxySettings, TlsSettings,
+    },
     daemon::{OutboxQueue, now},
     export::{
         batch::{Batch, Limits as RequestLimits},
@@ -35,6 +37,8 @@ pub(crate) fn settings(protocol: Protocol, endpoint: String) -> ExportSettings {
         timeout: Duration::from_secs(10),
         request_bytes_max: 1 << 20,
         tls: TlsSettings::default(),
+        bearer_token_file: None,
+        proxy: ProxySettings::default(),
         resource: [].into(),
     }
 }

@@ -133,8 +133,8 @@ async fn untrusted_certificate_is_named_in_the_reason() {
     let other = Certificates::generate(&["127.0.0.1"]);
     let change = |settings: &mut ExportSettings| settings.tls.ca_file = Some(other.path("ca"));
     check_reason(Some(certificates.server.clone()), change, "https", expect![[r#"
-        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?
-        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?"#]]).await;
+        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): tls.ca_file should have the certificate of the authority that issued it
+        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): tls.ca_file should have the certificate of the authority that issued it"#]]).await;
 }
 
 #[tokio::test]
@@ -143,8 +143,8 @@ async fn certificate_of_another_name_is_named_in_the_reason() {
     let change =
         |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("ca"));
     check_reason(Some(certificates.server.clone()), change, "https", expect![[r#"
-        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?
-        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?"#]]).await;
+        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the host of the endpoint right? If it is, set tls.server_name to a name that the certificate has
+        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the host of the endpoint right? If it is, set tls.server_name to a name that the certificate has"#]]).await;
 }
 
 /// Checks a part of the reason: which error the client receives first is a race, the hint is the same.
@@ -214,7 +214,7 @@ async fn invalid_tls_settings_are_rejected_at_the_start() {
             error(&ca, "http"),
             "TLS is configured (option otlp.tls), but http://collector:4317 is not encrypted: use https://"
         );
-        assert_eq!(error(&gone, "https"), "cannot read FOLDER/gone (option otlp.tls)");
+        assert_eq!(error(&gone, "https"), "cannot read FOLDER/gone (option otlp.tls.ca_file)");
         assert_eq!(
             error(&half, "https"),
             "a client certificate needs both otlp.tls.cert_file and otlp.tls.key_file: set the other one too"

@@ -7,6 +7,7 @@ mod control_plane;
 
 mod alike;
 mod architecture;
+mod behind_nginx;
 mod causes;
 mod causes_burst;
 mod causes_deleted;
