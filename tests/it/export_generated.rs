@@ -180,7 +180,7 @@ fn expected(protocol: Protocol, answer: &Answer) -> Option<Outcome> {
 
 /// Whether the message alone ends the call: its length is over the limit.
 fn is_too_long(answer: &Answer) -> bool {
-    let [flag, length @ .., _] = answer.body.first_chunk::<6>().copied().unwrap_or([9; 6]);
+    let [flag, length @ ..] = answer.body.first_chunk::<5>().copied().unwrap_or([9; 5]);
     flag <= 1 && u32::from_be_bytes(length) > 4 << 20
 }
 
