@@ -283,7 +283,7 @@ fn hint(code: ResponseCode, http_status: Option<u16>) -> &'static str {
             ": the response has no gRPC status. Does a proxy in front of the collector pass the \
              trailers of HTTP/2?"
         }
-        (R::Http(413), _) | (R::Grpc(_), Some(413)) | (R::Grpc(C::ResourceExhausted), _) => {
+        (R::Http(413) | R::Grpc(C::ResourceExhausted), _) | (R::Grpc(_), Some(413)) => {
             ": even a request with one span is too large."
         }
         (R::TooLong, _) => ": its response is larger than a client of OTLP reads.",

@@ -47,7 +47,7 @@ where
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
             Ok(data) => {
-                if message.append(data) == Appended::TooLong {
+                if message.append(&data) == Appended::TooLong {
                     return Ok(Response::TooLong);
                 }
             }
@@ -130,8 +130,8 @@ enum Appended {
 }
 
 impl Message {
-    fn append(&mut self, data: Bytes) -> Appended {
-        self.received.extend_from_slice(&data);
+    fn append(&mut self, data: &[u8]) -> Appended {
+        self.received.extend_from_slice(data);
         let announced = self.prefix().map_or(0, |(_, len)| len);
         if announced > MESSAGE_MAX || self.received.len() > PREFIX_LEN + MESSAGE_MAX {
             return Appended::TooLong;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Limited};
 use prost::Message as _;
@@ -93,7 +93,7 @@ fn is_protobuf(content_type: &str) -> bool {
 
 /// The media type in lower case, without its parameters; empty if there is none.
 fn content_type(headers: &HeaderMap) -> String {
-    let value = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let text = String::from_utf8_lossy(value.unwrap_or_default());
     text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

@@ -170,9 +170,9 @@ mod tests {
             let mut delay = pb::RetryInfo::default();
             delay.retry_delay.get_or_insert_default().seconds = seconds;
             delay.retry_delay.get_or_insert_default().nanos = nanos;
-            let mut status = pb::Status::default();
-            status.details.push(Default::default());
-            status.details[0].type_url = "type.googleapis.com/google.rpc.RetryInfo".to_owned();
+            let details = ErrorDetails::with_retry_info(None);
+            let status = tonic::Status::with_error_details(tonic::Code::Unavailable, "", details);
+            let mut status = pb::Status::decode(status.details()).unwrap();
             status.details[0].value = delay.encode_to_vec();
             let details = BASE64_STANDARD_NO_PAD.encode(status.encode_to_vec());
             RetryAfter::from_status_details(details.as_bytes())
