@@ -119,13 +119,14 @@ async fn loopback_addresses_and_exceptions_are_connected_to_without_a_proxy() {
 }
 
 async fn check_reason(kind: Kind, scheme: &str, expected: Expect) {
+    let certificates = Certificates::generate(&["collector.test"]);
     let mut reasons = Vec::new();
     for protocol in BOTH {
         let receiver = receiver(protocol, None).await;
         let proxy = ScriptedProxy::start(kind, receiver.address).await;
         let url = format!("{scheme}://user:s3cret@{}", proxy.address);
         let mut settings = behind(url, protocol, "https");
-        settings.tls.ca_file = Some(Certificates::generate(&["collector.test"]).path("ca"));
+        settings.tls.ca_file = Some(certificates.path("ca"));
         reasons.push(missing_reason(send_once(&settings).await, proxy.address));
     }
     assert_eq!(reasons[0], reasons[1]);

@@ -265,7 +265,21 @@ async fn unusable_tls_files_are_refused_by_name_with_what_would_be_right() {
         assert_eq!(errors[0], errors[1]);
         lines.push(errors[0].clone());
     }
-    expect![[r#""#]].assert_eq(&lines.join("\n"));
+    expect![[r#"
+        cannot use FOLDER/empty (option otlp.tls.ca_file): the file is empty; it should have a certificate in PEM
+        cannot use FOLDER/der (option otlp.tls.ca_file): it is in DER, not in PEM; convert it: openssl x509 -inform der -in FILE -out out.pem
+        cannot use FOLDER/garbage (option otlp.tls.ca_file): it has no certificate in PEM (-----BEGIN …-----)
+        cannot use FOLDER/partly-broken (option otlp.tls.ca_file): certificate 2 in it is damaged (TrailingData(SignedData)); write the file again
+        cannot use FOLDER/cut (option otlp.tls.ca_file): a block of PEM in it has no end (-----END …-----); write the file again
+        cannot use FOLDER/key (option otlp.tls.ca_file): it has no certificate in PEM (-----BEGIN …-----)
+        cannot use FOLDER/empty (option otlp.tls.cert_file): the file is empty; it should have a certificate in PEM
+        cannot use FOLDER/version-1 (option otlp.tls.cert_file): certificate 1 in it has X.509 version 1, and TLS needs version 3; issue it again with an extension: openssl x509 -req -extfile <(echo extendedKeyUsage=clientAuth) …
+        cannot use FOLDER/key (option otlp.tls.cert_file): it has no certificate in PEM (-----BEGIN …-----)
+        cannot use FOLDER/empty (option otlp.tls.key_file): the file is empty; it should have a private key in PEM
+        cannot use FOLDER/der (option otlp.tls.key_file): it is in DER, not in PEM; convert it: openssl pkey -inform der -in FILE -out out.pem
+        cannot use FOLDER/cert (option otlp.tls.key_file): it has a certificate and no private key; name the file of the key
+        cannot use FOLDER/encrypted (option otlp.tls.key_file): the key is encrypted; decrypt it: openssl pkey -in FILE -out key.pem
+        cannot use FOLDER/other-key (option otlp.tls.key_file): it is not the key of the certificate in FOLDER/cert (otlp.tls.cert_file)"#]].assert_eq(&lines.join("\n"));
 }
 
 /// A self-signed certificate for 127.0.0.1, as its own authority.
