@@ -46,16 +46,18 @@ pub enum LoggingError {
     AlreadySetUp(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sets up logging and, with `own_traces`, the traces of the daemon itself; runs `work`; then exports
-/// the remaining traces. They are never mixed with the spans of Kubernetes changes.
+/// Sets up logging and, if `own_traces` returns a provider, the traces of the daemon itself; runs
+/// `work`; then exports the remaining traces. They are never mixed with the spans of Kubernetes
+/// changes.
 ///
 /// # Errors
-/// When the filter is invalid, and when `work` fails.
+/// When the filter is invalid, and when `own_traces` or `work` fails.
 pub async fn during<T, E: From<LoggingError>>(
     filter: Option<&str>,
-    own_traces: Option<SdkTracerProvider>,
+    own_traces: impl FnOnce() -> Result<Option<SdkTracerProvider>, E>,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
+    let own_traces = own_traces()?;
     init(filter, own_traces.as_ref())?;
     let result = work.await;
     if let Some(provider) = own_traces {

@@ -65,7 +65,7 @@ pub fn replay(
         settings: Arc::new(settings.watch.clone()),
         scope: if everything { ReplayScope::Everything } else { ReplayScope::Configured },
     };
-    block_on(logging::during(log.or(Some(DEFAULT_LOG)), None, async {
+    block_on(logging::during(log.or(Some(DEFAULT_LOG)), || Ok(None), async {
         let encoder = Encoder::new(&settings.export, &settings.cluster, None);
         match destination {
             Destination::Otlp => export(settings, encoder, recording).await,

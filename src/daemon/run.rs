@@ -30,7 +30,7 @@ use crate::{
         batch::Limits as RequestLimits,
         client::Client as OtlpClient,
         encode::Encoder,
-        own_traces::tracer_provider,
+        own_traces,
         sender::{Drain, Sender},
         tree::Progress,
     },
@@ -58,43 +58,31 @@ pub fn run(
     destination: Destination,
     log: Option<&str>,
 ) -> anyhow::Result<()> {
-    block_on(async {
-        let own_traces = match &settings.admin.own_traces {
-            Some(endpoint) => Some(tracer_provider(endpoint, &settings.export.proxy)?),
-            None => None,
+    let own_traces = || Ok(own_traces::tracer_provider(settings)?);
+    block_on(logging::during(log, own_traces, async {
+        let mut shutdown = ShutdownSignal::install()?;
+        for warning in settings.warnings() {
+            warn!("{warning}.");
+        }
+        let metrics = Metrics::new().context("cannot register metrics")?;
+        let health = Health::default();
+        let mut tasks = Tasks::default();
+        serve_admin(settings, &health, &metrics, &mut tasks).await?;
+        let started = tokio::select! {
+            () = shutdown.requested() => {
+                info!("Stopped before the start was complete.");
+                return Ok(());
+            }
+            failure = tasks.failure() => {
+                failure.report(&health);
+                return Err(failure.into());
+            }
+            core = prepare_core(settings, kubeconfig, destination, &metrics, &health) => {
+                start(settings, kubeconfig, destination, core?, tasks)?
+            }
         };
-        let work = start_and_run(settings, kubeconfig, destination);
-        logging::during(log, own_traces, work).await
-    })
-}
-
-async fn start_and_run(
-    settings: &Settings,
-    kubeconfig: Option<&Path>,
-    destination: Destination,
-) -> anyhow::Result<()> {
-    let mut shutdown = ShutdownSignal::install()?;
-    for warning in settings.warnings() {
-        warn!("{warning}.");
-    }
-    let metrics = Metrics::new().context("cannot register metrics")?;
-    let health = Health::default();
-    let mut tasks = Tasks::default();
-    serve_admin(settings, &health, &metrics, &mut tasks).await?;
-    let started = tokio::select! {
-        () = shutdown.requested() => {
-            info!("Stopped before the start was complete.");
-            return Ok(());
-        }
-        failure = tasks.failure() => {
-            failure.report(&health);
-            return Err(failure.into());
-        }
-        core = prepare_core(settings, kubeconfig, destination, &metrics, &health) => {
-            start(settings, kubeconfig, destination, core?, tasks)?
-        }
-    };
-    Ok(started.run_until_stopped(shutdown.requested()).await?)
+        Ok(started.run_until_stopped(shutdown.requested()).await?)
+    }))
 }
 
 async fn serve_admin(

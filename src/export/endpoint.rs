@@ -45,7 +45,7 @@ impl Endpoint {
         let host_and_port = host_and_port.parse().ok().ok_or_else(invalid)?;
         parts.authority = Some(host_and_port);
         let uri = Uri::from_parts(parts).ok().ok_or_else(invalid)?;
-        if uri.host().is_none_or(str::is_empty) {
+        if uri.host().is_none_or(str::is_empty) || port_or(&uri, 0).is_none() {
             return Err(invalid());
         }
         Ok(Self { address, uri, authorization, is_tls })
@@ -86,6 +86,16 @@ impl Endpoint {
     /// The `authorization` header from the user and password of the endpoint.
     pub(super) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
+    }
+}
+
+/// The port of a URL, or `default` if it has none; `None` if it is not a number.
+pub(super) fn port_or(uri: &Uri, default: u16) -> Option<u16> {
+    let authority = uri.authority()?.as_str();
+    let after_host = authority.rsplit_once(']').map_or(authority, |(_, rest)| rest);
+    match after_host.rsplit_once(':') {
+        Some((_, digits)) => digits.parse().ok(),
+        None => Some(default),
     }
 }
 
@@ -137,7 +147,17 @@ mod tests {
 
     #[test]
     fn endpoint_without_a_host_is_invalid() {
-        for text in ["", "http://", "http://:4317", "collector:4317", "grpc://c", "http://user@"] {
+        for text in [
+            "",
+            "http://",
+            "http://:4317",
+            "collector:4317",
+            "grpc://c",
+            "http://user@",
+            "http://a:b",
+            "http://a:",
+            "http://[::1]:99999",
+        ] {
             assert!(Endpoint::parse("o", text).is_err(), "{text}");
         }
     }

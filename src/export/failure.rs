@@ -157,11 +157,29 @@ impl Endpoint {
         }
     }
 
+    /// Explains why the server closed the TLS connection, by the name of its alert:
+    /// <https://www.rfc-editor.org/rfc/rfc8446#section-6.2>.
     fn explain_tls_alert(&self, alert: &str) -> String {
-        format!(
-            "{self} rejected the TLS connection ({alert}): does it require a client certificate \
-             (tls.cert_file, tls.key_file)?"
-        )
+        let hint = match alert {
+            "UnknownCA"
+            | "BadCertificate"
+            | "UnsupportedCertificate"
+            | "CertificateUnknown"
+            | "AccessDenied"
+            | "DecryptError" => {
+                "does it trust the authority of the client certificate (tls.cert_file)?"
+            }
+            "CertificateExpired" => "has the client certificate (tls.cert_file) expired?",
+            "CertificateRevoked" => "was the client certificate (tls.cert_file) revoked?",
+            "UnrecognisedName" => "does it serve this host, or another one (tls.server_name)?",
+            "ProtocolVersion" => "it has neither TLS 1.2 nor TLS 1.3",
+            "NoApplicationProtocol" => {
+                "does it serve OTLP's other protocol (otlp.protocol)? gRPC needs HTTP/2, and \
+                 http/protobuf HTTP/1.1"
+            }
+            _ => "does it require a client certificate (tls.cert_file, tls.key_file)?",
+        };
+        format!("{self} rejected the TLS connection ({alert}): {hint}")
     }
 }
 

@@ -22,7 +22,9 @@ use super::{
     error::ClientError,
     response::ResponseCode,
 };
-use crate::config::settings::{Compression, ExportSettings, Protocol, ProxySettings, TlsSettings};
+use crate::config::settings::{
+    Compression, ExportSettings, Protocol, ProxySettings, Settings, TlsSettings,
+};
 
 /// `service.name` of the traces. Not `spanlink`, which is the service of spans of kinds without a
 /// controller.
@@ -30,17 +32,20 @@ const SERVICE: &str = "spanlink-daemon";
 /// The time limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Creates a provider that exports to an OTLP endpoint (gRPC). The headers, certificates and tokens
-/// of the collector are not used: the endpoint may be another receiver, which must not get them.
+/// Creates a provider that exports to the OTLP endpoint (gRPC) of the option `own_traces.endpoint`, if
+/// it is set. The headers, certificates and tokens of the collector are not used: the endpoint may be
+/// another receiver, which must not get them.
 ///
 /// It must be called on the tokio runtime that drives the connection.
 ///
 /// # Errors
 /// When the endpoint or its proxy is invalid.
-pub fn tracer_provider(
-    endpoint: &str,
-    proxy: &ProxySettings,
-) -> Result<SdkTracerProvider, ClientError> {
+pub fn tracer_provider(settings: &Settings) -> Result<Option<SdkTracerProvider>, ClientError> {
+    let Some(endpoint) = &settings.admin.own_traces else { return Ok(None) };
+    provider(endpoint, &settings.export.proxy).map(Some)
+}
+
+fn provider(endpoint: &str, proxy: &ProxySettings) -> Result<SdkTracerProvider, ClientError> {
     let settings = ExportSettings {
         endpoint: endpoint.to_owned(),
         protocol: Protocol::Grpc,
@@ -100,9 +105,8 @@ mod tests {
 
     #[tokio::test]
     async fn invalid_endpoint_is_refused_without_its_secrets() {
-        let error = |endpoint| {
-            tracer_provider(endpoint, &ProxySettings::default()).unwrap_err().to_string()
-        };
+        let error =
+            |endpoint| provider(endpoint, &ProxySettings::default()).unwrap_err().to_string();
         assert_eq!(
             error("localhost:4317"),
             "invalid endpoint \"localhost:4317\" (option own_traces.endpoint): write it as \

@@ -102,7 +102,12 @@ fn without_pem(bytes: &[u8], expected: &str, command: &str) -> String {
 }
 
 fn broken(error: &PemError) -> String {
-    format!("a block of PEM in it is damaged ({error}); write the file again")
+    let problem = match error {
+        PemError::MissingSectionEnd { .. } => "a block of PEM in it has no end (-----END …-----)",
+        PemError::Base64Decode(_) => "a block of PEM in it is not base64",
+        _ => "a block of PEM in it is damaged",
+    };
+    format!("{problem}; write the file again")
 }
 
 fn unusable_certificate(index: usize, error: &webpki::Error) -> String {

@@ -22,7 +22,7 @@ use super::{connect_error::ProxyError, stream::Io, tls::Tls};
 use crate::{
     config::settings::{ProxySettings, ProxyVariable, TlsSettings},
     export::{
-        endpoint::{Endpoint, basic_authorization},
+        endpoint::{Endpoint, basic_authorization, port_or},
         error::ClientError,
     },
     redacted_url::redact_url,
@@ -81,7 +81,7 @@ impl Proxy {
         };
         let uri: Uri = format!("http://{host_and_port}/").parse().ok().ok_or_else(invalid)?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
-        let port = uri.port_u16().unwrap_or(default_port);
+        let port = port_or(&uri, default_port).ok_or_else(invalid)?;
         let address = format!("{scheme}://{host}:{port}");
         let tls = if scheme == "https" {
             // The client certificate is for the collector only.
@@ -180,6 +180,10 @@ fn is_excepted(exceptions: &str, endpoint: &Endpoint) -> bool {
             None => exception,
         })
         .collect();
+    // To the matcher, `*` is every name and no IP address.
+    if exceptions.iter().any(|exception| exception == "*") {
+        return true;
+    }
     let matcher = Matcher::builder().all("http://proxy").no(exceptions.join(",")).build();
     let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/").build();
     uri.is_ok_and(|uri| matcher.intercept(&uri).is_none())

@@ -147,10 +147,14 @@ impl Files {
             hash.update(&bytes.len().to_le_bytes());
             hash.update(bytes);
         };
-        self.authorities.iter().for_each(|certificate| add(certificate));
+        for certificate in &self.authorities {
+            add(certificate);
+        }
         add(&[]);
         if let Some((chain, key)) = &self.identity {
-            chain.iter().for_each(|certificate| add(certificate));
+            for certificate in chain {
+                add(certificate);
+            }
             add(key.secret_der());
         }
         hash.digest128()
