@@ -92,7 +92,8 @@ async fn stored(jaeger: &Jaeger, trace: TraceId) -> Result<BTreeSet<String>> {
     Ok(spans.filter_map(|span| Some(span["spanID"].as_str()?.to_owned())).collect())
 }
 
-async fn export_through_nginx(protocol: Protocol, jaeger: &Jaeger) -> Result<()> {
+/// Returns what happened, in a line.
+async fn export_through_nginx(protocol: Protocol, jaeger: &Jaeger) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let mut nginx = Nginx::new(folder.path())?;
     let (upstream, path) = match protocol {
@@ -137,7 +138,7 @@ async fn export_through_nginx(protocol: Protocol, jaeger: &Jaeger) -> Result<()>
         push().await?;
     }
     until("all spans to be sent", Duration::from_mins(2), async || {
-        ensure!(outbox.len() == 0, "{} are left", outbox.len());
+        ensure!(outbox.is_empty(), "{} are left", outbox.len());
         Ok(())
     })
     .await?;
@@ -145,18 +146,19 @@ async fn export_through_nginx(protocol: Protocol, jaeger: &Jaeger) -> Result<()>
     let missing = pushed.difference(&stored).count();
     let refused = if protocol == Grpc { "UNKNOWN" } else { "413" };
     let too_large = metrics.export_failures.with_label_values(&[refused]).get();
-    println!("{protocol:?}: {} spans, {missing} missing, {too_large} times 413", pushed.len());
     ensure!(missing == 0, "{missing} of {} spans are missing", pushed.len());
     ensure!(too_large > 0, "nginx never refused a request as too large");
     ensure!(metrics.spans_exported.get() == u64::try_from(pushed.len())?);
     export.stop(spanlink::export::sender::Drain::default()).await;
-    Ok(())
+    Ok(format!("{protocol:?}: {} spans, {missing} missing, {too_large} times 413", pushed.len()))
 }
 
 #[tokio::test]
 #[ignore = "needs nginx; see Build and test in CONTRIBUTING.md"]
 async fn nginx_that_restarts_and_limits_bodies_loses_no_span() -> Result<()> {
     let jaeger = shared().await?.jaeger()?;
-    export_through_nginx(Grpc, &jaeger).await?;
-    export_through_nginx(HttpProtobuf, &jaeger).await
+    for protocol in [Grpc, HttpProtobuf] {
+        println!("{}", export_through_nginx(protocol, &jaeger).await?);
+    }
+    Ok(())
 }

@@ -139,16 +139,19 @@ async fn check(name: &str, protocol: Protocol, answer: Answer, fate: Fate, outbo
     assert_eq!(span_names(&requests[0]), names, "{context}");
     let rest: Vec<String> = requests[1..].iter().flat_map(span_names).collect();
     // On disk, spans that are refused may be kept.
-    let dropped = match is_on_disk {
-        true => all - export.metrics.spans_exported.get(),
-        false => export.metrics.spans_dropped.with_label_values(&["refused"]).get(),
+    let dropped = if is_on_disk {
+        all - export.metrics.spans_exported.get()
+    } else {
+        export.metrics.spans_dropped.with_label_values(&["refused"]).get()
     };
     let exported = export.metrics.spans_exported.get();
     match fate {
         Fate::Delivered => {
-            assert_eq!((requests.len(), exported, dropped), (1, all, 0), "{context}")
+            assert_eq!((requests.len(), exported, dropped), (1, all, 0), "{context}");
         }
-        Fate::Refused => assert_eq!((requests.len(), exported, dropped), (1, 0, all), "{context}"),
+        Fate::Refused => {
+            assert_eq!((requests.len(), exported, dropped), (1, 0, all), "{context}");
+        }
         Fate::Retried => {
             assert_eq!((requests.len(), exported, dropped), (2, all, 0), "{context}");
             assert_eq!(requests[0], requests[1], "{context}");

@@ -126,7 +126,7 @@ impl Export {
 
     /// Waits until every record was acknowledged.
     pub(crate) async fn until_empty(&self) {
-        while self.outbox.len() > 0 {
+        while !self.outbox.is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -131,13 +131,13 @@ struct Connection {
 }
 
 impl Connection {
-    fn answer(&self, message: Bytes) -> Answer {
+    fn answer(&self, message: &Bytes) -> Answer {
         let number = {
             let mut received = self.received.lock().unwrap();
             received.push(message.clone());
             received.len() - 1
         };
-        (self.script)(number, &message)
+        (self.script)(number, message)
     }
 
     /// Serves one request per connection.
@@ -154,10 +154,11 @@ impl Connection {
         }
         let mut body = vec![0; content_length];
         stream.read_exact(&mut body).await?;
-        let answer = self.answer(body.into());
+        let answer = self.answer(&body.into());
         let mut stream = stream.into_inner();
         if let Some(cut) = answer.cut {
-            stream.write_all(&http1(&answer).get(..cut).unwrap_or_default()).await?;
+            let bytes = http1(&answer);
+            stream.write_all(&bytes[..cut.min(bytes.len())]).await?;
             return Ok(());
         }
         stream.write_all(&http1(&answer)).await?;
@@ -193,7 +194,7 @@ impl Connection {
                     message.extend_from_slice(&data);
                 }
                 let message = message.get(5..).map(Bytes::copy_from_slice).unwrap_or_default();
-                let answer = connection.answer(message);
+                let answer = connection.answer(&message);
                 let mut head = http::Response::new(());
                 *head.status_mut() = http::StatusCode::from_u16(answer.status).unwrap();
                 *head.headers_mut() = header_map(&answer.headers);
