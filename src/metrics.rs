@@ -51,6 +51,12 @@ pub struct Metrics {
     pub outbox_write_failures: IntCounter,
     pub outbox_read_failures: IntCounter,
     pub outbox_corruptions: IntCounter,
+    pub quarantine_spans: IntGauge,
+    pub quarantine_bytes: IntGauge,
+    /// Labelled with the code of the response, or with `oversized`.
+    pub quarantined_spans: IntCounterVec,
+    /// Labelled with the action: `retry`, `drop`, `evict`.
+    pub quarantine_removed_spans: IntCounterVec,
 }
 
 /// Why spans were dropped; the label `reason` of `spanlink_spans_dropped_total`.
@@ -64,6 +70,8 @@ pub enum SpanDrop {
     Oversized,
     /// A record of the outbox cannot be decoded, as after a corruption of its file.
     Undecodable,
+    /// A span in quarantine had to make room for newer ones.
+    QuarantineFull,
 }
 
 impl SpanDrop {
@@ -73,6 +81,7 @@ impl SpanDrop {
             Self::Refused => "refused",
             Self::Oversized => "oversized",
             Self::Undecodable => "undecodable",
+            Self::QuarantineFull => "quarantine_full",
         }
     }
 }
@@ -227,7 +236,8 @@ impl Metrics {
             spans_dropped: counters(
                 r,
                 "spanlink_spans_dropped_total",
-                "Spans that were not delivered, by reason: rejected, refused, oversized, undecodable.",
+                "Spans that were lost, by reason: rejected, refused, oversized, undecodable, \
+                 quarantine_full.",
                 &["reason"],
             )?,
             export_failures: counters(
@@ -266,6 +276,24 @@ impl Metrics {
                 "spanlink_outbox_corruptions_total",
                 "Corrupt outbox files that were set aside; their intact records are kept.",
             )?,
+            quarantine_spans: gauge(
+                r,
+                "spanlink_quarantine_spans",
+                "Spans in quarantine, because the receiver refused them.",
+            )?,
+            quarantine_bytes: gauge(r, "spanlink_quarantine_bytes", "Bytes in quarantine.")?,
+            quarantined_spans: counters(
+                r,
+                "spanlink_quarantined_spans_total",
+                "Spans that went to quarantine, by the code of the response, or oversized.",
+                &["code"],
+            )?,
+            quarantine_removed_spans: counters(
+                r,
+                "spanlink_quarantine_removed_spans_total",
+                "Spans that left quarantine: retried or dropped by a user, or evicted by newer ones.",
+                &["action"],
+            )?,
             registry,
         })
     }
@@ -282,6 +310,22 @@ impl Metrics {
 
     pub fn observe_export(&self, took: Duration) {
         self.export_duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts spans that went to quarantine.
+    pub fn quarantine(&self, code: &str, spans: usize) {
+        self.quarantined_spans.with_label_values(&[code]).inc_by(spans as u64);
+    }
+
+    /// Counts spans that a user retried or dropped.
+    pub fn remove_quarantined_spans(&self, action: &str, spans: usize) {
+        self.quarantine_removed_spans.with_label_values(&[action]).inc_by(spans as u64);
+    }
+
+    /// Counts spans that had to leave quarantine for newer ones.
+    pub fn evict_quarantined_spans(&self, spans: usize) {
+        self.remove_quarantined_spans("evict", spans);
+        self.drop_spans(SpanDrop::QuarantineFull, spans as u64);
     }
 
     pub fn drop_spans(&self, reason: SpanDrop, spans: u64) {

@@ -103,6 +103,7 @@ impl File {
                 folder: self.data_dir,
                 spans_max: self.outbox.spans_max.unwrap_or(65_536),
                 bytes_max: self.outbox.bytes_max.unwrap_or(1 << 30),
+                quarantine_bytes_max: self.outbox.quarantine_bytes_max.unwrap_or(256 << 20),
             },
             admin: AdminSettings {
                 listen: self.admin.listen.map_or_else(

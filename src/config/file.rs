@@ -166,6 +166,7 @@ pub(super) struct Tls {
 pub(super) struct Outbox {
     pub(super) spans_max: Option<usize>,
     pub(super) bytes_max: Option<usize>,
+    pub(super) quarantine_bytes_max: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -371,6 +371,9 @@ pub struct OutboxSettings {
     pub spans_max: usize,
     /// The most bytes of spans that wait on disk; a full queue blocks the watches.
     pub bytes_max: usize,
+    /// The most bytes of refused spans that are kept on disk; further ones replace the oldest. Zero:
+    /// refused spans are dropped.
+    pub quarantine_bytes_max: usize,
 }
 
 /// The protocol of OTLP.

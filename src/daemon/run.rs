@@ -138,7 +138,11 @@ async fn open_outbox(
     let metrics = metrics.clone();
     match settings.folder.clone() {
         Some(folder) if destination == Destination::Otlp => {
-            let limits = Limits { records_max: usize::MAX, bytes_max: settings.bytes_max };
+            let limits = Limits {
+                records_max: usize::MAX,
+                bytes_max: settings.bytes_max,
+                quarantine_bytes_max: settings.quarantine_bytes_max,
+            };
             let open = move || Outbox::on_disk(&folder, limits, metrics);
             Ok(unwind(spawn_blocking(open).await).context("cannot open the outbox")??)
         }
