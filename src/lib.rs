@@ -57,6 +57,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod error_chain;
 pub mod export;

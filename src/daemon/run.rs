@@ -17,6 +17,7 @@ use super::{
     clock::now,
     core::Core,
     destination::Destination,
+    quarantine::OutboxQuarantine,
     queue::OutboxQueue,
     restore::restore_tracer,
     runtime::{WATCH_BATCHES_MAX, block_on},
@@ -26,6 +27,7 @@ use super::{
 use crate::{
     admin::{self, Health},
     config::settings::{OutboxSettings, Settings, WatchSettings},
+    control::ControlSocket,
     export::{
         batch::Limits as RequestLimits,
         client::Client as OtlpClient,
@@ -138,15 +140,36 @@ async fn open_outbox(
     let metrics = metrics.clone();
     match settings.folder.clone() {
         Some(folder) if destination == Destination::Otlp => {
-            let limits = Limits {
-                records_max: usize::MAX,
-                bytes_max: settings.bytes_max,
-                quarantine_bytes_max: settings.quarantine_bytes_max,
-            };
+            let limits = limits_on_disk(settings);
             let open = move || Outbox::on_disk(&folder, limits, metrics);
             Ok(unwind(spawn_blocking(open).await).context("cannot open the outbox")??)
         }
         Some(_) | None => Ok(Outbox::in_memory(Limits::records(settings.spans_max), metrics)),
+    }
+}
+
+/// The limits of an outbox in the data directory.
+pub(super) fn limits_on_disk(settings: &OutboxSettings) -> Limits {
+    Limits {
+        records_max: usize::MAX,
+        bytes_max: settings.bytes_max,
+        quarantine_bytes_max: settings.quarantine_bytes_max,
+    }
+}
+
+/// Serves `spanlink outbox`. Without the socket, the command works while the daemon is stopped.
+fn serve_control(directory: &Path, outbox: &Outbox, tasks: &mut Tasks) {
+    match ControlSocket::bind(directory) {
+        Ok(socket) => {
+            let serving = socket.serve(OutboxQuarantine(outbox.clone()));
+            tasks.spawn("control", async move { serving.await.context("cannot serve commands") });
+        }
+        Err(error) => warn!(
+            %error,
+            directory = %directory.display(),
+            "Failed to create the control socket; spanlink outbox works only while the daemon is \
+             stopped."
+        ),
     }
 }
 
@@ -209,6 +232,9 @@ fn start(
     );
     if outbox.is_on_disk() {
         let outbox = outbox.clone();
+        if let Some(directory) = &settings.outbox.folder {
+            serve_control(directory, &outbox, &mut tasks);
+        }
         tasks.spawn("outbox", async move { Err(outbox.ended().await.into()) });
     }
     let (stop, stopped) = signal::channel(false);

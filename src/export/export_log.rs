@@ -73,14 +73,19 @@ impl ExportLog {
         Some(Line::Split { code, http_status, request_bytes })
     }
 
-    /// Records spans that will never be delivered.
-    pub(super) fn record_refusal(&mut self, spans: usize, reason: &RefusalReason) -> Option<Line> {
+    /// Records spans that leave the queue without being delivered. `is_kept`: they are in quarantine.
+    pub(super) fn record_refusal(
+        &mut self,
+        spans: usize,
+        reason: &RefusalReason,
+        is_kept: bool,
+    ) -> Option<Line> {
         let spans = self.lose(spans)?;
         Some(match reason {
             RefusalReason::Response { code, http_status, .. } => {
-                Line::Refused { spans, code: *code, http_status: *http_status }
+                Line::Refused { spans, code: *code, http_status: *http_status, is_kept }
             }
-            RefusalReason::Oversized => Line::Oversized { spans },
+            RefusalReason::Oversized => Line::Oversized { spans, is_kept },
             RefusalReason::Undecodable => Line::Undecodable { spans },
         })
     }
@@ -185,9 +190,11 @@ pub(super) enum Line {
         spans: usize,
         code: ResponseCode,
         http_status: Option<u16>,
+        is_kept: bool,
     },
     Oversized {
         spans: usize,
+        is_kept: bool,
     },
     Undecodable {
         spans: usize,
@@ -201,6 +208,10 @@ pub(super) enum Line {
     },
     Foreign(ForeignResponse),
 }
+
+/// After a line about spans in quarantine.
+const QUARANTINE_ADVICE: &str =
+    " List them with spanlink outbox list, and send them again with spanlink outbox retry.";
 
 impl Line {
     pub(super) fn log(self, endpoint: &str) {
@@ -223,17 +234,24 @@ impl Line {
                 "The collector refused a request as too large; sending smaller ones. The option \
                  otlp.request_bytes_max limits the size."
             ),
-            Self::Refused { spans, code, http_status } => {
+            Self::Refused { spans, code, http_status, is_kept } => {
+                let fate = if is_kept { "in quarantine" } else { "dropped" };
+                let advice = if is_kept { QUARANTINE_ADVICE } else { "" };
                 let hint = hint(code, http_status);
                 warn!(
                     endpoint,
                     spans,
                     %code,
                     http_status,
-                    "The collector refused spans with a non-retryable error; dropped{hint}"
+                    "The collector refused spans with a non-retryable error; {fate}{hint}{advice}"
                 );
             }
-            Self::Oversized { spans } => {
+            Self::Oversized { spans, is_kept: true } => warn!(
+                spans,
+                "Spans larger than the largest request (option otlp.request_bytes_max); in \
+                 quarantine.{QUARANTINE_ADVICE}"
+            ),
+            Self::Oversized { spans, is_kept: false } => {
                 warn!(
                     spans,
                     "Dropped spans larger than the largest request (option otlp.request_bytes_max)."
@@ -329,10 +347,10 @@ mod tests {
         let mut log = ExportLog::default();
         let code = ResponseCode::Http(401);
         let refused = RefusalReason::Response { code, http_status: None, message: None };
-        let line = Some(Line::Refused { spans: 1, code, http_status: None });
-        assert_eq!(log.record_refusal(1, &refused), line);
-        assert_eq!(log.record_refusal(2, &refused), None);
-        assert_eq!(log.record_refusal(3, &refused), None);
+        let line = Some(Line::Refused { spans: 1, code, http_status: None, is_kept: false });
+        assert_eq!(log.record_refusal(1, &refused, false), line);
+        assert_eq!(log.record_refusal(2, &refused, false), None);
+        assert_eq!(log.record_refusal(3, &refused, false), None);
         tokio::time::advance(Duration::from_mins(1)).await;
         let line = Some(Line::Rejected { spans: 9, message: None });
         assert_eq!(log.record_rejection(4, None), line);

@@ -9,6 +9,7 @@ mod backoff;
 pub mod batch;
 pub mod client;
 mod connection;
+pub mod description;
 pub mod encode;
 mod endpoint;
 pub mod error;

@@ -1,11 +1,11 @@
-//! Why records of the outbox will never be delivered.
+//! Why records of the outbox were not delivered.
 
 use std::fmt;
 
 use super::response::{Response, ResponseCode};
 use crate::metrics::SpanDrop;
 
-/// Records that will never be delivered, and why.
+/// Records that leave the queue without being delivered, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Positions among the records that are acknowledged, ascending: 0 is the oldest record.
@@ -13,7 +13,7 @@ pub struct Refusal {
     pub reason: RefusalReason,
 }
 
-/// Why a record will never be delivered.
+/// Why a record was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
     /// The receiver refused the request with a status that must not be retried.
@@ -39,6 +39,14 @@ impl RefusalReason {
             Response::Accepted(_) | Response::TooLong | Response::Missing(_) => None,
         };
         Self::Response { code, http_status, message }
+    }
+
+    /// Whether the record can be delivered once the receiver or the configuration has changed.
+    pub(super) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Response { .. } | Self::Oversized => true,
+            Self::Undecodable => false,
+        }
     }
 
     pub(super) fn metric(&self) -> SpanDrop {

@@ -30,9 +30,11 @@ pub trait Queue: Send {
     /// Returns the oldest records, at least one if it can be read. They remain in the queue until they
     /// are acknowledged.
     fn take(&self, records_max: usize, bytes_max: usize) -> Vec<Bytes>;
-    /// Removes the `count` oldest records. Those in `refusals` will never be delivered; the receiver
-    /// has the others.
+    /// Removes the `count` oldest records. Those in `refusals` were not delivered, and are kept in
+    /// quarantine if there is one; the receiver has the others.
     fn acknowledge(&self, count: usize, refusals: &[Refusal]);
+    /// Whether refused records are kept. Records that are not spans never are.
+    fn has_quarantine(&self) -> bool;
     fn len(&self) -> usize;
 
     fn is_empty(&self) -> bool {
@@ -261,8 +263,8 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         }
     }
 
-    /// Removes the records of a batch from the queue. Every record that will never be delivered passes
-    /// here: those that the receiver has refused, and those that fit no request.
+    /// Removes the records of a batch from the queue. Every record that was not delivered passes here:
+    /// those that the receiver has refused, and those that fit no request.
     fn acknowledge(&mut self, batch: &Batch, refused: Option<RefusalReason>) {
         let refused = refused.map(|reason| (batch.included.clone(), reason));
         let left_out = [
@@ -277,9 +279,12 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
             .collect();
         for refusal in &refusals {
             let spans = refusal.positions.len();
-            let reason = refusal.reason.metric();
-            self.metrics.drop_spans(reason, u64::try_from(spans).unwrap_or(u64::MAX));
-            let line = self.log.record_refusal(spans, &refusal.reason);
+            let is_kept = self.queue.has_quarantine() && refusal.reason.is_retryable();
+            if !is_kept {
+                let reason = refusal.reason.metric();
+                self.metrics.drop_spans(reason, u64::try_from(spans).unwrap_or(u64::MAX));
+            }
+            let line = self.log.record_refusal(spans, &refusal.reason, is_kept);
             self.write(line);
         }
         self.queue.acknowledge(batch.records, &refusals);

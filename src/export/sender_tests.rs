@@ -63,6 +63,10 @@ impl Queue for Records {
         self.0.0.lock().unwrap().drain(..count);
     }
 
+    fn has_quarantine(&self) -> bool {
+        false
+    }
+
     fn len(&self) -> usize {
         self.0.0.lock().unwrap().len()
     }
@@ -250,6 +254,10 @@ impl Queue for Unreadable {
     }
 
     fn acknowledge(&self, _: usize, _: &[Refusal]) {}
+
+    fn has_quarantine(&self) -> bool {
+        false
+    }
 
     fn len(&self) -> usize {
         1

@@ -58,6 +58,11 @@ impl Outbox {
         Self::with_storage(storage, limits, metrics, RetryBackoff::default())
     }
 
+    /// Whether the directory has a file that [`Outbox::on_disk`] would open, and not create.
+    pub fn exists_in(directory: &Path) -> bool {
+        DataDirectory::has_database(directory)
+    }
+
     pub(super) fn with_storage(
         storage: Box<dyn Storage>,
         limits: Limits,

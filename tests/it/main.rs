@@ -72,6 +72,7 @@ mod printed_trees;
 mod process;
 mod properties;
 mod proxy;
+mod quarantine;
 mod recorder;
 mod recordings;
 mod replayed;
