@@ -23,6 +23,7 @@
 //! | [`config`] | the options as written, and the settings they mean |
 //! | [`daemon`] | wires everything: tasks, channels, the event loop, the order of stopping |
 //! | [`replay`] | plays a recording through the trace |
+//! | [`control`] | the control socket of `spanlink outbox` |
 //! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | the interfaces to operators |
 //! | [`error_chain`] | prints an error with its causes |
 //! | [`redacted_url`] | URLs without their secrets, for logs and errors |

@@ -223,6 +223,7 @@ fn start(
         kinds = settings.watch.kinds.len(),
         endpoint = settings.export.endpoint,
         queued_spans = outbox.len(),
+        quarantined_spans = outbox.quarantined(),
         "Starting. {}",
         if outbox.is_on_disk() {
             "State is persisted in data_dir."

@@ -312,6 +312,11 @@ impl Outbox {
         self.shared().has_quarantine()
     }
 
+    /// How many records are in quarantine.
+    pub fn quarantined(&self) -> usize {
+        self.shared().lock().quarantine.records()
+    }
+
     /// Calls `visit` with each entry in quarantine, the oldest first, with its `samples_max` oldest
     /// records. Reads every record in quarantine, so this can take seconds.
     ///

@@ -144,7 +144,8 @@ impl Scene {
         let mut counts = BTreeMap::new();
         for received in self.receiver.accepted() {
             for name in names(&received) {
-                *counts.entry(name).or_default() += 1;
+                let name = name.strip_prefix("web-controller: ").unwrap_or(&name);
+                *counts.entry(name.to_owned()).or_default() += 1;
             }
         }
         counts
