@@ -76,6 +76,17 @@ pub enum DiskError {
 }
 
 impl DiskError {
+    /// Whether the file system has no room left.
+    pub(super) fn is_disk_full(&self) -> bool {
+        use ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Database(redb::Error::Io(error)) => {
+                matches!(error.kind(), StorageFull | QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the content of the file is at fault. Otherwise access to the file failed, and the
     /// same operation may succeed later.
     pub(super) fn is_corruption(&self) -> bool {

@@ -3,7 +3,7 @@
 //! The records themselves are in the file. This index decides which entry a refused record joins, and
 //! which entries have to go when the quarantine is full; the writer thread then changes the file.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,8 @@ const ENTRIES_MAX: usize = 10_000;
 /// An entry accepts further records with the same reason for this long, so that a receiver that
 /// refuses everything leaves one entry per minute and not one per request.
 const ENTRY_DURATION_MILLIS: u64 = 60_000;
+/// Between two log lines about evictions.
+const REPORT_INTERVAL_MILLIS: u64 = 60_000;
 /// An entry with as many records accepts no more: an entry is moved in one transaction.
 const ENTRY_RECORDS_MAX: usize = 2048;
 /// The longest code and the longest message, in characters.
@@ -172,6 +174,9 @@ pub(super) struct Index {
     version: u64,
     /// The entry that was created last by this process, as long as it exists.
     newest: Option<(u64, Refusal)>,
+    unreported_evictions: usize,
+    /// The time of the last report, in milliseconds since the Unix epoch.
+    last_report: Option<u64>,
 }
 
 impl Default for Index {
@@ -183,6 +188,8 @@ impl Default for Index {
             next_id: 1,
             version: 0,
             newest: None,
+            unreported_evictions: 0,
+            last_report: None,
         }
     }
 }
@@ -193,7 +200,7 @@ impl Index {
         let bytes = entries.values().map(|size| size.bytes).sum();
         let after_last = entries.keys().next_back().map_or(1, |id| id.saturating_add(1));
         let next_id = next_id.max(after_last);
-        Self { entries, records, bytes, next_id, version, newest: None }
+        Self { entries, records, bytes, next_id, version, ..Self::default() }
     }
 
     pub(super) const fn records(&self) -> usize {
@@ -255,6 +262,33 @@ impl Index {
             evicted.extend(self.remove(id).map(|size| (id, size)));
         }
         evicted
+    }
+
+    /// Adds evicted records to those that were not reported. Returns their number if a report is due:
+    /// a minute after the last one, or without a time.
+    pub(super) fn report_evictions(
+        &mut self,
+        records: usize,
+        unix_millis: Option<u64>,
+    ) -> Option<usize> {
+        self.unreported_evictions += records;
+        if let Some(now) = unix_millis {
+            let is_recent = |last: u64| now.abs_diff(last) < REPORT_INTERVAL_MILLIS;
+            if self.last_report.is_some_and(is_recent) {
+                return None;
+            }
+            self.last_report = Some(now);
+        }
+        Some(std::mem::take(&mut self.unreported_evictions))
+    }
+
+    /// Removes the oldest entries until they have as many bytes as the entries of these moves, and
+    /// returns the removed ones.
+    pub(super) fn evict_for(&mut self, moves: &[Move]) -> Vec<(u64, Size)> {
+        let ids: BTreeSet<u64> = moves.iter().map(|moved| moved.id).collect();
+        let needed: usize =
+            ids.iter().filter_map(|id| self.entries.get(id)).map(|size| size.bytes).sum();
+        self.evict(self.bytes.saturating_sub(needed))
     }
 
     pub(super) fn remove(&mut self, id: u64) -> Option<Size> {
@@ -348,6 +382,15 @@ mod tests {
         assert_eq!((index.records(), index.bytes()), (2, 30));
         assert_eq!(index.evict(0).len(), 1);
         assert_eq!(index.add(&records(&[1]), refusal(0, "3")).id, 4);
+    }
+
+    #[test]
+    fn evictions_are_reported_once_a_minute() {
+        let mut index = Index::default();
+        assert_eq!(index.report_evictions(1, Some(0)), Some(1));
+        assert_eq!(index.report_evictions(2, Some(59_999)), None);
+        assert_eq!(index.report_evictions(3, Some(60_000)), Some(5));
+        assert_eq!(index.report_evictions(4, None), Some(4));
     }
 
     #[test]

@@ -254,32 +254,40 @@ impl Shared {
         refused: Vec<Refused>,
     ) -> usize {
         let acknowledged = state.backlog.acknowledge(count);
-        if self.has_quarantine() {
-            for Refused { indices, refusal } in refused {
-                let records: Vec<InFlight> =
-                    indices.iter().filter_map(|index| acknowledged.get(*index).copied()).collect();
-                if !records.is_empty() {
-                    self.metrics.quarantine(refusal.code(), records.len());
-                    let moved = state.quarantine.add(&records, refusal);
-                    state.writer.pending.moves.push(moved);
-                }
+        if !self.has_quarantine() {
+            return acknowledged.len();
+        }
+        for Refused { indices, refusal } in refused {
+            let records: Vec<InFlight> =
+                indices.iter().filter_map(|index| acknowledged.get(*index).copied()).collect();
+            if records.is_empty() {
+                continue;
             }
+            let now = refusal.unix_millis();
+            self.metrics.quarantine(refusal.code(), records.len());
+            let moved = state.quarantine.add(&records, refusal);
+            state.writer.pending.moves.push(moved);
             let evicted = state.quarantine.evict(self.limits.quarantine_bytes_max);
-            self.record_evictions(&evicted);
+            self.record_evictions(state, &evicted, Some(now));
             state.writer.pending.evicted.extend(evicted.into_iter().map(|(id, _)| id));
         }
         acknowledged.len()
     }
 
-    fn record_evictions(&self, evicted: &[(u64, Size)]) {
+    /// Counts evicted records, and logs them once per minute. Without a time, they are logged at once.
+    pub(super) fn record_evictions(
+        &self,
+        state: &mut State,
+        evicted: &[(u64, Size)],
+        unix_millis: Option<u64>,
+    ) {
         let spans: usize = evicted.iter().map(|(_, size)| size.records).sum();
-        if spans > 0 {
-            self.metrics.evict_quarantined_spans(spans);
-            warn!(
-                spans,
-                "The quarantine is full; dropped its oldest spans (option \
-                 outbox.quarantine_bytes_max)."
-            );
+        if spans == 0 {
+            return;
+        }
+        self.metrics.evict_quarantined_spans(spans);
+        if let Some(spans) = state.quarantine.report_evictions(spans, unix_millis) {
+            warn!(spans, "The quarantine, or the disk, is full; dropped the oldest refused spans.");
         }
     }
 

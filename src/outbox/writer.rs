@@ -35,6 +35,10 @@ impl Default for RetryBackoff {
     }
 }
 
+/// After as many attempts on a full disk, about half a minute, records in quarantine are dropped to make
+/// room: records that were refused must not block the others for ever.
+const DISK_FULL_ATTEMPTS: u32 = 5;
+
 /// Runs the writer until the outbox is closed and the accepted commits are written, or their last
 /// attempt failed. A panic is logged, and closes the outbox.
 pub(super) fn run(shared: &Shared, disk: &Disk, backoff: RetryBackoff) {
@@ -61,6 +65,7 @@ fn write_until_closed(shared: &Shared, disk: &Disk, backoff: RetryBackoff) {
         backoff,
         retry_delay: backoff.first,
         is_failing: false,
+        disk_full_attempts: 0,
         writing: Pending::default(),
         removal: None,
     };
@@ -94,6 +99,8 @@ struct Writer<'a> {
     retry_delay: Duration,
     /// Whether an operation has failed since the last successful write.
     is_failing: bool,
+    /// How many attempts in a row have failed because the disk is full.
+    disk_full_attempts: u32,
     /// The changes of the quarantine that an attempt may have written.
     writing: Pending,
     /// The removal from quarantine that is part of the current job.
@@ -136,6 +143,8 @@ impl Writer<'_> {
                 Ok(requeued) => break requeued,
                 Err(error) => error,
             };
+            self.disk_full_attempts =
+                if error.is_disk_full() { self.disk_full_attempts + 1 } else { 0 };
             self.shared.metrics.outbox_write_failures.inc();
             self.record_failure(&error, "Failed to write the outbox; retrying.");
             // The consumer can read again during the delay.
@@ -160,6 +169,9 @@ impl Writer<'_> {
             // On a full disk, deleting acknowledged records can make room for the commit, but only
             // in a transaction before it. The same is true of records that are moved.
             self.write_acknowledgements_before_moves()?;
+            if self.disk_full_attempts >= DISK_FULL_ATTEMPTS {
+                self.evict_for_moves()?;
+            }
             self.write_with_acknowledgements(&Commit::default(), None)?;
         }
         self.write_with_acknowledgements(commit, self.removal)
@@ -210,6 +222,29 @@ impl Writer<'_> {
             self.disk.write(&Changes { start: Some(start), ..Changes::default() })?;
             self.shared.lock().writer.durable_start = start;
         }
+        Ok(())
+    }
+
+    /// On a full disk, the quarantine is full as well: deletes its oldest entries in a transaction of
+    /// their own, as many as the records need that are to be moved. Those may be the oldest themselves;
+    /// then they are lost, but the queue goes on.
+    fn evict_for_moves(&mut self) -> Result<(), DiskError> {
+        if self.writing.moves.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.shared.lock();
+        let evicted = state.quarantine.evict_for(&self.writing.moves);
+        self.shared.record_evictions(&mut state, &evicted, None);
+        let Pending { moves, evicted: ids, .. } = &mut self.writing;
+        ids.extend(evicted.iter().map(|(id, _)| *id));
+        moves.retain(|moved| !ids.contains(&moved.id));
+        state.writer.pending.moves.retain(|moved| !ids.contains(&moved.id));
+        let marker = state.marker(self.removal.map(|(id, _)| id));
+        drop(state);
+        let quarantine =
+            QuarantineChanges { evicted: &self.writing.evicted, marker, ..Default::default() };
+        self.disk.write(&Changes { quarantine, ..Changes::default() })?;
+        self.writing.evicted.clear();
         Ok(())
     }
 
@@ -301,6 +336,7 @@ impl Writer<'_> {
             info!(outbox = %self.disk, "Outbox writes recovered.");
         }
         self.is_failing = false;
+        self.disk_full_attempts = 0;
         self.retry_delay = self.backoff.first;
     }
 
