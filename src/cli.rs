@@ -60,7 +60,7 @@ pub enum Command {
         /// Object or List in YAML or JSON, as kubectl prints it. Default: standard input.
         file: Option<PathBuf>,
     },
-    /// List, retry or drop spans that the receiver refused, in data_dir.
+    /// List, retry or drop spans that the receiver refused, in the data directory.
     #[command(subcommand)]
     Outbox(OutboxCommand),
     /// Inspect the configuration.

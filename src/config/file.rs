@@ -163,6 +163,7 @@ pub(super) struct Tls {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a map of options")]
+#[expect(clippy::struct_field_names, reason = "the names of the options")]
 pub(super) struct Outbox {
     pub(super) spans_max: Option<usize>,
     pub(super) bytes_max: Option<usize>,

@@ -10,7 +10,10 @@ use std::{
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use super::{quarantine::OutboxQuarantine, run::limits_on_disk, runtime::block_on};
+use super::{
+    quarantine::{OutboxQuarantine, limits_on_disk},
+    runtime::block_on,
+};
 use crate::{
     config::settings::{OutboxSettings, Settings},
     control::{

@@ -1,15 +1,20 @@
-//! The quarantine of the outbox as the control socket and the commands see it.
+//! The quarantine of the outbox, for the control socket and the commands.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
+use anyhow::Context as _;
 use tokio::task::spawn_blocking;
+use tracing::warn;
 
-use super::tasks::join_failure;
+use super::tasks::{Tasks, join_failure};
 use crate::{
-    control::{Action, ControlError, Entry, Listing, Quarantine, Removed, Selection},
+    config::settings::OutboxSettings,
+    control::{
+        Action, ControlError, ControlSocket, Entry, Listing, Quarantine, Removed, Selection,
+    },
     error_chain::ErrorChain,
     export::description::Description,
-    outbox::{self, Outbox, QuarantineEntry, Removal},
+    outbox::{self, Limits, Outbox, QuarantineEntry, Removal},
     trace::model::time::Timestamp,
 };
 
@@ -72,5 +77,30 @@ fn describe(entry: QuarantineEntry) -> Entry {
         span_names: span_names.into_iter().collect(),
         code: refusal.code().to_owned(),
         message: refusal.message().to_owned(),
+    }
+}
+
+/// The limits of an outbox in the data directory.
+pub(super) fn limits_on_disk(settings: &OutboxSettings) -> Limits {
+    Limits {
+        records_max: usize::MAX,
+        bytes_max: settings.bytes_max,
+        quarantine_bytes_max: settings.quarantine_bytes_max,
+    }
+}
+
+/// Serves `spanlink outbox`. Without the socket, the command works while the daemon is stopped.
+pub(super) fn serve_control(directory: &Path, outbox: &Outbox, tasks: &mut Tasks) {
+    match ControlSocket::bind(directory) {
+        Ok(socket) => {
+            let serving = socket.serve(OutboxQuarantine(outbox.clone()));
+            tasks.spawn("control", async move { serving.await.context("cannot serve commands") });
+        }
+        Err(error) => warn!(
+            %error,
+            directory = %directory.display(),
+            "Failed to create the control socket; spanlink outbox works only while the daemon is \
+             stopped."
+        ),
     }
 }

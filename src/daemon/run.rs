@@ -17,7 +17,7 @@ use super::{
     clock::now,
     core::Core,
     destination::Destination,
-    quarantine::OutboxQuarantine,
+    quarantine::{limits_on_disk, serve_control},
     queue::OutboxQueue,
     restore::restore_tracer,
     runtime::{WATCH_BATCHES_MAX, block_on},
@@ -27,7 +27,6 @@ use super::{
 use crate::{
     admin::{self, Health},
     config::settings::{OutboxSettings, Settings, WatchSettings},
-    control::ControlSocket,
     export::{
         batch::Limits as RequestLimits,
         client::Client as OtlpClient,
@@ -145,31 +144,6 @@ async fn open_outbox(
             Ok(unwind(spawn_blocking(open).await).context("cannot open the outbox")??)
         }
         Some(_) | None => Ok(Outbox::in_memory(Limits::records(settings.spans_max), metrics)),
-    }
-}
-
-/// The limits of an outbox in the data directory.
-pub(super) fn limits_on_disk(settings: &OutboxSettings) -> Limits {
-    Limits {
-        records_max: usize::MAX,
-        bytes_max: settings.bytes_max,
-        quarantine_bytes_max: settings.quarantine_bytes_max,
-    }
-}
-
-/// Serves `spanlink outbox`. Without the socket, the command works while the daemon is stopped.
-fn serve_control(directory: &Path, outbox: &Outbox, tasks: &mut Tasks) {
-    match ControlSocket::bind(directory) {
-        Ok(socket) => {
-            let serving = socket.serve(OutboxQuarantine(outbox.clone()));
-            tasks.spawn("control", async move { serving.await.context("cannot serve commands") });
-        }
-        Err(error) => warn!(
-            %error,
-            directory = %directory.display(),
-            "Failed to create the control socket; spanlink outbox works only while the daemon is \
-             stopped."
-        ),
     }
 }
 

@@ -215,7 +215,8 @@ impl Writer<'_> {
     fn write_acknowledgements_before_moves(&self) -> Result<(), DiskError> {
         let (start, durable_start) = {
             let state = self.shared.lock();
-            let oldest = self.writing.first_sequence().or(state.writer.pending.first_sequence());
+            let pending = || state.writer.pending.first_sequence();
+            let oldest = self.writing.first_sequence().or_else(pending);
             (oldest, state.writer.durable_start)
         };
         if let Some(start) = start.filter(|start| *start > durable_start) {

@@ -191,11 +191,12 @@ impl Model {
         let mut moves = Vec::new();
         if !refused.is_empty() {
             // Some share the entry of an earlier refusal.
-            let refusal = Refusal::new(7, if number % 3 == 0 { "400" } else { "401" }, "");
-            let moved = index.add(&in_flight, refusal);
-            let entry = self.quarantine.entry(moved.id);
-            entry.or_insert((moved.refusal.clone(), Vec::new())).1.extend(refused);
-            moves.push(moved);
+            let refusal = Refusal::new(7, if number.is_multiple_of(3) { "400" } else { "401" }, "");
+            let planned = index.add(&in_flight, refusal);
+            let entry = self.quarantine.entry(planned.id);
+            let (_, records) = entry.or_insert_with(|| (planned.refusal.clone(), Vec::new()));
+            records.extend(refused);
+            moves.push(planned);
         }
         let evicted = index.evict(transaction.quarantine_bytes_max);
         let evicted: Vec<u64> = evicted.into_iter().map(|(id, _)| id).collect();
