@@ -89,7 +89,8 @@ pub fn remove_from_quarantine(
         Action::Retry => "Moved to the end of the queue",
         Action::Drop => "Dropped",
     };
-    writeln!(io::stdout(), "{done}: {entries} entries with {spans} spans.")?;
+    let (entries, spans) = (counted(entries, "entry", "entries"), counted(spans, "span", "spans"));
+    writeln!(io::stdout(), "{done}: {entries} with {spans}.")?;
     let missing: Vec<String> = missing.iter().map(u64::to_string).collect();
     anyhow::ensure!(
         missing.is_empty(),
@@ -97,6 +98,10 @@ pub fn remove_from_quarantine(
         missing.join(", ")
     );
     Ok(())
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Where the quarantine is.

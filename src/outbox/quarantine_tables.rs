@@ -19,8 +19,8 @@ const REFUSALS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("refusals
 /// The key of the marker in [`REFUSALS`]. Ids begin at 1.
 const MARKER_KEY: u64 = 0;
 
-/// Which entries are in quarantine. Without it, salvage could not tell them from the stale copies of
-/// those that were retried or dropped, which stay in free pages of the file.
+/// Which entries are in quarantine. Without it, salvage could not distinguish them
+/// from entries that were retried or dropped: stale copies of those stay in free pages of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marker {
     /// The newest marker has the highest.

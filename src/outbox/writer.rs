@@ -228,7 +228,7 @@ impl Writer<'_> {
 
     /// On a full disk, the quarantine is full as well: deletes its oldest entries in a transaction of
     /// their own, as many as the records need that are to be moved. Those may be the oldest themselves;
-    /// then they are lost, but the queue goes on.
+    /// then they are lost, but they do not block the queue.
     fn evict_for_moves(&mut self) -> Result<(), DiskError> {
         if self.writing.moves.is_empty() {
             return Ok(());

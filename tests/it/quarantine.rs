@@ -191,7 +191,7 @@ async fn refused_spans_are_listed_and_delivered_once_after_a_retry() -> Result<(
     until("the control socket", SOON, async || {
         let output = outbox(&scene.directory, &["retry", "1"]);
         ensure!(output.status.success(), "{}", stderr(&output));
-        assert_eq!(stdout(&output), "Moved to the end of the queue: 1 entries with 30 spans.\n");
+        assert_eq!(stdout(&output), "Moved to the end of the queue: 1 entry with 30 spans.\n");
         Ok(())
     })
     .await?;
@@ -264,19 +264,16 @@ async fn commands_work_on_the_file_while_no_daemon_runs() {
     assert_eq!(dropped.status.code(), Some(1));
     let error = "spanlink: no entry in quarantine has the id 9; see spanlink outbox list\n";
     assert_eq!(stderr(&dropped), error);
-    assert_eq!(String::from_utf8_lossy(&dropped.stdout), "Dropped: 1 entries with 1 spans.\n");
+    assert_eq!(String::from_utf8_lossy(&dropped.stdout), "Dropped: 1 entry with 1 span.\n");
     let table = stdout(&outbox(directory, &["list"]));
     let ids: Vec<&str> = table.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(ids, ["ID", "1", "3"]);
     assert_eq!(outbox(directory, &["drop"]).status.code(), Some(2));
     assert_eq!(outbox(directory, &["drop", "--all", "1"]).status.code(), Some(2));
     let retried = stdout(&outbox(directory, &["retry", "3"]));
-    assert_eq!(retried, "Moved to the end of the queue: 1 entries with 1 spans.\n");
+    assert_eq!(retried, "Moved to the end of the queue: 1 entry with 1 span.\n");
     assert_eq!(stored(directory), (vec!["c".to_owned()], vec!["a".to_owned()]));
-    assert_eq!(
-        stdout(&outbox(directory, &["drop", "--all"])),
-        "Dropped: 1 entries with 1 spans.\n"
-    );
+    assert_eq!(stdout(&outbox(directory, &["drop", "--all"])), "Dropped: 1 entry with 1 span.\n");
     assert_eq!(stored(directory), (vec!["c".to_owned()], Vec::new()));
 }
 
