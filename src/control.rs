@@ -9,6 +9,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -17,12 +18,21 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        Method, Request, StatusCode,
+        header::{CONTENT_TYPE, HOST},
+    },
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::net::UnixListener;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
 
 use crate::error_chain::ErrorChain;
 
@@ -86,7 +96,7 @@ pub enum ControlError {
     #[error("no daemon listens on {}", path.display())]
     NotRunning { path: PathBuf },
     #[error("the daemon does not answer on {}", path.display())]
-    NoResponse { path: PathBuf, source: reqwest::Error },
+    NoResponse { path: PathBuf, source: io::Error },
     #[error("the response of the daemon cannot be read; has it the same version?")]
     Response { source: serde_json::Error },
     /// The outbox reported an error.
@@ -190,73 +200,88 @@ fn respond(result: Result<impl Serialize, ControlError>) -> Response {
 #[derive(Clone, Debug)]
 pub struct ControlClient {
     path: PathBuf,
-    client: reqwest::Client,
 }
 
 impl ControlClient {
     /// A client for the daemon of this data directory, which need not run.
-    ///
-    /// # Errors
-    /// If the HTTP client cannot be set up.
-    pub fn new(directory: &Path) -> Result<Self, ControlError> {
-        let path = directory.join(SOCKET);
-        let client = reqwest::Client::builder()
-            .unix_socket(path.clone())
-            .timeout(COMMAND_TIMEOUT)
-            .build()
-            .map_err(|source| ControlError::NoResponse { path: path.clone(), source })?;
-        Ok(Self { path, client })
+    pub fn new(directory: &Path) -> Self {
+        Self { path: directory.join(SOCKET) }
     }
 
     async fn request<T: DeserializeOwned>(
         &self,
-        request: reqwest::RequestBuilder,
+        method: Method,
+        uri: &'static str,
+        body: Vec<u8>,
     ) -> Result<T, ControlError> {
-        let no_response = |source| ControlError::NoResponse { path: self.path.clone(), source };
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) if error.is_connect() && is_absent(&error) => {
-                return Err(ControlError::NotRunning { path: self.path.clone() });
-            }
-            Err(error) => return Err(no_response(error)),
-        };
-        let is_success = response.status().is_success();
-        let body = response.bytes().await.map_err(no_response)?;
-        if !is_success {
+        let (status, body) = timeout(COMMAND_TIMEOUT, self.exchange(method, uri, body))
+            .await
+            .map_err(|_elapsed| self.no_response(io::ErrorKind::TimedOut.into()))??;
+        if !status.is_success() {
             return Err(ControlError::Failed(String::from_utf8_lossy(&body).into_owned()));
         }
         serde_json::from_slice(&body).map_err(|source| ControlError::Response { source })
     }
-}
 
-/// Whether there is no socket, or none that a process listens on.
-fn is_absent(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            );
+    /// Sends one request on a connection of its own.
+    async fn exchange(
+        &self,
+        method: Method,
+        uri: &'static str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), ControlError> {
+        let stream = self.connect().await?;
+        let http_failed = |error: hyper::Error| self.no_response(io::Error::other(error));
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(http_failed)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(HOST, "localhost")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.no_response(io::Error::other(error)))?;
+        let exchange = async {
+            let response = sender.send_request(request).await.map_err(http_failed)?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(http_failed)?;
+            Ok((status, body.to_bytes()))
+        };
+        let mut connection = pin!(connection);
+        tokio::select! {
+            biased;
+            result = exchange => result,
+            // It ends without an error while the last bytes of the response are unread.
+            Err(error) = &mut connection => Err(http_failed(error)),
         }
-        cause = error.source();
     }
-    false
+
+    async fn connect(&self) -> Result<UnixStream, ControlError> {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
+            // A daemon that was killed leaves a socket on which no process listens.
+            NotFound | ConnectionRefused => ControlError::NotRunning { path: self.path.clone() },
+            _ => self.no_response(error),
+        })
+    }
+
+    fn no_response(&self, source: io::Error) -> ControlError {
+        ControlError::NoResponse { path: self.path.clone(), source }
+    }
 }
 
 impl Quarantine for ControlClient {
     async fn list(&self) -> Result<Listing, ControlError> {
-        self.request(self.client.get("http://localhost/quarantine")).await
+        self.request(Method::GET, "/quarantine", Vec::new()).await
     }
 
     async fn remove(&self, selection: Selection, action: Action) -> Result<Removed, ControlError> {
-        let url = match action {
-            Action::Retry => "http://localhost/quarantine/retry",
-            Action::Drop => "http://localhost/quarantine/drop",
+        let uri = match action {
+            Action::Retry => "/quarantine/retry",
+            Action::Drop => "/quarantine/drop",
         };
         let body = serde_json::to_vec(&selection)
             .map_err(|error| ControlError::Failed(error.to_string()))?;
-        let request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
-        self.request(request).await
+        self.request(Method::POST, uri, body).await
     }
 }

@@ -122,7 +122,7 @@ fn with_quarantine<T>(
          quarantine",
     )?;
     block_on(logging::during(log.or(Some(DEFAULT_LOG)), None, async {
-        match command(Access::Daemon(ControlClient::new(directory)?)).await {
+        match command(Access::Daemon(ControlClient::new(directory))).await {
             Err(ControlError::NotRunning { .. }) => {
                 let file = open_file(directory, &settings.outbox)?;
                 Ok(command(Access::File(OutboxQuarantine(file))).await?)

@@ -102,7 +102,7 @@ async fn export_through_nginx(protocol: Protocol, jaeger: &Jaeger) -> Result<Str
     };
     let nowhere = format!("http://127.0.0.1:{}", free_port()?);
     let settings = settings(protocol, format!("http://127.0.0.1:{}{path}", nginx.port));
-    let limits = Limits { records_max: usize::MAX, bytes_max: 1 << 24 };
+    let limits = Limits { bytes_max: 1 << 24, ..Limits::records(usize::MAX) };
     let outbox = Outbox::on_disk(&folder.path().join("data"), limits, Metrics::new()?)?;
     let metrics = Metrics::new()?;
     let export = Export::start_with(&settings, outbox.clone(), metrics.clone());
