@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::daemon::Destination;
+use crate::daemon::{Destination, Listed};
 
 /// Follows every change of a Kubernetes object through the controllers that act on it, and reports
 /// it as linked OpenTelemetry spans.
@@ -60,9 +60,42 @@ pub enum Command {
         /// Object or List in YAML or JSON, as kubectl prints it. Default: standard input.
         file: Option<PathBuf>,
     },
+    /// List, retry or drop spans that the receiver refused, in the data directory.
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
     /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// Refused spans are in quarantine, in entries with an id. The commands work through the running daemon
+/// of the data directory, and on its file while no daemon runs.
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// List the spans in quarantine: when, how many, and why they were refused.
+    List {
+        /// Output format.
+        #[arg(long, short, value_enum, default_value_t = Listed::Table, value_name = "FORMAT")]
+        output: Listed,
+    },
+    /// Send spans in quarantine again, after those that are queued.
+    Retry {
+        /// Ids of entries. Default: all of them.
+        #[arg(conflicts_with = "all")]
+        ids: Vec<u64>,
+        /// Every entry.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Delete spans in quarantine.
+    Drop {
+        /// Ids of entries.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<u64>,
+        /// Every entry.
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

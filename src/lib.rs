@@ -23,8 +23,10 @@
 //! | [`config`] | the options as written, and the settings they mean |
 //! | [`daemon`] | wires everything: tasks, channels, the event loop, the order of stopping |
 //! | [`replay`] | plays a recording through the trace |
+//! | [`control`] | the control socket of `spanlink outbox` |
 //! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | the interfaces to operators |
 //! | [`error_chain`] | prints an error with its causes |
+//! | [`redacted_url`] | URLs without their secrets, for logs and errors |
 //! | [`health_rule`] | rules in CEL for when an object has converged |
 //! | [`field_path`] | the grammar of field paths, for options and for the trace |
 //!
@@ -56,6 +58,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod error_chain;
 pub mod export;
@@ -65,6 +68,7 @@ pub mod jaeger_ui;
 pub mod logging;
 pub mod metrics;
 pub mod outbox;
+pub mod redacted_url;
 pub mod replay;
 pub mod trace;
 mod trace_metrics;

@@ -7,9 +7,7 @@ use std::{
 };
 
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tonic::transport::ClientTlsConfig;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::{
     Layer, Registry,
     filter::{FilterExt as _, LevelFilter, ParseError, Targets, filter_fn},
@@ -20,24 +18,21 @@ use tracing_subscriber::{
 
 /// The log level of each library, unless the filter names it: only what an operator can act on.
 /// kube logs every failed attempt as an error, and the watches already log a failure once.
-const LIBRARY_LEVELS: [(&str, LevelFilter); 11] = [
+const LIBRARY_LEVELS: [(&str, LevelFilter); 9] = [
     ("h2", LevelFilter::WARN),
     ("hyper", LevelFilter::WARN),
     ("hyper_util", LevelFilter::WARN),
     ("kube_client", LevelFilter::OFF),
     ("opentelemetry", LevelFilter::WARN),
-    ("opentelemetry_otlp", LevelFilter::WARN),
     ("opentelemetry_sdk", LevelFilter::WARN),
-    ("reqwest", LevelFilter::WARN),
     ("rustls", LevelFilter::WARN),
     ("tonic", LevelFilter::WARN),
     ("tower", LevelFilter::WARN),
 ];
 const DEFAULT_FILTER: &str = "info";
 
-/// `service.name` and scope of the traces of the daemon itself. Not `spanlink`, which is the service
-/// of spans of kinds without a controller.
-const OWN_SERVICE: &str = "spanlink-daemon";
+/// The instrumentation scope of the traces of the daemon itself.
+const OWN_SCOPE: &str = "spanlink-daemon";
 /// How long the process waits at its end for the export of the daemon's own traces.
 const OWN_TRACES_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -47,29 +42,23 @@ pub enum LoggingError {
         "invalid log filter {filter:?}; write for example info, debug or info,spanlink::watch=debug"
     )]
     Filter { filter: String, source: ParseError },
-    #[error(
-        "invalid endpoint {endpoint:?} (option own_traces.endpoint); write it as \
-         http://collector:4317"
-    )]
-    Endpoint { endpoint: String },
-    #[error("cannot export own traces to {endpoint} (option own_traces.endpoint)")]
-    OwnTraces { endpoint: String, source: opentelemetry_otlp::ExporterBuildError },
     #[error("logging is set up already")]
     AlreadySetUp(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sets up logging and, with `own_traces`, the export of the daemon's own traces to that gRPC
-/// endpoint; runs `work`; then exports the remaining traces. They are never mixed with the spans of
-/// Kubernetes changes.
+/// Sets up logging and, if `own_traces` returns a provider, the traces of the daemon itself; runs
+/// `work`; then exports the remaining traces. They are never mixed with the spans of Kubernetes
+/// changes.
 ///
 /// # Errors
-/// When the filter or the endpoint is invalid, and when `work` fails.
+/// When the filter is invalid, and when `own_traces` or `work` fails.
 pub async fn during<T, E: From<LoggingError>>(
     filter: Option<&str>,
-    own_traces: Option<&str>,
+    own_traces: impl FnOnce() -> Result<Option<SdkTracerProvider>, E>,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let own_traces = init(filter, own_traces)?;
+    let own_traces = own_traces()?;
+    init(filter, own_traces.as_ref())?;
     let result = work.await;
     if let Some(provider) = own_traces {
         // The connection is driven by the runtime of this thread, which therefore must not block.
@@ -80,11 +69,7 @@ pub async fn during<T, E: From<LoggingError>>(
     result
 }
 
-/// Must be called on a tokio runtime: it drives the connection of the daemon's own traces.
-fn init(
-    filter: Option<&str>,
-    own_traces: Option<&str>,
-) -> Result<Option<SdkTracerProvider>, LoggingError> {
+fn init(filter: Option<&str>, own_traces: Option<&SdkTracerProvider>) -> Result<(), LoggingError> {
     let filter = parse(filter.unwrap_or(DEFAULT_FILTER))?;
     let lines = if stderr().is_terminal() {
         fmt::layer().with_writer(stderr).with_target(false).boxed()
@@ -92,10 +77,9 @@ fn init(
         fmt::layer().json().flatten_event(true).with_writer(stderr).boxed()
     };
     let lines = lines.with_filter(events(filter));
-    let provider = own_traces.map(own_provider).transpose()?;
-    let traces = provider.as_ref().map(|provider| {
+    let traces = own_traces.map(|provider| {
         tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer(OWN_SERVICE))
+            .with_tracer(provider.tracer(OWN_SCOPE))
             .with_location(false)
             .with_threads(false)
             .with_target(false)
@@ -103,7 +87,7 @@ fn init(
             .with_filter(Targets::new().with_target("spanlink", LevelFilter::INFO))
     });
     Registry::default().with(traces).with(lines).try_init()?;
-    Ok(provider)
+    Ok(())
 }
 
 /// Parses the syntax of [`Targets`]: `info`, `debug`, `info,spanlink::watch=debug`.
@@ -123,23 +107,6 @@ fn parse(filter: &str) -> Result<Targets, LoggingError> {
 /// its own traces.
 fn events<S: 'static>(targets: Targets) -> impl Filter<S> {
     targets.and(filter_fn(|metadata| !metadata.is_span()))
-}
-
-fn own_provider(endpoint: &str) -> Result<SdkTracerProvider, LoggingError> {
-    let is_encrypted = endpoint.starts_with("https://");
-    // The library would use https for an endpoint without a scheme.
-    if !is_encrypted && !endpoint.starts_with("http://") {
-        return Err(LoggingError::Endpoint { endpoint: endpoint.to_owned() });
-    }
-    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
-    if is_encrypted {
-        exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
-    }
-    let exporter = exporter
-        .build()
-        .map_err(|source| LoggingError::OwnTraces { endpoint: endpoint.to_owned(), source })?;
-    let resource = Resource::builder().with_service_name(OWN_SERVICE).build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
 #[cfg(test)]
@@ -208,16 +175,6 @@ mod tests {
             error,
             "invalid log filter \"spanlink=loud\"; write for example info, debug or \
              info,spanlink::watch=debug"
-        );
-    }
-
-    #[test]
-    fn endpoint_of_own_traces_needs_a_scheme() {
-        let error = own_provider("localhost:4317").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "invalid endpoint \"localhost:4317\" (option own_traces.endpoint); write it as \
-             http://collector:4317"
         );
     }
 }

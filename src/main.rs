@@ -12,8 +12,9 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser as _;
 use spanlink::{
-    cli::{Cli, Command, ConfigCommand},
+    cli::{Cli, Command, ConfigCommand, OutboxCommand},
     config::{ConfigError, settings::Settings},
+    control::{Action, Selection},
     daemon::{self, TaskFailure},
     error_chain::ErrorChain,
     jaeger_ui::jaeger_ui,
@@ -59,6 +60,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             daemon::replay(&settings, file, *to, everything, log)
         }
         Command::Explain { file } => explain(&settings, file.as_deref()),
+        Command::Outbox(command) => outbox(&settings, command, log),
         Command::Config(ConfigCommand::Check) => check(&settings),
         Command::Config(ConfigCommand::Kinds) => {
             Ok(write!(io::stdout(), "{}", daemon::kinds(&settings))?)
@@ -107,6 +109,16 @@ fn check(settings: &Settings) -> anyhow::Result<()> {
         writeln!(out, "warning: {warning}")?;
     }
     Ok(writeln!(out, "The configuration is valid.")?)
+}
+
+fn outbox(settings: &Settings, command: &OutboxCommand, log: Option<&str>) -> anyhow::Result<()> {
+    let (ids, action) = match command {
+        OutboxCommand::List { output } => return daemon::list_quarantine(settings, *output, log),
+        OutboxCommand::Retry { ids, .. } => (ids, Action::Retry),
+        OutboxCommand::Drop { ids, .. } => (ids, Action::Drop),
+    };
+    let selection = if ids.is_empty() { Selection::All } else { Selection::Ids(ids.clone()) };
+    daemon::remove_from_quarantine(settings, &selection, action, log)
 }
 
 fn explain(settings: &Settings, file: Option<&Path>) -> anyhow::Result<()> {

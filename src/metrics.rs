@@ -44,12 +44,19 @@ pub struct Metrics {
     /// Labelled with the reason: see [`SpanDrop`].
     pub spans_dropped: IntCounterVec,
     pub export_failures: IntCounterVec,
+    pub export_foreign_responses: IntCounter,
     pub export_duration: Histogram,
     pub outbox_spans: IntGauge,
     pub outbox_bytes: IntGauge,
     pub outbox_write_failures: IntCounter,
     pub outbox_read_failures: IntCounter,
     pub outbox_corruptions: IntCounter,
+    pub quarantine_spans: IntGauge,
+    pub quarantine_bytes: IntGauge,
+    /// Labelled with the code of the response, or with `oversized`.
+    pub quarantined_spans: IntCounterVec,
+    /// Labelled with the action: `retry`, `drop`, `evict`.
+    pub quarantine_removed_spans: IntCounterVec,
 }
 
 /// Why spans were dropped; the label `reason` of `spanlink_spans_dropped_total`.
@@ -63,6 +70,8 @@ pub enum SpanDrop {
     Oversized,
     /// A record of the outbox cannot be decoded, as after a corruption of its file.
     Undecodable,
+    /// A span in quarantine had to make room for newer ones.
+    QuarantineFull,
 }
 
 impl SpanDrop {
@@ -72,6 +81,7 @@ impl SpanDrop {
             Self::Refused => "refused",
             Self::Oversized => "oversized",
             Self::Undecodable => "undecodable",
+            Self::QuarantineFull => "quarantine_full",
         }
     }
 }
@@ -226,7 +236,8 @@ impl Metrics {
             spans_dropped: counters(
                 r,
                 "spanlink_spans_dropped_total",
-                "Spans that were not delivered, by reason: rejected, refused, oversized, undecodable.",
+                "Spans that were lost, by reason: rejected, refused, oversized, undecodable, \
+                 quarantine_full.",
                 &["reason"],
             )?,
             export_failures: counters(
@@ -234,6 +245,11 @@ impl Metrics {
                 "spanlink_export_failures_total",
                 "Export requests that failed, by code; retried where OTLP allows it.",
                 &["code"],
+            )?,
+            export_foreign_responses: counter(
+                r,
+                "spanlink_export_foreign_responses_total",
+                "Successful responses that are not responses of OTLP, as the login page of a proxy.",
             )?,
             export_duration: {
                 let metric = Histogram::with_opts(HistogramOpts::new(
@@ -260,6 +276,24 @@ impl Metrics {
                 "spanlink_outbox_corruptions_total",
                 "Corrupt outbox files that were set aside; their intact records are kept.",
             )?,
+            quarantine_spans: gauge(
+                r,
+                "spanlink_quarantine_spans",
+                "Spans in quarantine, because the receiver refused them.",
+            )?,
+            quarantine_bytes: gauge(r, "spanlink_quarantine_bytes", "Bytes in quarantine.")?,
+            quarantined_spans: counters(
+                r,
+                "spanlink_quarantined_spans_total",
+                "Spans that went to quarantine, by the code of the response, or oversized.",
+                &["code"],
+            )?,
+            quarantine_removed_spans: counters(
+                r,
+                "spanlink_quarantine_removed_spans_total",
+                "Spans that left quarantine: retried or dropped by a user, or evicted by newer ones.",
+                &["action"],
+            )?,
             registry,
         })
     }
@@ -276,6 +310,22 @@ impl Metrics {
 
     pub fn observe_export(&self, took: Duration) {
         self.export_duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts spans that went to quarantine.
+    pub fn quarantine(&self, code: &str, spans: usize) {
+        self.quarantined_spans.with_label_values(&[code]).inc_by(spans as u64);
+    }
+
+    /// Counts spans that a user retried or dropped.
+    pub fn remove_quarantined_spans(&self, action: &str, spans: usize) {
+        self.quarantine_removed_spans.with_label_values(&[action]).inc_by(spans as u64);
+    }
+
+    /// Counts spans that had to leave quarantine for newer ones.
+    pub fn evict_quarantined_spans(&self, spans: usize) {
+        self.remove_quarantined_spans("evict", spans);
+        self.drop_spans(SpanDrop::QuarantineFull, spans as u64);
     }
 
     pub fn drop_spans(&self, reason: SpanDrop, spans: u64) {

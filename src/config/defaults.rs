@@ -9,8 +9,8 @@ use super::{
     scalars::HumanDuration,
     settings::{
         AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
-        KindSettings, OutboxSettings, OwnerSettings, ReferenceSettings, SamplingSettings, Settings,
-        TlsSettings, TraceSettings, WatchSettings,
+        KindSettings, OutboxSettings, OwnerSettings, ProxySettings, ReferenceSettings,
+        SamplingSettings, Settings, TlsSettings, TraceSettings, WatchSettings,
     },
 };
 
@@ -85,18 +85,25 @@ impl File {
                 headers: self.otlp.headers,
                 compression: self.otlp.compression,
                 timeout: duration(self.otlp.timeout, Duration::from_secs(10)),
+                request_bytes_max: self
+                    .otlp
+                    .request_bytes_max
+                    .map_or(ExportSettings::REQUEST_BYTES_MAX, |bytes| bytes.0),
                 tls: TlsSettings {
                     ca_file: self.otlp.tls.ca_file,
                     cert_file: self.otlp.tls.cert_file,
                     key_file: self.otlp.tls.key_file,
                     server_name: self.otlp.tls.server_name,
                 },
+                bearer_token_file: self.otlp.bearer_token_file,
+                proxy: ProxySettings::default(),
                 resource: BTreeMap::new(),
             },
             outbox: OutboxSettings {
                 folder: self.data_dir,
                 spans_max: self.outbox.spans_max.unwrap_or(65_536),
                 bytes_max: self.outbox.bytes_max.unwrap_or(1 << 30),
+                quarantine_bytes_max: self.outbox.quarantine_bytes_max.unwrap_or(256 << 20),
             },
             admin: AdminSettings {
                 listen: self.admin.listen.map_or_else(

@@ -8,7 +8,7 @@ use super::{
     converges::{Converges, HealthCheckOption},
     object_selector::{FieldSelector, LabelSelector, NamespaceName},
     paths::{ContentPath, MarkPath, ReferencePath},
-    scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, WatchedKind},
+    scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, RequestBytes, WatchedKind},
     settings::{
         Compression, ContextSampling, Layout, MetadataChanges, Protocol, SpanNames, Stale, Startup,
     },
@@ -147,6 +147,8 @@ pub(super) struct Otlp {
     pub(super) headers: BTreeMap<String, String>,
     pub(super) compression: Compression,
     pub(super) timeout: Option<HumanDuration>,
+    pub(super) request_bytes_max: Option<RequestBytes>,
+    pub(super) bearer_token_file: Option<PathBuf>,
     pub(super) tls: Tls,
 }
 
@@ -161,9 +163,11 @@ pub(super) struct Tls {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a map of options")]
+#[expect(clippy::struct_field_names, reason = "the names of the options")]
 pub(super) struct Outbox {
     pub(super) spans_max: Option<usize>,
     pub(super) bytes_max: Option<usize>,
+    pub(super) quarantine_bytes_max: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -14,6 +14,7 @@ use super::{
     deserialize::OptionValue,
     environment,
     file::File,
+    proxy,
     settings::Settings,
     yaml::{Document, OptionPosition, START, path_of_option},
 };
@@ -80,6 +81,7 @@ impl Settings {
         let mut settings = file.settings();
         environment::apply(&mut settings, &variables)
             .map_err(|(variable, problem)| ConfigError::InEnvironment { variable, problem })?;
+        settings.export.proxy = proxy::from_variables(&variables);
         Ok(settings)
     }
 }

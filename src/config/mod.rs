@@ -14,6 +14,7 @@ mod object_selector;
 mod owners;
 mod ownership_gaps;
 mod paths;
+mod proxy;
 mod scalars;
 pub mod settings;
 mod warnings;

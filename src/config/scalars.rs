@@ -48,6 +48,30 @@ impl<'de> Deserialize<'de> for Ratio {
     }
 }
 
+/// The largest request, in bytes. A smaller one could not contain the resource attributes and a span.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestBytes(pub(super) usize);
+
+impl RequestBytes {
+    const MIN: usize = 1 << 10;
+    const MAX: usize = 1 << 30;
+}
+
+impl<'de> Deserialize<'de> for RequestBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = usize::deserialize(deserializer)?;
+        if (Self::MIN..=Self::MAX).contains(&bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(D::Error::custom(format!(
+                "{bytes} is not a size of requests; write a number of bytes from {} to {}",
+                Self::MIN,
+                Self::MAX
+            )))
+        }
+    }
+}
+
 /// A kind, or every kind of a group.
 #[derive(Clone, Debug)]
 pub(super) struct Kind(pub(super) KindSelector);

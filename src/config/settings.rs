@@ -1,6 +1,6 @@
 //! The settings: options that are checked and complete, one struct for each part of the daemon.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
@@ -346,9 +346,20 @@ pub struct ExportSettings {
     pub compression: Compression,
     /// The time limit of one request.
     pub timeout: Duration,
+    /// The largest request, in bytes before compression.
+    pub request_bytes_max: usize,
     pub tls: TlsSettings,
+    /// A file with a token that requests carry as `authorization: Bearer …`; it may change.
+    pub bearer_token_file: Option<PathBuf>,
+    pub proxy: ProxySettings,
     /// Resource attributes from `OTEL_RESOURCE_ATTRIBUTES`; `service.name` is not among them.
     pub resource: BTreeMap<String, String>,
+}
+
+impl ExportSettings {
+    /// The default of the largest request. A gRPC server accepts messages of up to 4 MiB by default. The
+    /// margin is for what proxies and the protocol add.
+    pub const REQUEST_BYTES_MAX: usize = 3_500 << 10;
 }
 
 /// The queue of spans for the collector, and the checkpoint.
@@ -360,6 +371,9 @@ pub struct OutboxSettings {
     pub spans_max: usize,
     /// The most bytes of spans that wait on disk; a full queue blocks the watches.
     pub bytes_max: usize,
+    /// The most bytes of refused spans that are kept on disk; further ones replace the oldest. Zero:
+    /// refused spans are dropped.
+    pub quarantine_bytes_max: usize,
 }
 
 /// The protocol of OTLP.
@@ -391,6 +405,29 @@ pub struct TlsSettings {
     pub key_file: Option<PathBuf>,
     /// The name that the server's certificate must have; `None`: the host of the endpoint.
     pub server_name: Option<String>,
+}
+
+/// The proxies that the environment names, by the scheme of the endpoints they are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    pub http: Option<ProxyVariable>,
+    pub https: Option<ProxyVariable>,
+    /// Hosts that are connected to without a proxy, separated by commas, as in `NO_PROXY`.
+    pub exceptions: String,
+}
+
+/// An environment variable with the URL of a proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyVariable {
+    pub name: &'static str,
+    /// May contain a user and a password.
+    pub url: String,
+}
+
+impl fmt::Debug for ProxyVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProxyVariable").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// The HTTP server for operators: health and metrics.

@@ -8,6 +8,7 @@
 //! | `shutdown` | SIGTERM and SIGINT |
 //! | `restore`, `reading` | the checkpoint of an earlier run, and whether it can be used |
 //! | `record`, `replay`, `explain` | the commands of the same names |
+//! | `outbox_command`, `quarantine` | `spanlink outbox`, and what it reaches through the control socket |
 //!
 //! Two threads do the work. One runs the watches and the event loop: they wake up together, and
 //! seldom. The main thread runs the sender, the admin server and the supervision. An outbox on disk
@@ -17,6 +18,8 @@ mod clock;
 mod core;
 mod destination;
 mod explain;
+mod outbox_command;
+mod quarantine;
 mod queue;
 mod reading;
 mod record;
@@ -32,6 +35,7 @@ pub use self::{
     clock::now,
     destination::Destination,
     explain::{explain, kinds},
+    outbox_command::{Listed, list_quarantine, remove_from_quarantine},
     queue::OutboxQueue,
     record::record,
     replay::replay,

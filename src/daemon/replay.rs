@@ -15,11 +15,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{destination::Destination, queue::OutboxQueue, rules::rules, runtime::block_on};
+use super::{
+    clock::now, destination::Destination, queue::OutboxQueue, rules::rules, runtime::block_on,
+};
 use crate::{
     config::settings::{Settings, WatchSettings},
     export::{
-        client::Client,
+        batch::Limits as RequestLimits,
+        client::{Client, Transport as _},
         encode::Encoder,
         sender::{Drain, Sender},
         sink::Sink,
@@ -47,7 +50,8 @@ const QUEUED_EVENTS_MAX: usize = 16;
 /// every kind of the recording is replayed, not only those of the configuration.
 ///
 /// # Errors
-/// When the file is not a recording, or the spans cannot be printed or exported.
+/// When the file is not a recording, the spans cannot be printed or exported, or the collector refuses
+/// some of them.
 pub fn replay(
     settings: &Settings,
     file: &Path,
@@ -61,7 +65,7 @@ pub fn replay(
         settings: Arc::new(settings.watch.clone()),
         scope: if everything { ReplayScope::Everything } else { ReplayScope::Configured },
     };
-    block_on(logging::during(log.or(Some(DEFAULT_LOG)), None, async {
+    block_on(logging::during(log.or(Some(DEFAULT_LOG)), || Ok(None), async {
         let encoder = Encoder::new(&settings.export, &settings.cluster, None);
         match destination {
             Destination::Otlp => export(settings, encoder, recording).await,
@@ -129,8 +133,16 @@ async fn export(
     let metrics = Metrics::new().context("cannot register metrics")?;
     let outbox = Outbox::in_memory(Limits::records(QUEUED_SPANS_MAX), metrics.clone());
     let client = Client::new(&settings.export)?;
+    let endpoint = client.endpoint().to_owned();
     let (out, batches) = mpsc::channel(QUEUED_EVENTS_MAX);
-    let sender = Sender::new(OutboxQueue(outbox.clone()), client, encoder.clone(), metrics);
+    let sender = Sender::new(
+        OutboxQueue(outbox.clone()),
+        client,
+        encoder.clone(),
+        RequestLimits::bytes(settings.export.request_bytes_max),
+        metrics.clone(),
+        now,
+    );
     let replaying = spawn_blocking(move || {
         recording.replay(|replayed| {
             let spans = &replayed.output.spans;
@@ -141,11 +153,12 @@ async fn export(
             }
         })
     });
+    let patience = Patience::new(settings.export.timeout);
     let (stop, stopped) = oneshot::channel();
     let queueing = async {
-        let queued = queue(&outbox, batches).await;
+        let queued = queue(&outbox, batches, patience.until_accepted).await;
         let drain = match queued {
-            Some(_) => Drain::default(),
+            Some(_) => patience.drain,
             None => Drain { responding: Duration::ZERO, unresponsive: Duration::ZERO },
         };
         stop.send(drain).ok();
@@ -153,9 +166,8 @@ async fn export(
     };
     let sending = sender.run(async { stopped.await.unwrap_or_default() });
     let (queued, unsent) = tokio::join!(queueing, sending);
-    let endpoint = &settings.export.endpoint;
     let count = queued.with_context(|| {
-        let seconds = Drain::default().unresponsive.as_secs();
+        let seconds = patience.until_accepted.as_secs();
         format!("{endpoint} accepted no spans for {seconds} s; is the collector up?")
     })?;
     replaying.await.context("the replay panicked")??;
@@ -163,15 +175,44 @@ async fn export(
         unsent == 0,
         "{unsent} of {count} spans were not sent to {endpoint}; is the collector up?"
     );
+    let exported = usize::try_from(metrics.spans_exported.get()).unwrap_or(usize::MAX);
+    let refused = count.saturating_sub(exported);
+    anyhow::ensure!(
+        refused == 0,
+        "{refused} of {count} spans were refused by {endpoint}; the log has the reason"
+    );
     Ok(())
 }
 
-/// Queues all records and returns their number; `None` where the queue stays full for as long as a
-/// collector may take to restart.
-async fn queue(outbox: &Outbox, mut batches: mpsc::Receiver<Vec<Bytes>>) -> Option<usize> {
+/// How long a replay waits for the collector. It is not being stopped, so a collector that responds has
+/// all the time that it needs.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    drain: Drain,
+    /// How long the queue may stay full.
+    until_accepted: Duration,
+}
+
+impl Patience {
+    /// `timeout` is the time limit of one request. A collector may also restart meanwhile.
+    fn new(timeout: Duration) -> Self {
+        let restart = Drain::default().unresponsive;
+        Self {
+            drain: Drain { responding: Duration::MAX, unresponsive: restart },
+            until_accepted: timeout.saturating_add(restart),
+        }
+    }
+}
+
+/// Queues all records and returns their number; `None` where the queue stays full for `patience`.
+async fn queue(
+    outbox: &Outbox,
+    mut batches: mpsc::Receiver<Vec<Bytes>>,
+    patience: Duration,
+) -> Option<usize> {
     let mut count = 0;
     while let Some(records) = batches.recv().await {
-        timeout(Drain::default().unresponsive, outbox.ready()).await.ok()?.ok()?;
+        timeout(patience, outbox.ready()).await.ok()?.ok()?;
         count += records.len();
         outbox.commit(Commit { records, entries: Vec::new() });
     }

@@ -17,6 +17,7 @@ use super::{
     clock::now,
     core::Core,
     destination::Destination,
+    quarantine::{limits_on_disk, serve_control},
     queue::OutboxQueue,
     restore::restore_tracer,
     runtime::{WATCH_BATCHES_MAX, block_on},
@@ -27,8 +28,10 @@ use crate::{
     admin::{self, Health},
     config::settings::{OutboxSettings, Settings, WatchSettings},
     export::{
+        batch::Limits as RequestLimits,
         client::Client as OtlpClient,
         encode::Encoder,
+        own_traces,
         sender::{Drain, Sender},
         tree::Progress,
     },
@@ -56,7 +59,7 @@ pub fn run(
     destination: Destination,
     log: Option<&str>,
 ) -> anyhow::Result<()> {
-    let own_traces = settings.admin.own_traces.as_deref();
+    let own_traces = || Ok(own_traces::tracer_provider(settings)?);
     block_on(logging::during(log, own_traces, async {
         let mut shutdown = ShutdownSignal::install()?;
         for warning in settings.warnings() {
@@ -136,7 +139,7 @@ async fn open_outbox(
     let metrics = metrics.clone();
     match settings.folder.clone() {
         Some(folder) if destination == Destination::Otlp => {
-            let limits = Limits { records_max: usize::MAX, bytes_max: settings.bytes_max };
+            let limits = limits_on_disk(settings);
             let open = move || Outbox::on_disk(&folder, limits, metrics);
             Ok(unwind(spawn_blocking(open).await).context("cannot open the outbox")??)
         }
@@ -183,7 +186,8 @@ fn start(
         Destination::Otlp => {
             let client = OtlpClient::new(&settings.export)?;
             let queue = OutboxQueue(outbox.clone());
-            let sender = Sender::new(queue, client, encoder, metrics.clone());
+            let limits = RequestLimits::bytes(settings.export.request_bytes_max);
+            let sender = Sender::new(queue, client, encoder, limits, metrics.clone(), now);
             let until = async { drained.await.unwrap_or_default() };
             Some(spawn_sender(&mut tasks, sender.run(until)))
         }
@@ -193,6 +197,7 @@ fn start(
         kinds = settings.watch.kinds.len(),
         endpoint = settings.export.endpoint,
         queued_spans = outbox.len(),
+        quarantined_spans = outbox.quarantined(),
         "Starting. {}",
         if outbox.is_on_disk() {
             "State is persisted in data_dir."
@@ -202,6 +207,9 @@ fn start(
     );
     if outbox.is_on_disk() {
         let outbox = outbox.clone();
+        if let Some(directory) = &settings.outbox.folder {
+            serve_control(directory, &outbox, &mut tasks);
+        }
         tasks.spawn("outbox", async move { Err(outbox.ended().await.into()) });
     }
     let (stop, stopped) = signal::channel(false);
@@ -391,31 +399,17 @@ mod tests {
     use super::*;
     use crate::{
         admin::Liveness,
-        export::{client::Transport, response::Response, sender::Queue},
+        export::{client::Transport, response::Response},
+        outbox::Commit,
     };
 
-    /// A queue with one record that panics when it is read.
-    struct PanickingQueue;
+    const REQUEST_LIMITS: RequestLimits = RequestLimits::bytes(1 << 20);
 
-    impl Queue for PanickingQueue {
-        async fn filled(&self) {}
+    struct Panicking;
 
-        fn take(&self, _: usize, _: usize) -> Vec<Bytes> {
-            panic!("the queue broke")
-        }
-
-        fn acknowledge(&self, _: usize) {}
-
-        fn len(&self) -> usize {
-            1
-        }
-    }
-
-    struct Accepting;
-
-    impl Transport for Accepting {
+    impl Transport for Panicking {
         async fn send(&mut self, _: Bytes) -> Response {
-            Response::Accepted { rejected: 0 }
+            panic!("the answer broke")
         }
 
         fn endpoint(&self) -> &'static str {
@@ -451,17 +445,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn panic_of_the_sender_ends_the_daemon_with_its_reason() {
-        let mut tasks = Tasks::default();
         let metrics = Metrics::new().unwrap();
-        let sender = Sender::new(PanickingQueue, Accepting, encoder(), metrics);
+        let outbox = Outbox::in_memory(Limits::records(10), metrics.clone());
+        let records = vec![Bytes::from_static(&[1, 0, b's'])];
+        outbox.commit(Commit { records, entries: Vec::new() });
+        let queue = OutboxQueue(outbox.clone());
+        let sender = Sender::new(queue, Panicking, encoder(), REQUEST_LIMITS, metrics, now);
+        let mut tasks = Tasks::default();
         let unsent = spawn_sender(&mut tasks, sender.run(std::future::pending()));
-        let started = Started { sending: Some(unsent), ..started(tasks) };
-        let health = started.health.clone();
+        let started = Started { sending: Some(unsent), outbox, ..started(tasks) };
+        let (health, outbox) = (started.health.clone(), started.outbox.clone());
         assert_eq!(health.liveness(now()), Liveness::Live);
         let failure = started.run_until_stopped(std::future::pending()).await.unwrap_err();
-        let reason = "panicked: the queue broke".to_owned();
+        let reason = "panicked: the answer broke".to_owned();
         assert_eq!(failure, TaskFailure { task: "sender", reason });
         assert_eq!(health.liveness(now()), Liveness::Failed(failure.to_string()));
+        assert_eq!(outbox.len(), 1);
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use crate::{admin::Health, error_chain::ErrorChain};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the task {task} failed: {reason}")]
 pub struct TaskFailure {
-    /// The name of the task: `watch`, `sender`, `outbox`, `admin`.
+    /// The name of the task: `watch`, `sender`, `outbox`, `admin`, `control`.
     pub task: &'static str,
     /// The error with its causes, or the message of the panic.
     pub reason: String,

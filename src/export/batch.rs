@@ -8,14 +8,18 @@ use super::encode::{Encoder, split_record};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub spans_max: usize,
+    /// A span that exceeds it alone is left out.
     pub bytes_max: usize,
+    /// Requests of several spans are filled up to this size, as far as `bytes_max` allows.
+    pub bytes_target: usize,
 }
 
-impl Default for Limits {
-    /// By default a gRPC server accepts messages of up to 4 MiB. The margin is for what proxies and
-    /// the protocol add.
-    fn default() -> Self {
-        Self { spans_max: 2048, bytes_max: 3_500 << 10 }
+impl Limits {
+    /// Spans in one request.
+    const SPANS_MAX: usize = 2048;
+
+    pub const fn bytes(bytes_max: usize) -> Self {
+        Self { spans_max: Self::SPANS_MAX, bytes_max, bytes_target: bytes_max }
     }
 }
 
@@ -24,14 +28,15 @@ impl Default for Limits {
 pub struct Batch {
     /// An encoded `ExportTraceServiceRequest`.
     pub request: Bytes,
-    /// Spans in the request.
-    pub spans: usize,
     /// Records that the batch covers, from the first on: those in the request, and those left out.
     pub records: usize,
-    /// Records left out because they alone exceed [`Limits::bytes_max`].
-    pub oversized: usize,
-    /// Records left out because they cannot be decoded, as after a corruption of the outbox.
-    pub undecodable: usize,
+    /// Positions of the records whose spans are in the request.
+    pub included: Vec<usize>,
+    /// Positions of records left out because they alone exceed [`Limits::bytes_max`].
+    pub oversized: Vec<usize>,
+    /// Positions of records left out because they cannot be decoded, as after a corruption of the
+    /// outbox.
+    pub undecodable: Vec<usize>,
 }
 
 impl Batch {
@@ -40,34 +45,39 @@ impl Batch {
     pub fn from_records(records: &[Bytes], encoder: &Encoder, limits: Limits) -> Self {
         let mut batch = Self::default();
         let mut services: Vec<(&str, Vec<&[u8]>)> = Vec::new();
+        let bytes_target = limits.bytes_target.min(limits.bytes_max);
         let mut bytes = 0;
-        for record in records {
+        for (position, record) in records.iter().enumerate() {
             let Some((service, span)) = split_record(record) else {
-                batch.records += 1;
-                batch.undecodable += 1;
+                batch.undecodable.push(position);
                 continue;
             };
             let index = services.iter().position(|(existing, _)| *existing == service);
             let len_alone = encoder.service_len(service) + Encoder::span_len(span);
             if len_alone > limits.bytes_max {
-                batch.records += 1;
-                batch.oversized += 1;
+                batch.oversized.push(position);
                 continue;
             }
             let added_len = if index.is_some() { Encoder::span_len(span) } else { len_alone };
-            if batch.spans == limits.spans_max.max(1) || bytes + added_len > limits.bytes_max {
+            let is_full = bytes + added_len > bytes_target || batch.spans() >= limits.spans_max;
+            if is_full && batch.spans() > 0 {
                 break;
             }
             bytes += added_len;
-            batch.records += 1;
-            batch.spans += 1;
+            batch.included.push(position);
             match index.and_then(|index| services.get_mut(index)) {
                 Some((_, spans)) => spans.push(span),
                 None => services.push((service, vec![span])),
             }
         }
+        batch.records = batch.included.len() + batch.oversized.len() + batch.undecodable.len();
         batch.request = encoder.request(services);
         batch
+    }
+
+    /// The number of spans in the request.
+    pub fn spans(&self) -> usize {
+        self.included.len()
     }
 }
 
@@ -78,6 +88,8 @@ mod tests {
 
     use super::*;
     use crate::export::samples::{encoder, span};
+
+    const LIMITS: Limits = Limits::bytes(1 << 20);
 
     fn names(batch: &Batch) -> Vec<(String, Vec<String>)> {
         let request =
@@ -108,8 +120,8 @@ mod tests {
             .into_iter()
             .map(|(service, name)| encoder.record(&span(service, name)))
             .collect();
-        let batch = Batch::from_records(&records, &encoder, Limits::default());
-        assert_eq!((batch.spans, batch.records, batch.oversized), (4, 4, 0));
+        let batch = Batch::from_records(&records, &encoder, LIMITS);
+        assert_eq!((batch.spans(), batch.records), (4, 4));
         let expected = [("a", ["1", "3"]), ("b", ["2", "4"])];
         let expected = expected
             .map(|(service, names)| (service.to_owned(), names.map(str::to_owned).to_vec()));
@@ -120,20 +132,29 @@ mod tests {
     fn record_that_cannot_be_decoded_is_left_out_and_counted() {
         let encoder = encoder();
         let records = [encoder.record(&span("a", "1")), Bytes::from_static(&[9, 0, 1])];
-        let batch = Batch::from_records(&records, &encoder, Limits::default());
-        assert_eq!((batch.spans, batch.records), (1, 2));
-        assert_eq!((batch.oversized, batch.undecodable), (0, 1));
+        let batch = Batch::from_records(&records, &encoder, LIMITS);
+        assert_eq!((batch.included, batch.undecodable), (vec![0], vec![1]));
+        assert_eq!((batch.records, batch.oversized), (2, Vec::new()));
     }
 
     #[test]
     fn span_larger_than_the_largest_request_is_left_out_and_counted() {
         let encoder = encoder();
-        let limits = Limits { spans_max: 10, bytes_max: 2_000 };
+        let limits = Limits::bytes(2_000);
         let records = [span("a", "1"), span("a", &"x".repeat(2_000)), span("a", "3")]
             .map(|s| encoder.record(&s));
         let batch = Batch::from_records(&records, &encoder, limits);
-        assert_eq!((batch.spans, batch.records), (2, 3));
-        assert_eq!((batch.oversized, batch.undecodable), (1, 0));
+        assert_eq!((batch.included, batch.oversized), (vec![0, 2], vec![1]));
+        assert_eq!((batch.records, batch.undecodable), (3, Vec::new()));
+    }
+
+    #[test]
+    fn span_larger_than_the_target_is_in_a_request_of_its_own() {
+        let encoder = encoder();
+        let limits = Limits { bytes_target: 100, ..LIMITS };
+        let records = [span("a", "1"), span("a", "2")].map(|s| encoder.record(&s));
+        let batch = Batch::from_records(&records, &encoder, limits);
+        assert_eq!((batch.included, batch.records), (vec![0], 1));
     }
 
     #[test]
@@ -141,7 +162,7 @@ mod tests {
         let encoder = encoder();
         let spans = [span("a", "1"), span("b", "2"), span("a", "3")];
         let records: Vec<Bytes> = spans.iter().map(|span| encoder.record(span)).collect();
-        let batch = Batch::from_records(&records, &encoder, Limits::default());
+        let batch = Batch::from_records(&records, &encoder, LIMITS);
         assert_eq!(batch.request, encoder.message(&spans).encode_to_vec());
     }
 
@@ -151,9 +172,10 @@ mod tests {
             sizes in prop::collection::vec((0_usize..5, 0_usize..3_000), 1..60),
             spans_max in 1_usize..10,
             bytes_max in 500_usize..8_000,
+            bytes_target in 0_usize..8_000,
         ) {
             let encoder = encoder();
-            let limits = Limits { spans_max, bytes_max };
+            let limits = Limits { spans_max, bytes_max, bytes_target };
             let records: Vec<Bytes> = sizes
                 .iter()
                 .map(|(service, size)| {
@@ -165,11 +187,14 @@ mod tests {
             while !rest.is_empty() {
                 let batch = Batch::from_records(rest, &encoder, limits);
                 prop_assert!(batch.request.len() <= bytes_max);
-                prop_assert!(batch.spans <= spans_max);
+                prop_assert!(batch.spans() <= spans_max);
+                prop_assert!(batch.spans() <= 1 || batch.request.len() <= bytes_target);
                 prop_assert!(batch.records > 0);
-                prop_assert_eq!(batch.records, batch.spans + batch.oversized);
-                spans += batch.spans;
-                oversized += batch.oversized;
+                let mut covered = [batch.included.clone(), batch.oversized.clone()].concat();
+                covered.sort_unstable();
+                prop_assert!(covered.into_iter().eq(0..batch.records));
+                spans += batch.spans();
+                oversized += batch.oversized.len();
                 rest = &rest[batch.records..];
             }
             prop_assert_eq!(spans + oversized, records.len());

@@ -31,28 +31,27 @@ enum ProtocolClient {
 }
 
 impl Client {
-    /// Creates a client without connecting. A tokio runtime and a default TLS provider of rustls have
-    /// to be present.
+    /// Creates a client without connecting. It reads and checks every file that the settings name. A
+    /// default TLS provider of rustls has to be present.
     ///
     /// # Errors
-    /// When the endpoint, a header or a TLS file of the settings is invalid.
+    /// When the endpoint, a header, a file or the proxy of the settings is invalid.
     pub fn new(settings: &ExportSettings) -> Result<Self, ClientError> {
-        let invalid = || ClientError::Endpoint { endpoint: settings.endpoint.clone() };
-        let uri: http::Uri = settings.endpoint.parse().ok().ok_or_else(invalid)?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-            return Err(invalid());
-        }
-        let endpoint = Endpoint::new(&uri);
+        Self::for_option("otlp.endpoint", settings)
+    }
+
+    /// Creates a client for an endpoint that another option sets, which errors name.
+    pub(super) fn for_option(
+        option: &'static str,
+        settings: &ExportSettings,
+    ) -> Result<Self, ClientError> {
+        let endpoint = Endpoint::parse(option, &settings.endpoint)?;
         if !endpoint.is_tls() && settings.tls != TlsSettings::default() {
             return Err(ClientError::TlsWithoutHttps { endpoint: endpoint.to_string() });
         }
         let protocol = match settings.protocol {
-            Protocol::Grpc => {
-                ProtocolClient::Grpc(GrpcClient::new(settings, &uri, endpoint.is_tls())?)
-            }
-            Protocol::HttpProtobuf => {
-                ProtocolClient::Http(HttpClient::new(settings, &uri, endpoint.is_tls())?)
-            }
+            Protocol::Grpc => ProtocolClient::Grpc(GrpcClient::new(settings, &endpoint)?),
+            Protocol::HttpProtobuf => ProtocolClient::Http(HttpClient::new(settings, &endpoint)?),
         };
         Ok(Self { endpoint, protocol })
     }

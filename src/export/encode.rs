@@ -16,6 +16,7 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
 
+use super::response::{self, Acceptance};
 use crate::{
     config::settings::{ClusterSettings, ExportSettings},
     trace::model::{
@@ -162,13 +163,17 @@ pub(super) fn split_record(record: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(service).ok()?, span))
 }
 
-/// The number of spans that a receiver rejected from a request it accepted.
+/// Decodes the body of a response that accepts a request; `None` if it is not one of OTLP.
 ///
 /// <https://opentelemetry.io/docs/specs/otlp/#partial-success>
-pub(super) fn rejected_spans(body: &[u8]) -> u64 {
-    // Some receivers send another body, or none; their status still accepts the request.
-    let response = ExportTraceServiceResponse::decode(body).unwrap_or_default();
-    response.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
+pub(super) fn decode_acceptance(body: &[u8]) -> Option<Acceptance> {
+    let response = ExportTraceServiceResponse::decode(body).ok()?;
+    let Some(partial) = response.partial_success else { return Some(Acceptance::default()) };
+    Some(Acceptance {
+        rejected: u64::try_from(partial.rejected_spans).unwrap_or(0),
+        message: response::clean(&partial.error_message),
+        foreign: None,
+    })
 }
 
 /// Whether a resource attribute describes the process of the daemon, as `OTEL_RESOURCE_ATTRIBUTES`
@@ -372,10 +377,11 @@ mod tests {
             let partial = ExportTracePartialSuccess { rejected_spans, ..Default::default() };
             ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
         };
-        assert_eq!(rejected_spans(&body(3)), 3);
-        assert_eq!(rejected_spans(&body(-3)), 0);
-        assert_eq!(rejected_spans(b""), 0);
-        assert_eq!(rejected_spans(b"<html>"), 0);
+        let rejected = |body: &[u8]| decode_acceptance(body).map(|acceptance| acceptance.rejected);
+        assert_eq!(rejected(&body(3)), Some(3));
+        assert_eq!(rejected(&body(-3)), Some(0));
+        assert_eq!(rejected(b""), Some(0));
+        assert_eq!(rejected(b"<html>"), None);
     }
 
     proptest! {

@@ -1,109 +1,118 @@
-//! The address of the collector, and why a request to it got no response.
+//! The address of the collector.
 
-use std::{error::Error, fmt, io, time::Duration};
+use std::fmt;
 
-use super::response::NoResponse;
-use crate::error_chain::causes;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderValue, Uri, uri::PathAndQuery};
+use percent_encoding::percent_decode_str;
 
-/// Where requests are sent, as it may be logged: without user, password, path and query.
-#[derive(Clone, Debug)]
+use super::error::ClientError;
+use crate::redacted_url::redact_url;
+
+/// Where requests are sent. It is displayed without user, password, path and query, which may be
+/// secrets.
+#[derive(Clone)]
 pub(super) struct Endpoint {
     /// `http://collector:4317`
     address: String,
-    tls: bool,
+    /// The whole endpoint, without user and password.
+    uri: Uri,
+    /// The `authorization` header from the user and password.
+    authorization: Option<HeaderValue>,
+    is_tls: bool,
 }
 
 impl Endpoint {
-    pub(super) fn new(uri: &http::Uri) -> Self {
-        let scheme = uri.scheme_str().unwrap_or("http");
-        let host = uri.host().unwrap_or_default();
-        let address = match uri.port() {
-            Some(port) => format!("{scheme}://{host}:{port}"),
-            None => format!("{scheme}://{host}"),
+    /// Parses the value of an option.
+    ///
+    /// # Errors
+    /// When it is no `http://` or `https://` URL with a host.
+    pub(super) fn parse(option: &'static str, text: &str) -> Result<Self, ClientError> {
+        let invalid = || ClientError::Endpoint { option, endpoint: redact_url(text) };
+        let mut parts = text.parse::<Uri>().ok().ok_or_else(invalid)?.into_parts();
+        let scheme = parts.scheme.as_ref().map(http::uri::Scheme::as_str);
+        let is_tls = match scheme {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(invalid()),
         };
-        Self { address, tls: scheme == "https" }
+        let authority = parts.authority.take().ok_or_else(invalid)?;
+        let (authorization, host_and_port) = match authority.as_str().rsplit_once('@') {
+            Some((userinfo, host_and_port)) => (basic_authorization(userinfo), host_and_port),
+            None => (None, authority.as_str()),
+        };
+        let address = format!("{}://{host_and_port}", if is_tls { "https" } else { "http" });
+        let host_and_port = host_and_port.parse().ok().ok_or_else(invalid)?;
+        parts.authority = Some(host_and_port);
+        let uri = Uri::from_parts(parts).ok().ok_or_else(invalid)?;
+        if uri.host().is_none_or(str::is_empty) || port_or(&uri, 0).is_none() {
+            return Err(invalid());
+        }
+        Ok(Self { address, uri, authorization, is_tls })
     }
 
     pub(super) fn as_str(&self) -> &str {
         &self.address
     }
 
+    /// The whole endpoint, without user and password.
+    pub(super) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> Uri {
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+
     pub(super) fn is_tls(&self) -> bool {
-        self.tls
+        self.is_tls
     }
 
-    /// The request was abandoned after `timeout`.
-    pub(super) fn timed_out(&self, timeout: Duration) -> NoResponse {
-        NoResponse::TimedOut(format!("{self} did not respond within {timeout:?}"))
+    /// The host, without the brackets of an IPv6 address.
+    pub(super) fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default().trim_matches(['[', ']'])
     }
 
-    /// The request failed before a response arrived.
-    pub(super) fn failed(&self, error: &(dyn Error + 'static)) -> NoResponse {
-        NoResponse::Failed(self.explain(error))
+    /// The host and the port, for a proxy.
+    pub(super) fn authority_with_port(&self) -> String {
+        let default_port = if self.is_tls { 443 } else { 80 };
+        let port = self.uri.port_u16().unwrap_or(default_port);
+        format!("{}:{port}", self.uri.host().unwrap_or_default())
     }
 
-    /// Explains an error by itself and its causes, with what an operator can check. The libraries'
-    /// own texts ("transport error") name neither.
-    fn explain(&self, error: &(dyn Error + 'static)) -> String {
-        if let Some(error) = find_cause::<rustls::Error>(error) {
-            return self.explain_tls(error);
-        }
-        if let Some(error) = find_cause::<io::Error>(error) {
-            use io::ErrorKind as K;
-            match error.kind() {
-                K::ConnectionRefused => {
-                    return format!(
-                        "no collector listens at {self} (connection refused): is it running, and \
-                         is this its address?"
-                    );
-                }
-                K::TimedOut | K::HostUnreachable | K::NetworkUnreachable => {
-                    return format!("{self} cannot be reached ({})", error.kind());
-                }
-                _ => {}
-            }
-        }
-        let innermost = causes(error).last().map(ToString::to_string).unwrap_or_default();
-        if innermost.contains("lookup address") {
-            return format!("the host name of {self} cannot be resolved ({innermost})");
-        }
-        if let Some(alert) = innermost.strip_prefix("received fatal alert: ") {
-            return self.explain_tls_alert(alert);
-        }
-        if !self.tls && is_other_protocol(error, &innermost) {
-            return format!(
-                "the server at {self} does not respond like a collector ({innermost}): does it \
-                 require TLS (https://), or OTLP's other protocol (gRPC usually has port 4317, \
-                 http/protobuf port 4318)?"
-            );
-        }
-        // A server that restarts looks the same as one that requires TLS.
-        let hint = if self.tls { "a client certificate (tls.cert_file)" } else { "TLS (https://)" };
-        format!(
-            "the connection to {self} failed ({innermost}); if this continues: does it require {hint}?"
-        )
+    /// The `authorization` header from the user and password of the endpoint.
+    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
     }
+}
 
-    fn explain_tls(&self, error: &rustls::Error) -> String {
-        match error {
-            rustls::Error::InvalidMessage(_) => {
-                format!("the server at {self} does not use TLS: should the endpoint be http://?")
-            }
-            rustls::Error::InvalidCertificate(reason) => format!(
-                "the certificate of {self} is not trusted ({reason}): is the right authority \
-                 configured (tls.ca_file), and the right name (tls.server_name)?"
-            ),
-            rustls::Error::AlertReceived(alert) => self.explain_tls_alert(&format!("{alert:?}")),
-            other => format!("the TLS connection to {self} failed ({other})"),
-        }
+/// The port of a URL, or `default` if it has none; `None` if it is not a number.
+pub(super) fn port_or(uri: &Uri, default: u16) -> Option<u16> {
+    let authority = uri.authority()?.as_str();
+    let after_host = authority.rsplit_once(']').map_or(authority, |(_, rest)| rest);
+    match after_host.rsplit_once(':') {
+        Some((_, digits)) => digits.parse().ok(),
+        None => Some(default),
     }
+}
 
-    fn explain_tls_alert(&self, alert: &str) -> String {
-        format!(
-            "{self} rejected the TLS connection ({alert}): does it require a client certificate \
-             (tls.cert_file, tls.key_file)?"
-        )
+/// The header from the `user:password` of a URL.
+/// <https://www.rfc-editor.org/rfc/rfc7617#section-2>
+pub(super) fn basic_authorization(userinfo: &str) -> Option<HeaderValue> {
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    if user.is_empty() && password.is_empty() {
+        return None;
     }
+    let mut plain: Vec<u8> = percent_decode_str(user).collect();
+    plain.push(b':');
+    plain.extend(percent_decode_str(password));
+    let text = format!("Basic {}", BASE64_STANDARD.encode(plain));
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 impl fmt::Display for Endpoint {
@@ -112,34 +121,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Whether the server sent something other than the expected HTTP: usually a TLS alert, or OTLP's
-/// other protocol. The libraries have no public types for this, only texts.
-fn is_other_protocol(error: &(dyn Error + 'static), innermost: &str) -> bool {
-    const PARSE_ERRORS: [&str; 5] = [
-        "invalid HTTP",
-        "unexpected message",
-        "frame with invalid size",
-        "HTTP/0.9",
-        "protocol error",
-    ];
-    PARSE_ERRORS.iter().any(|text| innermost.contains(text))
-        || causes(error).any(|error| error.to_string().contains("FRAME_SIZE_ERROR"))
-}
-
-/// Finds the first cause of this type. An [`io::Error`] does not return the error it wraps as its
-/// source, so wrapped errors are searched too.
-pub(super) fn find_cause<'a, E: Error + 'static>(
-    error: &'a (dyn Error + 'static),
-) -> Option<&'a E> {
-    causes(error).find_map(|error| {
-        error.downcast_ref::<E>().or_else(|| {
-            let wrapped = error.downcast_ref::<io::Error>()?.get_ref()?;
-            let wrapped: &(dyn Error + 'static) = wrapped;
-            wrapped
-                .downcast_ref::<E>()
-                .or_else(|| wrapped.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<E>())
-        })
-    })
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
 }
 
 #[cfg(test)]
@@ -148,19 +133,40 @@ mod tests {
 
     #[test]
     fn endpoint_is_displayed_without_credentials() {
-        let uri = http::Uri::from_static("https://user:secret@collector:4318/v1/traces?key=secret");
-        let endpoint = Endpoint::new(&uri);
+        let url = "https://us%65r:s%40cret@collector:4318/v1/traces?key=secret";
+        let endpoint = Endpoint::parse("o", url).unwrap();
         assert_eq!((endpoint.as_str(), endpoint.is_tls()), ("https://collector:4318", true));
+        assert_eq!(
+            format!("{endpoint} {endpoint:?}"),
+            "https://collector:4318 https://collector:4318"
+        );
+        assert_eq!(endpoint.uri(), "https://collector:4318/v1/traces?key=secret");
+        let expected = format!("Basic {}", BASE64_STANDARD.encode("user:s@cret"));
+        assert_eq!(endpoint.authorization().unwrap(), expected.as_str());
     }
 
     #[test]
-    fn tls_error_is_found_inside_nested_io_errors() {
-        let inner = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
-        let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, inner));
-        let endpoint = Endpoint::new(&http::Uri::from_static("https://collector"));
-        assert_eq!(
-            endpoint.explain(&error),
-            "the server at https://collector does not use TLS: should the endpoint be http://?"
-        );
+    fn endpoint_without_a_host_is_invalid() {
+        for text in [
+            "",
+            "http://",
+            "http://:4317",
+            "collector:4317",
+            "grpc://c",
+            "http://user@",
+            "http://a:b",
+            "http://a:",
+            "http://[::1]:99999",
+        ] {
+            assert!(Endpoint::parse("o", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn port_for_a_proxy_is_that_of_the_scheme_by_default() {
+        let authority = |url| Endpoint::parse("o", url).unwrap().authority_with_port();
+        assert_eq!(authority("http://a"), "a:80");
+        assert_eq!(authority("https://a/v1/traces"), "a:443");
+        assert_eq!(authority("https://[::1]:4317"), "[::1]:4317");
     }
 }

@@ -1,157 +1,127 @@
 //! OTLP over gRPC: <https://opentelemetry.io/docs/specs/otlp/#otlpgrpc>.
+//!
+//! A unary call is one HTTP/2 request, so it is made here and not by a client of gRPC: those derive
+//! statuses from malformed responses that decide about spans.
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
-use std::{error::Error as _, time::Duration};
+use std::{error::Error, time::Duration};
 
-use bytes::{Buf as _, BufMut as _, Bytes};
-use http::uri::PathAndQuery;
-use tonic::{
-    Status,
-    client::Grpc,
-    codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Identity},
-};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderValue, Method, Uri, Version, header, uri::PathAndQuery};
+use http_body_util::Full;
+use tower_service::Service as _;
 
 use super::{
-    encode::{GRPC_PATH, rejected_spans},
-    endpoint::{Endpoint, find_cause},
+    connection::{Connection, HttpVersion},
+    encode::GRPC_PATH,
+    endpoint::Endpoint,
     error::ClientError,
-    response::{Response, retry_delay},
-    tls::{CONNECT_TIMEOUT, Pem},
+    grpc_response,
+    gzip::gzip,
+    response::Response,
 };
 use crate::config::settings::{Compression, ExportSettings};
 
-/// Interval of keep-alive pings, and how long their acknowledgement may take: a dead connection is
-/// detected after twice this time.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-
 #[derive(Debug)]
 pub(super) struct GrpcClient {
-    grpc: Grpc<Channel>,
-    headers: MetadataMap,
+    connection: Connection<Full<Bytes>>,
+    uri: Uri,
+    compression: Compression,
     timeout: Duration,
 }
 
 impl GrpcClient {
-    pub(super) fn new(
-        settings: &ExportSettings,
-        uri: &http::Uri,
-        with_tls: bool,
-    ) -> Result<Self, ClientError> {
-        let mut channel = Channel::builder(uri.clone())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Some(KEEP_ALIVE))
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE);
-        if with_tls {
-            let invalid = |source| ClientError::Grpc { source };
-            channel = channel.tls_config(tls_config(settings)?).map_err(invalid)?;
-        }
-        let mut grpc = Grpc::new(channel.connect_lazy());
-        if settings.compression == Compression::Gzip {
-            grpc = grpc
-                .send_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Gzip);
-        }
-        Ok(Self { grpc, headers: headers(settings)?, timeout: settings.timeout })
+    pub(super) fn new(settings: &ExportSettings, endpoint: &Endpoint) -> Result<Self, ClientError> {
+        let connection = Connection::new(settings, endpoint, HttpVersion::Http2)?;
+        let mut parts = endpoint.origin().into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static(GRPC_PATH));
+        let uri = Uri::from_parts(parts).unwrap_or_default();
+        let (compression, timeout) = (settings.compression, settings.timeout);
+        Ok(Self { connection, uri, compression, timeout })
     }
 
-    pub(super) async fn send(&mut self, request: Bytes, endpoint: &Endpoint) -> Response {
+    pub(super) async fn send(&mut self, message: Bytes, endpoint: &Endpoint) -> Response {
+        let request = self.request(&message);
         match tokio::time::timeout(self.timeout, self.call(request)).await {
-            Ok(Ok(body)) => Response::Accepted { rejected: rejected_spans(&body) },
-            Ok(Err(status)) if !is_timeout(&status) => response(&status, endpoint),
-            Ok(Err(_)) | Err(_) => Response::Missing(endpoint.timed_out(self.timeout)),
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => Response::Missing(endpoint.failed(&*error)),
+            Err(_elapsed) => Response::Missing(endpoint.timed_out(self.timeout)),
         }
     }
 
-    async fn call(&mut self, request: Bytes) -> Result<Bytes, Status> {
-        self.grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
-        let mut request =
-            tonic::Request::from_parts(self.headers.clone(), tonic::Extensions::default(), request);
-        request.set_timeout(self.timeout);
-        let path = PathAndQuery::from_static(GRPC_PATH);
-        Ok(self.grpc.unary(request, path, EncodedCodec).await?.into_inner())
+    async fn call(
+        &mut self,
+        request: http::Request<Full<Bytes>>,
+    ) -> Result<Response, Box<dyn Error + Send + Sync>> {
+        let response = self.connection.call(request).await?;
+        Ok(grpc_response::read(response).await?)
+    }
+
+    /// Creates the request of a unary call.
+    fn request(&self, message: &[u8]) -> http::Request<Full<Bytes>> {
+        let body = match self.compression {
+            Compression::None => frame(0, message),
+            Compression::Gzip => frame(1, &gzip(message)),
+        };
+        let mut request = http::Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = Version::HTTP_2;
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        if let Some(timeout) = grpc_timeout(self.timeout) {
+            headers.insert("grpc-timeout", timeout);
+        }
+        if self.compression == Compression::Gzip {
+            headers.insert("grpc-encoding", HeaderValue::from_static("gzip"));
+            headers.insert("grpc-accept-encoding", HeaderValue::from_static("gzip"));
+        }
+        request
     }
 }
 
-fn tls_config(settings: &ExportSettings) -> Result<ClientTlsConfig, ClientError> {
-    let pem = Pem::read(&settings.tls)?;
-    let mut config = match pem.ca {
-        Some((_, ca)) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
-        None => ClientTlsConfig::new().with_native_roots(),
-    };
-    if let Some(identity) = pem.identity {
-        config = config.identity(Identity::from_pem(identity.cert, identity.key));
-    }
-    if let Some(name) = &settings.tls.server_name {
-        config = config.domain_name(name);
-    }
-    Ok(config)
+/// A message with its prefix: whether it is compressed, and its length.
+fn frame(compressed: u8, message: &[u8]) -> Bytes {
+    let len = u32::try_from(message.len()).expect("requests have at most 1 GiB");
+    let mut frame = BytesMut::with_capacity(1 + size_of_val(&len) + message.len());
+    frame.put_u8(compressed);
+    frame.put_u32(len);
+    frame.extend_from_slice(message);
+    frame.freeze()
 }
 
-fn headers(settings: &ExportSettings) -> Result<MetadataMap, ClientError> {
-    let mut headers = MetadataMap::new();
-    for (name, value) in &settings.headers {
-        let invalid = || ClientError::Header { name: name.clone() };
-        let key: MetadataKey<Ascii> = name.to_lowercase().parse().ok().ok_or_else(invalid)?;
-        let mut value: MetadataValue<Ascii> = value.parse().ok().ok_or_else(invalid)?;
-        value.set_sensitive(true); // Headers usually carry credentials.
-        headers.insert(key, value);
-    }
-    Ok(headers)
+/// The value of `grpc-timeout`: at most eight digits and a unit. `None` if they cannot express the
+/// duration, which is no limit then.
+fn grpc_timeout(timeout: Duration) -> Option<HeaderValue> {
+    const VALUE_MAX: u128 = 99_999_999;
+    let units = [
+        (timeout.as_millis(), "m"),
+        (timeout.as_secs().into(), "S"),
+        ((timeout.as_secs() / 60).into(), "M"),
+        ((timeout.as_secs() / 3600).into(), "H"),
+    ];
+    let (value, unit) = units.into_iter().find(|(value, _)| *value <= VALUE_MAX)?;
+    // A limit below a millisecond is not zero, which would have passed already.
+    HeaderValue::try_from(format!("{}{unit}", value.max(1))).ok()
 }
 
-/// tonic enforces the `grpc-timeout` of the request on the client's side too, and its timer may fire
-/// before ours.
-fn is_timeout(status: &Status) -> bool {
-    status.source().is_some_and(|source| find_cause::<tonic::TimeoutExpired>(source).is_some())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A status with a source was created by tonic and not by a receiver: its code is a guess from a
-/// connection error, and does not decide about the request.
-fn response(status: &Status, endpoint: &Endpoint) -> Response {
-    match status.source() {
-        Some(source) => Response::Missing(endpoint.failed(source)),
-        None => Response::Grpc { code: status.code(), retry_delay: retry_delay(status) },
-    }
-}
-
-/// Passes messages through as bytes: requests are already encoded, and have to stay the same bytes in
-/// every attempt.
-#[derive(Clone, Copy, Debug)]
-struct EncodedCodec;
-
-impl Codec for EncodedCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for EncodedCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.reserve(item.len());
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for EncodedCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    #[test]
+    fn timeout_of_any_length_has_at_most_eight_digits() {
+        let text = |timeout| grpc_timeout(timeout).map(|value| value.to_str().unwrap().to_owned());
+        for (timeout, expected) in [
+            (Duration::from_nanos(1), "1m"),
+            (Duration::from_secs(10), "10000m"),
+            (Duration::from_secs(100_000), "100000S"),
+            (Duration::from_secs(1 << 32), "71582788M"),
+            (Duration::from_millis(i64::MAX.unsigned_abs()), ""),
+            (Duration::MAX, ""),
+        ] {
+            assert_eq!(text(timeout).unwrap_or_default(), expected, "{timeout:?}");
+        }
     }
 }

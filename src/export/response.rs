@@ -5,23 +5,55 @@
 
 use std::{fmt, time::Duration};
 
-use tonic_types::StatusExt as _;
+use super::retry_after::RetryAfter;
+use crate::trace::model::time::Timestamp;
 
 /// The result of one export request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
-    /// The receiver accepted the spans, except for the number it `rejected` (partial success).
-    Accepted { rejected: u64 },
-    /// A gRPC status other than OK.
-    Grpc {
-        code: tonic::Code,
-        /// Present only if the receiver sent a `RetryInfo`: a retry makes sense, after this delay.
-        retry_delay: Option<Duration>,
-    },
-    /// An HTTP status other than 2xx.
-    Http { status: u16, retry_after: Option<Duration> },
+    /// The receiver has the spans, except for those that a partial success rejects.
+    Accepted(Acceptance),
+    /// The receiver, or a proxy in front of it, responded with an error.
+    Error(ErrorResponse),
+    /// The body of the response exceeds the limit of a client. OTLP forbids a retry: the receiver has
+    /// processed the request.
+    TooLong,
     /// No response arrived.
     Missing(NoResponse),
+}
+
+/// A response that accepts the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acceptance {
+    /// Spans that the receiver rejected (partial success).
+    pub rejected: u64,
+    /// The message of a partial success, cleaned for the log. With no rejected spans it is a warning.
+    /// <https://opentelemetry.io/docs/specs/otlp/#partial-success>
+    pub message: Option<Box<str>>,
+    /// The response is not one of OTLP, as the login page of a proxy: the spans may have reached no
+    /// receiver.
+    pub foreign: Option<ForeignResponse>,
+}
+
+/// A successful response that is not one of OTLP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignResponse {
+    pub http_status: u16,
+    /// The media type, cleaned for the log; empty if the response has none.
+    pub content_type: Box<str>,
+}
+
+/// A response that does not accept the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorResponse {
+    /// The status of the protocol: of gRPC, or of HTTP.
+    pub code: ResponseCode,
+    /// The HTTP status of a gRPC response without a gRPC status. `code` was derived from it.
+    pub http_status: Option<u16>,
+    /// The earliest time of a retry: from `RetryInfo` of gRPC or `Retry-After` of HTTP.
+    pub retry_after: Option<RetryAfter>,
+    /// The message of the receiver, cleaned. It may contain data of the request, so it is not logged.
+    pub message: Option<Box<str>>,
 }
 
 /// Why no response arrived, with a text for logs that names what an operator can check.
@@ -34,20 +66,16 @@ pub enum NoResponse {
 /// How to proceed with the spans of a request after its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
+    /// The spans are delivered, except for those that a partial success rejected. A partial success
+    /// must not be retried.
     Accepted,
-    /// A partial success: it must not be retried.
-    /// <https://opentelemetry.io/docs/specs/otlp/#partial-success>
-    PartiallyAccepted {
-        rejected: u64,
-    },
     /// Send the same request again, not before the delay that the receiver requested.
-    Retry {
-        requested_delay: Option<Duration>,
-    },
+    Retry { requested_delay: Option<Duration> },
+    /// The request is too large for the receiver or a proxy in front of it, which may accept the same
+    /// spans in smaller requests.
+    Split,
     /// The request must not be retried.
-    Refused {
-        code: ResponseCode,
-    },
+    Refused,
 }
 
 /// A response in one word, for logs and metrics: `UNAVAILABLE`, `503`, `timeout`, `connection`.
@@ -56,49 +84,97 @@ pub enum ResponseCode {
     Ok,
     Grpc(tonic::Code),
     Http(u16),
+    /// The response exceeds the limit of a client.
+    TooLong,
     Timeout,
     Connection,
 }
 
+const PAYLOAD_TOO_LARGE: u16 = 413;
+
 impl Response {
-    pub fn disposition(&self) -> Disposition {
+    /// A gRPC status other than OK.
+    pub fn grpc(code: tonic::Code, retry_after: Option<RetryAfter>) -> Self {
+        Self::error(ResponseCode::Grpc(code), retry_after)
+    }
+
+    /// An HTTP status other than 2xx.
+    pub fn http(status: u16, retry_after: Option<RetryAfter>) -> Self {
+        Self::error(ResponseCode::Http(status), retry_after)
+    }
+
+    fn error(code: ResponseCode, retry_after: Option<RetryAfter>) -> Self {
+        Self::Error(ErrorResponse { code, http_status: None, retry_after, message: None })
+    }
+
+    /// `now` is the time of the response: a receiver may request a retry at a point in time.
+    pub fn disposition(&self, now: Timestamp) -> Disposition {
         match self {
-            Self::Accepted { rejected: 0 } => Disposition::Accepted,
-            Self::Accepted { rejected } => Disposition::PartiallyAccepted { rejected: *rejected },
-            Self::Grpc { code, retry_delay } if is_retryable(*code, retry_delay.is_some()) => {
-                Disposition::Retry { requested_delay: *retry_delay }
-            }
-            Self::Http { status: 429 | 502 | 503 | 504, retry_after } => {
-                Disposition::Retry { requested_delay: *retry_after }
-            }
-            Self::Grpc { .. } | Self::Http { .. } => Disposition::Refused { code: self.code() },
+            Self::Accepted(_) => Disposition::Accepted,
+            Self::Error(error) => error.disposition(now),
+            Self::TooLong => Disposition::Refused,
             Self::Missing(_) => Disposition::Retry { requested_delay: None },
         }
     }
 
     pub fn code(&self) -> ResponseCode {
         match self {
-            Self::Accepted { .. } => ResponseCode::Ok,
-            Self::Grpc { code, .. } => ResponseCode::Grpc(*code),
-            Self::Http { status, .. } => ResponseCode::Http(*status),
+            Self::Accepted(_) => ResponseCode::Ok,
+            Self::Error(error) => error.code,
+            Self::TooLong => ResponseCode::TooLong,
             Self::Missing(NoResponse::TimedOut(_)) => ResponseCode::Timeout,
             Self::Missing(NoResponse::Failed(_)) => ResponseCode::Connection,
         }
     }
+
+    /// The HTTP status from which the code of a gRPC response was derived.
+    pub(super) fn http_status(&self) -> Option<u16> {
+        match self {
+            Self::Error(error) => error.http_status,
+            Self::Accepted(_) | Self::TooLong | Self::Missing(_) => None,
+        }
+    }
 }
 
-fn is_retryable(code: tonic::Code, has_retry_info: bool) -> bool {
+impl ErrorResponse {
+    fn disposition(&self, now: Timestamp) -> Disposition {
+        use tonic::Code as C;
+        let has_retry_after = self.retry_after.is_some();
+        // A proxy that limits requests of gRPC has no gRPC status for it.
+        if self.http_status == Some(PAYLOAD_TOO_LARGE) {
+            return Disposition::Split;
+        }
+        let is_retryable = match self.code {
+            ResponseCode::Http(PAYLOAD_TOO_LARGE) => return Disposition::Split,
+            ResponseCode::Http(status) => matches!(status, 429 | 502 | 503 | 504),
+            // Either a quota that recovers, or a request that is always too large. Only for the first
+            // a receiver sends RetryInfo.
+            ResponseCode::Grpc(C::ResourceExhausted) if !has_retry_after => {
+                return Disposition::Split;
+            }
+            ResponseCode::Grpc(code) => is_retryable(code),
+            ResponseCode::Ok | ResponseCode::TooLong => false,
+            ResponseCode::Timeout | ResponseCode::Connection => true,
+        };
+        if is_retryable {
+            let requested_delay = self.retry_after.map(|retry_after| retry_after.delay(now));
+            Disposition::Retry { requested_delay }
+        } else {
+            Disposition::Refused
+        }
+    }
+}
+
+fn is_retryable(code: tonic::Code) -> bool {
     use tonic::Code as C;
     match code {
         C::Cancelled
         | C::DeadlineExceeded
+        | C::ResourceExhausted
         | C::Aborted
         | C::OutOfRange
         | C::Unavailable
         | C::DataLoss => true,
-        // Either a quota that recovers, or a request that is always too large. Only for the first a
-        // receiver sends RetryInfo.
-        C::ResourceExhausted => has_retry_info,
         C::Ok
         | C::Unknown
         | C::InvalidArgument
@@ -112,11 +188,36 @@ fn is_retryable(code: tonic::Code, has_retry_info: bool) -> bool {
     }
 }
 
+/// Characters of a receiver's message that are kept.
+const MESSAGE_MAX: usize = 200;
+
+/// Makes a text of a receiver fit for one line of a log: without control characters and cut. `None` if
+/// nothing remains.
+pub(super) fn clean(text: &str) -> Option<Box<str>> {
+    let cleaned: String = text
+        .trim()
+        .chars()
+        .map(|c| if is_disruptive(c) { ' ' } else { c })
+        .take(MESSAGE_MAX)
+        .collect();
+    let cleaned = cleaned.trim();
+    (!cleaned.is_empty()).then(|| cleaned.into())
+}
+
+/// Whether a terminal or a log viewer does something else with a character than to show it: controls,
+/// separators of lines, and marks that change the direction of what follows.
+fn is_disruptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 impl fmt::Display for ResponseCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use tonic::Code as C;
         f.write_str(match self {
             Self::Http(status) => return write!(f, "{status}"),
+            Self::TooLong => "response_too_long",
             Self::Timeout => "timeout",
             Self::Connection => "connection",
             Self::Ok | Self::Grpc(C::Ok) => "OK",
@@ -140,35 +241,13 @@ impl fmt::Display for ResponseCode {
     }
 }
 
-/// The delay of the `RetryInfo` among the status details; zero if it has no delay.
-pub(super) fn retry_delay(status: &tonic::Status) -> Option<Duration> {
-    let info = status.get_details_retry_info()?;
-    Some(info.retry_delay.unwrap_or_default())
-}
-
-/// Parses `Retry-After`: seconds, or an HTTP date. A date is compared with the `Date` of the same
-/// response, because the clock of the receiver may differ from ours.
-/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>
-pub(super) fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = parse_http_date(value)?;
-    let now = parse_http_date(date?)?;
-    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
-}
-
-fn parse_http_date(text: &str) -> Option<jiff::Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use expect_test::expect;
-    use tonic_types::{ErrorDetail, Help, RetryInfo};
 
     use super::*;
+
+    const NOW: Timestamp = Timestamp::from_nanos(0);
 
     #[test]
     fn grpc_status_is_retried_if_otlp_lists_it_as_retryable() {
@@ -180,92 +259,70 @@ mod tests {
             .map(|code| {
                 let code = tonic::Code::from_i32(code);
                 let with_delay =
-                    |retry_delay| describe(Response::Grpc { code, retry_delay }.disposition());
-                let (without, with) = (with_delay(None), with_delay(Some(Duration::from_secs(7))));
+                    |retry_after| describe(Response::grpc(code, retry_after).disposition(NOW));
+                let delay = RetryAfter::Delay(Duration::from_secs(7));
+                let (without, with) = (with_delay(None), with_delay(Some(delay)));
                 let with = if without == with { "the same".to_owned() } else { with };
                 format!("{}: {without}; with RetryInfo: {with}", ResponseCode::Grpc(code))
             })
             .collect();
         expect![[r#"
             CANCELLED: retry None; with RetryInfo: retry Some(7s)
-            UNKNOWN: Refused { code: Grpc(Unknown) }; with RetryInfo: the same
-            INVALID_ARGUMENT: Refused { code: Grpc(InvalidArgument) }; with RetryInfo: the same
+            UNKNOWN: Refused; with RetryInfo: the same
+            INVALID_ARGUMENT: Refused; with RetryInfo: the same
             DEADLINE_EXCEEDED: retry None; with RetryInfo: retry Some(7s)
-            NOT_FOUND: Refused { code: Grpc(NotFound) }; with RetryInfo: the same
-            ALREADY_EXISTS: Refused { code: Grpc(AlreadyExists) }; with RetryInfo: the same
-            PERMISSION_DENIED: Refused { code: Grpc(PermissionDenied) }; with RetryInfo: the same
-            RESOURCE_EXHAUSTED: Refused { code: Grpc(ResourceExhausted) }; with RetryInfo: retry Some(7s)
-            FAILED_PRECONDITION: Refused { code: Grpc(FailedPrecondition) }; with RetryInfo: the same
+            NOT_FOUND: Refused; with RetryInfo: the same
+            ALREADY_EXISTS: Refused; with RetryInfo: the same
+            PERMISSION_DENIED: Refused; with RetryInfo: the same
+            RESOURCE_EXHAUSTED: Split; with RetryInfo: retry Some(7s)
+            FAILED_PRECONDITION: Refused; with RetryInfo: the same
             ABORTED: retry None; with RetryInfo: retry Some(7s)
             OUT_OF_RANGE: retry None; with RetryInfo: retry Some(7s)
-            UNIMPLEMENTED: Refused { code: Grpc(Unimplemented) }; with RetryInfo: the same
-            INTERNAL: Refused { code: Grpc(Internal) }; with RetryInfo: the same
+            UNIMPLEMENTED: Refused; with RetryInfo: the same
+            INTERNAL: Refused; with RetryInfo: the same
             UNAVAILABLE: retry None; with RetryInfo: retry Some(7s)
             DATA_LOSS: retry None; with RetryInfo: retry Some(7s)
-            UNAUTHENTICATED: Refused { code: Grpc(Unauthenticated) }; with RetryInfo: the same"#]].assert_eq(&lines.join("\n"));
+            UNAUTHENTICATED: Refused; with RetryInfo: the same"#]]
+        .assert_eq(&lines.join("\n"));
     }
 
     #[test]
-    fn only_four_http_statuses_are_retried() {
-        let retried: Vec<u16> = (300..600)
-            .filter(|status| {
-                let response = Response::Http { status: *status, retry_after: None };
-                match response.disposition() {
-                    Disposition::Retry { requested_delay: None } => true,
-                    Disposition::Refused { code } => {
-                        assert_eq!(code, ResponseCode::Http(*status));
-                        false
-                    }
-                    other => panic!("{other:?}"),
-                }
-            })
-            .collect();
-        assert_eq!(retried, [429, 502, 503, 504]);
+    fn only_four_http_statuses_are_retried_and_one_splits_the_request() {
+        let with_disposition = |disposition| -> Vec<u16> {
+            (300..600)
+                .filter(|status| Response::http(*status, None).disposition(NOW) == disposition)
+                .collect()
+        };
+        let retry = Disposition::Retry { requested_delay: None };
+        assert_eq!(with_disposition(retry), [429, 502, 503, 504]);
+        assert_eq!(with_disposition(Disposition::Split), [413]);
+        assert_eq!(with_disposition(Disposition::Refused).len(), 295);
     }
 
     #[test]
     fn partial_success_is_not_retried() {
-        assert_eq!(Response::Accepted { rejected: 0 }.disposition(), Disposition::Accepted);
-        let disposition = Response::Accepted { rejected: 3 }.disposition();
-        assert_eq!(disposition, Disposition::PartiallyAccepted { rejected: 3 });
+        let acceptance = Acceptance { rejected: 3, ..Acceptance::default() };
+        assert_eq!(Response::Accepted(acceptance).disposition(NOW), Disposition::Accepted);
+    }
+
+    #[test]
+    fn response_over_the_limit_is_not_retried() {
+        assert_eq!(Response::TooLong.disposition(NOW), Disposition::Refused);
     }
 
     #[test]
     fn request_without_a_response_is_retried() {
         for reason in [NoResponse::TimedOut(String::new()), NoResponse::Failed(String::new())] {
-            let disposition = Response::Missing(reason).disposition();
+            let disposition = Response::Missing(reason).disposition(NOW);
             assert_eq!(disposition, Disposition::Retry { requested_delay: None });
         }
     }
 
     #[test]
-    fn retry_info_is_found_among_the_status_details() {
-        let status = |info: RetryInfo| {
-            let help = ErrorDetail::from(Help::new(Vec::new()));
-            tonic::Status::with_error_details_vec(
-                tonic::Code::Unavailable,
-                "",
-                vec![help, info.into()],
-            )
-        };
-        let delay = Duration::from_millis(2_500);
-        assert_eq!(retry_delay(&status(RetryInfo::new(Some(delay)))), Some(delay));
-        assert_eq!(retry_delay(&status(RetryInfo::new(None))), Some(Duration::ZERO));
-        let with_details = |details: &'static [u8]| {
-            tonic::Status::with_details(tonic::Code::Unavailable, "", Bytes::from_static(details))
-        };
-        assert_eq!(retry_delay(&with_details(b"")), None);
-        assert_eq!(retry_delay(&with_details(b"\xff\xff")), None);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_an_http_date() {
-        let now = Some("Sun, 06 Nov 1994 08:49:07 GMT");
-        let after = |value| parse_retry_after(value, now);
-        assert_eq!(after("120"), Some(Duration::from_mins(2)));
-        assert_eq!(after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(after("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(after("soon"), None);
-        assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", None), None);
+    fn message_is_cut_and_loses_its_control_characters() {
+        let clean = |text: &str| clean(text).unwrap_or_default().into_string();
+        assert_eq!(clean("use v2\r\n\u{1b}[31mplease\u{202e} "), "use v2   [31mplease");
+        assert_eq!(clean(" \0\n "), "");
+        assert_eq!(clean(&"é".repeat(500)), "é".repeat(200));
     }
 }

@@ -7,7 +7,9 @@ use std::{
 
 use super::encode::Encoder;
 use crate::{
-    config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
+    config::settings::{
+        ClusterSettings, Compression, ExportSettings, Protocol, ProxySettings, TlsSettings,
+    },
     trace::model::{
         object::{GroupKind, ObjectRef, Uid},
         span::{Attribute, Link, Role, Span, SpanEvent, SpanId, SpanStatus, TraceId, Value},
@@ -25,7 +27,10 @@ pub(super) fn settings() -> ExportSettings {
         headers: [].into(),
         compression: Compression::None,
         timeout: std::time::Duration::from_secs(10),
+        request_bytes_max: 1 << 20,
         tls: TlsSettings::default(),
+        bearer_token_file: None,
+        proxy: ProxySettings::default(),
         resource: [("deployment.environment.name".to_owned(), "test".to_owned())].into(),
     }
 }
@@ -77,6 +82,15 @@ pub(super) fn span(service: &str, name: &str) -> Span {
         events: Vec::new(),
         status: SpanStatus::Unset,
     }
+}
+
+/// The names of the spans in a request, in order.
+pub(super) fn span_names(request: &[u8]) -> Vec<String> {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use prost::Message as _;
+    let request = ExportTraceServiceRequest::decode(request).unwrap();
+    let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+    scopes.flat_map(|scope| scope.spans).map(|span| span.name).collect()
 }
 
 /// A span with every field set.

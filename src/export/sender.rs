@@ -11,10 +11,15 @@ use super::{
     batch::{Batch, Limits},
     client::Transport,
     encode::Encoder,
-    export_log::{ExportLog, Line, SpanLoss},
-    response::{Disposition, ResponseCode},
+    export_log::{ExportLog, Line},
+    refusal::{Refusal, RefusalReason},
+    request_size::RequestSize,
+    response::{Acceptance, Disposition, Response},
 };
-use crate::metrics::{Metrics, SpanDrop};
+use crate::{
+    metrics::{Metrics, SpanDrop},
+    trace::model::time::Timestamp,
+};
 
 /// The queue of records to send. The daemon implements it for the outbox, as neither folder uses the
 /// other.
@@ -22,10 +27,14 @@ pub trait Queue: Send {
     /// Waits until there is a record that can be taken. It may wait although the queue is not empty:
     /// while its file cannot be read.
     fn filled(&self) -> impl Future<Output = ()> + Send;
-    /// Returns the oldest records. They remain in the queue until they are acknowledged.
+    /// Returns the oldest records, at least one if it can be read. They remain in the queue until they
+    /// are acknowledged.
     fn take(&self, records_max: usize, bytes_max: usize) -> Vec<Bytes>;
-    /// Removes the `count` oldest records.
-    fn acknowledge(&self, count: usize);
+    /// Removes the `count` oldest records. Those in `refusals` were not delivered, and are kept in
+    /// quarantine if there is one; the receiver has the others.
+    fn acknowledge(&self, count: usize, refusals: &[Refusal]);
+    /// Whether refused records are kept. Records that are not spans never are.
+    fn has_quarantine(&self) -> bool;
     fn len(&self) -> usize;
 
     fn is_empty(&self) -> bool {
@@ -52,8 +61,15 @@ impl Default for Drain {
 /// a second of its change.
 const BATCH_WAIT: Duration = Duration::from_millis(100);
 
+/// The rest after a refused request: a receiver that refuses everything is not sent a backlog at full
+/// speed.
+const REFUSED_WAIT: Duration = Duration::from_millis(100);
+
 /// The longest wait between attempts after the stop signal, if the receiver has not requested one.
 const STOPPING_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Reads the clock. The daemon passes it, so that tests can set the time.
+pub type Clock = fn() -> Timestamp;
 
 /// Sends the records of a queue, until it is stopped.
 #[derive(Debug)]
@@ -63,20 +79,44 @@ pub struct Sender<Q, T> {
     encoder: Encoder,
     limits: Limits,
     metrics: Metrics,
+    clock: Clock,
+    request_size: RequestSize,
     backoff: RetryBackoff,
     log: ExportLog,
+    /// The last request was refused.
+    was_refused: bool,
+}
+
+/// What became of a batch.
+enum Sent {
+    /// There is a final response. The receiver has the spans, or has refused them for this reason.
+    Settled(Option<RefusalReason>),
+    /// The same records have to be sent in smaller requests.
+    Split,
+    /// The time after the stop signal is over.
+    Stopped,
 }
 
 impl<Q: Queue, T: Transport> Sender<Q, T> {
-    pub fn new(queue: Q, transport: T, encoder: Encoder, metrics: Metrics) -> Self {
+    pub fn new(
+        queue: Q,
+        transport: T,
+        encoder: Encoder,
+        limits: Limits,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> Self {
         Self {
             queue,
             transport,
             encoder,
-            limits: Limits::default(),
+            limits,
             metrics,
+            clock,
+            request_size: RequestSize::new(limits.bytes_max),
             backoff: RetryBackoff::default(),
             log: ExportLog::default(),
+            was_refused: false,
         }
     }
 
@@ -89,19 +129,26 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
             if self.queue.is_empty() && stop.is_requested() {
                 return 0;
             }
-            if stop.is_over(self.log.is_healthy()) {
+            if stop.is_over(self.log.failing_since()) {
                 return self.queue.len();
             }
-            let records = self.queue.take(self.limits.spans_max, self.limits.bytes_max);
-            let batch = Batch::from_records(&records, &self.encoder, self.limits);
-            drop(records);
-            self.drop_spans(batch.oversized, SpanLoss::Oversized);
-            self.drop_spans(batch.undecodable, SpanLoss::Undecodable);
-            if batch.spans > 0 && !self.send(&batch, &mut stop).await {
-                return self.queue.len();
+            let batch = self.next_batch();
+            let sent = match batch.spans() {
+                0 => Sent::Settled(None),
+                _ => self.send(&batch, &mut stop).await,
+            };
+            match sent {
+                Sent::Settled(refused) => self.acknowledge(&batch, refused),
+                Sent::Split => {}
+                Sent::Stopped => return self.queue.len(),
             }
-            self.queue.acknowledge(batch.records);
         }
+    }
+
+    fn next_batch(&self) -> Batch {
+        let limits = Limits { bytes_target: self.request_size.bytes(), ..self.limits };
+        let records = self.queue.take(limits.spans_max, limits.bytes_target);
+        Batch::from_records(&records, &self.encoder, limits)
     }
 
     /// Waits for records, and a little longer for a full batch. After the stop signal, it returns at
@@ -118,7 +165,7 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
                 tokio::select! {
                     biased;
                     () = self.queue.filled() => {}
-                    () = stop.over(self.log.is_healthy()) => {}
+                    () = stop.over(self.log.failing_since()) => {}
                 }
             }
         } else if self.queue.len() < self.limits.spans_max {
@@ -129,42 +176,52 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         }
     }
 
-    /// Sends a batch until there is a final response (true), or no time left (false).
-    async fn send(&mut self, batch: &Batch, stop: &mut Stop<'_>) -> bool {
+    /// Sends a batch until there is a final response, or no time left.
+    async fn send(&mut self, batch: &Batch, stop: &mut Stop<'_>) -> Sent {
+        if self.was_refused {
+            sleep(REFUSED_WAIT).await;
+        }
         loop {
             let span = self.span(batch);
             let started = Instant::now();
             let response = tokio::select! {
                 response = self.transport.send(batch.request.clone()) => response,
-                () = stop.over(self.log.is_healthy()) => return false,
+                () = stop.over(self.log.failing_since()) => return Sent::Stopped,
             };
             self.metrics.observe_export(started.elapsed());
-            let disposition = response.disposition();
-            span.record("spanlink.export.code", tracing::field::display(response.code()));
-            let is_accepted = matches!(
-                disposition,
-                Disposition::Accepted | Disposition::PartiallyAccepted { .. }
-            );
-            if !is_accepted {
-                let code = response.code().to_string();
+            let code = response.code().to_string();
+            span.record("spanlink.export.code", &*code);
+            let disposition = response.disposition((self.clock)());
+            if disposition != Disposition::Accepted {
                 span.record("otel.status_code", "ERROR").record("error.type", &*code);
                 self.metrics.export_failures.with_label_values(&[&code]).inc();
             }
             drop(span);
             match disposition {
-                Disposition::Accepted => self.accept(batch, 0),
-                Disposition::PartiallyAccepted { rejected } => self.accept(batch, rejected),
-                Disposition::Refused { code } => self.refuse(batch, code),
+                Disposition::Accepted => {
+                    self.accept(batch, response);
+                    return Sent::Settled(None);
+                }
+                Disposition::Split if batch.spans() > 1 => {
+                    self.record_response();
+                    self.request_size.shrink(batch.request.len());
+                    let line = self.log.record_split(&response, batch.request.len());
+                    self.write(line);
+                    return Sent::Split;
+                }
+                Disposition::Split | Disposition::Refused => {
+                    self.record_response();
+                    self.was_refused = true;
+                    return Sent::Settled(Some(RefusalReason::from_response(response)));
+                }
                 Disposition::Retry { requested_delay } => {
                     let line = self.log.record_failure(&response);
                     self.write(line);
                     if !self.wait_to_retry(requested_delay, stop).await {
-                        return false;
+                        return Sent::Stopped;
                     }
-                    continue;
                 }
             }
-            return true;
         }
     }
 
@@ -175,46 +232,68 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
             "export",
             otel.kind = "client",
             spanlink.export.endpoint = self.transport.endpoint(),
-            spanlink.export.spans = batch.spans,
+            spanlink.export.spans = batch.spans(),
             spanlink.export.code = Empty,
             otel.status_code = Empty,
             error.type = Empty,
         )
     }
 
-    fn accept(&mut self, batch: &Batch, rejected: u64) {
-        let spans = u64::try_from(batch.spans).unwrap_or(u64::MAX);
+    fn accept(&mut self, batch: &Batch, response: Response) {
+        let Response::Accepted(acceptance) = response else { return };
+        let Acceptance { rejected, message, foreign } = acceptance;
+        let spans = u64::try_from(batch.spans()).unwrap_or(u64::MAX);
         let rejected = rejected.min(spans);
         self.metrics.spans_exported.inc_by(spans - rejected);
         self.record_response();
-        self.drop_spans(usize::try_from(rejected).unwrap_or(usize::MAX), SpanLoss::Rejected);
+        self.was_refused = false;
+        self.request_size.record_acceptance(batch.request.len());
+        if rejected > 0 {
+            self.metrics.drop_spans(SpanDrop::Rejected, rejected);
+            let line = self.log.record_rejection(rejected, message);
+            self.write(line);
+        } else if let Some(message) = message {
+            let line = self.log.record_warning(message);
+            self.write(line);
+        }
+        if let Some(foreign) = foreign {
+            self.metrics.export_foreign_responses.inc();
+            let line = self.log.record_foreign(foreign);
+            self.write(line);
+        }
     }
 
-    fn refuse(&mut self, batch: &Batch, code: ResponseCode) {
-        self.record_response();
-        self.drop_spans(batch.spans, SpanLoss::Refused(code));
+    /// Removes the records of a batch from the queue. Every record that was not delivered passes here:
+    /// those that the receiver has refused, and those that fit no request.
+    fn acknowledge(&mut self, batch: &Batch, refused: Option<RefusalReason>) {
+        let refused = refused.map(|reason| (batch.included.clone(), reason));
+        let left_out = [
+            (batch.oversized.clone(), RefusalReason::Oversized),
+            (batch.undecodable.clone(), RefusalReason::Undecodable),
+        ];
+        let refusals: Vec<Refusal> = left_out
+            .into_iter()
+            .chain(refused)
+            .filter(|(positions, _)| !positions.is_empty())
+            .map(|(positions, reason)| Refusal { positions, reason })
+            .collect();
+        for refusal in &refusals {
+            let spans = refusal.positions.len();
+            let is_kept = self.queue.has_quarantine() && refusal.reason.is_retryable();
+            if !is_kept {
+                let reason = refusal.reason.metric();
+                self.metrics.drop_spans(reason, u64::try_from(spans).unwrap_or(u64::MAX));
+            }
+            let line = self.log.record_refusal(spans, &refusal.reason, is_kept);
+            self.write(line);
+        }
+        self.queue.acknowledge(batch.records, &refusals);
     }
 
     /// The receiver has responded, so it is healthy, even if it refuses the spans.
     fn record_response(&mut self) {
         self.backoff.reset();
         let line = self.log.record_recovery();
-        self.write(line);
-    }
-
-    /// Counts and logs spans that will not be delivered.
-    fn drop_spans(&mut self, spans: usize, loss: SpanLoss) {
-        if spans == 0 {
-            return;
-        }
-        let reason = match loss {
-            SpanLoss::Oversized => SpanDrop::Oversized,
-            SpanLoss::Undecodable => SpanDrop::Undecodable,
-            SpanLoss::Rejected => SpanDrop::Rejected,
-            SpanLoss::Refused(_) => SpanDrop::Refused,
-        };
-        self.metrics.drop_spans(reason, u64::try_from(spans).unwrap_or(u64::MAX));
-        let line = self.log.record_loss(spans, loss);
         self.write(line);
     }
 
@@ -244,7 +323,7 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         }
         tokio::select! {
             () = sleep(wait) => true,
-            () = stop.over(false) => false,
+            () = stop.over(self.log.failing_since()) => false,
         }
     }
 }
@@ -269,20 +348,26 @@ impl Stop<'_> {
         self.requested.is_some()
     }
 
-    /// Waits for the signal, and then until the drain is over.
-    async fn over(&mut self, is_responding: bool) {
+    /// Waits for the signal, and then until the drain is over. `failing_since`: since when the receiver
+    /// does not respond; `None` if it responds.
+    async fn over(&mut self, failing_since: Option<Instant>) {
         self.requested().await;
-        if let Some(end) = self.end(is_responding) {
-            sleep_until(end).await;
+        match self.end(failing_since) {
+            Some(end) => sleep_until(end).await,
+            None => std::future::pending().await,
         }
     }
 
-    fn is_over(&self, is_responding: bool) -> bool {
-        self.end(is_responding).is_some_and(|end| Instant::now() >= end)
+    fn is_over(&self, failing_since: Option<Instant>) -> bool {
+        self.end(failing_since).is_some_and(|end| Instant::now() >= end)
     }
 
-    fn end(&self, is_responding: bool) -> Option<Instant> {
+    /// The end of the drain; `None` before the signal, or if the drain is unlimited.
+    fn end(&self, failing_since: Option<Instant>) -> Option<Instant> {
         let (received, drain) = self.requested?;
-        Some(received + if is_responding { drain.responding } else { drain.unresponsive })
+        match failing_since {
+            None => received.checked_add(drain.responding),
+            Some(since) => since.max(received).checked_add(drain.unresponsive),
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep},
@@ -14,17 +15,31 @@ use tokio::{
 
 use super::{
     backoff::RetryBackoff,
+    batch::Limits,
     client::Transport,
-    response::Response,
-    samples::{encoder, span},
+    refusal::{Refusal, RefusalReason},
+    response::{Acceptance, Disposition, NoResponse, Response, ResponseCode},
+    retry_after::RetryAfter,
+    samples::{START, encoder, span, span_names},
     sender::{Drain, Queue, Sender},
 };
 use crate::metrics::Metrics;
 
+fn sender<Q: Queue, T: Transport>(queue: Q, transport: T, metrics: Metrics) -> Sender<Q, T> {
+    Sender::new(queue, transport, encoder(), Limits::bytes(REQUEST_MAX), metrics, || START)
+}
+
+const REQUEST_MAX: usize = 1 << 20;
+
 #[derive(Clone, Default)]
-struct Records(Arc<(Mutex<VecDeque<Bytes>>, Notify)>);
+struct Records(Arc<(Mutex<VecDeque<Bytes>>, Notify)>, Arc<Mutex<Vec<Refusal>>>);
 
 impl Records {
+    /// The records that will never be delivered, in the order in which they were acknowledged.
+    fn refusals(&self) -> Vec<Refusal> {
+        self.1.lock().unwrap().clone()
+    }
+
     fn push(&self, names: &[&str]) {
         let records = names.iter().map(|name| encoder().record(&span("s", name)));
         self.0.0.lock().unwrap().extend(records);
@@ -43,8 +58,13 @@ impl Queue for Records {
         self.0.0.lock().unwrap().iter().take(records_max).cloned().collect()
     }
 
-    fn acknowledge(&self, count: usize) {
+    fn acknowledge(&self, count: usize, refusals: &[Refusal]) {
+        self.1.lock().unwrap().extend_from_slice(refusals);
         self.0.0.lock().unwrap().drain(..count);
+    }
+
+    fn has_quarantine(&self) -> bool {
+        false
     }
 
     fn len(&self) -> usize {
@@ -69,7 +89,7 @@ impl Transport for Script {
         match response {
             Some(response) => response,
             None if self.then_unavailable => unavailable(),
-            None => Response::Accepted { rejected: 0 },
+            None => Response::Accepted(Acceptance::default()),
         }
     }
 
@@ -79,7 +99,7 @@ impl Transport for Script {
 }
 
 fn unavailable() -> Response {
-    Response::Grpc { code: tonic::Code::Unavailable, retry_delay: None }
+    Response::grpc(tonic::Code::Unavailable, None)
 }
 
 fn script(responses: impl IntoIterator<Item = Response>) -> Script {
@@ -98,7 +118,7 @@ fn run(script: Script) -> Run {
     let (stop, stopped) = oneshot::channel();
     let (records, requests) = (Records::default(), Arc::clone(&script.requests));
     let metrics = Metrics::new().unwrap();
-    let sender = Sender::new(records.clone(), script, encoder(), metrics.clone());
+    let sender = sender(records.clone(), script, metrics.clone());
     let task = tokio::spawn(sender.run(async { stopped.await.unwrap() }));
     Run { records, requests, metrics, stop, task }
 }
@@ -130,7 +150,7 @@ async fn retryable_request_is_sent_unchanged_until_it_is_accepted() {
 #[tokio::test(start_paused = true)]
 async fn request_is_not_retried_before_the_requested_time() {
     let wait = Duration::from_mins(2);
-    let run = run(script([Response::Http { status: 429, retry_after: Some(wait) }]));
+    let run = run(script([Response::http(429, Some(RetryAfter::Delay(wait)))]));
     run.records.push(&["a"]);
     run.until_empty().await;
     let elapsed = run.requests.lock().unwrap()[1].0;
@@ -140,8 +160,8 @@ async fn request_is_not_retried_before_the_requested_time() {
 #[tokio::test(start_paused = true)]
 async fn refused_and_rejected_spans_are_counted_and_not_sent_again() {
     let run = run(script([
-        Response::Http { status: 400, retry_after: None },
-        Response::Accepted { rejected: 1 },
+        Response::http(400, None),
+        Response::Accepted(Acceptance { rejected: 1, ..Acceptance::default() }),
     ]));
     run.records.push(&["a", "b"]);
     run.until_empty().await;
@@ -209,7 +229,7 @@ async fn stop_with_an_unresponsive_collector_ends_in_time() {
     }
     let records = Records::default();
     records.push(&["a"]);
-    let sender = Sender::new(records, Unresponsive, encoder(), Metrics::new().unwrap());
+    let sender = sender(records, Unresponsive, Metrics::new().unwrap());
     let started = Instant::now();
     let remaining = sender.run(async { Drain::default() }).await;
     assert_eq!(remaining, 1);
@@ -233,7 +253,11 @@ impl Queue for Unreadable {
         Vec::new()
     }
 
-    fn acknowledge(&self, _: usize) {}
+    fn acknowledge(&self, _: usize, _: &[Refusal]) {}
+
+    fn has_quarantine(&self) -> bool {
+        false
+    }
 
     fn len(&self) -> usize {
         1
@@ -244,7 +268,7 @@ impl Queue for Unreadable {
 async fn stop_with_an_unreadable_queue_waits_for_the_end_of_the_drain() {
     let takes = Arc::default();
     let queue = Unreadable { takes: Arc::clone(&takes) };
-    let sender = Sender::new(queue, script([]), encoder(), Metrics::new().unwrap());
+    let sender = sender(queue, script([]), Metrics::new().unwrap());
     let started = Instant::now();
     let drain = Drain::default();
     assert_eq!(sender.run(async move { drain }).await, 1);
@@ -262,4 +286,210 @@ async fn undecodable_records_are_counted_and_acknowledged() {
     assert_eq!(dropped.with_label_values(&["undecodable"]).get(), 1);
     assert_eq!(dropped.with_label_values(&["oversized"]).get(), 0);
     assert_eq!(run.metrics.spans_exported.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_records_are_acknowledged_with_their_reason() {
+    let error = |response| match response {
+        Response::Error(mut error) => {
+            error.message = Some("no such tenant".into());
+            Response::Error(error)
+        }
+        other => other,
+    };
+    let run = run(script([error(Response::grpc(tonic::Code::InvalidArgument, None))]));
+    run.records.push(&["a"]);
+    run.records.0.0.lock().unwrap().push_back(Bytes::from_static(&[9, 0, 1]));
+    run.records.push(&[&"x".repeat(REQUEST_MAX), "b"]);
+    run.until_empty().await;
+    let refusal = RefusalReason::Response {
+        code: ResponseCode::Grpc(tonic::Code::InvalidArgument),
+        http_status: None,
+        message: Some("no such tenant".into()),
+    };
+    assert_eq!(refusal.to_string(), "INVALID_ARGUMENT: no such tenant");
+    let expected = [
+        Refusal { positions: vec![2], reason: RefusalReason::Oversized },
+        Refusal { positions: vec![1], reason: RefusalReason::Undecodable },
+        Refusal { positions: vec![0, 3], reason: refusal },
+    ];
+    assert_eq!(run.records.refusals(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_requests_are_followed_by_a_rest() {
+    let run = run(script((0..20).map(|_| Response::http(400, None))));
+    for _ in 0..20 {
+        run.records.push(&["a"]);
+        run.until_empty().await;
+    }
+    let started = run.requests.lock().unwrap().clone();
+    let rests = started.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0));
+    assert!(rests.min().unwrap() >= Duration::from_millis(100));
+}
+
+/// Refuses requests larger than a limit, as a proxy does.
+#[derive(Clone)]
+struct Limited {
+    bytes_max: usize,
+    response: Response,
+    requests: Arc<Mutex<Vec<(usize, bool)>>>,
+    accepted: Arc<Mutex<Vec<String>>>,
+}
+
+impl Limited {
+    fn new(bytes_max: usize, response: Response) -> Self {
+        Self { bytes_max, response, requests: Arc::default(), accepted: Arc::default() }
+    }
+}
+
+impl Transport for Limited {
+    async fn send(&mut self, request: Bytes) -> Response {
+        let is_accepted = request.len() <= self.bytes_max;
+        self.requests.lock().unwrap().push((request.len(), is_accepted));
+        if !is_accepted {
+            return self.response.clone();
+        }
+        self.accepted.lock().unwrap().extend(span_names(&request));
+        Response::Accepted(Acceptance::default())
+    }
+
+    fn endpoint(&self) -> &'static str {
+        "http://localhost:4317"
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_large_request_is_halved_until_it_is_accepted() {
+    for response in [
+        Response::http(413, None),
+        Response::grpc(tonic::Code::ResourceExhausted, None),
+        grpc_behind_http(413),
+    ] {
+        let limited = Limited::new(20_000, response);
+        let records = Records::default();
+        let names: Vec<String> = (0..1_000).map(|number| format!("span {number}")).collect();
+        records.push(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let metrics = Metrics::new().unwrap();
+        let sender = sender(records.clone(), limited.clone(), metrics.clone());
+        assert_eq!(sender.run(async { Drain::default() }).await, 0);
+        assert_eq!(*limited.accepted.lock().unwrap(), names, "every span once, in order");
+        assert_eq!(records.refusals(), []);
+        assert_eq!(metrics.spans_exported.get(), 1_000);
+        let requests = limited.requests.lock().unwrap();
+        let refused = requests.iter().filter(|(_, is_accepted)| !is_accepted).count();
+        assert!(refused <= 5, "{refused} of {} requests were refused", requests.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn single_span_that_is_too_large_is_refused_and_the_others_are_delivered() {
+    let limited = Limited::new(2_000, Response::http(413, None));
+    let records = Records::default();
+    let large = "x".repeat(2_000);
+    records.push(&["a", "b", &large, "c"]);
+    let metrics = Metrics::new().unwrap();
+    let sender = sender(records.clone(), limited.clone(), metrics.clone());
+    assert_eq!(sender.run(async { Drain::default() }).await, 0);
+    assert_eq!(*limited.accepted.lock().unwrap(), ["a", "b", "c"]);
+    let refusals = records.refusals();
+    assert_eq!(refusals.len(), 1);
+    assert_eq!(refusals[0].positions.len(), 1);
+    assert_eq!(refusals[0].reason.to_string(), "413");
+    assert_eq!(metrics.spans_dropped.with_label_values(&["refused"]).get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_without_a_limit_waits_for_a_slow_receiver() {
+    struct Slow;
+    impl Transport for Slow {
+        async fn send(&mut self, _: Bytes) -> Response {
+            sleep(Duration::from_mins(5)).await;
+            Response::Accepted(Acceptance::default())
+        }
+        fn endpoint(&self) -> &'static str {
+            "http://localhost:4317"
+        }
+    }
+    let records = Records::default();
+    records.push(&["a"]);
+    let sender = sender(records, Slow, Metrics::new().unwrap());
+    let drain = Drain { responding: Duration::MAX, unresponsive: Duration::from_secs(20) };
+    assert_eq!(sender.run(async move { drain }).await, 0);
+}
+
+fn grpc_behind_http(status: u16) -> Response {
+    match Response::grpc(tonic::Code::Unknown, None) {
+        Response::Error(mut error) => {
+            error.http_status = Some(status);
+            Response::Error(error)
+        }
+        other => other,
+    }
+}
+
+fn any_response() -> impl Strategy<Value = Response> {
+    let retry_after = prop_oneof![
+        Just(None),
+        (0_u64..3).prop_map(|seconds| Some(RetryAfter::Delay(Duration::from_secs(seconds)))),
+        Just(Some(RetryAfter::At(START))),
+    ];
+    let acceptance = |rejected| Acceptance { rejected, message: Some("x".into()), foreign: None };
+    prop_oneof![
+        (0_u64..3).prop_map(move |rejected| Response::Accepted(acceptance(rejected))),
+        (1_i32..17, retry_after.clone())
+            .prop_map(|(code, after)| Response::grpc(tonic::Code::from_i32(code), after)),
+        (300_u16..600, retry_after).prop_map(|(status, after)| Response::http(status, after)),
+        Just(Response::http(413, None)),
+        Just(grpc_behind_http(413)),
+        Just(Response::TooLong),
+        Just(Response::Missing(NoResponse::Failed("reset".to_owned()))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_responses_deliver_or_refuse_each_span_once_and_with_rests(
+        responses in prop::collection::vec(any_response(), 0..40),
+        spans in 1_usize..40,
+    ) {
+        let names: Vec<String> = (0..spans).map(|number| format!("{number:02}")).collect();
+        let records = Records::default();
+        records.push(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let script = script(responses.clone());
+        let requests = Arc::clone(&script.requests);
+        let sender = sender(records.clone(), script, Metrics::new().unwrap());
+        let drain = Drain { responding: Duration::MAX, unresponsive: Duration::MAX };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let remaining = runtime.block_on(sender.run(async move { drain }));
+        prop_assert_eq!(remaining, 0);
+
+        let requests = requests.lock().unwrap();
+        let accepted = || Response::Accepted(Acceptance::default());
+        let responses = responses.into_iter().chain(std::iter::repeat_with(accepted));
+        let mut delivered = Vec::new();
+        for (number, ((at, request), response)) in requests.iter().zip(responses).enumerate() {
+            let spans = span_names(request);
+            let rest = requests.get(number + 1).map(|(next, _)| next.saturating_sub(*at));
+            let has_rested = rest.is_none_or(|rest| rest >= Duration::from_millis(99));
+            match response.disposition(START) {
+                Disposition::Accepted => delivered.extend(spans),
+                Disposition::Split if spans.len() > 1 => {}
+                Disposition::Split | Disposition::Refused => prop_assert!(has_rested),
+                Disposition::Retry { .. } => {
+                    prop_assert!(has_rested);
+                    prop_assert_eq!(request, &requests[number + 1].1);
+                }
+            }
+        }
+        prop_assert!(delivered.is_sorted(), "{delivered:?}");
+        let refused: usize =
+            records.refusals().iter().map(|refusal| refusal.positions.len()).sum();
+        delivered.dedup();
+        prop_assert_eq!(delivered.len() + refused, spans);
+    }
 }

@@ -5,9 +5,9 @@ use std::{collections::VecDeque, ops::Range};
 /// The sequence of the first record ever written.
 pub(super) const FIRST_SEQUENCE: u64 = 1;
 
-/// The unacknowledged records that a file holds.
+/// The unacknowledged records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Recovered {
+pub(super) struct Unacknowledged {
     /// From the oldest unacknowledged record to one past the newest. Sequences may be missing
     /// between the two.
     pub(super) sequences: Range<u64>,
@@ -15,7 +15,7 @@ pub(super) struct Recovered {
     pub(super) bytes: usize,
 }
 
-impl Recovered {
+impl Unacknowledged {
     pub(super) const fn empty(start: u64) -> Self {
         Self { sequences: start..start, records: 0, bytes: 0 }
     }
@@ -31,20 +31,20 @@ pub(super) struct InFlight {
 /// All unacknowledged records.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    unacknowledged: Recovered,
+    unacknowledged: Unacknowledged,
     /// The records of the last take, oldest first.
     in_flight: VecDeque<InFlight>,
 }
 
 impl Default for Backlog {
     fn default() -> Self {
-        Self::from(Recovered::empty(FIRST_SEQUENCE))
+        Self::from(Unacknowledged::empty(FIRST_SEQUENCE))
     }
 }
 
-impl From<Recovered> for Backlog {
-    fn from(recovered: Recovered) -> Self {
-        Self { unacknowledged: recovered, in_flight: VecDeque::new() }
+impl From<Unacknowledged> for Backlog {
+    fn from(unacknowledged: Unacknowledged) -> Self {
+        Self { unacknowledged, in_flight: VecDeque::new() }
     }
 }
 
@@ -76,15 +76,16 @@ impl Backlog {
         self.in_flight.extend(in_flight);
     }
 
-    /// Removes up to `count` of the oldest records in flight, and returns how many were removed.
-    pub(super) fn acknowledge(&mut self, count: usize) -> usize {
+    /// Removes up to `count` of the oldest records in flight, and returns the removed ones.
+    pub(super) fn acknowledge(&mut self, count: usize) -> Vec<InFlight> {
         let count = count.min(self.in_flight.len());
-        for InFlight { sequence, len } in self.in_flight.drain(..count) {
+        let acknowledged: Vec<InFlight> = self.in_flight.drain(..count).collect();
+        for InFlight { sequence, len } in &acknowledged {
             self.unacknowledged.sequences.start = sequence + 1;
             self.unacknowledged.records -= 1;
             self.unacknowledged.bytes -= len;
         }
-        count
+        acknowledged
     }
 }
 
@@ -96,10 +97,10 @@ mod tests {
     fn only_records_in_flight_can_be_acknowledged() {
         let mut backlog = Backlog::default();
         backlog.append([1, 2, 3].into_iter());
-        assert_eq!(backlog.acknowledge(1), 0);
+        assert_eq!(backlog.acknowledge(1), []);
         let in_flight = [InFlight { sequence: 1, len: 1 }, InFlight { sequence: 2, len: 2 }];
         backlog.set_in_flight(in_flight.into_iter());
-        assert_eq!(backlog.acknowledge(9), 2);
+        assert_eq!(backlog.acknowledge(9), in_flight);
         assert_eq!((backlog.sequences(), backlog.records(), backlog.bytes()), (3..4, 1, 3));
     }
 }

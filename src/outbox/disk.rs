@@ -11,11 +11,13 @@ use bytes::Bytes;
 use redb::Database;
 
 use super::{
-    backlog::Recovered,
+    database::database_builder,
     error::{DiskError, panic_message},
-    salvage,
+    quarantine::QuarantineEntry,
+    quarantine_tables,
+    salvage::{self, Expected},
     storage::Storage,
-    tables::{self, Changes},
+    tables::{self, Changes, Recovered},
 };
 
 #[derive(Debug)]
@@ -43,12 +45,12 @@ impl Disk {
         Ok((Self { storage, database: RwLock::new(Some(database)) }, recovered, corruption))
     }
 
-    /// Reopens the file: after a failure redb rejects every operation until then. `unacknowledged`
-    /// are the sequences of the records the file must still hold. If the file is corrupt and has
-    /// been replaced, `on_replaced` is called before any reader can see the new file.
+    /// Reopens the file: after a failure redb rejects every operation until then. `expected` are
+    /// the records the file must still hold. If the file is corrupt and has been replaced,
+    /// `on_replaced` is called before any reader can see the new file.
     pub(super) fn reopen(
         &self,
-        unacknowledged: Range<u64>,
+        expected: Expected,
         on_replaced: impl FnOnce(Recovered, DiskError),
     ) -> Result<(), DiskError> {
         let mut current = self.database.write().unwrap_or_else(PoisonError::into_inner);
@@ -60,8 +62,7 @@ impl Disk {
             })
             .ok();
         }
-        let Opened { database, recovered, corruption } =
-            open(&*self.storage, Some(unacknowledged))?;
+        let Opened { database, recovered, corruption } = open(&*self.storage, Some(expected))?;
         if let Some(error) = corruption {
             on_replaced(recovered, error);
         }
@@ -70,8 +71,20 @@ impl Disk {
     }
 
     /// Writes the changes. They are durable on success; after an error they may be durable or not.
-    pub(super) fn write(&self, changes: &Changes<'_>) -> Result<(), DiskError> {
-        self.with_database(|database| tables::write(database, changes).map_err(Into::into))
+    /// Returns the lengths of the records that went from quarantine to the queue.
+    pub(super) fn write(&self, changes: &Changes<'_>) -> Result<Vec<usize>, DiskError> {
+        self.with_database(|database| tables::write(database, changes))
+    }
+
+    /// Calls `visit` with each entry in quarantine, the oldest first.
+    pub(super) fn read_quarantine(
+        &self,
+        samples_max: usize,
+        mut visit: impl FnMut(QuarantineEntry),
+    ) -> Result<(), DiskError> {
+        self.with_database(|database| {
+            quarantine_tables::for_each_entry(database, samples_max, &mut visit)
+        })
     }
 
     /// Reads the oldest records in `sequences` with their sequences, as long as `fits` accepts
@@ -128,15 +141,15 @@ impl Display for Disk {
 }
 
 /// Opens the database, and replaces it if it is corrupt.
-fn open(storage: &dyn Storage, unacknowledged: Option<Range<u64>>) -> Result<Opened, DiskError> {
+fn open(storage: &dyn Storage, expected: Option<Expected>) -> Result<Opened, DiskError> {
     let opened = catch_panic(|| {
-        let database = storage.open(&tables::database_builder()).map_err(redb::Error::from)?;
+        let database = storage.open(&database_builder()).map_err(redb::Error::from)?;
         let recovered = tables::recover(&database)?;
         Ok(Opened { database, recovered, corruption: None })
     });
     match opened {
         Err(error) if error.is_corruption() => {
-            let (database, recovered) = catch_panic(|| salvage::replace(storage, unacknowledged))?;
+            let (database, recovered) = catch_panic(|| salvage::replace(storage, expected))?;
             Ok(Opened { database, recovered, corruption: Some(error) })
         }
         opened => opened,

@@ -28,6 +28,20 @@ pub struct ReadError(#[from] DiskError);
 #[error("cannot delete the checkpoint")]
 pub struct DeleteError(#[from] DiskError);
 
+/// The quarantine could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the quarantine in the outbox file")]
+pub struct ListError(#[from] DiskError);
+
+/// Entries could not be removed from quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemoveError {
+    #[error("there is no quarantine without the option data_dir")]
+    InMemory,
+    #[error("the outbox was closed before the entries were removed from quarantine; try again")]
+    Closed,
+}
+
 /// An outbox on disk could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -55,15 +69,33 @@ pub enum DiskError {
     Panicked(String),
     #[error("record {sequence} is corrupt")]
     Record { sequence: u64 },
+    #[error("record {position} of entry {id} in quarantine is corrupt")]
+    Quarantined { id: u64, position: u32 },
+    #[error("the reason of entry {id} in quarantine is corrupt")]
+    Refusal { id: u64 },
 }
 
 impl DiskError {
+    /// Whether the file system has no room left.
+    pub(super) fn is_disk_full(&self) -> bool {
+        use ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Database(redb::Error::Io(error)) => {
+                matches!(error.kind(), StorageFull | QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the content of the file is at fault. Otherwise access to the file failed, and the
     /// same operation may succeed later.
     pub(super) fn is_corruption(&self) -> bool {
         use ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match self {
-            Self::Panicked(_) | Self::Record { .. } => true,
+            Self::Panicked(_)
+            | Self::Record { .. }
+            | Self::Quarantined { .. }
+            | Self::Refusal { .. } => true,
             // redb reports a header with a wrong length or a wrong magic number as an I/O error.
             Self::Database(redb::Error::Io(error)) => {
                 matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)

@@ -14,8 +14,12 @@ use super::{
     backlog::Backlog,
     commit::Commit,
     disk::Disk,
-    error::{Closed, DeleteError, DiskError, OpenError, ReadError, WriterPanicked},
+    error::{
+        Closed, DeleteError, DiskError, ListError, OpenError, ReadError, RemoveError,
+        WriterPanicked,
+    },
     memory::Memory,
+    quarantine::{QuarantineEntry, Refused, Removal, Removed, Selection},
     shared::{Limits, Reading, Shared, Store, ThreadState},
     storage::{DataDirectory, Storage},
     writer::{self, RetryBackoff},
@@ -54,6 +58,11 @@ impl Outbox {
         Self::with_storage(storage, limits, metrics, RetryBackoff::default())
     }
 
+    /// Whether the directory has a file that [`Outbox::on_disk`] would open, and not create.
+    pub fn exists_in(directory: &Path) -> bool {
+        DataDirectory::has_database(directory)
+    }
+
     pub(super) fn with_storage(
         storage: Box<dyn Storage>,
         limits: Limits,
@@ -73,8 +82,9 @@ impl Outbox {
         }
         {
             let mut state = shared.lock();
-            state.writer.durable_start = recovered.sequences.start;
-            state.backlog = Backlog::from(recovered);
+            state.writer.durable_start = recovered.unacknowledged.sequences.start;
+            state.backlog = Backlog::from(recovered.unacknowledged);
+            state.quarantine = recovered.quarantine;
             shared.update_gauges(&state);
         }
         let shared = Arc::new(shared);
@@ -195,7 +205,10 @@ impl Outbox {
             // No notification after this point is missed.
             written.as_mut().enable();
             {
-                let writer = &shared.lock().writer;
+                let state = shared.lock();
+                let writer = &state.writer;
+                // The replacement of a corrupt file takes back acknowledgements that were not durable.
+                let start = start.min(state.backlog.sequences().start);
                 let is_durable = writer.durable >= accepted && writer.durable_start >= start;
                 if is_durable || !matches!(writer.thread, ThreadState::Running) {
                     return;
@@ -271,10 +284,16 @@ impl Outbox {
     /// Removes the `count` oldest of the records taken last. The others stay in the outbox, and
     /// the next [`Outbox::take`] returns them again.
     pub fn acknowledge(&self, count: usize) {
+        self.acknowledge_refused(count, Vec::new());
+    }
+
+    /// Removes the `count` oldest of the records taken last, and moves those of them that were
+    /// `refused` to quarantine, in one transaction. Without a quarantine, they are gone.
+    pub fn acknowledge_refused(&self, count: usize, refused: Vec<Refused>) {
         let shared = self.shared();
         {
             let mut state = shared.lock();
-            let count = state.backlog.acknowledge(count);
+            let count = shared.acknowledge(&mut state, count, refused);
             if count == 0 {
                 return;
             }
@@ -285,6 +304,81 @@ impl Outbox {
         }
         shared.wake_writer();
         shared.ready.notify_one();
+    }
+
+    /// Whether refused records go to quarantine: on disk, unless the option
+    /// `outbox.quarantine_bytes_max` is zero.
+    pub fn has_quarantine(&self) -> bool {
+        self.shared().has_quarantine()
+    }
+
+    /// How many records are in quarantine.
+    pub fn quarantined(&self) -> usize {
+        self.shared().lock().quarantine.records()
+    }
+
+    /// Calls `visit` with each entry in quarantine, the oldest first, with its `samples_max` oldest
+    /// records. Reads every record in quarantine, so this can take seconds.
+    ///
+    /// # Errors
+    /// If the file cannot be read. `visit` may have been called for some entries by then.
+    pub fn read_quarantine(
+        &self,
+        samples_max: usize,
+        visit: impl FnMut(QuarantineEntry),
+    ) -> Result<(), ListError> {
+        match &self.shared().store {
+            Store::Memory(_) => Ok(()),
+            Store::Disk(disk) => Ok(disk.read_quarantine(samples_max, visit)?),
+        }
+    }
+
+    /// Removes entries from quarantine. Each is removed in one transaction; all of them are on
+    /// return.
+    ///
+    /// # Errors
+    /// If there is no quarantine, or if the outbox was closed before the last entry was removed.
+    pub async fn remove_from_quarantine(
+        &self,
+        selection: &Selection,
+        removal: Removal,
+    ) -> Result<Removed, RemoveError> {
+        let shared = self.shared();
+        if !self.is_on_disk() {
+            return Err(RemoveError::InMemory);
+        }
+        let (removed, ticket) = {
+            let mut state = shared.lock();
+            if state.closed {
+                return Err(RemoveError::Closed);
+            }
+            let (entries, missing) = state.quarantine.select(selection);
+            let records = entries.iter().map(|(_, size)| size.records).sum();
+            let removed = Removed { entries: entries.len(), records, missing };
+            let writer = &mut state.writer;
+            writer.pending.removals.extend(entries.into_iter().map(|(id, _)| (id, removal)));
+            writer.removals_accepted += removed.entries as u64;
+            let ticket = writer.removals_accepted;
+            shared.update_gauges(&state);
+            (removed, ticket)
+        };
+        shared.metrics.remove_quarantined_spans(removal.name(), removed.records);
+        shared.wake_writer();
+        loop {
+            let mut written = pin!(shared.written.notified());
+            // No notification after this point is missed.
+            written.as_mut().enable();
+            {
+                let writer = &shared.lock().writer;
+                if writer.removals_durable >= ticket {
+                    return Ok(removed);
+                }
+                if !matches!(writer.thread, ThreadState::Running) {
+                    return Err(RemoveError::Closed);
+                }
+            }
+            written.await;
+        }
     }
 
     /// Stops accepting commits; a producer that waits in [`Outbox::ready`] gets [`Closed`]. On

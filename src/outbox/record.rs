@@ -13,13 +13,21 @@ pub(super) const MAGIC: [u8; 7] = *b"\xff\xfespan\xff";
 /// The length of a header in bytes: magic, kind, sequence, length, digest.
 pub(super) const HEADER: usize = MAGIC.len() + 1 + 8 + 4 + 8;
 
-/// The two uses of a record.
+/// The uses of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// An encoded span.
+    /// An encoded span in the queue.
     Data,
     /// A marker without bytes; its sequence is that of the oldest unacknowledged record.
     Start,
+    /// An encoded span in quarantine, after its position in the entry; its sequence is the id of the
+    /// entry.
+    Quarantined,
+    /// The reason of an entry in quarantine; its sequence is the id of the entry.
+    Refusal,
+    /// A marker with the ids of all entries in quarantine; the marker with the highest sequence is
+    /// the newest.
+    QuarantineIds,
 }
 
 impl Kind {
@@ -27,6 +35,9 @@ impl Kind {
         match self {
             Self::Data => b'w',
             Self::Start => b'b',
+            Self::Quarantined => b'q',
+            Self::Refusal => b'r',
+            Self::QuarantineIds => b'i',
         }
     }
 
@@ -34,6 +45,9 @@ impl Kind {
         match byte {
             b'w' => Some(Self::Data),
             b'b' => Some(Self::Start),
+            b'q' => Some(Self::Quarantined),
+            b'r' => Some(Self::Refusal),
+            b'i' => Some(Self::QuarantineIds),
             _ => None,
         }
     }

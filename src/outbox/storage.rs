@@ -64,6 +64,11 @@ impl DataDirectory {
         Ok(directory)
     }
 
+    /// Whether the directory has a database, or what remains of one whose replacement was interrupted.
+    pub(super) fn has_database(path: &Path) -> bool {
+        ["spanlink.redb", "spanlink.redb.damaged"].iter().any(|file| path.join(file).exists())
+    }
+
     fn database_path(&self) -> PathBuf {
         self.path.join("spanlink.redb")
     }

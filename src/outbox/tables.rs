@@ -1,17 +1,18 @@
-//! The two tables of the database: records keyed by sequence, and the entries of the checkpoint.
+//! The tables of queue and checkpoint: records keyed by sequence, and the entries of the checkpoint.
+//! Writes them and those of the quarantine in one transaction.
 
 use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
-use redb::{
-    Builder, Database, Durability, ReadTransaction, ReadableDatabase as _, TableDefinition,
-    TableError, WriteTransaction,
-};
+use redb::{Database, ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
 
 use super::{
-    backlog::{FIRST_SEQUENCE, Recovered},
+    backlog::{FIRST_SEQUENCE, Unacknowledged},
     commit::Entry,
+    database::{begin_write, if_exists},
     error::DiskError,
+    quarantine::Index,
+    quarantine_tables::{self, QuarantineChanges, QuarantineTables, Queue, write_removals},
     record::{self, Kind},
 };
 
@@ -22,13 +23,15 @@ const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records")
 const START_KEY: u64 = 0;
 const CHECKPOINT: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("checkpoint");
 
-/// redb's page cache. At most half of it holds pages to be written, the rest pages that were read.
-/// One export batch and its commits fit, and the system's page cache holds the other pages, so a
-/// larger cache would only add to the memory of the daemon.
-const CACHE_BYTES: usize = 2 << 20;
+/// The records that a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recovered {
+    pub(super) unacknowledged: Unacknowledged,
+    pub(super) quarantine: Index,
+}
 
 /// The content of one write transaction.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Changes<'a> {
     /// The new sequence of the oldest unacknowledged record; `None` if it is unchanged.
     pub(super) start: Option<u64>,
@@ -36,31 +39,24 @@ pub(super) struct Changes<'a> {
     pub(super) first: u64,
     pub(super) records: &'a [Bytes],
     pub(super) entries: &'a [Entry],
-}
-
-/// The settings with which every database file is opened or created.
-pub(super) fn database_builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    // By default redb trusts a file that another program changed; with this it fails to open.
-    builder.set_check_integrity_on_open(true);
-    builder
+    pub(super) quarantine: QuarantineChanges<'a>,
 }
 
 /// Finds the unacknowledged records. Reads every record at each start: counts that were stored
 /// beside the records could disagree with them.
 pub(super) fn recover(database: &Database) -> Result<Recovered, DiskError> {
-    let mut recovered = Recovered::empty(read_start(database)?.unwrap_or(FIRST_SEQUENCE));
+    let start = read_start(database)?.unwrap_or(FIRST_SEQUENCE);
+    let mut unacknowledged = Unacknowledged::empty(start);
     for_each_record(database, FIRST_SEQUENCE..u64::MAX, |sequence, bytes| {
-        if recovered.records == 0 {
-            recovered.sequences.start = sequence;
+        if unacknowledged.records == 0 {
+            unacknowledged.sequences.start = sequence;
         }
-        recovered.sequences.end = sequence + 1;
-        recovered.records += 1;
-        recovered.bytes += bytes.len();
+        unacknowledged.sequences.end = sequence + 1;
+        unacknowledged.records += 1;
+        unacknowledged.bytes += bytes.len();
         ControlFlow::Continue(())
     })?;
-    Ok(recovered)
+    Ok(Recovered { unacknowledged, quarantine: quarantine_tables::recover(database)? })
 }
 
 fn read_start(database: &Database) -> Result<Option<u64>, DiskError> {
@@ -113,47 +109,64 @@ pub(super) fn for_each_entry(
     Ok(())
 }
 
-/// The first write to a table creates it; until then it is empty.
-fn if_exists<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
-    match opened {
-        Ok(table) => Ok(Some(table)),
-        Err(TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(Durability::Immediate)?;
-    // Without two phases redb takes a corrupt newest commit for an interrupted one, and silently
-    // returns to the commit before it.
-    transaction.set_two_phase_commit(true);
-    Ok(transaction)
-}
-
-/// Writes all changes in one transaction. They are durable on return.
-pub(super) fn write(database: &Database, changes: &Changes<'_>) -> Result<(), redb::Error> {
+/// Writes all changes in one transaction. They are durable on return. Writing the same changes again
+/// after an error has no further effect, even if they had become durable. Returns the lengths of the
+/// records that went from quarantine to the queue; their sequences follow those of the new records.
+pub(super) fn write(database: &Database, changes: &Changes<'_>) -> Result<Vec<usize>, DiskError> {
     let transaction = begin_write(database)?;
-    if changes.start.is_some() || !changes.records.is_empty() {
-        let mut records = transaction.open_table(RECORDS)?;
-        if let Some(start) = changes.start {
-            records.retain_in(FIRST_SEQUENCE..start, |_, _| false)?;
-            records.insert(START_KEY, &*record::encode(Kind::Start, start, &[]))?;
-        }
-        for (sequence, bytes) in (changes.first..).zip(changes.records) {
-            records.insert(sequence, &*record::encode(Kind::Data, sequence, bytes))?;
-        }
+    let requeued = write_records(&transaction, changes)?;
+    write_entries(&transaction, changes.entries)?;
+    transaction.commit().map_err(redb::Error::from)?;
+    Ok(requeued)
+}
+
+fn write_records(
+    transaction: &WriteTransaction,
+    changes: &Changes<'_>,
+) -> Result<Vec<usize>, DiskError> {
+    let Changes { start, first, records, entries: _, quarantine } = changes;
+    if start.is_none() && records.is_empty() && quarantine.is_empty() {
+        return Ok(Vec::new());
     }
-    if !changes.entries.is_empty() {
-        let mut entries = transaction.open_table(CHECKPOINT)?;
-        for Entry { key, value } in changes.entries {
-            match value {
-                Some(value) => entries.insert(&**key, &**value)?,
-                None => entries.remove(&**key)?,
-            };
-        }
+    let mut queue = transaction.open_table(RECORDS).map_err(redb::Error::from)?;
+    let mut tables = None;
+    if !quarantine.is_empty() {
+        let tables = tables.insert(QuarantineTables::open(transaction)?);
+        // The acknowledgement below deletes the records that are moved.
+        tables.move_records(&queue, quarantine.moves)?;
     }
-    transaction.commit()?;
+    if let Some(start) = *start {
+        acknowledge(&mut queue, start)?;
+    }
+    let mut next = *first;
+    for bytes in *records {
+        let encoded = record::encode(Kind::Data, next, bytes);
+        queue.insert(next, &*encoded).map_err(redb::Error::from)?;
+        next += 1;
+    }
+    match &mut tables {
+        Some(tables) => write_removals(tables, quarantine, &mut queue, next),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn acknowledge(queue: &mut Queue<'_>, start: u64) -> Result<(), redb::Error> {
+    queue.retain_in(FIRST_SEQUENCE..start, |_, _| false)?;
+    queue.insert(START_KEY, &*record::encode(Kind::Start, start, &[]))?;
+    Ok(())
+}
+
+fn write_entries(transaction: &WriteTransaction, changes: &[Entry]) -> Result<(), redb::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut entries = transaction.open_table(CHECKPOINT)?;
+    for Entry { key, value } in changes {
+        match value {
+            Some(value) => entries.insert(&**key, &**value)?,
+            None => entries.remove(&**key)?,
+        };
+    }
     Ok(())
 }
 

@@ -16,13 +16,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("trace", &["field_path", "health_rule"]),
     ("config", &["field_path", "health_rule"]),
     ("error_chain", &[]),
+    ("redacted_url", &[]),
     ("metrics", &[]),
     ("logging", &[]),
     ("lib", &[]),
     ("watch", &["trace", "config::settings", "health_rule", "metrics", "error_chain"]),
-    ("export", &["trace", "config::settings", "metrics", "error_chain"]),
+    ("export", &["trace", "config::settings", "metrics", "error_chain", "redacted_url"]),
     ("outbox", &["config::settings", "metrics", "error_chain"]),
     ("admin", &["metrics", "trace::model::time"]),
+    ("control", &["error_chain"]),
     ("trace_metrics", &["trace", "metrics"]),
     ("jaeger_ui", &["config::settings", "trace::model"]),
     ("replay", &["trace", "config::settings", "watch"]),
@@ -31,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "admin",
             "config",
+            "control",
             "error_chain",
             "export",
             "logging",
@@ -43,7 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["daemon"]),
-    ("main", &["cli", "config", "daemon", "error_chain", "jaeger_ui"]),
+    ("main", &["cli", "config", "control", "daemon", "error_chain", "jaeger_ui"]),
 ];
 
 /// The stages of `src/trace`: each may use only those before it.

@@ -112,10 +112,10 @@ fn is_word(text: &str) -> bool {
     text.split('.').all(is_part)
 }
 
-/// `spanlink.outcome`, `k8s.pod.name`, `error.type`; not `spanlink.redb` or `spanlink.yaml`, which
-/// are files, nor `spanlink.io`, a domain.
+/// `spanlink.outcome`, `k8s.pod.name`, `error.type`; not `spanlink.redb`, `spanlink.sock` or
+/// `spanlink.yaml`, which are files, nor `spanlink.io`, a domain.
 fn is_attribute(text: &str) -> bool {
-    let is_ours = |rest: &str| !["io", "yaml"].contains(&rest) && !rest.starts_with("redb");
+    let is_ours = |rest: &str| !["io", "sock", "yaml"].contains(&rest) && !rest.starts_with("redb");
     let is_key = text.strip_prefix("spanlink.").is_some_and(is_ours)
         || text.starts_with("k8s.")
         || text == "error.type"

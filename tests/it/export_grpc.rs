@@ -5,7 +5,12 @@ use std::time::Duration;
 use expect_test::expect;
 use spanlink::{
     config::settings::{Compression, Protocol},
-    export::{client::Client, response::Response, sender::Drain},
+    export::{
+        client::Client,
+        response::{Acceptance, ErrorResponse, Response, ResponseCode},
+        retry_after::RetryAfter,
+        sender::Drain,
+    },
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
@@ -39,9 +44,17 @@ async fn every_status_code_is_returned_with_and_without_retry_info() {
     let script = codes().flat_map(|code| [Reply::Grpc(code, None), Reply::Grpc(code, wait)]);
     let receiver = Receiver::grpc(script, None).await;
     let settings = grpc(&receiver);
+    let retry_after = wait.map(RetryAfter::Delay);
     for code in codes() {
-        assert_eq!(send_once(&settings).await, Response::Grpc { code, retry_delay: None });
-        assert_eq!(send_once(&settings).await, Response::Grpc { code, retry_delay: wait });
+        for retry_after in [None, retry_after] {
+            let error = ErrorResponse {
+                code: ResponseCode::Grpc(code),
+                http_status: None,
+                retry_after,
+                message: Some("secret".into()),
+            };
+            assert_eq!(send_once(&settings).await, Response::Error(error));
+        }
     }
 }
 
@@ -94,7 +107,7 @@ async fn headers_and_gzip_reach_the_receiver() {
     let mut settings = grpc(&receiver);
     settings.headers.insert("X-Tenant".to_owned(), "t1".to_owned());
     settings.compression = Compression::Gzip;
-    assert_eq!(send_once(&settings).await, Response::Accepted { rejected: 0 });
+    assert_eq!(send_once(&settings).await, Response::Accepted(Acceptance::default()));
     let requests = receiver.requests(1).await;
     assert_eq!(requests[0].headers["x-tenant"], "t1");
     assert_eq!(requests[0].headers["grpc-encoding"], "gzip");

@@ -5,7 +5,11 @@ use std::time::Duration;
 use expect_test::expect;
 use spanlink::{
     config::settings::{Compression, Protocol},
-    export::{response::Response, sender::Drain},
+    export::{
+        response::{Acceptance, Response},
+        retry_after::RetryAfter,
+        sender::Drain,
+    },
 };
 
 use crate::{
@@ -38,9 +42,9 @@ async fn every_status_is_returned_with_and_without_retry_after() {
     let receiver = Receiver::http(script, None).await;
     let settings = http(&receiver);
     for status in STATUSES {
-        assert_eq!(send_once(&settings).await, Response::Http { status, retry_after: None });
-        let retry_after = Some(Duration::from_secs(7));
-        assert_eq!(send_once(&settings).await, Response::Http { status, retry_after });
+        assert_eq!(send_once(&settings).await, Response::http(status, None));
+        let retry_after = RetryAfter::Delay(Duration::from_secs(7));
+        assert_eq!(send_once(&settings).await, Response::http(status, Some(retry_after)));
     }
 }
 
@@ -50,9 +54,9 @@ async fn date_in_retry_after_is_compared_with_the_date_of_the_response() {
         [Reply::Http(503, Some("Sun, 06 Nov 1994 08:49:37 GMT")), Reply::Http(503, Some("?"))];
     let receiver = Receiver::http(script, None).await;
     let settings = http(&receiver);
-    let past = Some(Duration::ZERO);
-    assert_eq!(send_once(&settings).await, Response::Http { status: 503, retry_after: past });
-    assert_eq!(send_once(&settings).await, Response::Http { status: 503, retry_after: None });
+    let past = RetryAfter::Delay(Duration::ZERO);
+    assert_eq!(send_once(&settings).await, Response::http(503, Some(past)));
+    assert_eq!(send_once(&settings).await, Response::http(503, None));
 }
 
 #[tokio::test]
@@ -72,7 +76,9 @@ async fn retryable_request_is_sent_again_unchanged_and_acknowledged_once_accepte
 #[tokio::test]
 async fn partial_success_returns_the_number_of_rejected_spans() {
     let receiver = Receiver::http([Reply::Reject(3)], None).await;
-    assert_eq!(send_once(&http(&receiver)).await, Response::Accepted { rejected: 3 });
+    let message = Some("over quota: secret".into());
+    let acceptance = Acceptance { rejected: 3, message, foreign: None };
+    assert_eq!(send_once(&http(&receiver)).await, Response::Accepted(acceptance));
 }
 
 #[tokio::test]
@@ -92,7 +98,7 @@ async fn headers_and_gzip_reach_the_receiver() {
     let mut settings = http(&receiver);
     settings.headers.insert("X-Tenant".to_owned(), "t1".to_owned());
     settings.compression = Compression::Gzip;
-    assert_eq!(send_once(&settings).await, Response::Accepted { rejected: 0 });
+    assert_eq!(send_once(&settings).await, Response::Accepted(Acceptance::default()));
     let requests = receiver.requests(1).await;
     assert_eq!(requests[0].headers["x-tenant"], "t1");
     assert_eq!(requests[0].headers["content-encoding"], "gzip");

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use spanlink::{
-    config::settings::{ClusterSettings, Compression, ExportSettings, Protocol, TlsSettings},
-    daemon::OutboxQueue,
+    config::settings::{
+        ClusterSettings, Compression, ExportSettings, Protocol, ProxySettings, TlsSettings,
+    },
+    daemon::{OutboxQueue, now},
     export::{
+        batch::{Batch, Limits as RequestLimits},
         client::{Client, Transport as _},
         encode::Encoder,
         response::{NoResponse, Response},
@@ -32,7 +35,10 @@ pub(crate) fn settings(protocol: Protocol, endpoint: String) -> ExportSettings {
         headers: [].into(),
         compression: Compression::None,
         timeout: Duration::from_secs(10),
+        request_bytes_max: 1 << 20,
         tls: TlsSettings::default(),
+        bearer_token_file: None,
+        proxy: ProxySettings::default(),
         resource: [].into(),
     }
 }
@@ -89,10 +95,15 @@ impl Export {
     pub(crate) fn start(settings: &ExportSettings) -> Self {
         let metrics = Metrics::new().unwrap();
         let outbox = Outbox::in_memory(Limits::records(1000), metrics.clone());
+        Self::start_with(settings, outbox, metrics)
+    }
+
+    pub(crate) fn start_with(settings: &ExportSettings, outbox: Outbox, metrics: Metrics) -> Self {
         let encoder = encoder(settings);
         let client = Client::new(settings).unwrap();
-        let sender =
-            Sender::new(OutboxQueue(outbox.clone()), client, encoder.clone(), metrics.clone());
+        let limits = RequestLimits::bytes(settings.request_bytes_max);
+        let queue = OutboxQueue(outbox.clone());
+        let sender = Sender::new(queue, client, encoder.clone(), limits, metrics.clone(), now);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(sender.run(async { stopped.await.unwrap_or_default() }));
         Self { outbox, metrics, encoder, stop, task }
@@ -103,6 +114,20 @@ impl Export {
             let records = vec![self.encoder.record(&span(service, name))];
             self.outbox.ready().await.unwrap();
             self.outbox.commit(Commit { records, entries: Vec::new() });
+        }
+    }
+
+    /// Queues all spans at once.
+    pub(crate) async fn push_all(&self, service: &str, names: &[&str]) {
+        let records = names.iter().map(|name| self.encoder.record(&span(service, name))).collect();
+        self.outbox.ready().await.unwrap();
+        self.outbox.commit(Commit { records, entries: Vec::new() });
+    }
+
+    /// Waits until every record was acknowledged.
+    pub(crate) async fn until_empty(&self) {
+        while !self.outbox.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -131,11 +156,8 @@ pub(crate) fn names(received: &Received) -> Vec<String> {
 pub(crate) async fn send_once(settings: &ExportSettings) -> Response {
     let encoder = encoder(settings);
     let records = [encoder.record(&span("s", "n"))];
-    let batch = spanlink::export::batch::Batch::from_records(
-        &records,
-        &encoder,
-        spanlink::export::batch::Limits::default(),
-    );
+    let limits = RequestLimits::bytes(settings.request_bytes_max);
+    let batch = Batch::from_records(&records, &encoder, limits);
     Client::new(settings).unwrap().send(batch.request).await
 }
 

@@ -4,9 +4,13 @@ use std::{fs, path::PathBuf};
 
 use expect_test::{Expect, expect};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use spanlink::{
     config::settings::{ExportSettings, Protocol},
-    export::{client::Client, response::Response},
+    export::{
+        client::Client,
+        response::{Acceptance, Response},
+    },
 };
 use tempfile::TempDir;
 
@@ -49,26 +53,27 @@ impl Certificates {
         self.folder.path().join(file)
     }
 
-    fn server_that_requires_client_certificates(&self) -> ServerTls {
+    pub(crate) fn server_that_requires_client_certificates(&self) -> ServerTls {
         ServerTls { client_ca: Some(self.ca.clone()), ..self.server.clone() }
     }
 }
 
-const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
+pub(crate) const BOTH: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
 
-async fn receiver(protocol: Protocol, tls: Option<ServerTls>) -> Receiver {
+pub(crate) async fn receiver(protocol: Protocol, tls: Option<ServerTls>) -> Receiver {
     match protocol {
         Protocol::Grpc => Receiver::grpc([], tls).await,
         Protocol::HttpProtobuf => Receiver::http([], tls).await,
     }
 }
 
-fn endpoint(protocol: Protocol, scheme: &str, receiver: &Receiver) -> ExportSettings {
+pub(crate) fn endpoint(protocol: Protocol, scheme: &str, receiver: &Receiver) -> ExportSettings {
     let path = if protocol == Protocol::HttpProtobuf { "/v1/traces" } else { "" };
     settings(protocol, format!("{scheme}://{}{path}", receiver.address))
 }
 
-const ACCEPTED: Response = Response::Accepted { rejected: 0 };
+pub(crate) const ACCEPTED: Response =
+    Response::Accepted(Acceptance { rejected: 0, message: None, foreign: None });
 
 #[tokio::test]
 async fn configured_authority_is_trusted() {
@@ -129,8 +134,8 @@ async fn untrusted_certificate_is_named_in_the_reason() {
     let other = Certificates::generate(&["127.0.0.1"]);
     let change = |settings: &mut ExportSettings| settings.tls.ca_file = Some(other.path("ca"));
     check_reason(Some(certificates.server.clone()), change, "https", expect![[r#"
-        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?
-        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?"#]]).await;
+        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): tls.ca_file should have the certificate of the authority that issued it
+        the certificate of https://127.0.0.1:PORT is not trusted (BadSignature): tls.ca_file should have the certificate of the authority that issued it"#]]).await;
 }
 
 #[tokio::test]
@@ -139,8 +144,8 @@ async fn certificate_of_another_name_is_named_in_the_reason() {
     let change =
         |settings: &mut ExportSettings| settings.tls.ca_file = Some(certificates.path("ca"));
     check_reason(Some(certificates.server.clone()), change, "https", expect![[r#"
-        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?
-        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the right authority configured (tls.ca_file), and the right name (tls.server_name)?"#]]).await;
+        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the host of the endpoint right? If it is, set tls.server_name to a name that the certificate has
+        the certificate of https://127.0.0.1:PORT is not trusted (certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("collector.test")): is the host of the endpoint right? If it is, set tls.server_name to a name that the certificate has"#]]).await;
 }
 
 /// Checks a part of the reason: which error the client receives first is a race, the hint is the same.
@@ -210,10 +215,118 @@ async fn invalid_tls_settings_are_rejected_at_the_start() {
             error(&ca, "http"),
             "TLS is configured (option otlp.tls), but http://collector:4317 is not encrypted: use https://"
         );
-        assert_eq!(error(&gone, "https"), "cannot read FOLDER/gone (option otlp.tls)");
+        assert_eq!(error(&gone, "https"), "cannot read FOLDER/gone (option otlp.tls.ca_file)");
         assert_eq!(
             error(&half, "https"),
             "a client certificate needs both otlp.tls.cert_file and otlp.tls.key_file: set the other one too"
         );
     }
 }
+
+#[tokio::test]
+async fn unusable_tls_files_are_refused_by_name_with_what_would_be_right() {
+    let certificates = Certificates::generate(&["127.0.0.1"]);
+    let read = |name: &str| fs::read_to_string(certificates.path(name)).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(certificates.path(name), bytes).unwrap();
+    let cert = CertificateDer::from_pem_slice(read("cert").as_bytes()).unwrap();
+    write("empty", b" \n");
+    write("der", &cert);
+    write("garbage", b"hello\n");
+    let block = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    write("partly-broken", format!("{}{block}", read("ca")).as_bytes());
+    write("cut", &read("cert").as_bytes()[..100]);
+    write(
+        "encrypted",
+        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    write("version-1", VERSION_1.as_bytes());
+    write("other-key", KeyPair::generate().unwrap().serialize_pem().as_bytes());
+    let mut lines = Vec::new();
+    for (ca, cert, key) in [
+        ("empty", "cert", "key"),
+        ("der", "cert", "key"),
+        ("garbage", "cert", "key"),
+        ("partly-broken", "cert", "key"),
+        ("cut", "cert", "key"),
+        ("key", "cert", "key"),
+        ("ca", "empty", "key"),
+        ("ca", "version-1", "key"),
+        ("ca", "key", "key"),
+        ("ca", "cert", "empty"),
+        ("ca", "cert", "der"),
+        ("ca", "cert", "cert"),
+        ("ca", "cert", "encrypted"),
+        ("ca", "cert", "other-key"),
+    ] {
+        let errors = BOTH.map(|protocol| {
+            let mut settings = settings(protocol, "https://collector".to_owned());
+            settings.tls.ca_file = Some(certificates.path(ca));
+            settings.tls.cert_file = Some(certificates.path(cert));
+            settings.tls.key_file = Some(certificates.path(key));
+            let error = Client::new(&settings).unwrap_err().to_string();
+            error.replace(certificates.folder.path().to_str().unwrap(), "FOLDER")
+        });
+        assert_eq!(errors[0], errors[1]);
+        lines.push(errors[0].clone());
+    }
+    expect![[r#"
+        cannot use FOLDER/empty (option otlp.tls.ca_file): the file is empty; it should have a certificate in PEM
+        cannot use FOLDER/der (option otlp.tls.ca_file): it is in DER, not in PEM; convert it: openssl x509 -inform der -in FILE -out out.pem
+        cannot use FOLDER/garbage (option otlp.tls.ca_file): it has no certificate in PEM (-----BEGIN …-----)
+        cannot use FOLDER/partly-broken (option otlp.tls.ca_file): certificate 2 in it is damaged (TrailingData(SignedData)); write the file again
+        cannot use FOLDER/cut (option otlp.tls.ca_file): a block of PEM in it has no end (-----END …-----); write the file again
+        cannot use FOLDER/key (option otlp.tls.ca_file): it has no certificate in PEM (-----BEGIN …-----)
+        cannot use FOLDER/empty (option otlp.tls.cert_file): the file is empty; it should have a certificate in PEM
+        cannot use FOLDER/version-1 (option otlp.tls.cert_file): certificate 1 in it has X.509 version 1, and TLS needs version 3; issue it again with an extension: openssl x509 -req -extfile <(echo extendedKeyUsage=clientAuth) …
+        cannot use FOLDER/key (option otlp.tls.cert_file): it has no certificate in PEM (-----BEGIN …-----)
+        cannot use FOLDER/empty (option otlp.tls.key_file): the file is empty; it should have a private key in PEM
+        cannot use FOLDER/der (option otlp.tls.key_file): it is in DER, not in PEM; convert it: openssl pkey -inform der -in FILE -out out.pem
+        cannot use FOLDER/cert (option otlp.tls.key_file): it has a certificate and no private key; name the file of the key
+        cannot use FOLDER/encrypted (option otlp.tls.key_file): the key is encrypted; decrypt it: openssl pkey -in FILE -out key.pem
+        cannot use FOLDER/other-key (option otlp.tls.key_file): it is not the key of the certificate in FOLDER/cert (otlp.tls.cert_file)"#]].assert_eq(&lines.join("\n"));
+}
+
+/// A self-signed certificate for 127.0.0.1, as its own authority.
+fn self_signed(change: impl Fn(&mut CertificateParams)) -> (TempDir, ServerTls) {
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let cert = params.self_signed(&key).unwrap().pem();
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("ca"), &cert).unwrap();
+    (folder, ServerTls { cert, key: key.serialize_pem(), client_ca: None })
+}
+
+#[tokio::test]
+async fn self_signed_certificate_is_trusted_unless_it_is_an_authority() {
+    let (folder, tls) = self_signed(|_| ());
+    for protocol in BOTH {
+        let receiver = receiver(protocol, Some(tls.clone())).await;
+        let mut settings = endpoint(protocol, "https", &receiver);
+        settings.tls.ca_file = Some(folder.path().join("ca"));
+        assert_eq!(send_once(&settings).await, ACCEPTED, "{protocol:?}");
+    }
+    let (folder, tls) =
+        self_signed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    let ca = |settings: &mut ExportSettings| settings.tls.ca_file = Some(folder.path().join("ca"));
+    check_hint(tls, ca, "https", "it is an authority itself (CA:TRUE)").await;
+}
+
+#[tokio::test]
+async fn expired_certificate_is_named_in_the_reason() {
+    let (folder, tls) = self_signed(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let ca = |settings: &mut ExportSettings| settings.tls.ca_file = Some(folder.path().join("ca"));
+    check_hint(tls, ca, "https", "renew it, or check the clock of this machine").await;
+}
+
+/// `openssl x509 -req` without extensions issues such certificates.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBGzCBwQIUZXc2oqERkEzljmcSkXty/2evXbEwCgYIKoZIzj0EAwIwDTELMAkG
+A1UEAwwCY2EwIBcNMjYxMTI4MTE1MTQ4WhgPMjEyNjExMDQxMTUxNDhaMBExDzAN
+BgNVBAMMBmNsaWVudDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNlIzf1+pvGm
+ih8KVc5tx11y5cjjhgo99y9eoMbsnqU6bvyfdNBIlTkpGvveiZADE6PnPgs8pEA7
+zkqXwCbqqpcwCgYIKoZIzj0EAwIDSQAwRgIhAP958ygL3z6AyXcr338XP8HZcoCk
+kQbSs5srz588m/r2AiEA++IBsjTr/3ruhiGHtwqh5X3f/l05WLEoyW52RaIRzIM=
+-----END CERTIFICATE-----
+";

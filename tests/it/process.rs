@@ -56,7 +56,7 @@ fn option_in_a_variable_that_is_not_unicode_is_refused_by_name() {
     }
 }
 
-fn kubeconfig(folder: &Path, server: &str) -> std::path::PathBuf {
+pub(crate) fn kubeconfig(folder: &Path, server: &str) -> std::path::PathBuf {
     // The daemon's pages are fetched by reqwest, which has no TLS provider of its own.
     rustls::crypto::ring::default_provider().install_default().ok();
     let path = folder.join("kubeconfig");
@@ -70,7 +70,7 @@ fn kubeconfig(folder: &Path, server: &str) -> std::path::PathBuf {
     path
 }
 
-async fn answer_cluster_uid(api: &mut ScriptedApiServer) {
+pub(crate) async fn answer_cluster_uid(api: &mut ScriptedApiServer) {
     let namespace = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
         "metadata": {"name": "kube-system", "uid": "c"}});
     let request = api.request("/api/v1/namespaces/kube-system").await;

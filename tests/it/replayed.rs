@@ -56,3 +56,12 @@ async fn replay_fails_with_a_count_where_the_collector_accepts_nothing() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("spans were not sent to http://127.0.0.1:9"), "{error}");
 }
+
+#[tokio::test]
+async fn replay_whose_spans_are_refused_fails_with_a_count() {
+    let receiver = Receiver::grpc([Reply::Grpc(tonic::Code::PermissionDenied, None)], None).await;
+    let output = replay("otlp", &format!("http://{}", receiver.address)).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("spans were refused by http://127.0.0.1:"), "{error}");
+}

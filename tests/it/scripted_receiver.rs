@@ -128,6 +128,11 @@ impl Receiver {
         Self { address, script, tasks: vec![accepting, serving] }
     }
 
+    /// Replaces the replies to come.
+    pub(crate) fn reply_with(&self, replies: impl IntoIterator<Item = Reply>) {
+        *self.script.replies.lock().unwrap() = replies.into_iter().collect();
+    }
+
     /// Closes each of the next `connections` after its first bytes.
     pub(crate) fn cut_connections(&self, connections: usize) {
         *self.script.cuts.lock().unwrap() = connections;

@@ -6,11 +6,16 @@ use memchr::memmem;
 
 use super::{super::record, simulated::SimulatedDisk, *};
 
-/// A file with unacknowledged records, stale copies of acknowledged ones, and a checkpoint.
+/// A file with unacknowledged records, stale copies of acknowledged ones, a checkpoint, and a
+/// quarantine from which entries were dropped.
 struct Case {
     bytes: Vec<u8>,
     /// The unacknowledged records with their sequences.
     unacknowledged: Vec<(u64, Bytes)>,
+    /// The records in quarantine with the ids of their entries; each is the only one in its entry.
+    quarantined: Vec<(u64, Bytes)>,
+    /// Records of dropped entries.
+    dropped: Vec<Bytes>,
 }
 
 const ROUNDS: u64 = 20;
@@ -19,7 +24,7 @@ impl Case {
     fn new(closed: bool) -> Self {
         let disk = SimulatedDisk::default();
         let outbox = open_on(&disk);
-        let mut unacknowledged = Vec::new();
+        let (mut unacknowledged, mut quarantined) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             let records: Vec<Bytes> =
                 (0..3).map(|at| format!("{round}.{at} ").repeat(100).into()).collect();
@@ -27,14 +32,22 @@ impl Case {
             let entries = vec![entry(&[u8::try_from(round % 7).unwrap()], &[b'x'; 700])];
             outbox.commit(Commit { records, entries });
             wait(outbox.written());
-            outbox.take(2, usize::MAX);
-            outbox.acknowledge(2);
+            let taken = outbox.take(2, usize::MAX);
+            let refused = refused(&[1], "400", round * 60);
+            outbox.acknowledge_refused(2, vec![refused]);
             wait(outbox.written());
+            quarantined.push((round + 1, taken[1].clone()));
         }
+        let ids = Selection::Ids(vec![2, 3, 9, ROUNDS]);
+        wait(outbox.remove_from_quarantine(&ids, Removal::Drop)).unwrap();
+        let (dropped, quarantined): (Vec<_>, Vec<_>) =
+            quarantined.into_iter().partition(|(id, _)| [2, 3, 9, ROUNDS].contains(id));
+        let dropped = dropped.into_iter().map(|(_, record)| record).collect();
         unacknowledged.drain(..usize::try_from(ROUNDS * 2).unwrap());
         let killed = disk.bytes();
         drop(outbox);
-        Self { bytes: if closed { disk.bytes() } else { killed }, unacknowledged }
+        let bytes = if closed { disk.bytes() } else { killed };
+        Self { bytes, unacknowledged, quarantined, dropped }
     }
 
     /// Opens the file after `damage`, and checks its records. Returns whether the file was found
@@ -63,6 +76,7 @@ impl Case {
                 "{case}: {sequence}"
             );
         }
+        self.check_quarantine(case, &bytes, damaged.is_some(), &outbox);
         let order: Vec<_> = kept.iter().filter_map(|kept| self.sequence_of(kept)).collect();
         assert!(order.is_sorted(), "{case}: {order:?}");
         assert_eq!(metrics.outbox_corruptions.get(), u64::from(damaged.is_some()), "{case}");
@@ -78,6 +92,36 @@ impl Case {
             assert_eq!(kept.len(), self.unacknowledged.len(), "{case}");
         }
         damaged.is_some()
+    }
+
+    /// `bytes` are those of the damaged file.
+    fn check_quarantine(&self, case: &str, bytes: &[u8], is_replaced: bool, outbox: &Outbox) {
+        let kept = quarantine(outbox);
+        for (id, record) in &self.quarantined {
+            let payload = [&0_u32.to_le_bytes()[..], record].concat();
+            let encoded = record::encode(record::Kind::Quarantined, *id, &payload);
+            let is_intact = memmem::find(bytes, &encoded).is_some();
+            let copies = kept.iter().filter(|(_, _, records)| records.contains(record)).count();
+            assert_eq!(copies, usize::from(is_intact || !is_replaced), "{case}: entry {id}");
+        }
+        // Only without the newest marker can a dropped entry come back.
+        let newest = self.newest_marker();
+        if memmem::find(bytes, &newest).is_some() {
+            let is_back = |record| kept.iter().any(|(_, _, records)| records.contains(record));
+            assert!(!self.dropped.iter().any(is_back), "{case}");
+        }
+    }
+
+    /// The encoded marker of the intact file.
+    fn newest_marker(&self) -> Vec<u8> {
+        let headers = memmem::find_iter(&self.bytes, &record::MAGIC).filter_map(|at| {
+            let header = record::Header::parse(&self.bytes[at..])?;
+            let end = at + record::HEADER + header.len;
+            let is_marker = header.kind == record::Kind::QuarantineIds;
+            is_marker.then_some((header.sequence, at..end))
+        });
+        let (_, range) = headers.max_by_key(|(version, _)| *version).unwrap();
+        self.bytes[range].to_vec()
     }
 
     fn sequence_of(&self, record: &Bytes) -> Option<u64> {

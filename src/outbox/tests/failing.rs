@@ -91,6 +91,38 @@ fn a_failed_read_takes_no_record_and_the_file_is_reopened() {
 }
 
 #[test]
+fn on_a_full_disk_refused_records_leave_the_queue() {
+    let disk = SimulatedDisk::default();
+    let metrics = metrics();
+    let limits = Limits { quarantine_bytes_max: usize::MAX, ..Limits::records(100_000) };
+    let outbox =
+        Outbox::with_storage(Box::new(disk.clone()), limits, metrics.clone(), BACKOFF).unwrap();
+    disk.fail(Faults { space: Some(2 << 20), ..Faults::default() });
+    let record = Bytes::from(vec![b'x'; 1000]);
+    let mut committed = 0;
+    while metrics.outbox_write_failures.get() == 0 {
+        if outbox.is_ready() {
+            outbox.commit(Commit { records: vec![record.clone(); 100], ..Commit::default() });
+            committed += 100;
+        }
+    }
+    let mut taken = 0;
+    while taken < committed {
+        wait(outbox.filled());
+        let records = outbox.take(100, usize::MAX).len();
+        let all: Vec<usize> = (0..records).collect();
+        outbox.acknowledge_refused(records, vec![refused(&all, "400", taken as u64)]);
+        taken += records;
+    }
+    wait(outbox.written());
+    assert_eq!((outbox.len(), metrics.outbox_corruptions.get()), (0, 0));
+    let kept: usize = quarantine(&outbox).iter().map(|(_, _, records)| records.len()).sum();
+    let lost = metrics.spans_dropped.with_label_values(&["quarantine_full"]).get();
+    assert_eq!(kept + usize::try_from(lost).unwrap(), committed);
+    assert!(lost > 0);
+}
+
+#[test]
 fn on_a_full_disk_acknowledged_records_make_room_for_new_ones() {
     let disk = SimulatedDisk::default();
     let metrics = metrics();

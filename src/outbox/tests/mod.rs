@@ -4,6 +4,7 @@ mod corruption;
 mod failing;
 mod model;
 mod power_loss;
+mod quarantine;
 mod queue;
 mod simulated;
 mod writer_panic;
@@ -13,7 +14,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 use bytes::Bytes;
 
 use self::simulated::SimulatedDisk;
-use super::{Commit, Entry, Limits, OpenError, Outbox, writer::RetryBackoff};
+use super::{
+    Commit, Entry, Limits, OpenError, Outbox, Refusal, Refused, Removal, Removed, Selection,
+    writer::RetryBackoff,
+};
 use crate::{error_chain::ErrorChain, metrics::Metrics};
 
 const BACKOFF: RetryBackoff =
@@ -23,12 +27,17 @@ fn metrics() -> Metrics {
     Metrics::new().unwrap()
 }
 
+/// Limits for an outbox on disk.
+fn limits(records_max: usize) -> Limits {
+    Limits { quarantine_bytes_max: 1 << 20, ..Limits::records(records_max) }
+}
+
 fn open_on(disk: &SimulatedDisk) -> Outbox {
-    Outbox::with_storage(Box::new(disk.clone()), Limits::records(1000), metrics(), BACKOFF).unwrap()
+    Outbox::with_storage(Box::new(disk.clone()), limits(1000), metrics(), BACKOFF).unwrap()
 }
 
 fn open(directory: &Path) -> Result<Outbox, OpenError> {
-    Outbox::on_disk(directory, Limits::records(10), metrics())
+    Outbox::on_disk(directory, limits(10), metrics())
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -42,6 +51,24 @@ fn commit(records: &[&'static str]) -> Commit {
 
 fn entry(key: &[u8], value: &[u8]) -> Entry {
     Entry { key: Bytes::copy_from_slice(key), value: Some(Bytes::copy_from_slice(value)) }
+}
+
+/// Records that were refused with a code at a time in seconds.
+fn refused(indices: &[usize], code: &str, at: u64) -> Refused {
+    Refused { indices: indices.to_vec(), refusal: Refusal::new(at * 1000, code, "bad") }
+}
+
+/// The entries in quarantine: their ids, codes and records.
+fn quarantine(outbox: &Outbox) -> Vec<(u64, String, Vec<Bytes>)> {
+    let mut entries = Vec::new();
+    outbox
+        .read_quarantine(usize::MAX, |entry| {
+            assert_eq!(entry.records, entry.samples.len());
+            assert_eq!(entry.bytes, entry.samples.iter().map(Bytes::len).sum::<usize>());
+            entries.push((entry.id, entry.refusal.code().to_owned(), entry.samples));
+        })
+        .unwrap();
+    entries
 }
 
 fn checkpoint(outbox: &Outbox) -> Vec<(Vec<u8>, Vec<u8>)> {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{super::Closed, *};
 
 fn outbox(records_max: usize, bytes_max: usize) -> Outbox {
-    Outbox::in_memory(Limits { records_max, bytes_max }, Metrics::new().unwrap())
+    Outbox::in_memory(Limits { bytes_max, ..Limits::records(records_max) }, Metrics::new().unwrap())
 }
 
 #[test]
@@ -118,7 +118,7 @@ proptest! {
         on_disk: bool,
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let limits = Limits { records_max, bytes_max };
+        let limits = Limits { bytes_max, ..Limits::records(records_max) };
         let metrics = Metrics::new().unwrap();
         let outbox = if on_disk {
             Outbox::on_disk(folder.path(), limits, metrics).unwrap()

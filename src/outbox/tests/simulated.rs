@@ -236,7 +236,7 @@ impl OpenFile {
                 file.unsynced.push(change);
                 Ok(())
             }
-            Outcome::Failed => Err(ErrorKind::StorageFull.into()),
+            Outcome::Failed => Err(io::Error::other("failed")),
             Outcome::PowerLost => {
                 file.unsynced.push(change);
                 Err(io::Error::other("no power"))
@@ -284,7 +284,7 @@ impl StorageBackend for OpenFile {
             // Like Linux: after a failed sync, the next one takes the unwritten pages for clean.
             Outcome::Failed => {
                 file.unsynced.clear();
-                Err(ErrorKind::StorageFull.into())
+                Err(io::Error::other("failed"))
             }
             Outcome::PowerLost => Err(io::Error::other("no power")),
         }
