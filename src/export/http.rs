@@ -21,7 +21,6 @@ use crate::config::settings::{Compression, ExportSettings};
 /// message.
 const BODY_MAX: usize = 64 << 10;
 
-#[derive(Debug)]
 pub(super) struct HttpClient {
     connection: Connection<Full<Bytes>>,
     uri: Uri,
