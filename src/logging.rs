@@ -80,6 +80,17 @@ pub async fn during<T, E: From<LoggingError>>(
     result
 }
 
+/// Checks what [`during`] needs, without logging or exporting anything. Must be called on a tokio
+/// runtime.
+///
+/// # Errors
+/// When the filter or the endpoint is invalid.
+pub fn check(filter: Option<&str>, own_traces: Option<&str>) -> Result<(), LoggingError> {
+    parse(filter.unwrap_or(DEFAULT_FILTER))?;
+    own_traces.map(own_provider).transpose()?;
+    Ok(())
+}
+
 /// Must be called on a tokio runtime: it drives the connection of the daemon's own traces.
 fn init(
     filter: Option<&str>,

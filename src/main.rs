@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         // Standard error may be closed: then the message is lost.
         writeln!(io::stderr(), "spanlink: {}", ErrorChain(&*error)).ok();
     }
-    if error.downcast_ref::<ConfigError>().is_some() {
+    if daemon::is_configuration_error(&error) {
         return ExitCode::from(EXIT_CONFIGURATION);
     }
     ExitCode::FAILURE
@@ -59,7 +59,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             daemon::replay(&settings, file, *to, everything, log)
         }
         Command::Explain { file } => explain(&settings, file.as_deref()),
-        Command::Config(ConfigCommand::Check) => check(&settings),
+        Command::Config(ConfigCommand::Check) => check(&settings, log),
         Command::Config(ConfigCommand::Kinds) => {
             Ok(write!(io::stdout(), "{}", daemon::kinds(&settings))?)
         }
@@ -67,7 +67,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The environment variables that may be options. Others need not be Unicode.
+/// The environment variables that may be options. Others need not be Unicode. A value of
+/// OpenTelemetry's variables has replacement characters then; where the variable is used, it is
+/// ignored or refused as any other malformed value.
 fn variables(
     all: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<(String, String)>, ConfigError> {
@@ -75,23 +77,25 @@ fn variables(
     for (name, value) in all {
         let name = match name.into_string() {
             Ok(name) => name,
-            Err(name) if is_option(&name.to_string_lossy()) => {
+            Err(name) if is_ours(&name.to_string_lossy()) => {
                 return Err(not_unicode(&name.to_string_lossy(), "name"));
             }
             Err(_other) => continue,
         };
         match value.into_string() {
             Ok(value) => variables.push((name, value)),
-            Err(_value) if is_option(&name) => return Err(not_unicode(&name, "value")),
+            Err(_value) if is_ours(&name) => return Err(not_unicode(&name, "value")),
+            Err(value) if name.starts_with("OTEL_") => {
+                variables.push((name, value.to_string_lossy().into_owned()));
+            }
             Err(_other) => {}
         }
     }
     Ok(variables)
 }
 
-fn is_option(name: &str) -> bool {
-    let is_ours = name.starts_with("SPANLINK_") && !READ_BY_CLAP.contains(&name);
-    is_ours || name.starts_with("OTEL_")
+fn is_ours(name: &str) -> bool {
+    name.starts_with("SPANLINK_") && !READ_BY_CLAP.contains(&name)
 }
 
 fn not_unicode(name: &str, part: &str) -> ConfigError {
@@ -101,11 +105,12 @@ fn not_unicode(name: &str, part: &str) -> ConfigError {
     }
 }
 
-fn check(settings: &Settings) -> anyhow::Result<()> {
+fn check(settings: &Settings, log: Option<&str>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     for warning in settings.warnings() {
         writeln!(out, "warning: {warning}")?;
     }
+    daemon::check(settings, log)?;
     Ok(writeln!(out, "The configuration is valid.")?)
 }
 

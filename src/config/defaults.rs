@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
-    environment,
+    endpoint::default_endpoint,
     file::{File, OwnerEntry, Reference, Watch},
     owners,
-    scalars::HumanDuration,
+    scalars::{HumanDuration, no_limit_if_zero},
     settings::{
         AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
         KindSettings, OutboxSettings, OwnerSettings, ReferenceSettings, SamplingSettings, Settings,
@@ -78,13 +78,14 @@ impl File {
                 },
             },
             export: ExportSettings {
-                endpoint: self.otlp.endpoint.unwrap_or_else(|| {
-                    environment::default_endpoint(self.otlp.protocol).to_owned()
-                }),
+                endpoint: match self.otlp.endpoint {
+                    Some(endpoint) => endpoint.0,
+                    None => default_endpoint(self.otlp.protocol).to_owned(),
+                },
                 protocol: self.otlp.protocol,
-                headers: self.otlp.headers,
+                headers: self.otlp.headers.0,
                 compression: self.otlp.compression,
-                timeout: duration(self.otlp.timeout, Duration::from_secs(10)),
+                timeout: no_limit_if_zero(duration(self.otlp.timeout, Duration::from_secs(10))),
                 tls: TlsSettings {
                     ca_file: self.otlp.tls.ca_file,
                     cert_file: self.otlp.tls.cert_file,
@@ -103,8 +104,9 @@ impl File {
                     || Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
                     |listen| listen.0,
                 ),
-                own_traces: self.own_traces.endpoint,
+                own_traces: self.own_traces.endpoint.map(|endpoint| endpoint.0),
             },
+            ignored_variables: Vec::new(),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The options as a file writes them. Each is optional; `defaults` has what applies without it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::{
     converges::{Converges, HealthCheckOption},
+    endpoint::EndpointUrl,
+    headers::Headers,
     object_selector::{FieldSelector, LabelSelector, NamespaceName},
     paths::{ContentPath, MarkPath, ReferencePath},
     scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, WatchedKind},
@@ -142,9 +144,9 @@ pub(super) struct Sampling {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a map of options")]
 pub(super) struct Otlp {
-    pub(super) endpoint: Option<String>,
+    pub(super) endpoint: Option<EndpointUrl>,
     pub(super) protocol: Protocol,
-    pub(super) headers: BTreeMap<String, String>,
+    pub(super) headers: Headers,
     pub(super) compression: Compression,
     pub(super) timeout: Option<HumanDuration>,
     pub(super) tls: Tls,
@@ -175,5 +177,5 @@ pub(super) struct Admin {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a map of options")]
 pub(super) struct OwnTraces {
-    pub(super) endpoint: Option<String>,
+    pub(super) endpoint: Option<EndpointUrl>,
 }

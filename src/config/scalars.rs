@@ -9,6 +9,14 @@ use super::settings::{CarrierKey, KindSelector};
 /// The longest duration an option may have.
 const DURATION_MAX: Duration = Duration::from_hours(24 * 366);
 
+/// A timeout of zero is no limit
+/// ([common configuration](https://opentelemetry.io/docs/specs/otel/configuration/common/#timeout)).
+/// Both it and a longer timeout than the maximum become the maximum, with which clocks do not
+/// overflow.
+pub(super) fn no_limit_if_zero(timeout: Duration) -> Duration {
+    if timeout.is_zero() { DURATION_MAX } else { timeout.min(DURATION_MAX) }
+}
+
 /// A duration with its unit: `500ms`, `5m`. Zero may be written without one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HumanDuration(pub(super) Duration);

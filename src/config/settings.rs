@@ -15,6 +15,8 @@ pub struct Settings {
     pub export: ExportSettings,
     pub outbox: OutboxSettings,
     pub admin: AdminSettings,
+    /// Warnings about variables of OpenTelemetry that are ignored, one sentence each.
+    pub ignored_variables: Vec<String>,
 }
 
 /// The cluster that is watched.
@@ -341,10 +343,10 @@ pub struct ExportSettings {
     /// A URL; for HTTP it includes the path.
     pub endpoint: String,
     pub protocol: Protocol,
-    /// Sent with every request.
+    /// Sent with every request; names are in lower case.
     pub headers: BTreeMap<String, String>,
     pub compression: Compression,
-    /// The time limit of one request.
+    /// The time limit of one request; a year where there is none.
     pub timeout: Duration,
     pub tls: TlsSettings,
     /// Resource attributes from `OTEL_RESOURCE_ATTRIBUTES`; `service.name` is not among them.

@@ -8,11 +8,13 @@
 //! | `shutdown` | SIGTERM and SIGINT |
 //! | `restore`, `reading` | the checkpoint of an earlier run, and whether it can be used |
 //! | `record`, `replay`, `explain` | the commands of the same names |
+//! | `check` | `spanlink config check` |
 //!
 //! Two threads do the work. One runs the watches and the event loop: they wake up together, and
 //! seldom. The main thread runs the sender, the admin server and the supervision. An outbox on disk
 //! has a third one that writes, and signals are received on a fourth.
 
+mod check;
 mod clock;
 mod core;
 mod destination;
@@ -29,6 +31,7 @@ mod shutdown;
 mod tasks;
 
 pub use self::{
+    check::{check, is_configuration_error},
     clock::now,
     destination::Destination,
     explain::{explain, kinds},

@@ -14,6 +14,7 @@ use tokio::{
     task::spawn_blocking,
     time::timeout,
 };
+use tracing::warn;
 
 use super::{destination::Destination, queue::OutboxQueue, rules::rules, runtime::block_on};
 use crate::{
@@ -126,6 +127,9 @@ async fn export(
     encoder: Encoder,
     recording: RecordingToReplay,
 ) -> anyhow::Result<()> {
+    for warning in settings.export_warnings() {
+        warn!("{warning}.");
+    }
     let metrics = Metrics::new().context("cannot register metrics")?;
     let outbox = Outbox::in_memory(Limits::records(QUEUED_SPANS_MAX), metrics.clone());
     let client = Client::new(&settings.export)?;
