@@ -9,12 +9,12 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser as _;
 use spanlink::{
     cli::{Cli, Command, ConfigCommand},
     config::{ConfigError, settings::Settings},
-    daemon::{self, TaskFailure},
+    daemon::{self, ObjectName, TaskFailure},
     error_chain::ErrorChain,
     jaeger_ui::jaeger_ui,
 };
@@ -54,11 +54,10 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Run { to } => daemon::run(&settings, kubeconfig, *to, log),
         Command::Record { output } => daemon::record(&settings, kubeconfig, output.as_deref(), log),
-        Command::Replay { file, to } => {
-            let everything = common.config.is_none();
-            daemon::replay(&settings, file, *to, everything, log)
+        Command::Replay { file, to } => daemon::replay(&settings, file, *to, log),
+        Command::Explain { object, namespace } => {
+            explain(&settings, kubeconfig, object, namespace.as_deref())
         }
-        Command::Explain { file } => explain(&settings, file.as_deref()),
         Command::Config(ConfigCommand::Check) => check(&settings, log),
         Command::Config(ConfigCommand::Kinds) => {
             Ok(write!(io::stdout(), "{}", daemon::kinds(&settings))?)
@@ -114,14 +113,62 @@ fn check(settings: &Settings, log: Option<&str>) -> anyhow::Result<()> {
     Ok(writeln!(out, "The configuration is valid.")?)
 }
 
-fn explain(settings: &Settings, file: Option<&Path>) -> anyhow::Result<()> {
-    let text = match file {
-        Some(file) => {
-            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+fn explain(
+    settings: &Settings,
+    kubeconfig: Option<&Path>,
+    object: &[OsString],
+    namespace: Option<&str>,
+) -> anyhow::Result<()> {
+    let explained = match object_name(object, namespace)? {
+        Some(name) => daemon::explain_in_cluster(settings, kubeconfig, &name)?,
+        None => {
+            ensure!(
+                namespace.is_none(),
+                "option -n belongs to an object of the cluster: KIND NAME"
+            );
+            let text = match object.first().filter(|file| *file != "-") {
+                Some(file) => {
+                    let file = Path::new(file);
+                    fs::read_to_string(file)
+                        .with_context(|| format!("cannot read {}", file.display()))?
+                }
+                None => io::read_to_string(io::stdin()).context("cannot read standard input")?,
+            };
+            daemon::explain(settings, &text)?
         }
-        None => io::read_to_string(io::stdin()).context("cannot read standard input")?,
     };
-    Ok(write!(io::stdout(), "{}", daemon::explain(settings, &text)?)?)
+    Ok(write!(io::stdout(), "{explained}")?)
+}
+
+/// The object of the cluster that the arguments name; `None` for a file or standard input.
+fn object_name(
+    arguments: &[OsString],
+    namespace: Option<&str>,
+) -> anyhow::Result<Option<ObjectName>> {
+    let text = |argument: &OsString| {
+        let text = argument.to_str().map(str::to_owned);
+        text.with_context(|| format!("{} is not valid UTF-8", argument.display()))
+    };
+    let (kind, name) = match arguments {
+        [] => return Ok(None),
+        [file] if file == "-" || Path::new(file).exists() => return Ok(None),
+        [argument] => {
+            let text = text(argument)?;
+            // A name cannot have a slash, but the kind `apps/v1/Deployment` has two.
+            let is_file = [".yaml", ".yml", ".json"].iter().any(|end| text.ends_with(end));
+            match text.rsplit_once('/') {
+                Some((kind, name)) if !is_file && !kind.is_empty() && !name.is_empty() => {
+                    (kind.to_owned(), name.to_owned())
+                }
+                _ => bail!(
+                    "there is no file {text}; write KIND NAME or KIND/NAME for an object of the \
+                     cluster"
+                ),
+            }
+        }
+        [kind, name, ..] => (text(kind)?, text(name)?),
+    };
+    Ok(Some(ObjectName { kind, name, namespace: namespace.map(str::to_owned) }))
 }
 
 fn print_jaeger_ui(settings: &Settings) -> anyhow::Result<()> {

@@ -43,6 +43,7 @@ impl File {
             }
         };
         Settings {
+            are_kinds_configured: self.watch.is_some(),
             cluster: ClusterSettings { name: self.cluster.name },
             watch: WatchSettings {
                 kinds: match self.watch {

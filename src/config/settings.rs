@@ -15,6 +15,8 @@ pub struct Settings {
     pub export: ExportSettings,
     pub outbox: OutboxSettings,
     pub admin: AdminSettings,
+    /// Whether the option `watch` is set: without it, a replay is not limited to the default kinds.
+    pub are_kinds_configured: bool,
     /// Warnings about variables of OpenTelemetry that are ignored, one sentence each.
     pub ignored_variables: Vec<String>,
 }

@@ -34,7 +34,7 @@ pub use self::{
     check::{check, is_configuration_error},
     clock::now,
     destination::Destination,
-    explain::{explain, kinds},
+    explain::{explain, explain_in_cluster, kinds},
     queue::OutboxQueue,
     record::record,
     replay::replay,
@@ -42,3 +42,4 @@ pub use self::{
     run::run,
     tasks::TaskFailure,
 };
+pub use crate::watch::ObjectName;

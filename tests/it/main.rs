@@ -46,6 +46,7 @@ mod kubernetes_events;
 mod kubernetes_events_watched;
 mod late;
 mod live;
+mod live_explain;
 mod live_kinds;
 mod live_layouts;
 mod live_metrics;
