@@ -72,7 +72,8 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Validate the configuration and warn about gaps in ownership chains.
+    /// Validate the configuration with the files it names, and warn about what has no effect and about
+    /// gaps in ownership chains.
     Check,
     /// List the kinds with a rule of their own for when they have converged, and its source.
     Kinds,

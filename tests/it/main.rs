@@ -59,6 +59,7 @@ mod mute;
 mod observer;
 mod on_disk;
 mod oracle;
+mod otel_receivers;
 mod otlp_json;
 mod own_traces;
 mod phases;
