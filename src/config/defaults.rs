@@ -10,7 +10,7 @@ use super::{
     settings::{
         AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
         KindSettings, OutboxSettings, OwnerSettings, ReferenceSettings, SamplingSettings, Settings,
-        TlsSettings, TraceSettings, WatchSettings,
+        ShippedRules, TlsSettings, TraceSettings, WatchSettings,
     },
 };
 
@@ -54,7 +54,12 @@ impl File {
                 annotations,
                 baggage: causes.baggage,
                 references: causes.references.into_iter().map(Reference::settings).collect(),
-                shipped_rules: self.shipped_rules.unwrap_or(true),
+                shipped_rules: match self.shipped_rules {
+                    Some(false) => ShippedRules::Off,
+                    Some(true) | None => ShippedRules::Except(
+                        self.shipped_rules_except.into_iter().map(|group| group.0).collect(),
+                    ),
+                },
                 health_checks: self.health_checks.into_iter().map(|check| check.0).collect(),
                 owners: configured_owners(causes.owners),
                 redact: self.redact.into_iter().map(|path| path.0).collect(),

@@ -10,7 +10,7 @@ use super::{
     headers::Headers,
     object_selector::{FieldSelector, LabelSelector, NamespaceName},
     paths::{ContentPath, MarkPath, ReferencePath},
-    scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, WatchedKind},
+    scalars::{Annotation, ApiGroup, HumanDuration, Kind, Listen, Ratio, WatchedKind},
     settings::{
         Compression, ContextSampling, Layout, MetadataChanges, Protocol, SpanNames, Stale, Startup,
     },
@@ -35,6 +35,7 @@ pub(super) struct File {
     pub(super) metadata_changes: MetadataChanges,
     pub(super) health_checks: Vec<HealthCheckOption>,
     pub(super) shipped_rules: Option<bool>,
+    pub(super) shipped_rules_except: Vec<ApiGroup>,
     pub(super) redact: Vec<ContentPath>,
     pub(super) propagation: Propagation,
     pub(super) causes: Causes,

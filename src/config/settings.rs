@@ -44,8 +44,8 @@ pub struct WatchSettings {
     pub references: Vec<ReferenceSettings>,
     /// The entries of `health_checks`: the first that names a kind decides about its objects.
     pub health_checks: Vec<HealthCheck>,
-    /// Kinds without a rule in the configuration are judged by the shipped rules, where there is one.
-    pub shipped_rules: bool,
+    /// Which shipped rules judge kinds without a rule in the configuration.
+    pub shipped_rules: ShippedRules,
     /// How operators mark what they made, other than by a controller reference: the configured marks,
     /// then those of well-known operators.
     pub owners: Vec<OwnerSettings>,
@@ -209,6 +209,25 @@ pub struct HealthCheck {
     /// `None`: every kind of the group.
     pub kind: Option<String>,
     pub rule: HealthRule,
+}
+
+/// Which of the shipped rules apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShippedRules {
+    /// None.
+    Off,
+    /// All but those for kinds of these API groups.
+    Except(Vec<String>),
+}
+
+impl ShippedRules {
+    /// Whether the rules for kinds of this group apply.
+    pub fn apply_to(&self, group: &str) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Except(groups) => !groups.iter().any(|excepted| excepted == group),
+        }
+    }
 }
 
 /// The status field that decides when a change of an object has converged.

@@ -242,8 +242,9 @@ pub fn kinds(settings: &Settings) -> String {
         let kind = check.kind.as_deref().unwrap_or("*");
         lines.push(format!("{}/{kind}\toption health_checks\texpressions\n", check.api_version));
     }
-    if settings.watch.shipped_rules {
-        for (kind, source) in shipped::sources() {
+    for (kind, source) in shipped::sources() {
+        let group = kind.split_once('.').map_or("", |(_, group)| group);
+        if settings.watch.shipped_rules.apply_to(group) {
             lines.push(format!("{kind}\tshipped\t{source}\n"));
         }
     }

@@ -74,7 +74,13 @@ fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
     refuses(
         "a: 1\n",
         expect![[
-            r#"spanlink.yaml:1:1: unknown option "a"; expected one of: cluster, watch, layout, projection, span_names, cascade_max, settle, deadline, owner_wait, stuck_after, evidence, read_interval, startup, metadata_changes, health_checks, shipped_rules, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
+            r#"spanlink.yaml:1:1: unknown option "a"; expected one of: cluster, watch, layout, projection, span_names, cascade_max, settle, deadline, owner_wait, stuck_after, evidence, read_interval, startup, metadata_changes, health_checks, shipped_rules, shipped_rules_except, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
+        ]],
+    );
+    refuses(
+        "shipped_rules_except: [Rollout.argoproj.io]\n",
+        expect![[
+            r#"spanlink.yaml:1:24: "Rollout.argoproj.io" is not an API group; write what follows the kind in Kind.group, as in argoproj.io"#
         ]],
     );
     refuses("a: [\n", expect!["spanlink.yaml:1:4: unclosed bracket '['"]);
