@@ -119,25 +119,19 @@ fn explain(
     object: &[OsString],
     namespace: Option<&str>,
 ) -> anyhow::Result<()> {
-    let explained = match object_name(object, namespace)? {
-        Some(name) => daemon::explain_in_cluster(settings, kubeconfig, &name)?,
-        None => {
-            ensure!(
-                namespace.is_none(),
-                "option -n belongs to an object of the cluster: KIND NAME"
-            );
-            let text = match object.first().filter(|file| *file != "-") {
-                Some(file) => {
-                    let file = Path::new(file);
-                    fs::read_to_string(file)
-                        .with_context(|| format!("cannot read {}", file.display()))?
-                }
-                None => io::read_to_string(io::stdin()).context("cannot read standard input")?,
-            };
-            daemon::explain(settings, &text)?
+    if let Some(name) = object_name(object, namespace)? {
+        let explained = daemon::explain_in_cluster(settings, kubeconfig, &name)?;
+        return Ok(write!(io::stdout(), "{explained}")?);
+    }
+    ensure!(namespace.is_none(), "option -n belongs to an object of the cluster: KIND NAME");
+    let text = match object.first().filter(|file| *file != "-") {
+        Some(file) => {
+            let file = Path::new(file);
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
         }
+        None => io::read_to_string(io::stdin()).context("cannot read standard input")?,
     };
-    Ok(write!(io::stdout(), "{explained}")?)
+    Ok(write!(io::stdout(), "{}", daemon::explain(settings, &text)?)?)
 }
 
 /// The object of the cluster that the arguments name; `None` for a file or standard input.

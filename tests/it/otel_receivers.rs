@@ -37,8 +37,8 @@ async fn exported(
 ) -> (Received, String) {
     let output = replay(receiver, file, variables).await;
     let accepted = receiver.accepted();
-    let [request] = accepted.as_slice() else { panic!("{} requests", accepted.len()) };
-    (request.clone(), String::from_utf8(output.stderr).unwrap())
+    assert_eq!(accepted.len(), 1, "{accepted:?}");
+    (accepted[0].clone(), String::from_utf8(output.stderr).unwrap())
 }
 
 #[tokio::test]
