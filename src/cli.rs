@@ -1,6 +1,6 @@
 //! The command line: arguments, subcommands and their help.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -57,8 +57,13 @@ pub enum Command {
     },
     /// Explain when an object counts as converged: the verdict, the rule, and the evidence.
     Explain {
-        /// Object or List in YAML or JSON, as kubectl prints it. Default: standard input.
-        file: Option<PathBuf>,
+        /// A file with an object or a List in YAML or JSON, as kubectl prints it; or an object of the
+        /// cluster, as KIND NAME or KIND/NAME. Default: standard input.
+        #[arg(value_name = "FILE | KIND NAME | KIND/NAME", num_args = 0..=2)]
+        object: Vec<OsString>,
+        /// Namespace of the object in the cluster. Default: that of the kubeconfig's context.
+        #[arg(long, short)]
+        namespace: Option<String>,
     },
     /// List, retry or drop spans that the receiver refused, in the data directory.
     #[command(subcommand)]
@@ -100,7 +105,8 @@ pub enum OutboxCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Validate the configuration and warn about gaps in ownership chains.
+    /// Validate the configuration with the files it names, and warn about what has no effect and about
+    /// gaps in ownership chains.
     Check,
     /// List the kinds with a rule of their own for when they have converged, and its source.
     Kinds,

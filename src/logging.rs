@@ -69,6 +69,14 @@ pub async fn during<T, E: From<LoggingError>>(
     result
 }
 
+/// Checks a log filter.
+///
+/// # Errors
+/// When the filter is invalid.
+pub fn check(filter: Option<&str>) -> Result<(), LoggingError> {
+    parse(filter.unwrap_or(DEFAULT_FILTER)).map(drop)
+}
+
 fn init(filter: Option<&str>, own_traces: Option<&SdkTracerProvider>) -> Result<(), LoggingError> {
     let filter = parse(filter.unwrap_or(DEFAULT_FILTER))?;
     let lines = if stderr().is_terminal() {

@@ -9,13 +9,13 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser as _;
 use spanlink::{
     cli::{Cli, Command, ConfigCommand, OutboxCommand},
     config::{ConfigError, settings::Settings},
     control::{Action, Selection},
-    daemon::{self, TaskFailure},
+    daemon::{self, ObjectName, TaskFailure},
     error_chain::ErrorChain,
     jaeger_ui::jaeger_ui,
 };
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         // Standard error may be closed: then the message is lost.
         writeln!(io::stderr(), "spanlink: {}", ErrorChain(&*error)).ok();
     }
-    if error.downcast_ref::<ConfigError>().is_some() {
+    if daemon::is_configuration_error(&error) {
         return ExitCode::from(EXIT_CONFIGURATION);
     }
     ExitCode::FAILURE
@@ -55,13 +55,12 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Run { to } => daemon::run(&settings, kubeconfig, *to, log),
         Command::Record { output } => daemon::record(&settings, kubeconfig, output.as_deref(), log),
-        Command::Replay { file, to } => {
-            let everything = common.config.is_none();
-            daemon::replay(&settings, file, *to, everything, log)
+        Command::Replay { file, to } => daemon::replay(&settings, file, *to, log),
+        Command::Explain { object, namespace } => {
+            explain(&settings, kubeconfig, object, namespace.as_deref())
         }
-        Command::Explain { file } => explain(&settings, file.as_deref()),
         Command::Outbox(command) => outbox(&settings, command, log),
-        Command::Config(ConfigCommand::Check) => check(&settings),
+        Command::Config(ConfigCommand::Check) => check(&settings, log),
         Command::Config(ConfigCommand::Kinds) => {
             Ok(write!(io::stdout(), "{}", daemon::kinds(&settings))?)
         }
@@ -69,7 +68,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     }
 }
 
-/// The environment variables that may be options. Others need not be Unicode.
+/// The environment variables that may be options. Others need not be Unicode. A value of
+/// OpenTelemetry's variables has replacement characters then; where the variable is used, it is
+/// ignored or refused as any other malformed value.
 fn variables(
     all: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<(String, String)>, ConfigError> {
@@ -77,23 +78,25 @@ fn variables(
     for (name, value) in all {
         let name = match name.into_string() {
             Ok(name) => name,
-            Err(name) if is_option(&name.to_string_lossy()) => {
+            Err(name) if is_ours(&name.to_string_lossy()) => {
                 return Err(not_unicode(&name.to_string_lossy(), "name"));
             }
             Err(_other) => continue,
         };
         match value.into_string() {
             Ok(value) => variables.push((name, value)),
-            Err(_value) if is_option(&name) => return Err(not_unicode(&name, "value")),
+            Err(_value) if is_ours(&name) => return Err(not_unicode(&name, "value")),
+            Err(value) if name.starts_with("OTEL_") => {
+                variables.push((name, value.to_string_lossy().into_owned()));
+            }
             Err(_other) => {}
         }
     }
     Ok(variables)
 }
 
-fn is_option(name: &str) -> bool {
-    let is_ours = name.starts_with("SPANLINK_") && !READ_BY_CLAP.contains(&name);
-    is_ours || name.starts_with("OTEL_")
+fn is_ours(name: &str) -> bool {
+    name.starts_with("SPANLINK_") && !READ_BY_CLAP.contains(&name)
 }
 
 fn not_unicode(name: &str, part: &str) -> ConfigError {
@@ -103,11 +106,12 @@ fn not_unicode(name: &str, part: &str) -> ConfigError {
     }
 }
 
-fn check(settings: &Settings) -> anyhow::Result<()> {
+fn check(settings: &Settings, log: Option<&str>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     for warning in settings.warnings() {
         writeln!(out, "warning: {warning}")?;
     }
+    daemon::check(settings, log)?;
     Ok(writeln!(out, "The configuration is valid.")?)
 }
 
@@ -121,14 +125,56 @@ fn outbox(settings: &Settings, command: &OutboxCommand, log: Option<&str>) -> an
     daemon::remove_from_quarantine(settings, &selection, action, log)
 }
 
-fn explain(settings: &Settings, file: Option<&Path>) -> anyhow::Result<()> {
-    let text = match file {
+fn explain(
+    settings: &Settings,
+    kubeconfig: Option<&Path>,
+    object: &[OsString],
+    namespace: Option<&str>,
+) -> anyhow::Result<()> {
+    if let Some(name) = object_name(object, namespace)? {
+        let explained = daemon::explain_in_cluster(settings, kubeconfig, &name)?;
+        return Ok(write!(io::stdout(), "{explained}")?);
+    }
+    ensure!(namespace.is_none(), "option -n belongs to an object of the cluster: KIND NAME");
+    let text = match object.first().filter(|file| *file != "-") {
         Some(file) => {
+            let file = Path::new(file);
             fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
         }
         None => io::read_to_string(io::stdin()).context("cannot read standard input")?,
     };
     Ok(write!(io::stdout(), "{}", daemon::explain(settings, &text)?)?)
+}
+
+/// The object of the cluster that the arguments name; `None` for a file or standard input.
+fn object_name(
+    arguments: &[OsString],
+    namespace: Option<&str>,
+) -> anyhow::Result<Option<ObjectName>> {
+    let text = |argument: &OsString| {
+        let text = argument.to_str().map(str::to_owned);
+        text.with_context(|| format!("{} is not valid UTF-8", argument.display()))
+    };
+    let (kind, name) = match arguments {
+        [] => return Ok(None),
+        [file] if file == "-" || Path::new(file).exists() => return Ok(None),
+        [argument] => {
+            let text = text(argument)?;
+            // A name cannot have a slash, but the kind `apps/v1/Deployment` has two.
+            let is_file = [".yaml", ".yml", ".json"].iter().any(|end| text.ends_with(end));
+            match text.rsplit_once('/') {
+                Some((kind, name)) if !is_file && !kind.is_empty() && !name.is_empty() => {
+                    (kind.to_owned(), name.to_owned())
+                }
+                _ => bail!(
+                    "there is no file {text}; write KIND NAME or KIND/NAME for an object of the \
+                     cluster"
+                ),
+            }
+        }
+        [kind, name, ..] => (text(kind)?, text(name)?),
+    };
+    Ok(Some(ObjectName { kind, name, namespace: namespace.map(str::to_owned) }))
 }
 
 fn print_jaeger_ui(settings: &Settings) -> anyhow::Result<()> {

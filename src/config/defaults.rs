@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
-    environment,
+    endpoint::default_endpoint,
     file::{File, OwnerEntry, Reference, Watch},
     owners,
-    scalars::HumanDuration,
+    scalars::{HumanDuration, no_limit_if_zero},
     settings::{
         AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
         KindSettings, OutboxSettings, OwnerSettings, ProxySettings, ReferenceSettings,
-        SamplingSettings, Settings, TlsSettings, TraceSettings, WatchSettings,
+        SamplingSettings, Settings, ShippedRules, TlsSettings, TraceSettings, WatchSettings,
     },
 };
 
@@ -43,6 +43,7 @@ impl File {
             }
         };
         Settings {
+            are_kinds_configured: self.watch.is_some(),
             cluster: ClusterSettings { name: self.cluster.name },
             watch: WatchSettings {
                 kinds: match self.watch {
@@ -53,7 +54,12 @@ impl File {
                 annotations,
                 baggage: causes.baggage,
                 references: causes.references.into_iter().map(Reference::settings).collect(),
-                shipped_rules: self.shipped_rules.unwrap_or(true),
+                shipped_rules: match self.shipped_rules {
+                    Some(false) => ShippedRules::Off,
+                    Some(true) | None => ShippedRules::Except(
+                        self.shipped_rules_except.into_iter().map(|group| group.0).collect(),
+                    ),
+                },
                 health_checks: self.health_checks.into_iter().map(|check| check.0).collect(),
                 owners: configured_owners(causes.owners),
                 redact: self.redact.into_iter().map(|path| path.0).collect(),
@@ -78,13 +84,14 @@ impl File {
                 },
             },
             export: ExportSettings {
-                endpoint: self.otlp.endpoint.unwrap_or_else(|| {
-                    environment::default_endpoint(self.otlp.protocol).to_owned()
-                }),
+                endpoint: match self.otlp.endpoint {
+                    Some(endpoint) => endpoint.0,
+                    None => default_endpoint(self.otlp.protocol).to_owned(),
+                },
                 protocol: self.otlp.protocol,
-                headers: self.otlp.headers,
+                headers: self.otlp.headers.0,
                 compression: self.otlp.compression,
-                timeout: duration(self.otlp.timeout, Duration::from_secs(10)),
+                timeout: no_limit_if_zero(duration(self.otlp.timeout, Duration::from_secs(10))),
                 request_bytes_max: self
                     .otlp
                     .request_bytes_max
@@ -110,8 +117,9 @@ impl File {
                     || Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
                     |listen| listen.0,
                 ),
-                own_traces: self.own_traces.endpoint,
+                own_traces: self.own_traces.endpoint.map(|endpoint| endpoint.0),
             },
+            ignored_variables: Vec::new(),
         }
     }
 }

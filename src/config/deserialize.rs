@@ -105,6 +105,19 @@ impl<'de> Deserializer<'de> for OptionValue {
         visitor.visit_newtype_struct(self)
     }
 
+    /// The options of a map. A text instead of them is not repeated: it may have credentials.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.0.kind {
+            ValueKind::String(_) => Err(Error::invalid_type(Unexpected::Other("text"), &visitor)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     /// Every enum of the options is a list of names.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
@@ -120,6 +133,6 @@ impl<'de> Deserializer<'de> for OptionValue {
 
     forward_to_deserialize_any! {
         i8 i16 i32 i64 u8 u16 f32 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        tuple_struct map identifier ignored_any
     }
 }

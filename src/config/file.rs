@@ -1,14 +1,18 @@
 //! The options as a file writes them. Each is optional; `defaults` has what applies without it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::{
     converges::{Converges, HealthCheckOption},
+    endpoint::EndpointUrl,
+    headers::Headers,
     object_selector::{FieldSelector, LabelSelector, NamespaceName},
     paths::{ContentPath, MarkPath, ReferencePath},
-    scalars::{Annotation, HumanDuration, Kind, Listen, Ratio, RequestBytes, WatchedKind},
+    scalars::{
+        Annotation, ApiGroup, HumanDuration, Kind, Listen, Ratio, RequestBytes, WatchedKind,
+    },
     settings::{
         Compression, ContextSampling, Layout, MetadataChanges, Protocol, SpanNames, Stale, Startup,
     },
@@ -33,6 +37,7 @@ pub(super) struct File {
     pub(super) metadata_changes: MetadataChanges,
     pub(super) health_checks: Vec<HealthCheckOption>,
     pub(super) shipped_rules: Option<bool>,
+    pub(super) shipped_rules_except: Vec<ApiGroup>,
     pub(super) redact: Vec<ContentPath>,
     pub(super) propagation: Propagation,
     pub(super) causes: Causes,
@@ -142,9 +147,9 @@ pub(super) struct Sampling {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a map of options")]
 pub(super) struct Otlp {
-    pub(super) endpoint: Option<String>,
+    pub(super) endpoint: Option<EndpointUrl>,
     pub(super) protocol: Protocol,
-    pub(super) headers: BTreeMap<String, String>,
+    pub(super) headers: Headers,
     pub(super) compression: Compression,
     pub(super) timeout: Option<HumanDuration>,
     pub(super) request_bytes_max: Option<RequestBytes>,
@@ -179,5 +184,5 @@ pub(super) struct Admin {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a map of options")]
 pub(super) struct OwnTraces {
-    pub(super) endpoint: Option<String>,
+    pub(super) endpoint: Option<EndpointUrl>,
 }

@@ -79,12 +79,6 @@ impl KindSelector {
             kind.starts_with(|c: char| c.is_ascii_uppercase())
                 && kind.chars().all(|c| c.is_ascii_alphanumeric())
         };
-        let is_group = |group: &str| {
-            !group.is_empty()
-                && group
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
-        };
         let parts: Vec<&str> = text.split('/').collect();
         let (group, version, kind) = match parts.as_slice() {
             [one] => match one.split_once('.') {
@@ -110,6 +104,12 @@ impl KindSelector {
             kind: (!every).then(|| kind.to_owned()),
         })
     }
+}
+
+/// Whether the text can be the group of an API; the core group has no name.
+pub(super) fn is_group(text: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    !text.is_empty() && text.chars().all(is_allowed)
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use super::{
     deserialize::OptionValue,
     environment,
     file::File,
-    proxy,
+    headers, proxy,
     settings::Settings,
-    yaml::{Document, OptionPosition, START, path_of_option},
+    yaml::{Document, OptionPosition, START, YamlError, path_of_option},
 };
 
 /// Options that had another name before. The old name is refused with the new one.
@@ -57,7 +57,7 @@ impl Settings {
             Some(path) => {
                 let text = fs::read_to_string(path)
                     .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-                Document::parse(&text).map_err(|error| ConfigError::InFile {
+                parse(&text).map_err(|error| ConfigError::InFile {
                     path: path.to_owned(),
                     line: error.position.line,
                     column: error.position.column,
@@ -78,12 +78,20 @@ impl Settings {
         let mut track = serde_path_to_error::Track::new();
         let file = File::deserialize(serde_path_to_error::Deserializer::new(options, &mut track))
             .map_err(|error| places.locate(&track.path(), &error.to_string()))?;
+        let is_endpoint_set = file.otlp.endpoint.is_some();
         let mut settings = file.settings();
-        environment::apply(&mut settings, &variables)
-            .map_err(|(variable, problem)| ConfigError::InEnvironment { variable, problem })?;
+        settings.ignored_variables =
+            environment::apply(&mut settings.export, is_endpoint_set, &variables)
+                .map_err(|(variable, problem)| ConfigError::InEnvironment { variable, problem })?;
         settings.export.proxy = proxy::from_variables(&variables);
         Ok(settings)
     }
+}
+
+fn parse(text: &str) -> Result<Document, YamlError> {
+    let mut document = Document::parse(text)?;
+    headers::fold_names(&mut document)?;
+    Ok(document)
 }
 
 fn layers(

@@ -6,8 +6,10 @@
 mod converges;
 mod defaults;
 mod deserialize;
+mod endpoint;
 mod environment;
 mod file;
+mod headers;
 mod kind_selector;
 mod load;
 mod object_selector;

@@ -4,10 +4,21 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::settings::{CarrierKey, KindSelector};
+use super::{
+    kind_selector::is_group,
+    settings::{CarrierKey, KindSelector},
+};
 
 /// The longest duration an option may have.
 const DURATION_MAX: Duration = Duration::from_hours(24 * 366);
+
+/// A timeout of zero is no limit
+/// ([common configuration](https://opentelemetry.io/docs/specs/otel/configuration/common/#timeout)).
+/// Both it and a longer timeout than the maximum become the maximum, with which clocks do not
+/// overflow.
+pub(super) fn no_limit_if_zero(timeout: Duration) -> Duration {
+    if timeout.is_zero() { DURATION_MAX } else { timeout.min(DURATION_MAX) }
+}
 
 /// A duration with its unit: `500ms`, `5m`. Zero may be written without one.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +110,22 @@ impl<'de> Deserialize<'de> for WatchedKind {
             )));
         }
         Ok(Self(selector))
+    }
+}
+
+/// The group of an API: `argoproj.io`.
+#[derive(Clone, Debug)]
+pub(super) struct ApiGroup(pub(super) String);
+
+impl<'de> Deserialize<'de> for ApiGroup {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if is_group(&text) {
+            return Ok(Self(text));
+        }
+        Err(D::Error::custom(format!(
+            "{text:?} is not an API group; write what follows the kind in Kind.group, as in argoproj.io"
+        )))
     }
 }
 

@@ -15,6 +15,10 @@ pub struct Settings {
     pub export: ExportSettings,
     pub outbox: OutboxSettings,
     pub admin: AdminSettings,
+    /// Whether the option `watch` is set: without it, a replay is not limited to the default kinds.
+    pub are_kinds_configured: bool,
+    /// Warnings about variables of OpenTelemetry that are ignored, one sentence each.
+    pub ignored_variables: Vec<String>,
 }
 
 /// The cluster that is watched.
@@ -40,8 +44,8 @@ pub struct WatchSettings {
     pub references: Vec<ReferenceSettings>,
     /// The entries of `health_checks`: the first that names a kind decides about its objects.
     pub health_checks: Vec<HealthCheck>,
-    /// Kinds without a rule in the configuration are judged by the shipped rules, where there is one.
-    pub shipped_rules: bool,
+    /// Which shipped rules judge kinds without a rule in the configuration.
+    pub shipped_rules: ShippedRules,
     /// How operators mark what they made, other than by a controller reference: the configured marks,
     /// then those of well-known operators.
     pub owners: Vec<OwnerSettings>,
@@ -207,6 +211,25 @@ pub struct HealthCheck {
     pub rule: HealthRule,
 }
 
+/// Which of the shipped rules apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShippedRules {
+    /// None.
+    Off,
+    /// All but those for kinds of these API groups.
+    Except(Vec<String>),
+}
+
+impl ShippedRules {
+    /// Whether the rules for kinds of this group apply.
+    pub fn apply_to(&self, group: &str) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Except(groups) => !groups.iter().any(|excepted| excepted == group),
+        }
+    }
+}
+
 /// The status field that decides when a change of an object has converged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatusFieldSettings {
@@ -341,10 +364,10 @@ pub struct ExportSettings {
     /// A URL; for HTTP it includes the path.
     pub endpoint: String,
     pub protocol: Protocol,
-    /// Sent with every request.
+    /// Sent with every request; names are in lower case.
     pub headers: BTreeMap<String, String>,
     pub compression: Compression,
-    /// The time limit of one request.
+    /// The time limit of one request; a year where there is none.
     pub timeout: Duration,
     /// The largest request, in bytes before compression.
     pub request_bytes_max: usize,

@@ -1,6 +1,10 @@
-//! Warns about options that have no effect, and about gaps between the watched kinds.
+//! Warns about options and variables that have no effect, about an endpoint without a path, and about
+//! gaps between the watched kinds.
 
-use super::settings::{KindSettings, Settings};
+use super::{
+    endpoint::missing_path,
+    settings::{KindSettings, Settings},
+};
 
 impl Settings {
     /// Warnings about a valid configuration, one sentence each.
@@ -24,7 +28,17 @@ impl Settings {
                 )
             })
         });
-        self.ownership_gaps().chain(secret_values.map(str::to_owned)).chain(shadowed).collect()
+        self.export_warnings()
+            .chain(self.ownership_gaps())
+            .chain(secret_values.map(str::to_owned))
+            .chain(shadowed)
+            .collect()
+    }
+
+    /// The warnings that concern where spans are sent, for commands that only export.
+    pub fn export_warnings(&self) -> impl Iterator<Item = String> {
+        let missing_path = missing_path(self.export.protocol, &self.export.endpoint);
+        self.ignored_variables.iter().cloned().chain(missing_path)
     }
 }
 

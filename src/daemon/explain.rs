@@ -1,11 +1,11 @@
 //! `spanlink explain`: the verdict about an object, and every piece of evidence for it.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::{clock::now, rules::rules};
+use super::{clock::now, rules::rules, runtime::block_on};
 use crate::{
     config::settings::{ConvergesSettings, Settings},
     trace::{
@@ -23,7 +23,10 @@ use crate::{
         },
         rules::Rules,
     },
-    watch::decode::{Decoded, Decoder},
+    watch::{
+        self, ObjectName,
+        decode::{Decoded, Decoder},
+    },
 };
 
 /// Explains the objects in a text as `kubectl get -o yaml` or `-o json` prints them: for each its
@@ -34,6 +37,26 @@ use crate::{
 pub fn explain(settings: &Settings, text: &str) -> anyhow::Result<String> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).context("the object is neither YAML nor JSON")?;
+    explain_documents(settings, documents)
+}
+
+/// Explains an object of the cluster, as [`explain`] does.
+///
+/// # Errors
+/// When there is no cluster, or the object cannot be read.
+pub fn explain_in_cluster(
+    settings: &Settings,
+    kubeconfig: Option<&Path>,
+    name: &ObjectName,
+) -> anyhow::Result<String> {
+    let object = block_on(async {
+        let client = watch::client(kubeconfig).await?;
+        Ok(watch::read_object(&client, &settings.watch, name).await?)
+    })?;
+    explain_documents(settings, vec![object])
+}
+
+fn explain_documents(settings: &Settings, documents: Vec<Value>) -> anyhow::Result<String> {
     let rules = rules(settings);
     let mut explained = String::new();
     for document in documents.into_iter().flat_map(items) {
@@ -220,8 +243,9 @@ pub fn kinds(settings: &Settings) -> String {
         let kind = check.kind.as_deref().unwrap_or("*");
         lines.push(format!("{}/{kind}\toption health_checks\texpressions\n", check.api_version));
     }
-    if settings.watch.shipped_rules {
-        for (kind, source) in shipped::sources() {
+    for (kind, source) in shipped::sources() {
+        let group = kind.split_once('.').map_or("", |(_, group)| group);
+        if settings.watch.shipped_rules.apply_to(group) {
             lines.push(format!("{kind}\tshipped\t{source}\n"));
         }
     }

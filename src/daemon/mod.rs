@@ -8,12 +8,14 @@
 //! | `shutdown` | SIGTERM and SIGINT |
 //! | `restore`, `reading` | the checkpoint of an earlier run, and whether it can be used |
 //! | `record`, `replay`, `explain` | the commands of the same names |
+//! | `check` | `spanlink config check` |
 //! | `outbox_command`, `quarantine` | `spanlink outbox`, and what it reaches through the control socket |
 //!
 //! Two threads do the work. One runs the watches and the event loop: they wake up together, and
 //! seldom. The main thread runs the sender, the admin server and the supervision. An outbox on disk
 //! has a third one that writes, and signals are received on a fourth.
 
+mod check;
 mod clock;
 mod core;
 mod destination;
@@ -32,9 +34,10 @@ mod shutdown;
 mod tasks;
 
 pub use self::{
+    check::{check, is_configuration_error},
     clock::now,
     destination::Destination,
-    explain::{explain, kinds},
+    explain::{explain, explain_in_cluster, kinds},
     outbox_command::{Listed, list_quarantine, remove_from_quarantine},
     queue::OutboxQueue,
     record::record,
@@ -43,3 +46,4 @@ pub use self::{
     run::run,
     tasks::TaskFailure,
 };
+pub use crate::watch::ObjectName;

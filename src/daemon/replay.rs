@@ -14,6 +14,7 @@ use tokio::{
     task::spawn_blocking,
     time::timeout,
 };
+use tracing::warn;
 
 use super::{
     clock::now, destination::Destination, queue::OutboxQueue, rules::rules, runtime::block_on,
@@ -46,8 +47,8 @@ const PRINT_INTERVAL: Duration = Duration::from_secs(1);
 const QUEUED_SPANS_MAX: usize = 4096;
 const QUEUED_EVENTS_MAX: usize = 16;
 
-/// `spanlink replay`: reads the recording `file` and prints or exports its spans. With `everything`,
-/// every kind of the recording is replayed, not only those of the configuration.
+/// `spanlink replay`: reads the recording `file` and prints or exports its spans. Without the option
+/// `watch`, every kind of the recording is replayed.
 ///
 /// # Errors
 /// When the file is not a recording, the spans cannot be printed or exported, or the collector refuses
@@ -56,14 +57,17 @@ pub fn replay(
     settings: &Settings,
     file: &Path,
     destination: Destination,
-    everything: bool,
     log: Option<&str>,
 ) -> anyhow::Result<()> {
     let recording = RecordingToReplay {
         file: file.to_owned(),
         rules: rules(settings),
         settings: Arc::new(settings.watch.clone()),
-        scope: if everything { ReplayScope::Everything } else { ReplayScope::Configured },
+        scope: if settings.are_kinds_configured {
+            ReplayScope::Configured
+        } else {
+            ReplayScope::Everything
+        },
     };
     block_on(logging::during(log.or(Some(DEFAULT_LOG)), || Ok(None), async {
         let encoder = Encoder::new(&settings.export, &settings.cluster, None);
@@ -130,6 +134,9 @@ async fn export(
     encoder: Encoder,
     recording: RecordingToReplay,
 ) -> anyhow::Result<()> {
+    for warning in settings.export_warnings() {
+        warn!("{warning}.");
+    }
     let metrics = Metrics::new().context("cannot register metrics")?;
     let outbox = Outbox::in_memory(Limits::records(QUEUED_SPANS_MAX), metrics.clone());
     let client = Client::new(&settings.export)?;

@@ -65,6 +65,11 @@ pub fn run(
         for warning in settings.warnings() {
             warn!("{warning}.");
         }
+        // Its mistakes are reported before the cluster is asked for anything.
+        let client = match destination {
+            Destination::Otlp => Some(OtlpClient::new(&settings.export)?),
+            Destination::Tree | Destination::Json => None,
+        };
         let metrics = Metrics::new().context("cannot register metrics")?;
         let health = Health::default();
         let mut tasks = Tasks::default();
@@ -79,7 +84,7 @@ pub fn run(
                 return Err(failure.into());
             }
             core = prepare_core(settings, kubeconfig, destination, &metrics, &health) => {
-                start(settings, kubeconfig, destination, core?, tasks)?
+                start(settings, kubeconfig, client, core?, tasks)?
             }
         };
         Ok(started.run_until_stopped(shutdown.requested()).await?)
@@ -175,24 +180,20 @@ async fn cluster_uid(kubeconfig: Option<&Path>) -> anyhow::Result<Option<String>
 fn start(
     settings: &Settings,
     kubeconfig: Option<&Path>,
-    destination: Destination,
+    client: Option<OtlpClient>,
     (core, encoder): (Core, Encoder),
     mut tasks: Tasks,
 ) -> anyhow::Result<Started> {
     let (outbox, health, metrics) =
         (core.outbox.clone(), core.health.clone(), core.metrics.clone());
     let (drain, drained) = oneshot::channel();
-    let sending = match destination {
-        Destination::Otlp => {
-            let client = OtlpClient::new(&settings.export)?;
-            let queue = OutboxQueue(outbox.clone());
-            let limits = RequestLimits::bytes(settings.export.request_bytes_max);
-            let sender = Sender::new(queue, client, encoder, limits, metrics.clone(), now);
-            let until = async { drained.await.unwrap_or_default() };
-            Some(spawn_sender(&mut tasks, sender.run(until)))
-        }
-        Destination::Tree | Destination::Json => None,
-    };
+    let sending = client.map(|client| {
+        let queue = OutboxQueue(outbox.clone());
+        let limits = RequestLimits::bytes(settings.export.request_bytes_max);
+        let sender = Sender::new(queue, client, encoder, limits, metrics.clone(), now);
+        let until = async { drained.await.unwrap_or_default() };
+        spawn_sender(&mut tasks, sender.run(until))
+    });
     info!(
         kinds = settings.watch.kinds.len(),
         endpoint = settings.export.endpoint,

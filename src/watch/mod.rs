@@ -12,6 +12,7 @@ mod discovery;
 mod lines;
 mod list;
 mod list_span;
+mod lookup;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -31,6 +32,7 @@ mod sync;
 
 pub use client::{ClientError, client, runtime};
 pub use discovery::DiscoveryError;
+pub use lookup::{LookupError, ObjectName, read_object};
 pub use message::{Resume, WatchMessage};
 pub use resolve::{Resolved, UnknownKind};
 pub use supervise::{WatchError, Watches};

@@ -83,7 +83,7 @@ fn mistakes_in_the_environment_are_refused_with_the_variable() {
             "SPANLINK_OTLP",
             "grpc",
             expect![[
-                r#"environment variable SPANLINK_OTLP: invalid type: string "grpc", expected a map of options"#
+                r#"environment variable SPANLINK_OTLP: invalid type: text, expected a map of options"#
             ]],
         ),
         (
@@ -94,24 +94,31 @@ fn mistakes_in_the_environment_are_refused_with_the_variable() {
             ]],
         ),
         (
-            "OTEL_EXPORTER_OTLP_PROTOCOL",
-            "http/json",
+            "SPANLINK_OTLP__HEADERS",
+            "authorization=s3cret",
             expect![[
-                r#"environment variable OTEL_EXPORTER_OTLP_PROTOCOL: unsupported protocol "http/json"; use grpc or http/protobuf"#
+                r#"environment variable SPANLINK_OTLP__HEADERS: headers are a map, as in {authorization: Bearer …}, and not a text"#
             ]],
         ),
         (
-            "OTEL_EXPORTER_OTLP_TIMEOUT",
-            "10s",
+            "SPANLINK_OTLP__ENDPOINT",
+            "collector:4317",
             expect![[
-                r#"environment variable OTEL_EXPORTER_OTLP_TIMEOUT: "10s" is not a number of milliseconds"#
+                r#"environment variable SPANLINK_OTLP__ENDPOINT: the endpoint has no scheme; write it as http://collector:4317, or with https:// for TLS"#
             ]],
         ),
         (
-            "OTEL_EXPORTER_OTLP_COMPRESSION",
-            "zstd",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "htp://user:s3cret@h/v1/traces?api-key=abc",
             expect![[
-                r#"environment variable OTEL_EXPORTER_OTLP_COMPRESSION: unsupported compression "zstd"; use gzip or none"#
+                r#"environment variable OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: the scheme of the endpoint is neither http nor https; write it as http://collector:4317, or with https:// for TLS"#
+            ]],
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://user:s3cret@collector:port",
+            expect![[
+                r#"environment variable OTEL_EXPORTER_OTLP_ENDPOINT: the port of the endpoint is not a number from 1 to 65535; write it as http://collector:4317, or with https:// for TLS"#
             ]],
         ),
     ] {

@@ -31,7 +31,9 @@ pub(crate) fn refuses(yaml: &str, message: Expect) {
 fn example_has_every_option_with_its_default() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.yaml");
     let defaults = Settings::load(None, []).unwrap();
-    assert_eq!(Settings::load(Some(&example), []).unwrap(), defaults);
+    let example = Settings::load(Some(&example), []).unwrap();
+    assert!(example.are_kinds_configured && !defaults.are_kinds_configured);
+    assert_eq!(Settings { are_kinds_configured: false, ..example }, defaults);
     assert_eq!(defaults.watch.kinds.len(), 8);
 }
 
@@ -72,7 +74,13 @@ fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
     refuses(
         "a: 1\n",
         expect![[
-            r#"spanlink.yaml:1:1: unknown option "a"; expected one of: cluster, watch, layout, projection, span_names, cascade_max, settle, deadline, owner_wait, stuck_after, evidence, read_interval, startup, metadata_changes, health_checks, shipped_rules, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
+            r#"spanlink.yaml:1:1: unknown option "a"; expected one of: cluster, watch, layout, projection, span_names, cascade_max, settle, deadline, owner_wait, stuck_after, evidence, read_interval, startup, metadata_changes, health_checks, shipped_rules, shipped_rules_except, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
+        ]],
+    );
+    refuses(
+        "shipped_rules_except: [Rollout.argoproj.io]\n",
+        expect![[
+            r#"spanlink.yaml:1:24: "Rollout.argoproj.io" is not an API group; write what follows the kind in Kind.group, as in argoproj.io"#
         ]],
     );
     refuses("a: [\n", expect!["spanlink.yaml:1:4: unclosed bracket '['"]);
@@ -86,7 +94,7 @@ fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
     );
     refuses(
         "otlp: grpc\n",
-        expect![[r#"spanlink.yaml:1:7: invalid type: string "grpc", expected a map of options"#]],
+        expect![[r#"spanlink.yaml:1:7: invalid type: text, expected a map of options"#]],
     );
     refuses(
         "otlp.endpoint: http://x\n",
@@ -263,7 +271,7 @@ fn texts_are_read_as_written() {
     }
     assert_eq!(settings("cluster: {name: '~'}\n").cluster.name.as_deref(), Some("~"));
     assert_eq!(settings("cluster: {name: }\n").cluster.name, None);
-    assert_eq!(settings("otlp: {headers: {X-Tenant: 010}}\n").export.headers["X-Tenant"], "010");
+    assert_eq!(settings("otlp: {headers: {X-Tenant: 010}}\n").export.headers["x-tenant"], "010");
 }
 
 #[test]

@@ -132,3 +132,31 @@ fn text_without_an_object_is_refused_with_an_example() {
     assert!(refusal("{kind: Widget}").contains("not a Kubernetes object"));
     assert!(refusal("a: [").contains("neither YAML nor JSON"));
 }
+
+#[test]
+fn kinds_of_an_excepted_group_are_judged_by_the_general_rule() {
+    let rule_of = |configuration: &str, api_version: &str, kind: &str| {
+        let object = format!(
+            "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a, generation: 1}},
+                spec: {{}}, status: {{observedGeneration: 1, phase: Healthy}}}}"
+        );
+        let explained = explain(&settings(configuration), &object).unwrap();
+        let rule = explained.lines().find_map(|line| line.strip_prefix("  rule         ")).unwrap();
+        rule.split(',').next().unwrap().to_owned()
+    };
+    let except = "shipped_rules_except: [argoproj.io]\n";
+    let off = "shipped_rules: false\n";
+    for (api_version, kind, rules) in [
+        ("argoproj.io/v1alpha1", "Rollout", ["shipped", "the general rule", "the general rule"]),
+        ("cert-manager.io/v1", "Certificate", ["shipped", "shipped", "the general rule"]),
+    ] {
+        let found =
+            ["", except, off].map(|configuration| rule_of(configuration, api_version, kind));
+        assert_eq!(found, rules, "{kind}");
+    }
+    let kinds = spanlink::daemon::kinds(&settings(except));
+    assert!(
+        kinds.contains("cert-manager.io\tshipped") && !kinds.contains(".argoproj.io\t"),
+        "{kinds}"
+    );
+}

@@ -124,7 +124,7 @@ fn rule_for(settings: &WatchSettings, kind: &GroupKind, api_version: &str) -> Op
     let mut checks = settings.health_checks.iter();
     match checks.find(|check| check.api_version == api_version && is_for(&check.kind)) {
         Some(check) => Some(check.rule.clone()),
-        None if settings.shipped_rules => shipped::rule(kind).cloned(),
+        None if settings.shipped_rules.apply_to(&kind.group) => shipped::rule(kind).cloned(),
         None => None,
     }
 }
