@@ -1,5 +1,7 @@
 //! Sends requests to a collector and returns its responses, by gRPC or HTTP.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::{
@@ -18,13 +20,11 @@ pub trait Transport: Send {
 
 /// A client of the configured collector. It connects at the first request, and reconnects when a
 /// connection was lost.
-#[derive(Debug)]
 pub struct Client {
     endpoint: Endpoint,
     protocol: ProtocolClient,
 }
 
-#[derive(Debug)]
 enum ProtocolClient {
     Grpc(GrpcClient),
     Http(HttpClient),
@@ -54,6 +54,13 @@ impl Client {
             Protocol::HttpProtobuf => ProtocolClient::Http(HttpClient::new(settings, &endpoint)?),
         };
         Ok(Self { endpoint, protocol })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The path and the query of the endpoint may be secrets.
+        f.debug_struct("Client").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 

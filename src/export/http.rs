@@ -18,7 +18,6 @@ use super::{
 };
 use crate::config::settings::{Compression, ExportSettings};
 
-#[derive(Debug)]
 pub(super) struct HttpClient {
     connection: Connection<Full<Bytes>>,
     uri: Uri,

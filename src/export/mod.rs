@@ -1,9 +1,10 @@
 //! The edge out: spans become OTLP requests, trees to read, or JSON lines.
 //!
 //! `encode` turns a span into a record for the outbox, `batch` joins records into requests, and
-//! `sender` sends those through a `client`, over a `connection`, until the receiver has accepted or refused them. `sink`
-//! chooses between OTLP, `tree` and `json`. Encoding is deterministic: the same span is the same
-//! bytes, also after a restart. OTLP's types are used in `encode` only.
+//! `sender` sends those through a `client`, over a `connection`, until the receiver has accepted or
+//! refused them. `sink` chooses between OTLP, `tree` and `json`. Encoding is deterministic: the same
+//! span is the same bytes, also after a restart. OTLP's types are used in `encode`, and in
+//! `own_traces` for the traces of the daemon itself.
 
 mod backoff;
 pub mod batch;

@@ -10,6 +10,7 @@ use crate::{
     control_plane::{Account, ControlPlane, shared, until},
     daemon::Daemon,
     live::{SOON, tag},
+    scripted_receiver::Receiver,
 };
 
 const SERVICE: &str = "spanlink-daemon";
@@ -119,5 +120,41 @@ async fn own_traces_without_a_receiver_do_not_delay_the_daemon() -> Result<()> {
     let mut daemon = Daemon::run(&kubeconfig, &otlp, &configuration).await?;
     let (status, took) = daemon.stop().await?;
     assert!(status.success() && took < AT_ONCE, "{status}, {took:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn own_traces_have_no_headers_of_the_collector() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("own-traces-headers").await?;
+    let (collector, other) = (Receiver::grpc([], None).await, Receiver::grpc([], None).await);
+    let configuration = format!(
+        "watch: [{{kind: ConfigMap, namespaces: [{namespace}], label_selector: ours=yes}}]\n\
+         own_traces: {{endpoint: \"http://{}\"}}\n",
+        other.address
+    );
+    let kubeconfig = plane.kubeconfig(&Account::Admin);
+    let endpoint = format!("http://{}", collector.address);
+    let mut daemon = Daemon::start_with(&kubeconfig, &configuration, |command, _| {
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        command.env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=secret");
+        command.env("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-key=secret");
+        Ok(())
+    })?;
+    daemon.ready().await?;
+    let metadata =
+        json!({ "name": "settings", "namespace": namespace, "labels": { "ours": "yes" } });
+    let settings = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata });
+    plane.apply(&settings.to_string()).await?;
+    until("the span to be exported", SOON, async || {
+        ensure!(!collector.accepted().is_empty(), "it is not");
+        Ok(())
+    })
+    .await?;
+    daemon.stop().await?;
+    assert_eq!(collector.accepted()[0].headers["x-key"], "secret");
+    let own = other.accepted();
+    assert!(!own.is_empty());
+    assert!(own.iter().all(|request| !request.headers.contains_key("x-key")));
     Ok(())
 }
