@@ -22,7 +22,7 @@ pub(super) struct RequestSize {
 }
 
 impl RequestSize {
-    const FIRST_PAUSE: Duration = Duration::from_secs(1);
+    const FIRST_PAUSE: Duration = Duration::from_secs(30);
     const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
     /// `max` is in bytes.
@@ -99,7 +99,7 @@ mod tests {
         let mut size = RequestSize::new(4 * MIB);
         send_for(&mut size, 100, Duration::from_millis(50)).await;
         assert!(size.bytes() <= 100);
-        assert_eq!(send_for(&mut size, usize::MAX, Duration::from_secs(5)).await, 0);
+        assert_eq!(send_for(&mut size, usize::MAX, Duration::from_mins(1)).await, 0);
         assert_eq!(size.bytes(), 4 * MIB);
     }
 

@@ -310,19 +310,22 @@ impl<Q: Queue, T: Transport> Sender<Q, T> {
         stop: &mut Stop<'_>,
     ) -> bool {
         let mut wait = self.backoff.next_wait(requested_delay, fastrand::f64());
+        let started = Instant::now();
         if !stop.is_requested() {
             tokio::select! {
-                () = sleep(wait) => {}
-                // Retry at once: the collector may have recovered during the wait.
+                () = sleep(wait) => return true,
                 () = stop.requested() => {}
             }
-            return true;
+            // Retry at once: the collector may have recovered during the wait.
+            if requested_delay.is_none() {
+                return true;
+            }
         }
         if requested_delay.is_none() {
             wait = wait.min(STOPPING_WAIT_MAX);
         }
         tokio::select! {
-            () = sleep(wait) => true,
+            () = sleep(wait.saturating_sub(started.elapsed())) => true,
             () = stop.over(self.log.failing_since()) => false,
         }
     }

@@ -428,6 +428,17 @@ fn grpc_behind_http(status: u16) -> Response {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn stop_does_not_shorten_a_requested_delay() {
+    let wait = Duration::from_secs(10);
+    let run = run(script([Response::http(503, Some(RetryAfter::Delay(wait)))]));
+    run.records.push(&["a"]);
+    sleep(Duration::from_secs(1)).await;
+    run.stop.send(Drain::default()).unwrap();
+    assert_eq!(run.task.await.unwrap(), 0);
+    assert!(run.requests.lock().unwrap()[1].0 >= wait);
+}
+
 fn any_response() -> impl Strategy<Value = Response> {
     let retry_after = prop_oneof![
         Just(None),
