@@ -65,6 +65,7 @@ mod phases_pods;
 mod phases_rollouts;
 mod printed_trees;
 mod process;
+mod propagation;
 mod properties;
 mod proxy;
 mod recorder;

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use opentelemetry::{baggage::BaggageExt as _, propagation::TextMapPropagator as _};
 use opentelemetry_sdk::propagation::BaggagePropagator;
 use serde_json::value::RawValue;
+use spanlink_propagation::tracestate::MAX_LIST;
 
 use super::json::{RawField, fields_of, find, find_fields, find_text, text};
 use crate::{
     config::settings::{CarrierFormat, WatchSettings},
-    trace::model::{observation::Carrier, trace_state::MAX_LIST},
+    trace::model::observation::Carrier,
 };
 
 /// A traceparent has 55 bytes. A longer value is truncated here and stays invalid.
