@@ -27,6 +27,7 @@ mod run;
 mod runtime;
 mod shutdown;
 mod tasks;
+mod unsampled;
 
 pub use self::{
     clock::now,

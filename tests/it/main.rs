@@ -75,6 +75,7 @@ mod restarted;
 mod restored;
 mod rules_ancestors;
 mod rules_candidates;
+mod rules_carriers;
 mod rules_contexts;
 mod rules_deletions;
 mod rules_episodes;

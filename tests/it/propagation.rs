@@ -66,9 +66,11 @@ const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        reason: "A version above 00 with nothing behind the last - is valid in both; Go also accepts \
-                 more after flags that it cut at the next -.",
-        applies: |annotations| traceparent(annotations).len() > 55,
+        reason: "A - behind version 00 is more than it has; Go sees nothing behind the -.",
+        applies: |annotations| {
+            let text = traceparent(annotations);
+            text.starts_with("00-") && text.len() == 56 && text.ends_with('-')
+        },
     },
     Difference {
         reason: "A tracestate of more than 512 characters loses members.",
@@ -102,6 +104,12 @@ fn some_traceparent(chance: &mut Chance) -> String {
 }
 
 fn some_tracestate(chance: &mut Chance) -> String {
+    // Valid and long.
+    if chance.one_in(20) {
+        let members =
+            (0..10 + chance.below(22)).map(|index| format!("v{index}={}", digits(chance, 40)));
+        return members.collect::<Vec<_>>().join(",");
+    }
     let members = if chance.one_in(10) { 28 + chance.below(8) } else { chance.below(5) };
     let mut list = Vec::new();
     for index in 0..members {

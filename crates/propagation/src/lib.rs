@@ -58,8 +58,8 @@
 //! - Every flag of version 00 is accepted, as W3C asks of a receiver (`-ff` too); Go refuses reserved
 //!   ones. Flags other than *sampled* and *random* are not passed on by
 //!   [`Traceparent::span_context`].
-//! - Of a later version, only a value that continues with `-` after its 55 characters may be longer.
-//!   Go has the same rule.
+//! - A value of version 00 that ends with one more `-` is invalid. Go accepts it.
+//! - Of later versions, only the flag *sampled* is read. Go reads *random*, too.
 //! - A `tracestate` of more than 512 characters loses members, long ones first, as the
 //!   [limits](https://www.w3.org/TR/trace-context/#tracestate-limits) of W3C allow: annotations of an
 //!   object are limited.

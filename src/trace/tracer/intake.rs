@@ -148,6 +148,7 @@ impl Tracer {
                 }
                 if let Some(body) = observation.body.as_deref() {
                     self.record_context(uid, body, observation.at.whole_second(), version);
+                    self.link_status_context(uid, body);
                 }
             }
         }

@@ -6,6 +6,7 @@
 
 mod changes;
 pub mod checkpoint;
+mod contexts;
 mod decide;
 mod emit;
 mod episodes;
