@@ -128,7 +128,6 @@ fn widget_reference(
     widget.controller_owner_ref(&operator.widgets)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature that kube's Controller asks for")]
 fn retry(_: Arc<DynamicObject>, error: &kube::Error, _: Arc<Operator>) -> Action {
     warn!(%error, "Retrying in five seconds.");
     Action::requeue(Duration::from_secs(5))

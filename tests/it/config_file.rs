@@ -119,6 +119,14 @@ fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
         ]],
     );
     refuses(
+        "causes: {annotations: ['']}\n",
+        expect!["spanlink.yaml:1:24: the key of an annotation cannot be empty"],
+    );
+}
+
+#[test]
+fn incomplete_carriers_and_attributes_are_refused_with_what_to_write() {
+    refuses(
         "causes: {annotations: [{key: a, field: spec.a}]}\n",
         expect!["spanlink.yaml:1:24: key and field exclude each other; write two entries"],
     );
@@ -169,10 +177,6 @@ fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
     refuses(
         "attributes: {labels: {team: team}}\n",
         expect![[r#"spanlink.yaml:1:14: unknown option "labels"; did you mean "from_labels"?"#]],
-    );
-    refuses(
-        "causes: {annotations: ['']}\n",
-        expect!["spanlink.yaml:1:24: the key of an annotation cannot be empty"],
     );
 }
 

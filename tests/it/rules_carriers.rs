@@ -7,7 +7,7 @@ use expect_test::expect;
 use serde_json::{Value, json};
 use spanlink::{
     daemon::rules,
-    trace::model::span::{Role, Span},
+    trace::model::span::{Role, Span, Value as SpanValue},
 };
 
 use crate::{
@@ -43,23 +43,19 @@ fn spans(history: &History, configuration: &str) -> Vec<Span> {
     history.spans(&rules(&settings(configuration)), configuration)
 }
 
-/// The first digits of the linked trace and of the origin of each change.
+/// The first digits of the linked traces and of the origin of each change.
 fn contexts(spans: &[Span]) -> String {
+    let begin = |id: &str| id.get(..4).unwrap_or_default().to_owned();
     let mut lines = String::new();
     for span in spans.iter().filter(|span| span.role == Role::Change) {
-        let links: Vec<String> =
-            span.links.iter().map(|link| link.trace_id.to_string()[..4].to_owned()).collect();
-        let origin = span.attribute("spanlink.origin.trace_id");
-        let origin = origin.map(|origin| format!("{origin:?}")[6..10].to_owned());
-        let origin = origin.as_deref().unwrap_or("none");
-        writeln!(
-            lines,
-            "{} {} links [{}] origin {origin}",
-            span.name,
-            span.object.name,
-            links.join(" ")
-        )
-        .unwrap();
+        let ids: Vec<String> =
+            span.links.iter().map(|link| begin(&link.trace_id.to_string())).collect();
+        let origin = match span.attribute("spanlink.origin.trace_id") {
+            Some(SpanValue::Text(id)) => begin(id),
+            _ => "none".to_owned(),
+        };
+        let (change, name, ids) = (&span.name, &span.object.name, ids.join(" "));
+        writeln!(lines, "{change} {name} links [{ids}] origin {origin}").unwrap();
     }
     lines
 }
@@ -199,8 +195,8 @@ fn stamps_of_the_api_server_are_origins_where_a_person_asked_and_links_where_a_c
     .assert_eq(&contexts(&spans(&history, "")));
 }
 
-/// A PipelineRun carries the context of its creator; Tekton writes its own to the TaskRuns, and to every
-/// status.
+/// A `PipelineRun` carries the context of its creator; Tekton writes its own to each `TaskRun`, and to
+/// every status.
 #[test]
 fn contexts_of_tekton_are_links_and_that_of_the_creator_is_the_origin() {
     let configuration = "

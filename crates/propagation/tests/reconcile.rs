@@ -1,5 +1,7 @@
 //! What controllers see of the helpers, with the SDK of OpenTelemetry.
 
+#![expect(clippy::unwrap_used, reason = "a failed test is how these helpers report")]
+
 use std::sync::{Arc, Mutex};
 
 use opentelemetry::{

@@ -45,7 +45,7 @@ pub(super) struct Carriers<'a, 'de> {
     pub(super) settings: &'a WatchSettings,
 }
 
-impl<'a> Carriers<'a, '_> {
+impl Carriers<'_, '_> {
     /// The first valid carrier, in the order of the configuration. Without one, the first that is not
     /// empty, so that it is reported as invalid.
     pub(super) fn first(self) -> Option<Carrier> {
@@ -87,7 +87,7 @@ impl<'a> Carriers<'a, '_> {
             let prefix = key.strip_suffix("traceparent")?;
             find(self.annotations, &format!("{prefix}{name}"))
         };
-        self.from_value(key, value, format, sibling)
+        self.read_value(key, value, format, sibling)
     }
 
     /// Neither of the two annotations has flags. Their trace was recorded, as a rule: it counts as
@@ -114,15 +114,15 @@ impl<'a> Carriers<'a, '_> {
         // A field can be a map itself, where an annotation can only be the text of one.
         let carrier = if value.get().starts_with('{') {
             let fields = fields_of(value);
-            self.from_parts(path, find(&fields, "traceparent")?, |name| find(&fields, name))
+            self.read_parts(path, find(&fields, "traceparent")?, |name| find(&fields, name))
         } else {
-            self.from_value(path, value, format, sibling)?
+            self.read_value(path, value, format, sibling)?
         };
         Some(Carrier { is_field: true, ..carrier })
     }
 
     /// `sibling` returns the values beside that of a `traceparent`, by their W3C names.
-    fn from_value<'v>(
+    fn read_value<'v>(
         self,
         key: &str,
         value: &'v RawValue,
@@ -136,7 +136,7 @@ impl<'a> Carriers<'a, '_> {
             CarrierFormat::W3c | CarrierFormat::Pair => false,
         };
         if !is_json {
-            return Some(self.from_parts(key, value, sibling));
+            return Some(self.read_parts(key, value, sibling));
         }
         let json = if content.len() <= MAX_JSON { &*content } else { "" };
         let map: Option<&RawValue> = serde_json::from_str(json).ok();
@@ -148,11 +148,11 @@ impl<'a> Carriers<'a, '_> {
             return None;
         }
         let traceparent = find(&fields, "traceparent").unwrap_or(value);
-        Some(self.from_parts(key, traceparent, |name| find(&fields, name)))
+        Some(self.read_parts(key, traceparent, |name| find(&fields, name)))
     }
 
     /// `find_part` returns the values that stand beside the traceparent, by their W3C names.
-    fn from_parts<'v>(
+    fn read_parts<'v>(
         self,
         key: &str,
         traceparent: &RawValue,
