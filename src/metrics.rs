@@ -30,6 +30,7 @@ pub struct Metrics {
     pub unknown_owners: IntCounterVec,
     pub links: IntCounterVec,
     pub contexts_extracted: IntCounterVec,
+    pub unsampled_contexts: IntCounter,
     pub convergences_opened: IntCounter,
     pub convergences_closed: IntCounterVec,
     pub open_convergences: IntGaugeVec,
@@ -174,6 +175,11 @@ impl Metrics {
                 "trace_context_annotations_extracted_total",
                 "Trace context annotations read (KEP-5915).",
                 &["component", "controller", "resource_kind", "result"],
+            )?,
+            unsampled_contexts: counter(
+                r,
+                "spanlink_contexts_unsampled_total",
+                "Valid trace contexts read without the flag sampled.",
             )?,
             convergences_opened: counter(
                 r,

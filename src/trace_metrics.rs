@@ -21,7 +21,10 @@ pub(crate) fn count(metrics: &Metrics, update: &TraceMetric) {
         TraceMetric::OwnerUnknown { kind } => {
             metrics.unknown_owners.with_label_values(&[&*kind.to_string()]).inc();
         }
-        TraceMetric::Extracted { kind, valid } => {
+        TraceMetric::Extracted { kind, valid, sampled } => {
+            if *valid && !sampled {
+                metrics.unsampled_contexts.inc();
+            }
             let result = if *valid { "success" } else { "invalid" };
             metrics
                 .contexts_extracted

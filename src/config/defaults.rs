@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
+    carriers,
     endpoint::default_endpoint,
-    file::{File, OwnerEntry, Reference, Watch},
+    file::{Carrier, File, OwnerEntry, Reference, Watch},
     owners,
     scalars::{HumanDuration, no_limit_if_zero},
     settings::{
-        AdminSettings, CarrierKey, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector,
-        KindSettings, OutboxSettings, OwnerSettings, ProxySettings, ReferenceSettings,
-        SamplingSettings, Settings, ShippedRules, TlsSettings, TraceSettings, WatchSettings,
+        AdminSettings, ClusterSettings, ExportSettings, IgnoreSettings, KindSelector, KindSettings,
+        OutboxSettings, OwnerSettings, ProxySettings, ReferenceSettings, SamplingSettings,
+        Settings, ShippedRules, TlsSettings, TraceSettings, WatchSettings,
     },
 };
 
@@ -26,21 +27,16 @@ const DEFAULT_KINDS: [&str; 8] = [
     "Namespace",
 ];
 
-/// The annotation that [KEP-5915](https://github.com/kubernetes/enhancements/issues/5915) proposes.
-const DEFAULT_ANNOTATION: &str = "tracing.k8s.io/traceparent";
-
 impl File {
     pub(super) fn settings(self) -> Settings {
         let duration =
             |option: Option<HumanDuration>, default| option.map_or(default, |duration| duration.0);
         let causes = self.causes;
-        let annotations = match causes.annotations {
+        let carriers = match causes.annotations {
             // As with the feature gate of the KEP, no context is read then.
             _ if !self.propagation.enabled => Vec::new(),
-            Some(annotations) => annotations.into_iter().map(|annotation| annotation.0).collect(),
-            None => {
-                vec![CarrierKey { key: DEFAULT_ANNOTATION.to_owned(), ..CarrierKey::default() }]
-            }
+            Some(carriers) => carriers.into_iter().filter_map(Carrier::settings).collect(),
+            None => carriers::default_carriers(),
         };
         Settings {
             are_kinds_configured: self.watch.is_some(),
@@ -51,7 +47,8 @@ impl File {
                     None => default_kinds(),
                 },
                 read_interval: duration(self.read_interval, Duration::from_millis(25)),
-                annotations,
+                carriers,
+                attributes: self.attributes.settings(),
                 baggage: causes.baggage,
                 references: causes.references.into_iter().map(Reference::settings).collect(),
                 shipped_rules: match self.shipped_rules {

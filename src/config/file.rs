@@ -1,6 +1,6 @@
 //! The options as a file writes them. Each is optional; `defaults` has what applies without it.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -9,12 +9,11 @@ use super::{
     endpoint::EndpointUrl,
     headers::Headers,
     object_selector::{FieldSelector, LabelSelector, NamespaceName},
-    paths::{ContentPath, MarkPath, ReferencePath},
-    scalars::{
-        Annotation, ApiGroup, HumanDuration, Kind, Listen, Ratio, RequestBytes, WatchedKind,
-    },
+    paths::{CarrierPath, ContentPath, MarkPath, ReferencePath},
+    scalars::{ApiGroup, HumanDuration, Kind, Listen, Ratio, RequestBytes, WatchedKind},
     settings::{
-        Compression, ContextSampling, Layout, MetadataChanges, Protocol, SpanNames, Stale, Startup,
+        CarrierFormat, Compression, ContextSampling, Layout, MetadataChanges, Protocol, SpanNames,
+        Stale, Startup,
     },
 };
 
@@ -41,6 +40,7 @@ pub(super) struct File {
     pub(super) redact: Vec<ContentPath>,
     pub(super) propagation: Propagation,
     pub(super) causes: Causes,
+    pub(super) attributes: Attributes,
     pub(super) sampling: Sampling,
     pub(super) otlp: Otlp,
     pub(super) data_dir: Option<PathBuf>,
@@ -107,12 +107,30 @@ impl Default for Propagation {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a map of options")]
 pub(super) struct Causes {
-    pub(super) annotations: Option<Vec<Annotation>>,
+    pub(super) annotations: Option<Vec<Carrier>>,
     pub(super) baggage: Vec<String>,
     pub(super) stale: Stale,
     pub(super) previous: bool,
     pub(super) references: Vec<Reference>,
     pub(super) owners: Vec<OwnerEntry>,
+}
+
+/// Also written as the key alone. Checked as a whole in `carriers`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a map with key or field, and format")]
+pub(super) struct Carrier {
+    pub(super) key: Option<String>,
+    pub(super) field: Option<CarrierPath>,
+    #[serde(default)]
+    pub(super) format: CarrierFormat,
+}
+
+/// Checked as a whole in `attributes`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields, default, expecting = "a map of options")]
+pub(super) struct Attributes {
+    pub(super) from_annotations: BTreeMap<String, String>,
+    pub(super) from_labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -3,6 +3,8 @@
 //! [`Settings::load`](settings::Settings::load) reads the file and the environment, checks every
 //! option and fills in the defaults. Other folders use [`settings`] only.
 
+mod attributes;
+mod carriers;
 mod converges;
 mod defaults;
 mod deserialize;

@@ -101,6 +101,31 @@ impl<'de> Deserialize<'de> for MarkPath {
     }
 }
 
+/// The path of one field of the content or the status that carries a trace context.
+#[derive(Clone, Debug)]
+pub(super) struct CarrierPath(pub(super) String);
+
+impl<'de> Deserialize<'de> for CarrierPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        check_spelling(&text).map_err(D::Error::custom)?;
+        let segments = segments(&text);
+        let is_read = segments.len() > 1
+            && segments.first().is_some_and(|first| {
+                *first == STATUS
+                    || (first.name() != "metadata" && !is_outside_content(first.name()))
+            });
+        // A pattern would select several fields.
+        if is_read && !segments.iter().any(|segment| segment.is_any()) {
+            return Ok(Self(text));
+        }
+        Err(D::Error::custom(format!(
+            "{text:?} cannot carry a trace context; write the path of one field of the content or the \
+             status: status.spanContext, spec.traceId.traceparent"
+        )))
+    }
+}
+
 const STATUS: Segment<'static> = Segment::Field("status");
 
 fn is_outside_content(field: &str) -> bool {

@@ -1,13 +1,10 @@
-//! Values of options that are written as one text: durations, kinds, addresses, annotations.
+//! Values of options that are written as one text: durations, kinds, addresses.
 
 use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{
-    kind_selector::is_group,
-    settings::{CarrierKey, KindSelector},
-};
+use super::{kind_selector::is_group, settings::KindSelector};
 
 /// The longest duration an option may have.
 const DURATION_MAX: Duration = Duration::from_hours(24 * 366);
@@ -144,35 +141,5 @@ impl<'de> Deserialize<'de> for Listen {
                 "{text:?} is not a valid address; write 0.0.0.0:9464, or none"
             ))
         })
-    }
-}
-
-/// `example.com/traceparent`, or `{key: example.com/span-context, format: json}`.
-#[derive(Clone, Debug)]
-pub(super) struct Annotation(pub(super) CarrierKey);
-
-impl<'de> Deserialize<'de> for Annotation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnnotationVisitor;
-        impl<'de> serde::de::Visitor<'de> for AnnotationVisitor {
-            type Value = CarrierKey;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("the key of an annotation, or a map with key and format (w3c or json)")
-            }
-            fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<CarrierKey, E> {
-                Ok(CarrierKey { key: key.to_owned(), ..CarrierKey::default() })
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                map: A,
-            ) -> Result<CarrierKey, A::Error> {
-                CarrierKey::deserialize(serde::de::value::MapAccessDeserializer::new(map))
-            }
-        }
-        let carrier = deserializer.deserialize_any(AnnotationVisitor)?;
-        if carrier.key.is_empty() {
-            return Err(D::Error::custom("the key of an annotation cannot be empty"));
-        }
-        Ok(Self(carrier))
     }
 }

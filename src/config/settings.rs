@@ -35,9 +35,11 @@ pub struct WatchSettings {
     pub kinds: Vec<KindSettings>,
     /// How long the watches rest between two reads; zero: not at all.
     pub read_interval: Duration,
-    /// Annotations that may contain a trace context; the first one that an object has is read. Empty:
-    /// no trace context is read.
-    pub annotations: Vec<CarrierKey>,
+    /// Where objects may carry a trace context; the first place with a valid one counts. Empty: no trace
+    /// context is read.
+    pub carriers: Vec<CarrierSettings>,
+    /// The annotations and labels whose values become attributes of spans.
+    pub attributes: AttributeSettings,
     /// Keys of the baggage entries that become attributes.
     pub baggage: Vec<String>,
     /// Fields by which objects refer to objects that do not own them.
@@ -53,25 +55,52 @@ pub struct WatchSettings {
     pub redact: Vec<String>,
 }
 
-/// An annotation that may contain a trace context.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a map with key and format")]
-pub struct CarrierKey {
-    /// The key of the annotation.
-    pub key: String,
-    #[serde(default)]
+/// A place in objects that may contain a trace context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarrierSettings {
+    pub place: CarrierPlace,
     pub format: CarrierFormat,
 }
 
-/// How an annotation contains a trace context.
+impl CarrierSettings {
+    /// An annotation in any format.
+    pub fn annotation(key: &str) -> Self {
+        Self { place: CarrierPlace::Annotation(key.to_owned()), format: CarrierFormat::Auto }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CarrierPlace {
+    /// The annotation with this key.
+    Annotation(String),
+    /// Every annotation whose key ends with this text: `/traceparent`.
+    AnnotationSuffix(String),
+    /// The field at this path: `status.spanContext`.
+    Field(String),
+}
+
+/// How a value contains a trace context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CarrierFormat {
-    /// A W3C `traceparent`; annotations with the same prefix contain `tracestate` and `baggage`.
+    /// `Json` where the value begins with `{`, else `W3c`.
     #[default]
+    Auto,
+    /// A W3C `traceparent`; annotations with the same prefix contain `tracestate` and `baggage`.
     W3c,
     /// A JSON object with `traceparent`, and optionally `tracestate` and `baggage`.
     Json,
+    /// A trace id; the span id is in the annotation with `span-id` instead of `trace-id` in its key.
+    Pair,
+}
+
+/// Values of objects that become attributes of the spans of their changes and of what those caused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributeSettings {
+    /// Attribute keys by the keys of annotations.
+    pub from_annotations: BTreeMap<String, String>,
+    /// Attribute keys by the keys of labels.
+    pub from_labels: BTreeMap<String, String>,
 }
 
 /// A field by which objects of one kind refer to another object.

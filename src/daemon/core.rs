@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::clock::now;
+use super::{clock::now, unsampled::ContextFlags};
 use crate::{
     admin::Health,
     error_chain::ErrorChain,
@@ -40,6 +40,8 @@ pub(super) struct Core {
     pub(super) outbox: Outbox,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
+    /// What the contexts of objects were so far.
+    pub(super) context_flags: ContextFlags,
     /// Records that are not in the outbox yet. The checkpoint is committed together with them: a
     /// restart neither repeats a span nor misses one.
     pub(super) pending_records: Vec<Bytes>,
@@ -135,6 +137,7 @@ impl Core {
     fn emit(&mut self, output: Output) -> anyhow::Result<()> {
         for note in &output.metrics {
             trace_metrics::count(&self.metrics, note);
+            self.context_flags.record(note);
         }
         self.pending_records.extend(self.sink.accept(output.spans, now())?);
         Ok(())
@@ -224,6 +227,7 @@ mod tests {
             outbox: outbox.clone(),
             metrics: metrics.clone(),
             health: Health::default(),
+            context_flags: ContextFlags::new(&settings.trace.sampling),
             pending_records: vec![record; PENDING_RECORDS_MAX],
         };
         let (messages, inputs) = mpsc::channel(1);

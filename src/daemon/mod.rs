@@ -32,6 +32,7 @@ mod run;
 mod runtime;
 mod shutdown;
 mod tasks;
+mod unsampled;
 
 pub use self::{
     check::{check, is_configuration_error},

@@ -4,10 +4,14 @@
 //! A checkpoint holds digests of what was read. If the next run reads other fields, every object
 //! would seem to have changed, so such a checkpoint is discarded (`docs/architecture.md`).
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::settings::{CarrierFormat, KindSelector, OwnerMarkSettings, WatchSettings};
+use crate::config::settings::{
+    CarrierFormat, CarrierPlace, KindSelector, OwnerMarkSettings, WatchSettings,
+};
 
 /// The options that decide what is read of objects, as stable text: names and values here are
 /// part of the checkpoint's format, whatever the settings are called in the code.
@@ -24,7 +28,8 @@ struct Reading<'a> {
 
 #[derive(Debug, Serialize)]
 struct ContextAnnotation<'a> {
-    key: &'a str,
+    /// A field has the word `field` before its path.
+    key: Cow<'a, str>,
     format: &'static str,
 }
 
@@ -51,13 +56,19 @@ pub(super) fn fingerprint(settings: &WatchSettings) -> u64 {
 fn canonical(settings: &WatchSettings) -> String {
     let reading = Reading {
         context_annotations: settings
-            .annotations
+            .carriers
             .iter()
-            .map(|annotation| ContextAnnotation {
-                key: &annotation.key,
-                format: match annotation.format {
+            .map(|carrier| ContextAnnotation {
+                key: match &carrier.place {
+                    CarrierPlace::Annotation(key) => key.into(),
+                    CarrierPlace::AnnotationSuffix(suffix) => format!("*{suffix}").into(),
+                    CarrierPlace::Field(path) => format!("field {path}").into(),
+                },
+                format: match carrier.format {
+                    CarrierFormat::Auto => "auto",
                     CarrierFormat::W3c => "w3c",
                     CarrierFormat::Json => "json",
+                    CarrierFormat::Pair => "pair",
                 },
             })
             .collect(),
@@ -156,7 +167,7 @@ causes:
     fn canonical_text_and_fingerprint_are_stable() {
         let text = concat!(
             r#"{"context_annotations":[{"key":"example.com/context","format":"json"},"#,
-            r#"{"key":"tracing.k8s.io/traceparent","format":"w3c"}],"#,
+            r#"{"key":"tracing.k8s.io/traceparent","format":"auto"}],"#,
             r#""references":[{"from":"Machine.example.com","field":"spec.clusterRef","#,
             r#""to":"Cluster.example.com"},"#,
             r#"{"from":"Widget.example.com","field":"spec.waitsFor","to":null}],"owners":6889513989877487652,"#,
@@ -165,7 +176,7 @@ causes:
         );
         assert_eq!(canonical(&watch(EVERYTHING)), text);
         assert_eq!(fingerprint(&watch(EVERYTHING)), xxh3_64(text.as_bytes()));
-        assert_eq!(fingerprint(&watch("")), 15_249_852_264_020_641_084);
+        assert_eq!(fingerprint(&watch("")), 3_907_188_428_021_021_338);
     }
 
     #[test]
@@ -188,6 +199,8 @@ causes:
             "causes: {annotations: [{key: a, format: json}]}",
             "causes: {annotations: [{key: a}, {key: b}]}",
             "causes: {annotations: [{key: b}, {key: a}]}",
+            "causes: {annotations: ['*/a']}",
+            "causes: {annotations: [{field: spec.a}]}",
             "causes: {references: [{kind: Widget.a.b, field: spec.x}]}",
             "causes: {references: [{kind: Widget.a.b, field: spec.x, to: Pod}]}",
             "causes: {owners: [{owner: Widget.a.b}]}",
@@ -198,6 +211,6 @@ causes:
         .into_iter()
         .map(|yaml| fingerprint(&watch(yaml)))
         .collect();
-        assert_eq!(fingerprints.len(), 14);
+        assert_eq!(fingerprints.len(), 16);
     }
 }

@@ -23,6 +23,7 @@ use super::{
     runtime::{WATCH_BATCHES_MAX, block_on},
     shutdown::ShutdownSignal,
     tasks::{TaskFailure, Tasks, join_failure, spawn_thread},
+    unsampled::ContextFlags,
 };
 use crate::{
     admin::{self, Health},
@@ -130,6 +131,7 @@ async fn prepare_core(
         outbox,
         metrics: metrics.clone(),
         health: health.clone(),
+        context_flags: ContextFlags::new(&settings.trace.sampling),
         pending_records: Vec::new(),
     };
     Ok((core, encoder))

@@ -55,6 +55,10 @@ const MODULES: [Module; 3] = [
 const KSTATUS: Module =
     Module { folder: "kstatus", stamp: None, binaries: &[("kstatus", ".")], minutes: 2 };
 
+/// Carries contexts in annotations as OpenTelemetry for Go does; built only where it is asked, too.
+const PROPAGATION: Module =
+    Module { folder: "propagation", stamp: None, binaries: &[("propagation", ".")], minutes: 1 };
+
 /// The binaries that envtest's convention, `KUBEBUILDER_ASSETS`, provides.
 const KUBEBUILDER: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 
@@ -110,10 +114,19 @@ impl Binaries {
 
 /// Builds the judge of `tests/control-plane/kstatus` where it is missing, and returns its path.
 pub(crate) fn kstatus_ready(progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    Ok(ready_alone(&KSTATUS, progress)?.join("kstatus"))
+}
+
+/// Builds `tests/control-plane/propagation` where it is missing, and returns the path of the binary.
+pub(crate) fn propagation_ready(progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    Ok(ready_alone(&PROPAGATION, progress)?.join("propagation"))
+}
+
+fn ready_alone(module: &Module, progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let cache = cache_folder()?;
     fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
     let _lock = lock(&cache, progress)?;
-    Ok(KSTATUS.ready(&cache, progress)?.join("kstatus"))
+    module.ready(&cache, progress)
 }
 
 /// `$CONTROL_PLANE_CACHE`, or a folder of the user's cache: never the clone, which `git clean` empties.

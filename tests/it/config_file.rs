@@ -74,7 +74,7 @@ fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
     refuses(
         "a: 1\n",
         expect![[
-            r#"spanlink.yaml:1:1: unknown option "a"; expected one of: cluster, watch, layout, projection, span_names, cascade_max, settle, deadline, owner_wait, stuck_after, evidence, read_interval, startup, metadata_changes, health_checks, shipped_rules, shipped_rules_except, redact, propagation, causes, sampling, otlp, data_dir, outbox, admin, own_traces"#
+            r#"spanlink.yaml:1:1: unknown option "a"; expected one of: cluster, watch, layout, projection, span_names, cascade_max, settle, deadline, owner_wait, stuck_after, evidence, read_interval, startup, metadata_changes, health_checks, shipped_rules, shipped_rules_except, redact, propagation, causes, attributes, sampling, otlp, data_dir, outbox, admin, own_traces"#
         ]],
     );
     refuses(
@@ -122,11 +122,69 @@ fn mistakes_are_refused_with_their_position_and_the_nearest_valid_name() {
     );
     refuses(
         "causes: {annotations: [{key: a, format: xml}]}\n",
-        expect![[r#"spanlink.yaml:1:41: unknown value "xml"; expected one of: w3c, json"#]],
+        expect![[
+            r#"spanlink.yaml:1:41: unknown value "xml"; expected one of: auto, w3c, json, pair"#
+        ]],
     );
     refuses(
         "causes: {annotations: ['']}\n",
         expect!["spanlink.yaml:1:24: the key of an annotation cannot be empty"],
+    );
+}
+
+#[test]
+fn incomplete_carriers_and_attributes_are_refused_with_what_to_write() {
+    refuses(
+        "causes: {annotations: [{key: a, field: spec.a}]}\n",
+        expect!["spanlink.yaml:1:24: key and field exclude each other; write two entries"],
+    );
+    refuses(
+        "causes: {annotations: [{format: w3c}]}\n",
+        expect![[r#"spanlink.yaml:1:24: missing option "key" or "field""#]],
+    );
+    refuses(
+        "causes: {annotations: ['*traceparent']}\n",
+        expect![[
+            r#"spanlink.yaml:1:24: "*traceparent" is not a suffix; write */ and the name of the annotation: */traceparent"#
+        ]],
+    );
+    refuses(
+        "causes: {annotations: ['a/*/traceparent']}\n",
+        expect![[
+            r#"spanlink.yaml:1:24: "a/*/traceparent" has a * that is not at its beginning; write */traceparent for every key that ends so"#
+        ]],
+    );
+    refuses(
+        "causes: {annotations: [{key: a/id, format: pair}]}\n",
+        expect![[
+            r#"spanlink.yaml:1:24: "a/id" is not the key of a pair; write the key that ends with trace-id, beside which the one with span-id is read"#
+        ]],
+    );
+    refuses(
+        "causes: {annotations: [{field: spec.a, format: pair}]}\n",
+        expect!["spanlink.yaml:1:24: a field cannot have the format pair; write auto, w3c or json"],
+    );
+    refuses(
+        "causes: {annotations: [{field: metadata.name}]}\n",
+        expect![[
+            r#"spanlink.yaml:1:32: "metadata.name" cannot carry a trace context; write the path of one field of the content or the status: status.spanContext, spec.traceId.traceparent"#
+        ]],
+    );
+    refuses(
+        "attributes: {from_labels: {team: spanlink.team}}\n",
+        expect![[
+            r#"spanlink.yaml:1:13: "spanlink.team" is a name of spanlink's own attributes; write another one"#
+        ]],
+    );
+    refuses(
+        "attributes: {from_labels: {team: ''}}\n",
+        expect![
+            "spanlink.yaml:1:13: neither a key nor the attribute it becomes can be empty; write example.com/team: team"
+        ],
+    );
+    refuses(
+        "attributes: {labels: {team: team}}\n",
+        expect![[r#"spanlink.yaml:1:14: unknown option "labels"; did you mean "from_labels"?"#]],
     );
 }
 

@@ -167,6 +167,7 @@ fn cause(link: &Link, settled: bool) -> Option<String> {
             let mut cause = format!("[{role} {}…", id.get(..8).unwrap_or(&id));
             for (key, mark) in [
                 ("spanlink.link.stale", " stale"),
+                ("spanlink.link.by_controller", " by controller"),
                 ("spanlink.link.revived", " revived"),
                 ("spanlink.link.joined", " joined"),
             ] {

@@ -41,7 +41,14 @@ pub(crate) fn context_use(
         // Where the owner is in flight, its change has the context already.
         ContextUse::Inherited => is_settled_create.then_some(context_use),
         ContextUse::Stale if !rules.links.stale => None,
-        ContextUse::Fresh | ContextUse::Stale | ContextUse::Revived => Some(context_use),
+        // A controller's own context says nothing about any later change.
+        ContextUse::Stale | ContextUse::Revived if report.is_context_by_controller => None,
+        ContextUse::Fresh if report.is_context_by_controller => {
+            (!change.key.is_deletion()).then_some(ContextUse::ByController)
+        }
+        ContextUse::Fresh | ContextUse::Stale | ContextUse::Revived | ContextUse::ByController => {
+            Some(context_use)
+        }
     }
 }
 

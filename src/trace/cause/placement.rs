@@ -11,7 +11,7 @@ use crate::trace::{
         span::Role,
     },
     object::{
-        change::{Change, ContextUse, Decision, OwnerChain, Placement},
+        change::{Change, ChosenAttributes, ContextUse, Decision, OwnerChain, Placement},
         detect,
         tracked::TrackedObject,
     },
@@ -44,6 +44,7 @@ impl Placer<'_> {
         match by {
             Some((owner, parent, above)) => {
                 let mut placed = self.child_of(change, above);
+                placed.attributes = with_own_attributes(above.attributes.as_ref(), change);
                 placed.cause = Some(parent.key.clone());
                 placed.depth = above.depth + 1;
                 let link = |kind: &GroupKind, name: &Arc<str>, above| {
@@ -92,6 +93,7 @@ impl Placer<'_> {
             origin: above.origin.clone(),
             depth: 0,
             owner_chain: None,
+            attributes: above.attributes.clone(),
         }
     }
 
@@ -134,6 +136,7 @@ impl Placer<'_> {
             },
             depth: 0,
             owner_chain: None,
+            attributes: with_own_attributes(None, change),
         }
     }
 
@@ -156,6 +159,21 @@ impl Placer<'_> {
             None => parent.caused >= self.rules.cascade_max,
         }
     }
+}
+
+/// The attributes of the cause, and the object's own where the cause has none of the same key.
+fn with_own_attributes(
+    above: Option<&ChosenAttributes>,
+    change: &Change,
+) -> Option<ChosenAttributes> {
+    let own = change.report().and_then(|report| report.attributes.as_ref());
+    let (Some(above), Some(own)) = (above, own) else { return above.or(own).cloned() };
+    let is_missing = |(key, _): &&(Box<str>, Box<str>)| above.iter().all(|(other, _)| other != key);
+    let missing: Vec<_> = own.iter().filter(is_missing).cloned().collect();
+    if missing.is_empty() {
+        return Some(Arc::clone(above));
+    }
+    Some(above.iter().cloned().chain(missing).collect())
 }
 
 /// A change without a fresh context that supersedes one with the same pod template takes over that

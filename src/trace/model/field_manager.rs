@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::trace::model::{
     content::Content,
     object::Uid,
+    observation::Carrier,
     path::{Segment, steps},
     time::Timestamp,
 };
@@ -132,6 +133,27 @@ impl Managers {
             "f:annotations".to_owned(),
             format!("f:{key}"),
         ])
+    }
+
+    /// The writer of a trace context.
+    pub fn of_carrier(&self, carrier: &Carrier) -> Option<Manager> {
+        if carrier.is_field { self.of_path(&carrier.key) } else { self.of_annotation(&carrier.key) }
+    }
+
+    /// Whether the controller of the object wrote its trace context: the field manager that writes the
+    /// status, or that set the controller reference. It asked for nothing with it.
+    pub fn is_by_controller(&self, carrier: &Carrier, controller: Option<&Uid>) -> bool {
+        if carrier.is_in_status() {
+            return true;
+        }
+        let Some(writer) = self.of_carrier(carrier) else { return false };
+        let set_reference = || {
+            let setter = self.of_owner_reference(controller?);
+            setter.filter(|setter| setter.name == writer.name)
+        };
+        !writer.name.starts_with(KUBECTL)
+            && (self.status_writer() == StatusWriter::One(writer.name.clone())
+                || set_reference().is_some())
     }
 
     /// The writer of a label, an annotation, or a field that is not in a list.

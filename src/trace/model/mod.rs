@@ -13,4 +13,3 @@ pub mod path;
 pub mod signals;
 pub mod span;
 pub mod time;
-pub mod trace_state;

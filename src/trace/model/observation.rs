@@ -128,11 +128,14 @@ pub struct Body {
     /// Only of a `PersistentVolumeClaim`.
     pub claim: Option<Claim>,
     pub owners: Vec<OwnerReference>,
-    /// The first configured context annotation that is present.
+    /// The first valid context in a configured place, else the first invalid one.
     pub carrier: Option<Carrier>,
     /// Values of the same annotation in the templates of the object's children
     /// (`spec.template`, `spec.jobTemplate` and its `spec.template`).
     pub template_carriers: Vec<Box<str>>,
+    /// Attributes of its spans that the configuration takes from labels and annotations, with their
+    /// values; at most 16, of at most 256 characters.
+    pub attributes: Vec<(Box<str>, Box<str>)>,
     /// Fingerprint of all annotations in any order.
     pub annotations_fingerprint: u64,
     /// Labels and annotations that count as changes by the configuration.
@@ -220,16 +223,29 @@ pub struct OwnerMark {
     pub path: Box<str>,
 }
 
-/// A trace context as stored in annotations, not parsed yet.
+/// A trace context as an object carries it, not parsed yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carrier {
-    /// The annotation's key.
+    /// The annotation's key, or the path of the field.
     pub key: Box<str>,
+    pub is_field: bool,
     /// At most 256 bytes: a longer value is invalid in any case.
     pub traceparent: Box<str>,
     pub tracestate: Option<Box<str>>,
     /// Only the entries that the configuration allows.
     pub baggage: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Carrier {
+    /// Whether it is a part of the status, which the object's controller writes.
+    pub fn is_in_status(&self) -> bool {
+        self.is_field && is_in_status(&self.key)
+    }
+}
+
+/// Whether a path leads to a field of the status.
+pub fn is_in_status(path: &str) -> bool {
+    path.starts_with("status.")
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -328,7 +328,12 @@ pub struct Decision {
     pub depth: u8,
     /// The owners up to the head.
     pub owner_chain: Option<Arc<OwnerChain>>,
+    /// Those of its cause, and its own where the cause has none of the same key.
+    pub attributes: Option<ChosenAttributes>,
 }
+
+/// Attributes that the configuration takes from labels and annotations, with their values.
+pub type ChosenAttributes = Arc<[(Box<str>, Box<str>)]>;
 
 /// Where a change stands in traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -394,6 +399,10 @@ pub struct Report {
     pub context_since: Option<Timestamp>,
     /// The annotation came in the same write as the change.
     pub context_is_new: bool,
+    /// The controller of the object wrote the context, as far as is known.
+    pub is_context_by_controller: bool,
+    /// Attributes that the configuration takes from the object, with their values.
+    pub attributes: Option<ChosenAttributes>,
     /// How the context relates to the change, once decided.
     pub context_use: Option<ContextUse>,
     pub owner: Option<OwnerInfo>,
@@ -439,6 +448,9 @@ pub enum ContextUse {
     Inherited,
     Stale,
     Revived,
+    /// Fresh, but written by the controller of the object: it links to what the controller did, and is
+    /// not what the chain began with.
+    ByController,
 }
 
 /// The facts about an owner that spans report.

@@ -19,6 +19,8 @@ pub(crate) struct ContextHistory {
     pub(crate) written: Option<ContextValue>,
     /// The same where it is a valid context.
     pub(crate) current: Option<(ContextValue, TraceContext)>,
+    /// The controller of the object wrote the current value.
+    pub(crate) is_by_controller: bool,
     /// When the current value appeared, in API time.
     pub(crate) since: Option<Timestamp>,
     /// The resourceVersion of its first observation.

@@ -105,7 +105,7 @@ fn manager_of_update(
         Scope::Metadata => {
             let carrier = body.carrier.as_ref().filter(|_| carrier_moved);
             carrier
-                .and_then(|carrier| managers.of_annotation(&carrier.key))
+                .and_then(|carrier| managers.of_carrier(carrier))
                 .or_else(|| managers.of_any(&difference.fields, &body.content))
         }
     }

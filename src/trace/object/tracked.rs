@@ -18,7 +18,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
-        change::{Change, ContextValue, OwnWrite},
+        change::{Change, ChosenAttributes, ContextValue, OwnWrite},
         context_history::ContextHistory,
         references::{References, Rescaled},
     },
@@ -74,6 +74,8 @@ pub(crate) struct TrackedObject {
     pub(crate) has_failed: bool,
     pub(crate) disruption: Option<Box<str>>,
     pub(crate) update_revision: Option<Box<str>>,
+    /// Attributes that the configuration takes from its labels and annotations.
+    pub(crate) attributes: Option<ChosenAttributes>,
     /// `None`: it never had a context annotation.
     context_history: Option<Box<ContextHistory>>,
     /// The field manager that writes the status of a custom resource: its controller's name.
@@ -119,6 +121,7 @@ impl TrackedObject {
             has_failed: observation.status.phase.as_deref() == Some("Failed"),
             disruption: None,
             update_revision: None,
+            attributes: None,
             context_history: None,
             service: None,
             changes: Vec::new(),
@@ -177,6 +180,9 @@ impl TrackedObject {
         self.is_terminating = body.deletion.is_some();
         self.last_write = last_write(&body.managed_fields).unwrap_or_default();
         self.is_ignored = body.is_ignored;
+        if self.attributes.as_deref().unwrap_or_default() != body.attributes {
+            self.attributes = chosen(body);
+        }
         let has_references = !body.references.is_empty()
             || !body.owner_marks.is_empty()
             || !body.children.is_empty()
@@ -323,4 +329,8 @@ impl TrackedObject {
             .iter()
             .find(|change| change.key.is_deletion() && change.key.epoch == self.epoch)
     }
+}
+
+pub(crate) fn chosen(body: &Body) -> Option<ChosenAttributes> {
+    (!body.attributes.is_empty()).then(|| body.attributes.clone().into())
 }

@@ -86,6 +86,7 @@ impl SpanBuilder<'_> {
             span.attributes.push(Attribute::text(attributes::REASON, reason));
         }
         span.baggage(report);
+        span.chosen(self.decision);
         span.events = within(events, span.start, span.end);
         span
     }
@@ -101,6 +102,7 @@ impl SpanBuilder<'_> {
         let reason = report.reason.as_deref().filter(|_| self.change.is_episode());
         span.end_as(ended, reason);
         span.waited_for(report.slowest.as_deref());
+        span.chosen(self.decision);
         span.events = within(events, span.start, span.end);
         span
     }
@@ -137,6 +139,7 @@ impl SpanBuilder<'_> {
         let message: &str =
             if active.problem.message.is_empty() { reason } else { &active.problem.message };
         span.status = SpanStatus::Error(message.into());
+        span.chosen(self.decision);
         span
     }
 
@@ -298,6 +301,15 @@ impl Span {
         }
     }
 
+    /// The attributes that the configuration takes from objects. Existing attributes keep their values.
+    fn chosen(&mut self, decision: &Decision) {
+        for (key, value) in decision.attributes.as_deref().unwrap_or_default() {
+            if self.attribute(key).is_none() {
+                self.attributes.push(Attribute::text(key.clone().into_string(), value));
+            }
+        }
+    }
+
     fn link_all(&mut self, mut links: Vec<Link>) {
         let dropped = links.len().saturating_sub(MAX_LINKS);
         links.truncate(MAX_LINKS);
@@ -420,6 +432,9 @@ fn context_attributes(report: &Report) -> Vec<Attribute> {
             if report.joined_origin.is_some() {
                 attributes.push(Attribute::flag(attributes::CONTEXT_JOINED));
             }
+        }
+        ContextUse::ByController => {
+            attributes.push(Attribute::flag(attributes::CONTEXT_BY_CONTROLLER));
         }
         ContextUse::Inherited => {}
     }

@@ -13,7 +13,9 @@ use crate::trace::{
 pub(crate) const fn context_role(context_use: ContextUse) -> &'static str {
     match context_use {
         ContextUse::Inherited => "inherited",
-        ContextUse::Fresh | ContextUse::Stale | ContextUse::Revived => "context",
+        ContextUse::Fresh | ContextUse::Stale | ContextUse::Revived | ContextUse::ByController => {
+            "context"
+        }
     }
 }
 
@@ -23,6 +25,9 @@ pub(crate) fn context_link(context: &TraceContext, context_use: ContextUse, join
     match context_use {
         ContextUse::Stale => attributes.push(Attribute::flag(attributes::LINK_STALE)),
         ContextUse::Revived => attributes.push(Attribute::flag(attributes::LINK_REVIVED)),
+        ContextUse::ByController => {
+            attributes.push(Attribute::flag(attributes::LINK_BY_CONTROLLER));
+        }
         ContextUse::Fresh | ContextUse::Inherited => {}
     }
     if joined {

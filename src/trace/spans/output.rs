@@ -28,10 +28,12 @@ pub enum TraceMetric {
     OwnerUnknown {
         kind: GroupKind,
     },
-    /// A context annotation was read.
+    /// A context was read.
     Extracted {
         kind: GroupKind,
         valid: bool,
+        /// Its flag `sampled`; false where it is invalid.
+        sampled: bool,
     },
     Link {
         role: &'static str,

@@ -6,7 +6,6 @@ use crate::trace::{
     cause::{ancestors::ask_for_restart, own_write},
     model::{
         content::MAX_LEAVES,
-        context::TraceContext,
         field_manager::{Manager, Managers},
         id::{ChangeKey, Verb},
         kind,
@@ -17,10 +16,10 @@ use crate::trace::{
     object::{
         change::{Change, MarkedOwner, OwnWrite, ReplicaChange, Report, Scope},
         detect::{self, ObjectDiff},
-        new_change::{before, key_of, new_change, time_and_manager, value_of, value_of_text},
+        new_change::{before, key_of, new_change, time_and_manager},
         redact::redact,
         retention::MAX_CHANGES,
-        tracked::TrackedObject,
+        tracked::{TrackedObject, chosen},
     },
     progress::{
         convergence::Convergence, evidence::Before, outcome::Outcome, phase_tracker::PhaseTracker,
@@ -28,6 +27,7 @@ use crate::trace::{
     readiness::{kstatus, status},
     spans::output::{Bound, TraceMetric},
     tracer::{
+        contexts::{has_moved_carrier, record_context},
         decide::decide_change,
         emit::Emitter,
         events::claim_events,
@@ -97,8 +97,13 @@ pub(super) fn add_change(
     let owner_manager = controller.and_then(|owner| managers.of_owner_reference(&owner.uid));
     let phases = PhaseTracker::begin(kind, difference.verb, at, &observation.status)
         .filter(|_| !is_over && difference.scope == Scope::Spec);
+    let is_context_by_controller = body
+        .and_then(|body| body.carrier.as_ref())
+        .is_some_and(|carrier| managers.is_by_controller(carrier, controller.map(|of| &of.uid)));
     let contexts = object.contexts();
     let report = Report {
+        is_context_by_controller,
+        attributes: body.map_or_else(|| object.attributes.clone(), chosen),
         disruption: status::disruption(&observation.status),
         phases,
         context_since: contexts.and_then(|contexts| contexts.since),
@@ -157,6 +162,10 @@ pub(super) fn add_finished_deletion(
         owners: object.owners().cloned().collect(),
         owner_marks: remembered_marks(object),
         context_since: object.contexts().and_then(|contexts| contexts.since),
+        is_context_by_controller: object
+            .contexts()
+            .is_some_and(|contexts| contexts.is_by_controller),
+        attributes: object.attributes.clone(),
         context: object.context().cloned(),
         ..Report::default()
     };
@@ -210,49 +219,6 @@ fn is_ignored(
 
 fn is_namespace_ignored(trace: &Trace, object: &TrackedObject) -> bool {
     trace.state.objects.namespace_of(object).is_some_and(|namespace| namespace.is_ignored)
-}
-
-/// Records the context annotation, which can change with a change of the object or without one.
-pub(super) fn record_context(
-    trace: &mut Trace,
-    uid: &Uid,
-    body: &Body,
-    api_at: Timestamp,
-    resource_version: u64,
-) {
-    let Some(object) = trace.state.objects.get_mut(uid) else { return };
-    let moved = has_moved_carrier(object, body);
-    for template in &body.template_carriers {
-        let is_full = object.contexts_mut().record_seen(value_of_text(template));
-        trace.out.count_bound(Bound::Contexts, is_full);
-    }
-    if !moved {
-        // The value is the same, but tracestate and baggage may have been written after it.
-        if let Some(carrier) = &body.carrier
-            && object.context().is_some()
-            && let Ok(renewed) = TraceContext::parse(carrier)
-            && let Some((_, context)) = &mut object.contexts_mut().current
-        {
-            *context = renewed;
-        }
-        return;
-    }
-    let contexts = object.contexts_mut();
-    contexts.since = Some(api_at);
-    contexts.since_version = resource_version;
-    contexts.current = None;
-    contexts.written = body.carrier.as_ref().map(value_of);
-    let Some(carrier) = &body.carrier else { return };
-    let parsed = TraceContext::parse(carrier);
-    let valid = parsed.is_ok();
-    if let Ok(context) = parsed {
-        let value = value_of(carrier);
-        let is_full = contexts.record_seen(value);
-        trace.out.count_bound(Bound::Contexts, is_full);
-        contexts.current = Some((value, context));
-    }
-    let kind = object.kind().clone();
-    trace.out.metrics.push(TraceMetric::Extracted { kind, valid });
 }
 
 /// Adds a change to its object: it overtakes what is open, and waits for its cause.
@@ -353,11 +319,6 @@ fn marked_owners(body: Option<&Body>, managers: &Managers) -> Vec<MarkedOwner> {
 fn remembered_marks(object: &TrackedObject) -> Vec<MarkedOwner> {
     let owners = object.references.iter().flat_map(|references| &references.owners);
     owners.map(|owner| MarkedOwner { owner: owner.clone(), manager: None }).collect()
-}
-
-fn has_moved_carrier(object: &TrackedObject, body: &Body) -> bool {
-    let before = object.contexts().and_then(|contexts| contexts.written);
-    before != body.carrier.as_ref().map(value_of)
 }
 
 /// Whether the time of a change that a relist showed is its own: an update has one where its field

@@ -23,7 +23,8 @@ use crate::trace::{
         watches::{Watch, WatchState},
     },
     tracer::{
-        changes::{add_change, add_finished_deletion, record_context},
+        changes::{add_change, add_finished_deletion},
+        contexts::{link_status_context, record_context},
         decide::decide_change,
         emit::Emitter,
         events::record_kubernetes_event,
@@ -154,6 +155,7 @@ fn apply(trace: &mut Trace, id: WatchId, observation: &Observation, in_list: boo
             }
             if let Some(body) = observation.body.as_deref() {
                 record_context(trace, uid, body, observation.at.whole_second(), version);
+                link_status_context(trace, uid, body);
             }
         }
     }

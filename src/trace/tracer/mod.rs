@@ -7,6 +7,7 @@
 mod announce;
 mod changes;
 pub mod checkpoint;
+mod contexts;
 mod decide;
 mod emit;
 mod episodes;

@@ -57,6 +57,7 @@ pub(super) fn read(
     owners::promote_reference(&mut owners, kind, settings);
     let has_controller = owners.iter().any(|owner| owner.controller);
     let marked = owners::Marked { object, kind, labels: &labels, annotations: &annotations };
+    let carriers = carrier::Carriers { annotations: &annotations, object: Some(object), settings };
     let mut content = read_content(object, reading);
     content.values.extend(marks.values(allowed_values));
     Body {
@@ -68,7 +69,8 @@ pub(super) fn read(
         owners,
         owner_marks: if has_controller { Vec::new() } else { marked.owners(settings) },
         children: references::read_children(object, kind, settings),
-        carrier: carrier::read(&annotations, settings),
+        carrier: carriers.first(),
+        attributes: carrier::read_attributes(kind, &labels, &annotations, settings),
         template_carriers: carrier::read_templates(&spec, settings),
         is_ignored: carrier::is_set(&annotations, IGNORE),
         marks: marks.leaves(),

@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 use super::{
-    body, field,
+    body, carrier, field,
     health::HealthRules,
     json::{fields_of, group_of, integer, non_empty_text, read_object, repair, text},
     kubernetes_event, status,
@@ -275,7 +275,8 @@ impl Decoder {
         let namespace = metadata.namespace.and_then(non_empty_text);
         // The first status of a custom resource shows which field manager its controller is.
         let has_status = u64::from(object.status.is_some() && !is_built_in(&kind));
-        let fingerprint = metadata.fingerprint ^ (has_status << STATUS_BIT);
+        let carried = carrier::status_fingerprint(object, &self.settings);
+        let fingerprint = metadata.fingerprint ^ (has_status << STATUS_BIT) ^ carried;
         let has_body = needs_body(self, (&uid, fingerprint));
         let reference = ObjectRef {
             kind,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::settings::{
-        CarrierKey, ConvergesSettings, Settings, StatusFieldSettings, WatchSettings,
+        CarrierSettings, ConvergesSettings, Settings, StatusFieldSettings, WatchSettings,
     },
     trace::model::{
         kubernetes_event::KubernetesEvent,
@@ -26,9 +26,9 @@ mod malformed;
 const RECEIVED_AT: Timestamp = Timestamp::from_nanos(1);
 
 fn decoder() -> Decoder {
-    let key = |key: &str| CarrierKey { key: key.into(), ..CarrierKey::default() };
-    let annotations = vec![key("tracing.k8s.io/traceparent"), key("example.com/traceparent")];
-    decoder_with(|settings| settings.annotations = annotations)
+    let keys = ["tracing.k8s.io/traceparent", "example.com/traceparent"];
+    let carriers = keys.into_iter().map(CarrierSettings::annotation).collect();
+    decoder_with(|settings| settings.carriers = carriers)
 }
 
 fn decoder_with(adjust: impl FnOnce(&mut WatchSettings)) -> Decoder {

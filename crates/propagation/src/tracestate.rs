@@ -1,6 +1,8 @@
 //! Reads a `tracestate` by the grammar of
 //! [W3C Trace Context](https://www.w3.org/TR/trace-context/#tracestate-header).
 
+use opentelemetry::trace::TraceState;
+
 /// The most members of a list, empty ones included.
 const MAX_MEMBERS: usize = 32;
 /// The longest key of one system, and the longest value, in bytes.
@@ -9,8 +11,9 @@ const MAX_TEXT: usize = 256;
 const MAX_TENANT: usize = 241;
 const MAX_SYSTEM: usize = 14;
 
-/// The longest list of valid members without optional whitespace, in bytes.
-pub(crate) const MAX_LIST: usize = MAX_MEMBERS * (2 * MAX_TEXT + 1) + MAX_MEMBERS - 1;
+/// The longest list of valid members without optional whitespace, in bytes: a reader can ignore a longer
+/// one unread.
+pub const MAX_LIST: usize = MAX_MEMBERS * (2 * MAX_TEXT + 1) + MAX_MEMBERS - 1;
 /// A longer list is shortened to this, in bytes. Propagators
 /// [should pass on at least 512 characters](https://www.w3.org/TR/trace-context/#tracestate-limits);
 /// every link to the context stores a copy, so no more are passed on.
@@ -18,9 +21,9 @@ const MAX_PASSED_ON: usize = 512;
 /// Members above this, in bytes, are the first to be removed from a list that is too long.
 const MAX_SHORT_MEMBER: usize = 128;
 
-/// The list to pass on: as written, or without some members where it is too long. `None` if any
-/// member is invalid, if a key occurs twice, or if the list is empty.
-pub(crate) fn parse(list: &str) -> Option<Box<str>> {
+/// Returns the list to pass on: as written, or without some members where it is longer than 512 bytes.
+/// `None` if any member is invalid, if a key occurs twice, or if the list is empty.
+pub fn parse(list: &str) -> Option<Box<str>> {
     let mut members: Vec<(&str, &str)> = Vec::new();
     for (index, item) in list.split(',').enumerate() {
         // HTTP's optional whitespace: no other space is allowed around a member.
@@ -42,6 +45,13 @@ pub(crate) fn parse(list: &str) -> Option<Box<str>> {
         return None;
     }
     Some(if list.len() <= MAX_PASSED_ON { list.into() } else { shorten(members) })
+}
+
+/// The list as OpenTelemetry's API has it.
+pub(crate) fn to_trace_state(list: &str) -> Option<TraceState> {
+    let list = parse(list)?;
+    let members = list.split(',').map(|item| item.trim_matches([' ', '\t']));
+    TraceState::from_key_value(members.filter_map(|member| member.split_once('='))).ok()
 }
 
 /// By the [rules for limits](https://www.w3.org/TR/trace-context/#tracestate-limits): whole members
