@@ -27,7 +27,7 @@ use crate::{
     admin::{self, Health},
     config::settings::{OutboxSettings, Settings, WatchSettings},
     export::{
-        client::Client as OtlpClient,
+        client::{Client as OtlpClient, loggable_endpoint},
         encode::Encoder,
         own_traces,
         sender::{Drain, Sender},
@@ -192,7 +192,7 @@ fn start(
     };
     info!(
         kinds = settings.watch.kinds.len(),
-        endpoint = settings.export.endpoint,
+        endpoint = loggable_endpoint(&settings.export),
         queued_spans = outbox.len(),
         "Starting. {}",
         if outbox.is_on_disk() {
