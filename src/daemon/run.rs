@@ -30,7 +30,7 @@ use crate::{
     config::settings::{OutboxSettings, Settings, WatchSettings},
     export::{
         batch::Limits as RequestLimits,
-        client::Client as OtlpClient,
+        client::{Client as OtlpClient, loggable_endpoint},
         encode::Encoder,
         own_traces,
         sender::{Drain, Sender},
@@ -198,7 +198,7 @@ fn start(
     });
     info!(
         kinds = settings.watch.kinds.len(),
-        endpoint = settings.export.endpoint,
+        endpoint = loggable_endpoint(&settings.export),
         queued_spans = outbox.len(),
         quarantined_spans = outbox.quarantined(),
         "Starting. {}",

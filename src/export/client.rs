@@ -7,7 +7,13 @@ use bytes::Bytes;
 use super::{
     endpoint::Endpoint, error::ClientError, grpc::GrpcClient, http::HttpClient, response::Response,
 };
-use crate::config::settings::{ExportSettings, Protocol, TlsSettings};
+use crate::{
+    config::settings::{ExportSettings, Protocol, TlsSettings},
+    redacted_url::redact_url,
+};
+
+/// The option that most clients are for.
+const ENDPOINT: &str = "otlp.endpoint";
 
 /// Sends encoded requests: the [`Client`], or a script in tests.
 pub trait Transport: Send {
@@ -16,6 +22,14 @@ pub trait Transport: Send {
     fn send(&mut self, request: Bytes) -> impl Future<Output = Response> + Send;
     /// Where requests are sent, without credentials: for logs and the daemon's own spans.
     fn endpoint(&self) -> &str;
+}
+
+/// The endpoint of the settings without user, password, path and query, for logs.
+pub fn loggable_endpoint(settings: &ExportSettings) -> String {
+    match Endpoint::parse(ENDPOINT, &settings.endpoint) {
+        Ok(endpoint) => endpoint.as_str().to_owned(),
+        Err(_invalid) => redact_url(&settings.endpoint),
+    }
 }
 
 /// A client of the configured collector. It connects at the first request, and reconnects when a
@@ -37,7 +51,7 @@ impl Client {
     /// # Errors
     /// When the endpoint, a header, a file or the proxy of the settings is invalid.
     pub fn new(settings: &ExportSettings) -> Result<Self, ClientError> {
-        Self::for_option("otlp.endpoint", settings)
+        Self::for_option(ENDPOINT, settings)
     }
 
     /// Creates a client for an endpoint that another option sets, which errors name.
@@ -74,5 +88,21 @@ impl Transport for Client {
 
     fn endpoint(&self) -> &str {
         self.endpoint.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::samples::settings;
+
+    #[test]
+    fn endpoint_is_logged_without_its_secrets() {
+        let logged = |endpoint: &str| {
+            let endpoint = endpoint.to_owned();
+            loggable_endpoint(&ExportSettings { endpoint, ..settings() })
+        };
+        assert_eq!(logged("https://user:secret@c:4318/secret?key=secret"), "https://c:4318");
+        assert_eq!(logged("htp://user:secret@c?key=secret"), "htp://c");
     }
 }
