@@ -19,7 +19,8 @@ use spanlink::{
 
 use crate::scenarios::configured;
 
-fn verdict(settings: &Arc<WatchSettings>, object: &Value) -> String {
+/// The verdict about an object as a watch delivers it, and its reason.
+pub(crate) fn verdict(settings: &Arc<WatchSettings>, object: &Value) -> String {
     let line = json!({"type": "ADDED", "object": object}).to_string();
     let decoded =
         Decoder::new(settings).decode_event(line.as_bytes(), Timestamp::from_nanos(1)).unwrap();
