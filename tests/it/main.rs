@@ -58,6 +58,7 @@ mod live_stuck;
 mod mute;
 mod observer;
 mod on_disk;
+mod operator;
 mod oracle;
 mod otlp_json;
 mod own_traces;
