@@ -35,6 +35,7 @@ mod flux;
 mod flux_expressions;
 mod flux_objects;
 mod health;
+mod health_properties;
 mod hostile;
 mod idle_hour;
 mod in_jaeger;
