@@ -114,10 +114,10 @@ pub(super) fn adapt(expression: &mut IdedExpr, selection: Selection) {
         }
         Expr::List(list) => list.elements.iter_mut().for_each(|item| adapt(item, selection)),
         Expr::Map(map) => {
-            map.entries.iter_mut().for_each(|entry| adapt_entry(&mut entry.expr, selection))
+            map.entries.iter_mut().for_each(|entry| adapt_entry(&mut entry.expr, selection));
         }
         Expr::Struct(of) => {
-            of.entries.iter_mut().for_each(|entry| adapt_entry(&mut entry.expr, selection))
+            of.entries.iter_mut().for_each(|entry| adapt_entry(&mut entry.expr, selection));
         }
         Expr::Comprehension(of) => {
             for part in [
