@@ -75,7 +75,10 @@ fn accumulate(call: &FunctionContext<'_, '_>, decisive: bool) -> Result<Value, E
         // The first error counts.
         _ if matches!(before, Value::String(_)) => Ok(before),
         Ok(_) => error("the test of a loop is not true or false"),
-        Err(ExecutionError::NoSuchKey(_)) => error(MISSING),
+        // Functions were checked before, so an undeclared name is a field that the object does not have.
+        Err(ExecutionError::NoSuchKey(_) | ExecutionError::UndeclaredReference(_)) => {
+            error(MISSING)
+        }
         Err(ExecutionError::NoSuchOverload) => error(NO_OVERLOAD),
         Err(other) => error(&other.to_string()),
     }

@@ -16,6 +16,9 @@ use super::{
 /// The most values that are handed to an expression: with one loop over them, an evaluation takes
 /// milliseconds at most.
 const MAX_VALUES: usize = 20_000;
+/// The most values of which [`Compiled::exact`] is evaluated: it copies them at each access.
+const MAX_VALUES_EXACT: usize = 1_000;
+
 /// A compiled expression. Copies share it.
 #[derive(Clone)]
 pub struct Expression(Arc<Compiled>);
@@ -89,11 +92,13 @@ impl Expression {
     pub(super) fn evaluate(&self, scope: &Scope) -> Result<Value, Failure> {
         FUNCTIONS_ONLY.with(|root| {
             let mut context = root.new_inner_scope();
-            for (name, value) in &scope.0 {
+            for (name, value) in &scope.variables {
                 context.add_variable_from_value(name.clone(), value.clone());
             }
             let value = match context.resolve(&self.0.program) {
-                Err(ExecutionError::NoSuchOverload) => context.resolve(&self.0.exact),
+                Err(ExecutionError::NoSuchOverload) if scope.values <= MAX_VALUES_EXACT => {
+                    context.resolve(&self.0.exact)
+                }
                 value => value,
             };
             value.map_err(|error| match error {
@@ -134,7 +139,11 @@ impl fmt::Debug for Expression {
 }
 
 /// The variables of an evaluation: the fields of an object that its expressions read.
-pub(super) struct Scope(Vec<(String, Value)>);
+pub(super) struct Scope {
+    variables: Vec<(String, Value)>,
+    /// How many values the variables contain.
+    values: usize,
+}
 
 impl Scope {
     /// `None` when the object is too large to be judged.
@@ -144,7 +153,7 @@ impl Scope {
             .iter()
             .map(|(name, value)| Some((name.clone(), value_of(value, &mut left)?)))
             .collect::<Option<_>>()?;
-        Some(Self(variables))
+        Some(Self { variables, values: MAX_VALUES.saturating_sub(left) })
     }
 }
 
@@ -215,6 +224,7 @@ mod tests {
         for (text, expected) in [
             ("status.list.exists(x, x.a == 1)", Ok(Value::Bool(true))),
             ("status.list.exists(x, x.a == 2)", Err(Failure::Missing)),
+            ("status.list.exists(x, spec.a == 2 || x.a == 2)", Err(Failure::Missing)),
             ("status.list.all(x, x.a == 2)", Ok(Value::Bool(false))),
             ("status.list.all(x, x.a == 1 || x.a == 'x')", Err(Failure::Missing)),
         ] {
@@ -264,6 +274,15 @@ mod tests {
         );
         assert_eq!(fields("status.?a.orValue(0) == 1"), [("status".into(), part("a"))]);
         assert_eq!(fields("size(status) > 0 && has(status.a)"), [("status".into(), None)]);
+    }
+
+    #[test]
+    fn large_object_of_another_type_is_not_copied_at_each_access() {
+        let object = json!({"status": {"list": vec![json!({"a": 1}); 5_000]}});
+        let scope = Scope::new(object.as_object().unwrap()).unwrap();
+        let test = "status.list.exists(x, size(status.list) < 0 || x.a.b.c)";
+        let value = Expression::parse(test).unwrap().evaluate(&scope);
+        assert!(matches!(value, Err(Failure::Error(_))), "{value:?}");
     }
 
     #[test]

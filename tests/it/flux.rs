@@ -112,8 +112,9 @@ struct Answer {
 fn ask_flux(requests: &[Value]) -> Vec<Answer> {
     let flux = flux_ready(&to_stderr).unwrap();
     let mut input = tempfile::tempfile().unwrap();
-    let lines: String = requests.iter().map(|request| format!("{request}\n")).collect();
-    input.write_all(lines.as_bytes()).unwrap();
+    for request in requests {
+        writeln!(input, "{request}").unwrap();
+    }
     input.rewind().unwrap();
     let output = Command::new(flux).stdin(input).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "flux ended with {}", output.status);
@@ -297,7 +298,9 @@ impl Row {
     fn vocabulary(&self) -> Vocabulary {
         let mut vocabulary = Vocabulary::default();
         let others = [&self.failed, &self.paused, &self.in_progress, &self.reason, &self.message];
-        others.into_iter().flatten().chain([&self.current]).for_each(|text| vocabulary.add(text));
+        for text in others.into_iter().flatten().chain([&self.current]) {
+            vocabulary.add(text);
+        }
         vocabulary
     }
 
@@ -349,7 +352,9 @@ fn generated_expressions_decide_as_flux_does_but_for_the_differences() {
         let [in_progress, failed, current] =
             generate(&mut runner, &expressions, 3).try_into().unwrap();
         let mut vocabulary = Vocabulary::default();
-        [&in_progress, &failed, &current].into_iter().for_each(|text| vocabulary.add(text));
+        for text in [&in_progress, &failed, &current] {
+            vocabulary.add(text);
+        }
         // Each shape of a health check that Flux takes.
         let checks = Checks {
             in_progress: number.is_multiple_of(2).then_some(in_progress),

@@ -26,7 +26,8 @@ impl Vocabulary {
         let mut rest = expression;
         while let Some(first) = rest.chars().next() {
             if first == '"' || first == '\'' {
-                let (word, after) = rest[1..].split_once(first).unwrap();
+                let mut parts = rest.splitn(3, first).skip(1);
+                let (word, after) = (parts.next().unwrap(), parts.next().unwrap());
                 self.words.insert(word.to_owned());
                 rest = after;
             } else if first.is_ascii_alphabetic() || first == '_' {
@@ -36,7 +37,7 @@ impl Vocabulary {
                 self.add_path(&path.replace('?', ""), after.starts_with('('));
                 rest = after;
             } else {
-                rest = &rest[first.len_utf8()..];
+                rest = rest.strip_prefix(first).unwrap();
             }
         }
     }
@@ -102,7 +103,7 @@ impl Vocabulary {
     }
 
     fn value(&self) -> BoxedStrategy<Value> {
-        let words = self.words.iter().cloned().chain(["".into(), "Enchanted".into()]);
+        let words = self.words.iter().cloned().chain([String::new(), "Enchanted".into()]);
         prop_oneof![
             12 => select(words.collect::<Vec<_>>()).prop_map(Value::from),
             6 => (0..4_i64).prop_map(Value::from),

@@ -4,12 +4,13 @@
 use std::{
     fmt::Write as _,
     sync::{Arc, LazyLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 use spanlink::{config::settings::WatchSettings, trace::readiness::shipped::sources};
+use tokio::time::Instant;
 
 use crate::{
     health::{verdict, verdict_of_text},

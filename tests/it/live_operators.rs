@@ -2,7 +2,7 @@
 //! status is written in the stages of the real controllers, and Jaeger shows one chain for each change,
 //! with its outcome, its reason and its times.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use expect_test::expect;
@@ -12,9 +12,12 @@ use kube::{
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use spanlink::trace::model::{
-    span::{Role, Span, SpanStatus},
-    time::Timestamp,
+use spanlink::{
+    daemon::now,
+    trace::model::{
+        span::{Role, Span, SpanStatus},
+        time::Timestamp,
+    },
 };
 
 use crate::{
@@ -32,11 +35,6 @@ const STAGE: Duration = Duration::from_secs(2);
 const EARLY: Duration = Duration::from_secs(1);
 /// By how much a watch on a busy machine is late.
 const LATE: Duration = Duration::from_secs(5);
-
-fn now() -> Timestamp {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-    Timestamp::from_nanos(i64::try_from(nanos).unwrap())
-}
 
 /// Defines a kind as its operator's manifests do, without a schema.
 async fn define(plane: &ControlPlane, shape: &Shape) -> Result<()> {
@@ -182,7 +180,9 @@ async fn objects_of_operators_are_one_chain_with_outcome_and_times() -> Result<(
     let mut lines = String::new();
     for (shape, written) in shapes.iter().zip(written) {
         let found = outcomes(&spans, shape.kind);
-        found.iter().for_each(|span| lines += &line(span));
+        for span in &found {
+            lines += &line(span);
+        }
         let end = found.last().context("no outcome")?.end;
         assert!(
             written.minus(EARLY) <= end && end <= written.plus(LATE),

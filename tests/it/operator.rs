@@ -202,7 +202,7 @@ impl<'a> Flow<'a> {
     }
 }
 
-fn is_change(span: &&Span) -> bool {
+fn is_change(span: &Span) -> bool {
     span.role == Role::Change
 }
 
@@ -210,9 +210,9 @@ fn is_change(span: &&Span) -> bool {
 /// How often a ReplicaSet is scaled is up to chance.
 fn chains(spans: &[Span]) -> String {
     let mut heads: Vec<&Span> =
-        spans.iter().filter(is_change).filter(|span| span.parent.is_none()).collect();
+        spans.iter().filter(|span| is_change(span) && span.parent.is_none()).collect();
     heads.sort_by_key(|span| span.start);
-    heads.iter().map(|head| format!("{}\n", chain(head, spans))).collect()
+    heads.iter().map(|head| chain(head, spans)).collect()
 }
 
 fn chain(head: &Span, spans: &[Span]) -> String {
@@ -251,7 +251,7 @@ fn chain(head: &Span, spans: &[Span]) -> String {
         .collect();
     let verb = attribute(head, "spanlink.verb").unwrap_or_default();
     let (kind, name) = (&head.object.kind.kind, &head.object.name);
-    format!("{verb} {kind} {name} -> {outcome}{why}: {}", counts.join(", "))
+    format!("{verb} {kind} {name} -> {outcome}{why}: {}\n", counts.join(", "))
 }
 
 /// How many Pods a search for the origin finds created.
@@ -262,7 +262,7 @@ fn pods_of_origin(spans: &[Span], stamp: &Stamp) -> usize {
     };
     spans
         .iter()
-        .filter(is_change)
+        .filter(|span| is_change(span))
         .filter(|s| &*s.object.kind.kind == "Pod")
         .filter(of_origin)
         .count()

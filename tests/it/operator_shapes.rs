@@ -130,7 +130,7 @@ fn of_delivery() -> Vec<Shape> {
     ]
 }
 
-/// Strimzi, CloudNativePG, Crossplane, KEDA and Gateway API.
+/// Strimzi, `CloudNativePG`, Crossplane, KEDA and Gateway API.
 fn of_platforms() -> Vec<Shape> {
     vec![
         Shape {
