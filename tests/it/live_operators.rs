@@ -63,7 +63,9 @@ async fn define(plane: &ControlPlane, shape: &Shape) -> Result<()> {
     });
     plane.apply(&definition.to_string()).await?;
     let name = format!("crd/{name}");
-    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=2m", &name]).await?;
+    // kubectl fails while the definition has no status.
+    let wait = ["wait", "--for=condition=Established", "--timeout=2m", &name];
+    until(&format!("{name} to be served"), SOON, async || plane.kubectl(&wait).await).await?;
     Ok(())
 }
 

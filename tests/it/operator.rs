@@ -29,7 +29,9 @@ async fn start_operator(plane: &ControlPlane) -> Result<Server> {
     // A definition is too long for the annotation of a client-side apply.
     let definitions = argo.definitions.to_string_lossy().into_owned();
     plane.kubectl(&["apply", "--server-side", "-f", &definitions]).await?;
-    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=2m", "crd", "--all"]).await?;
+    // kubectl fails while a definition has no status.
+    let wait = ["wait", "--for=condition=Established", "--timeout=2m", "crd", "--all"];
+    until("the definitions to be served", SOON, async || plane.kubectl(&wait).await).await?;
     let metrics = free_port()?;
     let arguments = vec![
         flag("kubeconfig", plane.kubeconfig(&Account::Admin)),
