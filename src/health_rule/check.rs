@@ -27,6 +27,8 @@ pub enum ExpressionError {
          outer loop's own variable"
     )]
     NestedLoop(String),
+    #[error("messages such as {0}{{…}} cannot be constructed; write a map: {{\"key\": value}}")]
+    Message(String),
     #[error("unknown variable {0}; an expression sees the top-level fields of the object")]
     UnknownVariable(String),
 }
@@ -115,9 +117,8 @@ impl Check {
             Expr::Map(map) => {
                 self.visit_entries(map.entries.iter().map(|entry| &entry.expr), loops)
             }
-            Expr::Struct(of) => {
-                self.visit_entries(of.entries.iter().map(|entry| &entry.expr), loops)
-            }
+            // The interpreter panics at one.
+            Expr::Struct(of) => Err(ExpressionError::Message(of.type_name.clone())),
             Expr::Comprehension(of) => {
                 check_nesting(&of.iter_range, loops)?;
                 self.visit(&of.iter_range, loops)?;

@@ -4,19 +4,21 @@ use std::{fmt, sync::Arc};
 
 use kube_cel::{
     KubeCelExt as _,
-    cel::{
-        Context, ExecutionError, IdedExpr, Value,
-        common::ast::{EntryExpr, Expr},
-        parser::Parser,
-    },
+    cel::{Context, ExecutionError, IdedExpr, Value, parser::Parser},
 };
 use serde_json::Value as Json;
 
-use super::check::{Check, ExpressionError, Fields, MAX_TEXT, is_function};
+use super::{
+    adapt::{Selection, adapt, add_functions},
+    check::{Check, ExpressionError, Fields, MAX_TEXT, is_function},
+};
 
 /// The most values that are handed to an expression: with one loop over them, an evaluation takes
 /// milliseconds at most.
 const MAX_VALUES: usize = 20_000;
+/// The most values of which [`Compiled::exact`] is evaluated: it copies them at each access.
+const MAX_VALUES_EXACT: usize = 1_000;
+
 /// A compiled expression. Copies share it.
 #[derive(Clone)]
 pub struct Expression(Arc<Compiled>);
@@ -24,6 +26,8 @@ pub struct Expression(Arc<Compiled>);
 struct Compiled {
     text: String,
     program: IdedExpr,
+    /// The same, slower: distinguishes a missing field from a value of another type.
+    exact: IdedExpr,
     fields: Fields,
 }
 
@@ -37,7 +41,11 @@ pub(super) enum Failure {
 
 thread_local! {
     /// Has every function and no variable.
-    static FUNCTIONS_ONLY: Context<'static> = Context::default().with_all();
+    static FUNCTIONS_ONLY: Context<'static> = {
+        let mut context = Context::default().with_all();
+        add_functions(&mut context);
+        context
+    };
 }
 
 impl Expression {
@@ -65,8 +73,10 @@ impl Expression {
         let mut check = Check::default();
         check.visit(&program, &mut Vec::new())?;
         let fields = check.fields();
-        select_optionally(&mut program);
-        Ok(Self(Arc::new(Compiled { text: text.to_owned(), program, fields })))
+        let mut exact = program.clone();
+        adapt(&mut program, Selection::Index);
+        adapt(&mut exact, Selection::Function);
+        Ok(Self(Arc::new(Compiled { text: text.to_owned(), program, exact, fields })))
     }
 
     pub fn text(&self) -> &str {
@@ -82,10 +92,16 @@ impl Expression {
     pub(super) fn evaluate(&self, scope: &Scope) -> Result<Value, Failure> {
         FUNCTIONS_ONLY.with(|root| {
             let mut context = root.new_inner_scope();
-            for (name, value) in &scope.0 {
+            for (name, value) in &scope.variables {
                 context.add_variable_from_value(name.clone(), value.clone());
             }
-            context.resolve(&self.0.program).map_err(|error| match error {
+            let value = match context.resolve(&self.0.program) {
+                Err(ExecutionError::NoSuchOverload) if scope.values <= MAX_VALUES_EXACT => {
+                    context.resolve(&self.0.exact)
+                }
+                value => value,
+            };
+            value.map_err(|error| match error {
                 ExecutionError::NoSuchKey(_) | ExecutionError::MissingArgumentOrTarget => {
                     Failure::Missing
                 }
@@ -123,7 +139,11 @@ impl fmt::Debug for Expression {
 }
 
 /// The variables of an evaluation: the fields of an object that its expressions read.
-pub(super) struct Scope(Vec<(String, Value)>);
+pub(super) struct Scope {
+    variables: Vec<(String, Value)>,
+    /// How many values the variables contain.
+    values: usize,
+}
 
 impl Scope {
     /// `None` when the object is too large to be judged.
@@ -133,7 +153,7 @@ impl Scope {
             .iter()
             .map(|(name, value)| Some((name.clone(), value_of(value, &mut left)?)))
             .collect::<Option<_>>()?;
-        Some(Self(variables))
+        Some(Self { variables, values: MAX_VALUES.saturating_sub(left) })
     }
 }
 
@@ -159,46 +179,6 @@ fn value_of(json: &Json, left: &mut usize) -> Option<Value> {
             fields.into()
         }
     })
-}
-
-/// The interpreter does not know `status.?phase` of an absent field, but `status[?"phase"]`, which
-/// means the same.
-fn select_optionally(expression: &mut IdedExpr) {
-    match &mut expression.expr {
-        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
-        Expr::Select(select) => select_optionally(&mut select.operand),
-        Expr::Call(call) => {
-            if call.func_name == "_?._" {
-                "_[?_]".clone_into(&mut call.func_name);
-            }
-            call.target.iter_mut().for_each(|target| select_optionally(target));
-            call.args.iter_mut().for_each(select_optionally);
-        }
-        Expr::List(list) => list.elements.iter_mut().for_each(select_optionally),
-        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| select_in(&mut entry.expr)),
-        Expr::Struct(of) => of.entries.iter_mut().for_each(|entry| select_in(&mut entry.expr)),
-        Expr::Comprehension(of) => {
-            for part in [
-                &mut of.iter_range,
-                &mut of.accu_init,
-                &mut of.loop_cond,
-                &mut of.loop_step,
-                &mut of.result,
-            ] {
-                select_optionally(part);
-            }
-        }
-    }
-}
-
-fn select_in(entry: &mut EntryExpr) {
-    match entry {
-        EntryExpr::StructField(field) => select_optionally(&mut field.value),
-        EntryExpr::MapEntry(entry) => {
-            select_optionally(&mut entry.key);
-            select_optionally(&mut entry.value);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -239,9 +219,40 @@ mod tests {
     }
 
     #[test]
+    fn item_that_is_an_error_does_not_hide_one_that_decides() {
+        let object = json!({"status": {"list": [{}, {"a": 1}, {"a": "x"}]}});
+        for (text, expected) in [
+            ("status.list.exists(x, x.a == 1)", Ok(Value::Bool(true))),
+            ("status.list.exists(x, x.a == 2)", Err(Failure::Missing)),
+            ("status.list.exists(x, spec.a == 2 || x.a == 2)", Err(Failure::Missing)),
+            ("status.list.all(x, x.a == 2)", Ok(Value::Bool(false))),
+            ("status.list.all(x, x.a == 1 || x.a == 'x')", Err(Failure::Missing)),
+        ] {
+            let scope = Scope::new(object.as_object().unwrap()).unwrap();
+            let expression = Expression::parse(text).unwrap();
+            assert_eq!(expression.evaluate(&scope), expected, "{text}");
+        }
+        assert!(!is("[].exists(x, x)", &object, &Ok(Value::Bool(true))));
+        assert!(is("[].all(x, x)", &object, &Ok(Value::Bool(true))));
+    }
+
+    #[test]
+    fn field_of_a_value_without_fields_is_missing() {
+        let object = json!({"spec": null, "status": {"phase": "Ready", "list": [{"a": null}]}});
+        for text in ["status.phase.name != 'x'", "spec.x != 1", "status.list.exists(x, x.a.b != 1)"]
+        {
+            assert!(is(text, &object, &Err(Failure::Missing)), "{text}");
+        }
+        let scope = Scope::new(object.as_object().unwrap()).unwrap();
+        let value = Expression::parse("status.phase && true").unwrap().evaluate(&scope);
+        assert!(matches!(value, Err(Failure::Error(_))), "{value:?}");
+    }
+
+    #[test]
     fn mistakes_are_refused_with_their_place() {
         assert!(refusal("status.phase ==").starts_with("line 1, column "));
         assert_eq!(refusal("status.frob()"), "unknown function frob");
+        assert!(refusal("Widget{size: 1}.size == 1").contains("Widget{…}"));
         assert_eq!(refusal("lists.range(1000000000).size() > 0"), "unknown function range");
         assert!(refusal(&"a".repeat(MAX_TEXT + 1)).contains("4097 characters"));
     }
@@ -263,6 +274,15 @@ mod tests {
         );
         assert_eq!(fields("status.?a.orValue(0) == 1"), [("status".into(), part("a"))]);
         assert_eq!(fields("size(status) > 0 && has(status.a)"), [("status".into(), None)]);
+    }
+
+    #[test]
+    fn large_object_of_another_type_is_not_copied_at_each_access() {
+        let object = json!({"status": {"list": vec![json!({"a": 1}); 5_000]}});
+        let scope = Scope::new(object.as_object().unwrap()).unwrap();
+        let test = "status.list.exists(x, size(status.list) < 0 || x.a.b.c)";
+        let value = Expression::parse(test).unwrap().evaluate(&scope);
+        assert!(matches!(value, Err(Failure::Error(_))), "{value:?}");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! [`healthCheckExprs`](https://fluxcd.io/flux/components/kustomize/kustomizations/#health-check-expressions).
 //!
 //! ```text
-//! check ← expression; verdict, expression ← rule
+//! adapt, check ← expression; verdict, expression ← rule
 //! ```
 
+mod adapt;
 mod check;
 mod expression;
 mod rule;

@@ -51,13 +51,28 @@ const MODULES: [Module; 3] = [
     },
 ];
 
-/// Judges objects as kstatus does; no part of the control plane, so built only where it is asked.
+// No parts of the control plane: each is built when the first test asks for it.
+
+/// Judges objects as kstatus does.
 const KSTATUS: Module =
     Module { folder: "kstatus", stamp: None, binaries: &[("kstatus", ".")], minutes: 2 };
 
 /// Carries contexts in annotations as OpenTelemetry for Go does; built only where it is asked, too.
 const PROPAGATION: Module =
     Module { folder: "propagation", stamp: None, binaries: &[("propagation", ".")], minutes: 1 };
+/// Evaluates health checks as Flux does.
+const FLUX: Module = Module { folder: "flux", stamp: None, binaries: &[("flux", ".")], minutes: 4 };
+
+/// An operator that nothing instrumented: its controller and, in its module, its definitions.
+const ARGO_ROLLOUTS: Module = Module {
+    folder: "argo-rollouts",
+    stamp: None,
+    binaries: &[(
+        "rollouts-controller",
+        "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
+    )],
+    minutes: 4,
+};
 
 /// The binaries that envtest's convention, `KUBEBUILDER_ASSETS`, provides.
 const KUBEBUILDER: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
@@ -114,15 +129,38 @@ impl Binaries {
 
 /// Builds the judge of `tests/control-plane/kstatus` where it is missing, and returns its path.
 pub(crate) fn kstatus_ready(progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    Ok(ready_alone(&KSTATUS, progress)?.join("kstatus"))
+    Ok(ready(&KSTATUS, progress)?.join("kstatus"))
 }
 
 /// Builds `tests/control-plane/propagation` where it is missing, and returns the path of the binary.
 pub(crate) fn propagation_ready(progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    Ok(ready_alone(&PROPAGATION, progress)?.join("propagation"))
+    Ok(ready(&PROPAGATION, progress)?.join("propagation"))
 }
 
-fn ready_alone(module: &Module, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+/// Builds the evaluator of `tests/control-plane/flux` where it is missing, and returns its path.
+pub(crate) fn flux_ready(progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    Ok(ready(&FLUX, progress)?.join("flux"))
+}
+
+/// The controller of argo-rollouts, and the folder of the definitions of its kinds.
+pub(crate) struct ArgoRollouts {
+    pub(crate) controller: PathBuf,
+    pub(crate) definitions: PathBuf,
+}
+
+/// Builds argo-rollouts where it is missing.
+pub(crate) fn argo_rollouts_ready(progress: &dyn Fn(&str)) -> Result<ArgoRollouts> {
+    let folder = ready(&ARGO_ROLLOUTS, progress)?;
+    let definitions = folder.join("crds");
+    if !definitions.is_dir() {
+        let module = ARGO_ROLLOUTS.source_of("github.com/argoproj/argo-rollouts")?;
+        copy_documents(&module.join("manifests/crds"), &definitions)?;
+    }
+    Ok(ArgoRollouts { controller: folder.join("rollouts-controller"), definitions })
+}
+
+/// Builds what is missing of a module, and returns the folder of its binaries.
+fn ready(module: &Module, progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let cache = cache_folder()?;
     fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
     let _lock = lock(&cache, progress)?;
@@ -246,6 +284,12 @@ impl Module {
         Ok(version.trim().to_owned())
     }
 
+    /// Where Go keeps the source of a module that this one requires.
+    fn source_of(&self, module: &str) -> Result<PathBuf> {
+        let folder = self.go(&["list", "-m", "-f", "{{.Dir}}", module].map(AsRef::as_ref))?;
+        Ok(PathBuf::from(folder.trim()))
+    }
+
     /// Runs the go command in the module's folder, and returns its output.
     fn go(&self, arguments: &[&std::ffi::OsStr]) -> Result<String> {
         let output = Command::new("go")
@@ -298,27 +342,28 @@ fn kwok_stages_ready(kwok: &Path) -> Result<PathBuf> {
         return Ok(target);
     }
     let [_, module, _] = &MODULES;
-    let folder =
-        module.go(&["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"].map(AsRef::as_ref))?;
-    let source = Path::new(folder.trim()).join("kustomize/stage");
+    let source = module.source_of("sigs.k8s.io/kwok")?.join("kustomize/stage");
     for name in missing {
-        let (from, to) = (source.join(name), target.join(name));
-        let unfinished = to.with_extension("unfinished");
-        fs::create_dir_all(&unfinished)
-            .with_context(|| format!("make {}", unfinished.display()))?;
-        for entry in fs::read_dir(&from).with_context(|| format!("list {}", from.display()))? {
-            let path = entry.with_context(|| format!("list {}", from.display()))?.path();
-            let Some(file) = path.file_name() else { continue };
-            if path.extension().is_some_and(|extension| extension == "yaml")
-                && file != "kustomization.yaml"
-            {
-                // Read and written, not copied: Go's module cache is read-only, copies would be too.
-                let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-                fs::write(unfinished.join(file), text)
-                    .with_context(|| format!("write into {}", unfinished.display()))?;
-            }
-        }
-        fs::rename(&unfinished, &to).context("put kwok's stage documents in place")?;
+        copy_documents(&source.join(name), &target.join(name))?;
     }
     Ok(target)
+}
+
+/// Copies the YAML documents of a folder, but for the list of kustomize.
+fn copy_documents(from: &Path, to: &Path) -> Result<()> {
+    let unfinished = to.with_extension("unfinished");
+    fs::create_dir_all(&unfinished).with_context(|| format!("make {}", unfinished.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+        let path = entry.with_context(|| format!("list {}", from.display()))?.path();
+        let Some(file) = path.file_name() else { continue };
+        if path.extension().is_some_and(|extension| extension == "yaml")
+            && file != "kustomization.yaml"
+        {
+            // Read and written, not copied: Go's module cache is read-only, copies would be too.
+            let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+            fs::write(unfinished.join(file), text)
+                .with_context(|| format!("write into {}", unfinished.display()))?;
+        }
+    }
+    fs::rename(&unfinished, to).with_context(|| format!("put {} in place", to.display()))
 }

@@ -32,10 +32,13 @@ mod stages;
 mod wait;
 
 pub(crate) use accounts::Account;
-pub(crate) use binaries::{Binaries, cache_folder, kstatus_ready, propagation_ready};
+pub(crate) use binaries::{
+    Binaries, argo_rollouts_ready, cache_folder, flux_ready, kstatus_ready, propagation_ready,
+};
 pub(crate) use jaeger::{Jaeger, PersonSpan};
 pub(crate) use plane::{ControlPlane, Options};
 pub(crate) use ports::free as free_port;
+pub(crate) use server::{Server, flag};
 pub(crate) use servers::Component;
 pub(crate) use shared::{own, shared, to_stderr};
 pub(crate) use wait::until;

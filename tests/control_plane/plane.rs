@@ -1,6 +1,7 @@
 //! The control plane as a whole: starts components in order and waits until each does its work.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::accounts::Account;
 use super::binaries::Binaries;
 use super::folder::Folder;
 use super::jaeger::{Jaeger, http_client};
-use super::server::Server;
+use super::server::{Program, Server};
 use super::servers::{Component, Layout};
 use super::wait::until;
 
@@ -137,6 +138,18 @@ impl ControlPlane {
             plane.node_ready(&format!("node-{node}")).await?;
         }
         Ok(plane)
+    }
+
+    /// Starts another server beside the components, such as an operator. It ends when the returned
+    /// value is dropped.
+    pub(crate) fn start_beside(
+        &self,
+        name: &'static str,
+        path: PathBuf,
+        arguments: Vec<OsString>,
+    ) -> Result<Server> {
+        let log = self.layout.folder.join(format!("{name}.log"));
+        Server::start(Program { name, path, arguments, log })
     }
 
     /// Ends a component at once, as a lost machine would.
