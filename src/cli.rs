@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::daemon::Destination;
+use crate::daemon::{Destination, TraceOptions};
 
 /// Follows every change of a Kubernetes object through the controllers that act on it, and reports
 /// it as linked OpenTelemetry spans.
@@ -60,6 +60,9 @@ pub enum Command {
         /// Object or List in YAML or JSON, as kubectl prints it. Default: standard input.
         file: Option<PathBuf>,
     },
+    /// Print what a trace or an object's newest change caused, across linked traces, from Jaeger or
+    /// Tempo.
+    Trace(Box<TraceOptions>),
     /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -24,6 +24,8 @@ const EXIT_CONFIGURATION: u8 = 2;
 /// Variables that are read elsewhere: the path of the configuration need not be Unicode, and clap
 /// checks the log filter.
 const READ_BY_CLAP: [&str; 2] = ["SPANLINK_CONFIG", "SPANLINK_LOG"];
+/// Arguments of `spanlink trace`.
+const OF_TRACE: &str = "SPANLINK_TRACE_";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -59,6 +61,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             daemon::replay(&settings, file, *to, everything, log)
         }
         Command::Explain { file } => explain(&settings, file.as_deref()),
+        Command::Trace(options) => daemon::trace(options, kubeconfig, log),
         Command::Config(ConfigCommand::Check) => check(&settings),
         Command::Config(ConfigCommand::Kinds) => {
             Ok(write!(io::stdout(), "{}", daemon::kinds(&settings))?)
@@ -90,7 +93,8 @@ fn variables(
 }
 
 fn is_option(name: &str) -> bool {
-    let is_ours = name.starts_with("SPANLINK_") && !READ_BY_CLAP.contains(&name);
+    let is_argument = READ_BY_CLAP.contains(&name) || name.starts_with(OF_TRACE);
+    let is_ours = name.starts_with("SPANLINK_") && !is_argument;
     is_ours || name.starts_with("OTEL_")
 }
 

@@ -7,7 +7,7 @@
 //! | `tasks` | supervision: a task that ends early ends the daemon, with its reason |
 //! | `shutdown` | SIGTERM and SIGINT |
 //! | `restore`, `reading` | the checkpoint of an earlier run, and whether it can be used |
-//! | `record`, `replay`, `explain` | the commands of the same names |
+//! | `record`, `replay`, `explain`, `trace_command` | the commands of the same names |
 //!
 //! Two threads do the work. One runs the watches and the event loop: they wake up together, and
 //! seldom. The main thread runs the sender, the admin server and the supervision. An outbox on disk
@@ -27,6 +27,7 @@ mod run;
 mod runtime;
 mod shutdown;
 mod tasks;
+mod trace_command;
 
 pub use self::{
     clock::now,
@@ -38,4 +39,5 @@ pub use self::{
     rules::rules,
     run::run,
     tasks::TaskFailure,
+    trace_command::{ObjectTarget, TraceOptions, TraceTarget, trace},
 };
