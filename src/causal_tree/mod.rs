@@ -27,4 +27,6 @@ pub use stored_span::{Emitter, StoredSpan};
 pub use text::{Printed, UiLink, to_text};
 
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;
