@@ -33,7 +33,7 @@ mod wait;
 
 pub(crate) use accounts::Account;
 pub(crate) use binaries::{Binaries, cache_folder, kstatus_ready};
-pub(crate) use jaeger::{Jaeger, PersonSpan};
+pub(crate) use jaeger::{Jaeger, PersonSpan, http_client};
 pub(crate) use plane::{ControlPlane, Options};
 pub(crate) use ports::free as free_port;
 pub(crate) use servers::Component;

@@ -84,6 +84,7 @@ mod rules_ignored;
 mod rules_kept;
 mod rules_losses;
 mod rules_marks;
+mod rules_named;
 mod rules_outcomes;
 mod rules_own_writes;
 mod rules_owners;

@@ -22,7 +22,7 @@ use crate::trace::{
 };
 
 /// Increased with every change of the format: an older format is not read.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// One entry of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]

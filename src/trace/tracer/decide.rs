@@ -21,6 +21,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
+        cause_rule::{CauseChoice, CauseRule},
         change::{
             Change, ContextUse, Decision, OwnWrite, Placement, ReplacedPod, Report, Scope, SpanRef,
         },
@@ -122,7 +123,8 @@ impl Tracer {
         else {
             return;
         };
-        let cause = Cause { parent: Some(open.key.clone()), ..Cause::default() };
+        let choice = Some(CauseChoice::only(CauseRule::SameObject));
+        let cause = Cause { parent: Some(open.key.clone()), choice, ..Cause::default() };
         // The controller wrote back the context that the change in flight has.
         let last = object.contexts().and_then(|contexts| contexts.last);
         let is_copy = change.own_write == OwnWrite::Yes
@@ -193,6 +195,7 @@ impl Tracer {
             report.phases.iter_mut().for_each(|phases| phases.delay_start_until(at));
             report.context_use = context_use;
             report.owner = cause.owner;
+            report.cause_choice = cause.choice.filter(|_| parent.is_some());
             report.reason = cause.reason.or_else(|| report.reason.take());
             report.replaced = replaced;
             link_resumed_contexts(report, &resumed);
