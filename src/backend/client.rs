@@ -61,6 +61,12 @@ impl Backend {
         }
     }
 
+    /// Whether a search for links costs no more than another one. Without it, the traces of the window
+    /// are read.
+    pub const fn indexes_links(&self) -> bool {
+        matches!(self.client, Client::Tempo(_))
+    }
+
     /// Finds traces in a window of time.
     ///
     /// # Errors

@@ -73,8 +73,6 @@ impl Jaeger {
         search: &Search,
         window: Window,
     ) -> Result<Found, BackendError> {
-        // Jaeger cannot search by links. The attributes that repeat them are searched as well.
-        let Search::Attributes(attributes) = search else { return Ok(Found::default()) };
         let mut found = Found::default();
         let mut services = self.services().await?;
         if services.len() > SERVICES_MAX {
@@ -87,7 +85,12 @@ impl Jaeger {
         }
         let mut searches = stream::iter(services)
             .map(|service| async move {
-                let found = self.search_service(&service, attributes, window).await;
+                let found = match search {
+                    Search::Attributes(attributes) => {
+                        self.search_service(&service, attributes, window).await
+                    }
+                    Search::LinksTo(trace_id) => self.scan_links(&service, *trace_id, window).await,
+                };
                 found.map(|found| (service, found))
             })
             .buffer_unordered(CONCURRENT_SEARCHES_MAX);
@@ -145,6 +148,20 @@ impl Jaeger {
         Ok(FoundOfService { count: traces.len(), traces: ids.map(TraceId).collect() })
     }
 
+    /// Jaeger cannot search by links, so the traces of the service are read and compared.
+    async fn scan_links(
+        &self,
+        service: &str,
+        target: TraceId,
+        window: Window,
+    ) -> Result<FoundOfService, BackendError> {
+        let spans = self.find_traces(service, None, window).await?;
+        let links =
+            |stored: &&StoredSpan| stored.span.links.iter().any(|link| link.trace_id == target);
+        let traces = traces_of(spans.iter().filter(links));
+        Ok(FoundOfService { count: traces_of(spans.iter()).len(), traces })
+    }
+
     /// `None` if Jaeger returned a trace that does not match: it ignores the attributes.
     async fn search_v3(
         &self,
@@ -153,7 +170,25 @@ impl Jaeger {
         as_json: &str,
         window: Window,
     ) -> Result<Option<FoundOfService>, BackendError> {
-        let mut query = vec![("query.attributes", as_json.to_owned())];
+        let spans = self.find_traces(service, Some(as_json), window).await?;
+        let matches = |span: &&StoredSpan| {
+            attributes.iter().all(|(key, value)| span.has_attribute(key, value))
+        };
+        let matching = traces_of(spans.iter().filter(matches));
+        let returned = traces_of(spans.iter()).len();
+        let all_match = matching.len() == returned;
+        Ok(all_match.then_some(FoundOfService { count: returned, traces: matching }))
+    }
+
+    /// The spans of the newest traces of a service.
+    async fn find_traces(
+        &self,
+        service: &str,
+        attributes: Option<&str>,
+        window: Window,
+    ) -> Result<Vec<StoredSpan>, BackendError> {
+        let attributes = attributes.map(|attributes| ("query.attributes", attributes.to_owned()));
+        let mut query: Vec<(&str, String)> = attributes.into_iter().collect();
         // The names are those of fields of protobuf. Older versions know only the first spelling.
         for [old, new] in [
             ["query.service_name", "query.serviceName"],
@@ -169,18 +204,10 @@ impl Jaeger {
             };
             query.extend([(old, value.clone()), (new, value)]);
         }
-        let spans = match self.http.get(TRACES, &query, JSON).await? {
-            Answer::Found(body) => self.spans(TRACES, &body)?,
-            Answer::NotFound => Vec::new(),
-        };
-        let matches = |span: &&StoredSpan| {
-            attributes.iter().all(|(key, value)| span.has_attribute(key, value))
-        };
-        let matching: BTreeSet<TraceId> =
-            spans.iter().filter(matches).map(|stored| stored.span.trace_id).collect();
-        let returned: BTreeSet<TraceId> = spans.iter().map(|stored| stored.span.trace_id).collect();
-        let all_match = matching.len() == returned.len();
-        Ok(all_match.then_some(FoundOfService { count: returned.len(), traces: matching }))
+        match self.http.get(TRACES, &query, JSON).await? {
+            Answer::Found(body) => self.spans(TRACES, &body),
+            Answer::NotFound => Ok(Vec::new()),
+        }
     }
 
     /// The spans of an answer. The traces of an answer are merged; a streamed answer has several
@@ -210,6 +237,10 @@ struct FoundOfService {
     /// Traces that were returned.
     count: usize,
     traces: BTreeSet<TraceId>,
+}
+
+fn traces_of<'a>(spans: impl Iterator<Item = &'a StoredSpan>) -> BTreeSet<TraceId> {
+    spans.map(|stored| stored.span.trace_id).collect()
 }
 
 /// Empty lists are left out of an answer. Another field means that it is another server's.

@@ -227,9 +227,9 @@ async fn jaeger_search(
         Err(response) => return response,
     };
     let query = parameters(query);
-    served.requests.lock().unwrap().push(query["query.attributes"].clone());
-    let attributes: BTreeMap<String, String> =
-        serde_json::from_str(&query["query.attributes"]).unwrap();
+    let attributes = query.get("query.attributes").map_or("{}", String::as_str);
+    served.requests.lock().unwrap().push(attributes.to_owned());
+    let attributes: BTreeMap<String, String> = serde_json::from_str(attributes).unwrap();
     for required in ["query.startTimeMin", "query.startTimeMax"] {
         query[required].parse::<jiff::Timestamp>().unwrap();
     }

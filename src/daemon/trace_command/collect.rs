@@ -134,23 +134,54 @@ impl<'a> Collector<'a> {
 
     /// The traces that these traces caused.
     async fn find_caused(&mut self, traces: &BTreeSet<TraceId>) -> BTreeSet<TraceId> {
-        let read = traces.iter().filter_map(|trace_id| Some((*trace_id, self.read.get(trace_id)?)));
-        let searches: Vec<(Search, Window)> = read
-            .flat_map(|(trace_id, read)| {
-                let window = self.window(&read.spans);
-                let searches = searches_for_caused(trace_id, &read.spans);
-                searches.into_iter().map(move |search| (search, window))
-            })
-            .collect();
+        let mut by_attributes = Vec::new();
+        let mut by_links = Vec::new();
+        for trace_id in traces {
+            let Some(read) = self.read.get(trace_id) else { continue };
+            let window = self.window(&read.spans);
+            for search in searches_for_caused(*trace_id, &read.spans) {
+                match search {
+                    Search::Attributes(_) => by_attributes.push((*trace_id, search, window)),
+                    Search::LinksTo(_) => by_links.push((*trace_id, search, window)),
+                }
+            }
+        }
+        let mut found = self.search_all(by_attributes).await;
+        if !self.backend.indexes_links() {
+            // Read only where attributes lead nowhere, and only from about the time of the trace: an
+            // API server or a controller that continues a trace does so at once.
+            by_links.retain(|(trace_id, ..)| !found.contains_key(trace_id));
+            for (trace_id, _, window) in &mut by_links {
+                let spans = self.read.get(trace_id).map_or(&[][..], |read| &read.spans);
+                let end = spans.iter().map(|stored| stored.span.end).max();
+                window.to = end.map_or(window.to, |end| window.to.min(end.plus(BEFORE_TRACE)));
+            }
+        }
+        for (trace_id, linked) in self.search_all(by_links).await {
+            found.entry(trace_id).or_default().extend(linked);
+        }
+        found.into_values().flatten().collect()
+    }
+
+    /// Runs searches for what traces caused, and returns what was found for each of the traces.
+    async fn search_all(
+        &mut self,
+        searches: Vec<(TraceId, Search, Window)>,
+    ) -> BTreeMap<TraceId, BTreeSet<TraceId>> {
         let backend = self.backend;
         let mut answers = stream::iter(searches)
-            .map(|(search, window)| async move { backend.search(&search, window).await })
+            .map(|(trace_id, search, window)| async move {
+                (trace_id, backend.search(&search, window).await)
+            })
             .buffer_unordered(CONCURRENT_READS_MAX);
-        let mut caused = BTreeSet::new();
-        while let Some(answer) = answers.next().await {
+        let mut all: BTreeMap<TraceId, BTreeSet<TraceId>> = BTreeMap::new();
+        while let Some((trace_id, answer)) = answers.next().await {
             match answer {
                 Ok(found) => {
-                    caused.extend(found.traces);
+                    let caused = found.traces.into_iter().filter(|caused| *caused != trace_id);
+                    for caused in caused {
+                        all.entry(trace_id).or_default().insert(caused);
+                    }
                     let limited = found.limited.into_iter();
                     self.incomplete
                         .extend(limited.map(|message| Incomplete::SearchLimited { message }));
@@ -161,7 +192,7 @@ impl<'a> Collector<'a> {
                 }
             }
         }
-        caused
+        all
     }
 
     /// When what a trace caused may have happened.
