@@ -13,7 +13,7 @@ use super::{
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A search over much data may take Tempo tens of seconds.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of an answer. Tempo returns traces of up to 50 MB by default, Jaeger has no limit.
 const BODY_MAX: usize = 256 << 20;
 /// Characters of an error message that are shown: it may be a page of HTML.
@@ -164,7 +164,7 @@ fn message(body: &[u8]) -> String {
         let of_jaeger = json.pointer("/error/message").or_else(|| json.pointer("/errors/0/msg"));
         of_jaeger.or_else(|| json.get("message"))?.as_str()
     });
-    one_line(inner.unwrap_or(text.trim())).chars().take(MESSAGE_MAX).collect()
+    one_line(inner.unwrap_or_else(|| text.trim())).chars().take(MESSAGE_MAX).collect()
 }
 
 fn one_line(text: &str) -> String {

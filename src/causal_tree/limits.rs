@@ -61,8 +61,8 @@ impl fmt::Display for Incomplete {
             }
             Self::TooManyTraces { max } => write!(
                 f,
-                "more than {max} traces belong to this tree; the others were not read \
-                 (--traces-max raises the limit)"
+                "the limit of {max} was reached, and further traces belong to this tree \
+                 (--traces-max raises it)"
             ),
             Self::TooManyHops { max } => {
                 write!(f, "links lead further than {max} traces away; those were not followed")

@@ -110,8 +110,8 @@ impl CausalTree {
     pub(super) fn outcome(&self, change: usize) -> Option<&str> {
         let reconcile = self.reconcile(change).and_then(|index| self.nodes.get(index)?.span());
         let change = self.nodes.get(change).and_then(|node| node.span());
-        let spans = [reconcile, change].into_iter().flatten();
-        spans.filter_map(|stored| text(&stored.span.attributes, attributes::OUTCOME)).next()
+        let mut spans = [reconcile, change].into_iter().flatten();
+        spans.find_map(|stored| text(&stored.span.attributes, attributes::OUTCOME))
     }
 
     /// The reconcile span of a head's change span.

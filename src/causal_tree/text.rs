@@ -267,7 +267,7 @@ fn summary(summary: &Summary, style: Style) -> String {
         format!("{} in {}", count(summary.spans, "span"), count(summary.traces.len(), "trace"));
     let extent = style.duration(summary.extent);
     if !extent.is_empty() {
-        line += &format!(",{extent} from the first start to the last end");
+        line.extend([",", &extent, " from the first start to the last end"]);
     }
     let mut outcomes: Vec<String> =
         summary.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
@@ -280,7 +280,7 @@ fn summary(summary: &Summary, style: Style) -> String {
     }
     line.push('\n');
     if let Some(slowest) = &summary.slowest {
-        line += &format!("slowest: {} {}", slowest.kind, slowest.name);
+        line.extend(["slowest: ", &slowest.kind, " ", &slowest.name]);
         line.extend(slowest.phase.iter().map(|phase| format!(" {phase}")));
         line.extend(slowest.duration.map(|duration| style.duration(duration)));
         line.extend(slowest.reason.iter().map(|reason| format!(", {reason}")));

@@ -180,7 +180,7 @@ async fn tempo_search(
                 let resource = resource.resource.clone().unwrap_or_default();
                 has(&resource.attributes, key.trim_matches('"'), value)
             }
-            (other, _) => panic!("{other}"),
+            _ => false,
         }
     };
     let ids = ids(spans, |resource, span| {
@@ -303,8 +303,9 @@ fn service(resource: &ResourceSpans) -> String {
     }
 }
 
+/// A trace id as text.
 pub(crate) fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(id.try_into().unwrap()))
 }
 
 fn parameters(query: Option<String>) -> BTreeMap<String, String> {

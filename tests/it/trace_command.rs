@@ -289,6 +289,6 @@ async fn traces_beyond_the_limit_are_counted_as_missing() {
     let output = trace(&backend, &[&id, "--traces-max", "1"]).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let warnings = text(&output.stderr);
-    assert!(warnings.contains("more than 1 traces belong to this tree"), "{warnings}");
+    assert!(warnings.contains("the limit of 1 was reached"), "{warnings}");
     assert!(backend.searches().iter().any(|search| search.contains("link:traceID")));
 }

@@ -30,7 +30,7 @@ pub struct TraceOptions {
     #[arg(long, env = "SPANLINK_TRACE_TENANT")]
     pub tenant: Option<String>,
     /// Header of every request, such as 'X-Api-Key: abc'. May be repeated. For a bearer token, set
-    /// SPANLINK_TRACE_TOKEN instead.
+    /// `SPANLINK_TRACE_TOKEN` instead.
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
     /// PEM file of the authorities to trust instead of the system's.
@@ -54,7 +54,7 @@ pub struct TraceOptions {
     /// Print one JSON document.
     #[arg(long)]
     pub json: bool,
-    /// Address of a trace in a UI, with {trace_id} in it, for links. Default: Jaeger's, or Grafana's
+    /// Address of a trace in a UI, with `{trace_id}` in it, for links. Default: Jaeger's, or Grafana's
     /// behind its proxy.
     #[arg(long, env = "SPANLINK_TRACE_UI_URL", value_name = "URL")]
     pub ui_url: Option<String>,

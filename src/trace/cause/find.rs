@@ -302,7 +302,7 @@ fn best_match<'a>(
     let by_template = is_pod_of_workload(object, owner);
     let in_both =
         |candidate: &Change| in_template(candidate) && (by_template || in_value(candidate));
-    let rules: [(CauseRule, &dyn Fn(&Change) -> bool); 4] = [
+    let rules: [(CauseRule, Fits<'_>); 4] = [
         (CauseRule::Template, &in_both),
         (CauseRule::Template, &in_template),
         (CauseRule::Context, &in_value),
@@ -312,6 +312,9 @@ fn best_match<'a>(
         first(candidates.iter().copied().filter(|candidate| fits(candidate)), rule)
     })
 }
+
+/// Whether a change of the owner fits a rule.
+type Fits<'a> = &'a dyn Fn(&Change) -> bool;
 
 /// The first of the candidates, which are the newest first.
 fn newest<'a>(candidates: impl Iterator<Item = &'a Change>) -> Option<(&'a Change, CauseChoice)> {
