@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::daemon::{Destination, Listed};
+use crate::daemon::{Destination, Listed, TraceOptions};
 
 /// Follows every change of a Kubernetes object through the controllers that act on it, and reports
 /// it as linked OpenTelemetry spans.
@@ -68,6 +68,9 @@ pub enum Command {
     /// List, retry or drop spans that the receiver refused, in the data directory.
     #[command(subcommand)]
     Outbox(OutboxCommand),
+    /// Print what a trace or an object's newest change caused, across linked traces, from Jaeger or
+    /// Tempo.
+    Trace(Box<TraceOptions>),
     /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

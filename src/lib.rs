@@ -20,6 +20,8 @@
 //! | [`trace`] | the pure middle: from watch events to spans; no IO, no clock, no async |
 //! | [`outbox`] | the edge to the disk: encoded records and the checkpoint |
 //! | [`export`] | the edge to the collector: OTLP; also trees and JSON lines on standard output |
+//! | [`backend`] | the edge to Jaeger and Tempo, for `spanlink trace` |
+//! | [`causal_tree`] | from the spans of linked traces to one tree; no IO |
 //! | [`config`] | the options as written, and the settings they mean |
 //! | [`daemon`] | wires everything: tasks, channels, the event loop, the order of stopping |
 //! | [`replay`] | plays a recording through the trace |
@@ -56,6 +58,8 @@
 //! - The *checkpoint* is the stored state that a restart resumes from.
 
 pub mod admin;
+pub mod backend;
+pub mod causal_tree;
 pub mod cli;
 pub mod config;
 pub mod control;

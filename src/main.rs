@@ -25,6 +25,8 @@ const EXIT_CONFIGURATION: u8 = 2;
 /// Variables that are read elsewhere: the path of the configuration need not be Unicode, and clap
 /// checks the log filter.
 const READ_BY_CLAP: [&str; 2] = ["SPANLINK_CONFIG", "SPANLINK_LOG"];
+/// Arguments of `spanlink trace`.
+const OF_TRACE: &str = "SPANLINK_TRACE_";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -60,6 +62,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             explain(&settings, kubeconfig, object, namespace.as_deref())
         }
         Command::Outbox(command) => outbox(&settings, command, log),
+        Command::Trace(options) => daemon::trace(options, kubeconfig, log),
         Command::Config(ConfigCommand::Check) => check(&settings, log),
         Command::Config(ConfigCommand::Kinds) => {
             Ok(write!(io::stdout(), "{}", daemon::kinds(&settings))?)
@@ -96,7 +99,8 @@ fn variables(
 }
 
 fn is_ours(name: &str) -> bool {
-    name.starts_with("SPANLINK_") && !READ_BY_CLAP.contains(&name)
+    let is_argument = READ_BY_CLAP.contains(&name) || name.starts_with(OF_TRACE);
+    name.starts_with("SPANLINK_") && !is_argument
 }
 
 fn not_unicode(name: &str, part: &str) -> ConfigError {

@@ -27,6 +27,8 @@ const RENAMED: [(&str, &str); 2] = [("project", "projection"), ("batch", "read_i
 const PREFIX: &str = "SPANLINK_";
 /// Variables with that prefix that are arguments of the command, and not options.
 const ARGUMENTS: [&str; 2] = ["SPANLINK_CONFIG", "SPANLINK_LOG"];
+/// The prefix of those of `spanlink trace`.
+const ARGUMENTS_OF_TRACE: &str = "SPANLINK_TRACE_";
 
 /// Why a configuration is refused, and where the mistake is.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +127,10 @@ impl Source for FileLayer {
 }
 
 fn sets_option(variable: &str) -> bool {
-    variable.starts_with(PREFIX) && !ARGUMENTS.contains(&variable) && !is_service_link(variable)
+    variable.starts_with(PREFIX)
+        && !ARGUMENTS.contains(&variable)
+        && !variable.starts_with(ARGUMENTS_OF_TRACE)
+        && !is_service_link(variable)
 }
 
 /// The kubelet gives every container variables for each Service of its namespace. A Service named

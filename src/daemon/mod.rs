@@ -7,7 +7,7 @@
 //! | `tasks` | supervision: a task that ends early ends the daemon, with its reason |
 //! | `shutdown` | SIGTERM and SIGINT |
 //! | `restore`, `reading` | the checkpoint of an earlier run, and whether it can be used |
-//! | `record`, `replay`, `explain` | the commands of the same names |
+//! | `record`, `replay`, `explain`, `trace_command` | the commands of the same names |
 //! | `check` | `spanlink config check` |
 //! | `outbox_command`, `quarantine` | `spanlink outbox`, and what it reaches through the control socket |
 //!
@@ -32,6 +32,7 @@ mod run;
 mod runtime;
 mod shutdown;
 mod tasks;
+mod trace_command;
 mod unsampled;
 
 pub use self::{
@@ -46,5 +47,6 @@ pub use self::{
     rules::rules,
     run::run,
     tasks::TaskFailure,
+    trace_command::{ObjectTarget, TraceOptions, TraceTarget, trace},
 };
 pub use crate::watch::ObjectName;

@@ -35,7 +35,7 @@ pub(crate) use accounts::Account;
 pub(crate) use binaries::{
     Binaries, argo_rollouts_ready, cache_folder, flux_ready, kstatus_ready, propagation_ready,
 };
-pub(crate) use jaeger::{Jaeger, PersonSpan};
+pub(crate) use jaeger::{Jaeger, PersonSpan, http_client};
 pub(crate) use plane::{ControlPlane, Options};
 pub(crate) use ports::free as free_port;
 pub(crate) use server::{Server, flag};

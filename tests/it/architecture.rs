@@ -28,10 +28,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("trace_metrics", &["trace", "metrics"]),
     ("jaeger_ui", &["config::settings", "trace::model"]),
     ("replay", &["trace", "config::settings", "watch"]),
+    ("causal_tree", &["trace", "export::tree"]),
+    ("backend", &["causal_tree", "trace::model"]),
     (
         "daemon",
         &[
             "admin",
+            "backend",
+            "causal_tree",
             "config",
             "control",
             "error_chain",

@@ -14,6 +14,10 @@ mod style;
 
 pub use printer::{Progress, TreePrinter};
 pub use render::render;
+pub(crate) use row::{
+    RowPosition, change as change_row, late as late_row, one_line, stuck as stuck_row,
+};
+pub(crate) use style::Colour;
 pub use style::Style;
 
 #[cfg(test)]

@@ -8,13 +8,13 @@ const FIELDS_SHOWN: usize = 4;
 
 /// Where a row is in its tree. Only rows at the top show their namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RowPosition {
+pub(crate) enum RowPosition {
     Top,
     Below,
 }
 
 /// The row of a change, with its outcome. That of a head is in its reconcile span.
-pub(super) fn change(
+pub(crate) fn change(
     change: &Span,
     reconcile: Option<&Span>,
     position: RowPosition,
@@ -59,7 +59,7 @@ fn waited_for(span: &Span) -> Option<String> {
 }
 
 /// The row of a problem that has lasted.
-pub(super) fn stuck(span: &Span, position: RowPosition, style: Style) -> String {
+pub(crate) fn stuck(span: &Span, position: RowPosition, style: Style) -> String {
     let row = format!("stuck {} {}", span.object.kind.kind, name(span, position));
     match problem(span, Style { colour: false, ..style }) {
         Some(problem) => style.paint(Colour::Red, &format!("{row}  {problem}")),
@@ -68,7 +68,7 @@ pub(super) fn stuck(span: &Span, position: RowPosition, style: Style) -> String 
 }
 
 /// The row of a convergence after the outcome. `change` is the change that converged.
-pub(super) fn late(
+pub(crate) fn late(
     span: &Span,
     change: Option<&Span>,
     position: RowPosition,
@@ -129,7 +129,8 @@ fn problem(span: &Span, style: Style) -> Option<String> {
     }
 }
 
-fn one_line(message: &str) -> String {
+/// The text without line feeds and other control characters.
+pub(crate) fn one_line(message: &str) -> String {
     message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -21,7 +21,7 @@ impl Style {
     /// Text that does not depend on time, for expected output.
     pub const STABLE: Self = Self { colour: false, durations: false };
 
-    pub(super) fn paint(self, colour: Colour, text: &str) -> String {
+    pub(crate) fn paint(self, colour: Colour, text: &str) -> String {
         let code = match colour {
             Colour::Red => 31,
             Colour::Green => 32,
@@ -33,7 +33,7 @@ impl Style {
 
     /// ` 4.2s`, or nothing for the span of an instant, which lasts 1 or 2 µs only because viewers
     /// need an extent.
-    pub(super) fn duration(self, duration: Duration) -> String {
+    pub(crate) fn duration(self, duration: Duration) -> String {
         if !self.durations || duration < Duration::from_micros(10) {
             return String::new();
         }
@@ -49,7 +49,7 @@ impl Style {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Colour {
+pub(crate) enum Colour {
     Red,
     Green,
     Yellow,

@@ -11,6 +11,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
+        cause_rule::{CauseChoice, CauseRule},
         change::{Change, MAX_DEPTH, OwnWrite, OwnerInfo, ReplicaChange, Scope},
         detect::same_template,
         tracked::TrackedObject,
@@ -32,6 +33,8 @@ pub(crate) struct Cause {
     /// `None`: the change is a head.
     pub(crate) parent: Option<ChangeKey>,
     pub(crate) owner: Option<OwnerInfo>,
+    /// How the parent was chosen.
+    pub(crate) choice: Option<CauseChoice>,
     /// The reason of a disruption.
     pub(crate) reason: Option<Box<str>>,
     /// The cause is a change of an owner above the direct one.
@@ -40,7 +43,7 @@ pub(crate) struct Cause {
 
 impl Cause {
     pub(super) fn of_ancestor(above: &TrackedObject, cause: &Change) -> Self {
-        Self { is_of_ancestor: true, ..caused_by(above, cause) }
+        Self { is_of_ancestor: true, ..caused_by(above, cause, CauseRule::OwnerFurtherUp) }
     }
 }
 
@@ -95,11 +98,11 @@ impl<'a> CauseFinder<'a> {
 
     fn of_create(&self, object: &TrackedObject, change: &Change, owner: &TrackedObject) -> Cause {
         if let Some(missed) = missed_creator(object, change, owner) {
-            return caused_by(owner, missed);
+            return caused_by(owner, missed, CauseRule::MissedGeneration);
         }
         let candidates = self.creator_candidates(owner, change);
         match best_match(object, change, owner, &candidates) {
-            Some(candidate) => caused_by(owner, candidate),
+            Some((candidate, choice)) => chosen(owner, candidate, choice),
             None => self
                 .actor_above(object, change, owner)
                 .unwrap_or_else(|| owner_settled_or_deleting(owner, change)),
@@ -120,10 +123,10 @@ impl<'a> CauseFinder<'a> {
         let found = if scaled_up {
             best_match(object, change, owner, &candidates)
         } else {
-            candidates.first().copied()
+            newest(candidates.iter().copied())
         };
         match found {
-            Some(candidate) => caused_by(owner, candidate),
+            Some((candidate, choice)) => chosen(owner, candidate, choice),
             None => self
                 .actor_above(object, change, owner)
                 .unwrap_or_else(|| owner_settled_or_deleting(owner, change)),
@@ -145,13 +148,13 @@ impl<'a> CauseFinder<'a> {
         };
         // 1: garbage collection, in background or foreground.
         if let Some((owner, deletion)) = self.last_owner_gone(object, change, before) {
-            return caused_by(owner, deletion);
+            return caused_by(owner, deletion, CauseRule::OwnerDeleted);
         }
         // 2: the Namespace is deleted.
         if let Some(namespace) = self.objects.namespace_of(object)
             && let Some(deletion) = namespace.deletion().filter(before)
         {
-            return caused_by(namespace, deletion);
+            return caused_by(namespace, deletion, CauseRule::NamespaceDeleted);
         }
         let candidates = owner.map(|owner| self.candidates(owner, change)).unwrap_or_default();
         // 3: eviction, preemption, a lost node.
@@ -164,11 +167,12 @@ impl<'a> CauseFinder<'a> {
         }
         let Some(owner) = owner else { return Cause::default() };
         // 4: the owner wants fewer, or other, children.
-        let wants_fewer = |candidate: &&&Change| {
+        let wants_fewer = |candidate: &&Change| {
             !owner.is("apps", "ReplicaSet") || candidate.replica_change == ReplicaChange::Decreased
         };
-        if let Some(candidate) = candidates.iter().find(wants_fewer) {
-            return caused_by(owner, candidate);
+        let fitting = candidates.iter().copied().filter(wants_fewer);
+        if let Some((candidate, choice)) = newest(fitting) {
+            return chosen(owner, candidate, choice);
         }
         // 5: cleaned up beyond revisionHistoryLimit, after the rollout.
         let is_empty_set = object.is("apps", "ReplicaSet")
@@ -178,7 +182,7 @@ impl<'a> CauseFinder<'a> {
             && let Some(newest) = owner.newest_below(change.resource_version)
             && self.is_recent(owner, newest, change.api_at)
         {
-            return caused_by(owner, newest);
+            return caused_by(owner, newest, CauseRule::CleanUp);
         }
         // 6: the controller of an owner further up.
         if let Some(cause) = self.remover_above(change, owner, None) {
@@ -290,19 +294,40 @@ fn best_match<'a>(
     change: &Change,
     owner: &TrackedObject,
     candidates: &[&'a Change],
-) -> Option<&'a Change> {
-    let in_template = |candidate: &&&Change| agrees_in_template(object, change, owner, candidate);
+) -> Option<(&'a Change, CauseChoice)> {
+    let in_template = |candidate: &Change| agrees_in_template(object, change, owner, candidate);
     // Only a ReplicaSet without an annotation shows that its owner had none.
     let is_evidence = change.value.is_some() || object.is("apps", "ReplicaSet");
-    let in_value = |candidate: &&&Change| is_evidence && candidate.value == change.value;
+    let in_value = |candidate: &Change| is_evidence && candidate.value == change.value;
     let by_template = is_pod_of_workload(object, owner);
-    candidates
-        .iter()
-        .find(|candidate| in_template(candidate) && (by_template || in_value(candidate)))
-        .or_else(|| candidates.iter().find(in_template))
-        .or_else(|| candidates.iter().find(in_value))
-        .or_else(|| candidates.first())
-        .copied()
+    let in_both =
+        |candidate: &Change| in_template(candidate) && (by_template || in_value(candidate));
+    let rules: [(CauseRule, Fits<'_>); 4] = [
+        (CauseRule::Template, &in_both),
+        (CauseRule::Template, &in_template),
+        (CauseRule::Context, &in_value),
+        (CauseRule::Newest, &|_| true),
+    ];
+    rules.into_iter().find_map(|(rule, fits)| {
+        first(candidates.iter().copied().filter(|candidate| fits(candidate)), rule)
+    })
+}
+
+/// Whether a change of the owner fits a rule.
+type Fits<'a> = &'a dyn Fn(&Change) -> bool;
+
+/// The first of the candidates, which are the newest first.
+fn newest<'a>(candidates: impl Iterator<Item = &'a Change>) -> Option<(&'a Change, CauseChoice)> {
+    first(candidates, CauseRule::Newest)
+}
+
+/// The first of the candidates that fit a rule. Further ones make the choice ambiguous.
+fn first<'a>(
+    mut fitting: impl Iterator<Item = &'a Change>,
+    rule: CauseRule,
+) -> Option<(&'a Change, CauseChoice)> {
+    let candidate = fitting.next()?;
+    Some((candidate, CauseChoice { rule, is_ambiguous: fitting.next().is_some() }))
 }
 
 /// A child that a relist showed, whose template and context agree with no known change of its owner:
@@ -353,10 +378,15 @@ fn is_pod_of_workload(object: &TrackedObject, owner: &TrackedObject) -> bool {
     object.is("", "Pod") && kind::is_built_in(owner.kind())
 }
 
-fn caused_by(owner: &TrackedObject, parent: &Change) -> Cause {
+fn caused_by(owner: &TrackedObject, parent: &Change, rule: CauseRule) -> Cause {
+    chosen(owner, parent, CauseChoice::only(rule))
+}
+
+fn chosen(owner: &TrackedObject, parent: &Change, choice: CauseChoice) -> Cause {
     Cause {
         parent: Some(parent.key.clone()),
         owner: Some(owner_info(owner, Some(parent), false)),
+        choice: Some(choice),
         ..Cause::default()
     }
 }
@@ -364,8 +394,10 @@ fn caused_by(owner: &TrackedObject, parent: &Change) -> Cause {
 /// No change is in flight. Whatever an operator does while its object is being deleted follows from
 /// the deletion.
 fn owner_settled_or_deleting(owner: &TrackedObject, child: &Change) -> Cause {
-    pending_deletion(owner, child)
-        .map_or_else(|| settled(owner, child), |deletion| caused_by(owner, deletion))
+    match pending_deletion(owner, child) {
+        Some(deletion) => caused_by(owner, deletion, CauseRule::OwnerDeleting),
+        None => settled(owner, child),
+    }
 }
 
 /// The owner's deletion, where it came before the child's change.

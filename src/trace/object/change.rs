@@ -16,6 +16,7 @@ use crate::trace::{
         span::{Link, SpanId, TraceId},
         time::Timestamp,
     },
+    object::cause_rule::CauseChoice,
     progress::{
         convergence::Convergence,
         phase_tracker::{Open as OpenPhase, PhaseTracker},
@@ -406,6 +407,8 @@ pub struct Report {
     /// How the context relates to the change, once decided.
     pub context_use: Option<ContextUse>,
     pub owner: Option<OwnerInfo>,
+    /// How its cause was chosen; `None` for a head.
+    pub cause_choice: Option<CauseChoice>,
     /// The reason of a `DisruptionTarget` condition at the time of a deletion.
     pub disruption: Option<Box<str>>,
     /// The reason to report, where a disruption decided the cause, and of an episode.

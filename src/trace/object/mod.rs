@@ -1,5 +1,6 @@
 //! One object over time: its tracked state, its differences, its changes.
 
+pub mod cause_rule;
 pub mod change;
 pub mod context_history;
 pub mod detect;

@@ -406,6 +406,11 @@ fn report_attributes(change: &Change, report: &Report) -> Vec<Attribute> {
             attributes.push(Attribute::text(attributes::CHANGE_SUBRESOURCE, &manager.subresource));
         }
     }
+    if let Some(choice) = report.cause_choice {
+        attributes.push(Attribute::text(attributes::CAUSE_RULE, choice.rule.name()));
+        attributes
+            .extend(choice.is_ambiguous.then(|| Attribute::flag(attributes::CAUSE_AMBIGUOUS)));
+    }
     attributes.push(Attribute::text(attributes::TIME_SOURCE, change.source.name()));
     attributes.extend(context_attributes(report));
     attributes.extend(owner_attributes(report));

@@ -17,6 +17,7 @@ use crate::trace::{
         time::Timestamp,
     },
     object::{
+        cause_rule::{CauseChoice, CauseRule},
         change::{Change, ContextUse, Decision, OwnWrite, Placement, Report, Scope},
         context_history::ContextHistory,
         tracked::TrackedObject,
@@ -140,7 +141,8 @@ fn decide_joining(trace: &mut Trace, key: &ChangeKey, open: &ChangeKey) {
     else {
         return;
     };
-    let cause = Cause { parent: Some(open.key.clone()), ..Cause::default() };
+    let choice = Some(CauseChoice::only(CauseRule::SameObject));
+    let cause = Cause { parent: Some(open.key.clone()), choice, ..Cause::default() };
     // The controller wrote back the context that the change in flight has.
     let last = object.contexts().and_then(|contexts| contexts.last);
     let is_copy =
@@ -209,6 +211,7 @@ fn apply_decision(
         report.phases.iter_mut().for_each(|phases| phases.delay_start_until(at));
         report.context_use = context_use;
         report.owner = cause.owner;
+        report.cause_choice = cause.choice.filter(|_| parent.is_some());
         report.reason = cause.reason.or_else(|| report.reason.take());
         report.replaced = replaced;
         link_resumed_contexts(report, &resumed);
