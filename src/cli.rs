@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::daemon::Destination;
+use crate::{
+    command::{ExecArguments, StampArguments},
+    daemon::Destination,
+};
 
 /// Follows every change of a Kubernetes object through the controllers that act on it, and reports
 /// it as linked OpenTelemetry spans.
@@ -60,6 +63,10 @@ pub enum Command {
         /// Object or List in YAML or JSON, as kubectl prints it. Default: standard input.
         file: Option<PathBuf>,
     },
+    /// Write a trace context into manifests, for kubectl apply, Helm, kustomize and kpt.
+    Stamp(StampArguments),
+    /// Run a command within a span; TRACEPARENT in its environment is the context of the span.
+    Exec(ExecArguments),
     /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

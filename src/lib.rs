@@ -22,6 +22,8 @@
 //! | [`export`] | the edge to the collector: OTLP; also trees and JSON lines on standard output |
 //! | [`config`] | the options as written, and the settings they mean |
 //! | [`daemon`] | wires everything: tasks, channels, the event loop, the order of stopping |
+//! | [`stamp`] | writes a trace context into manifests, and changes nothing else of their text |
+//! | [`command`] | commands of people and pipelines: `stamp`, `exec` |
 //! | [`replay`] | plays a recording through the trace |
 //! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | the interfaces to operators |
 //! | [`error_chain`] | prints an error with its causes |
@@ -55,6 +57,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod error_chain;
@@ -66,6 +69,7 @@ pub mod logging;
 pub mod metrics;
 pub mod outbox;
 pub mod replay;
+pub mod stamp;
 pub mod trace;
 mod trace_metrics;
 pub mod watch;
