@@ -63,7 +63,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Stamp(arguments) => {
             install_tls_provider()?;
-            command::stamp(settings(), arguments, log)?;
+            command::stamp(settings(), arguments, common.kubeconfig.as_deref(), log)?;
         }
         Command::Exec(arguments) => {
             install_tls_provider()?;

@@ -13,6 +13,7 @@ use tokio::runtime::Builder;
 
 use super::{
     caller::{self, CallerContext},
+    live::{ApplyMode, LiveObjects, Verdict, Verdicts, is_answer},
     own_span::{Ended, OwnSpan},
     warning::warn,
 };
@@ -21,7 +22,9 @@ use crate::{
     daemon,
     error_chain::ErrorChain,
     logging,
-    stamp::{Annotations, Existing, Manifest, ObjectStamp, StampedKind},
+    stamp::{
+        Annotations, Existing, Manifest, ManifestObject, ObjectIdentity, ObjectStamp, StampedKind,
+    },
     trace::model::span::SpanStatus,
 };
 
@@ -50,7 +53,24 @@ pub struct StampArguments {
     /// workloads and custom resources.
     #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "default")]
     pub kinds: Vec<StampedKind>,
-    /// Also stamp the templates of Pods. A changed template restarts the Pods.
+    /// Stamp only what an apply would change: the API server is asked by a dry run. Unchanged objects
+    /// keep the trace context that they have in the cluster.
+    #[arg(long)]
+    pub only_changed: bool,
+    /// The manifests are applied with server-side apply.
+    #[arg(long, requires = "only_changed")]
+    pub server_side: bool,
+    /// Field manager of the server-side apply: kubectl, or helm for Helm 4.
+    #[arg(long, requires = "server_side", default_value = "kubectl", value_name = "NAME")]
+    pub field_manager: String,
+    /// Context of the kubeconfig, with --only-changed.
+    #[arg(long, requires = "only_changed", value_name = "NAME")]
+    pub context: Option<String>,
+    /// Namespace of objects without one, with --only-changed. Default: that of the context.
+    #[arg(long, short, requires = "only_changed", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Also stamp the templates of Pods. A changed template restarts the Pods; with --only-changed,
+    /// only templates are stamped that change anyway.
     #[arg(long)]
     pub pod_template: bool,
     /// Replace the trace context of manifests that have one. Default: keep it.
@@ -74,13 +94,14 @@ enum Source {
 pub fn stamp(
     settings: Result<Settings, ConfigError>,
     arguments: &StampArguments,
+    kubeconfig: Option<&Path>,
     log: Option<&str>,
 ) -> anyhow::Result<()> {
     let source = source(arguments)?;
     let input = read(arguments.file.as_deref())?;
     let stamped = match &source {
         None => Ok(None),
-        Some(source) => stamp_text(&input, source, arguments).map(Some),
+        Some(source) => stamp_text(&input, source, arguments, kubeconfig).map(Some),
     };
     let output = match &stamped {
         Ok(Some(stamped)) => stamped.as_bytes(),
@@ -131,24 +152,113 @@ fn read(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     Ok(input)
 }
 
-fn stamp_text(input: &[u8], source: &Source, arguments: &StampArguments) -> anyhow::Result<String> {
+fn stamp_text(
+    input: &[u8],
+    source: &Source,
+    arguments: &StampArguments,
+    kubeconfig: Option<&Path>,
+) -> anyhow::Result<String> {
     let text = std::str::from_utf8(input).context("the manifests are not UTF-8")?;
     let manifest = Manifest::parse(text)?;
     let annotations = source.annotations(arguments.baggage.then(caller::baggage).flatten());
     let existing = if arguments.replace { Existing::Replace } else { Existing::Keep };
-    let stamps: Vec<Option<ObjectStamp>> = manifest
-        .objects()
-        .iter()
-        .map(|object| {
-            let is_chosen = arguments.kinds.iter().any(|kind| kind.includes(&object.identity));
-            is_chosen.then(|| ObjectStamp {
-                annotations: annotations.clone(),
+    let annotations_of = |verdict: Verdict| match verdict {
+        Verdict::Changed => Some(annotations.clone()),
+        Verdict::Unchanged(live) => live,
+    };
+    let verdicts = verdicts(&manifest, arguments, kubeconfig)?;
+    let stamps: Vec<Option<ObjectStamp>> = verdicts
+        .into_iter()
+        .map(|verdicts| {
+            let Verdicts { metadata, pod_template } = verdicts?;
+            // A context in the template that is left out would restart the Pods.
+            let is_template_stamped =
+                arguments.pod_template || matches!(pod_template, Verdict::Unchanged(_));
+            Some(ObjectStamp {
+                metadata: annotations_of(metadata),
+                pod_template: annotations_of(pod_template).filter(|_| is_template_stamped),
                 existing,
-                pod_template: arguments.pod_template,
             })
         })
         .collect();
     Ok(manifest.stamp(&stamps)?)
+}
+
+/// For each object whether it is changed; `None`: its kind is not stamped.
+fn verdicts(
+    manifest: &Manifest<'_>,
+    arguments: &StampArguments,
+    kubeconfig: Option<&Path>,
+) -> anyhow::Result<Vec<Option<Verdicts>>> {
+    let is_chosen = |object: &ManifestObject| {
+        arguments.kinds.iter().any(|kind| kind.includes(&object.identity))
+    };
+    let objects = manifest.objects();
+    let all_changed = || {
+        let verdicts = objects.iter().map(|object| is_chosen(object).then(|| Verdicts::CHANGED));
+        verdicts.collect()
+    };
+    if !arguments.only_changed {
+        let has_template = |object: &ManifestObject| object.has_pod_template && is_chosen(object);
+        if arguments.pod_template && objects.iter().any(has_template) {
+            warn(
+                "--pod-template without --only-changed changes every template, so that all Pods are \
+                 restarted",
+            );
+        }
+        return Ok(all_changed());
+    }
+    let mode = if arguments.server_side {
+        ApplyMode::ServerSide { field_manager: arguments.field_manager.clone() }
+    } else {
+        ApplyMode::ClientSide
+    };
+    let (context, namespace) = (arguments.context.as_deref(), arguments.namespace.as_deref());
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let live = LiveObjects::new(kubeconfig, context, namespace, mode).await;
+        let mut live = match live {
+            Ok(live) => Some(live),
+            Err(error) => {
+                warn_unanswered(&error, None);
+                return Ok(all_changed());
+            }
+        };
+        let mut verdicts = Vec::with_capacity(objects.len());
+        for (object, value) in objects.iter().zip(manifest.values()) {
+            if !is_chosen(object) {
+                verdicts.push(None);
+                continue;
+            }
+            let answer = match &mut live {
+                Some(live) => live.verdicts(&object.identity, &value).await,
+                None => Ok(Verdicts::CHANGED),
+            };
+            verdicts.push(Some(answer.unwrap_or_else(|error| {
+                if is_answer(&error) {
+                    warn_unanswered(&error, Some(object));
+                } else {
+                    warn_unanswered(&error, None);
+                    live = None;
+                }
+                Verdicts::CHANGED
+            })));
+        }
+        Ok(verdicts)
+    })
+}
+
+/// Warns that an object, or all that remain, count as changed. A trace must not prevent an apply.
+fn warn_unanswered(error: &anyhow::Error, object: Option<&ManifestObject>) {
+    let error = ErrorChain(&**error);
+    match object {
+        Some(object) => {
+            let ObjectIdentity { kind, name, .. } = &object.identity;
+            let name = name.as_deref().unwrap_or_default();
+            warn(format_args!("{kind} {name} counts as changed: {error}"));
+        }
+        None => warn(format_args!("every further object counts as changed: {error}")),
+    }
 }
 
 impl Source {

@@ -1,9 +1,7 @@
 //! The annotations of a trace context.
 
-/// The prefix of the annotations of KEP-5915: <https://github.com/kubernetes/enhancements/issues/5915>.
-pub const PREFIX: &str = "tracing.k8s.io/";
-
-/// The name of the annotation that identifies a span.
+/// The annotation that identifies a span, by KEP-5915:
+/// <https://github.com/kubernetes/enhancements/issues/5915>. The others stand beside it.
 pub const TRACEPARENT: &str = "tracing.k8s.io/traceparent";
 pub const TRACESTATE: &str = "tracing.k8s.io/tracestate";
 pub const BAGGAGE: &str = "tracing.k8s.io/baggage";
@@ -32,7 +30,7 @@ impl Annotations {
     }
 
     /// The annotation whose presence means that an object has a context.
-    pub(super) fn main(&self) -> &'static str {
+    pub(super) const fn main(&self) -> &'static str {
         TRACEPARENT
     }
 

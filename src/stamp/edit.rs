@@ -13,7 +13,7 @@ use super::{
 /// How much deeper an inserted block is, where the text does not show it.
 const INDENTATION: usize = 2;
 /// The key that merges another mapping into its own: <https://yaml.org/type/merge.html>.
-const MERGE_KEY: &str = "<<";
+pub(super) const MERGE_KEY: &str = "<<";
 
 /// What happens to a trace context that an object has already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::{
     annotations::{Annotations, TRACEPARENT},
@@ -10,6 +11,7 @@ use super::{
     error::{Problem, StampError},
     objects::{Found, ObjectIdentity, objects, pod_template},
     tree::{self, Stream},
+    value::value,
     verify::differs_only_in,
 };
 
@@ -43,10 +45,11 @@ pub struct ManifestObject {
 /// What to write into one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectStamp {
-    pub annotations: Annotations,
+    /// For the metadata of the object; `None`: it stays as it is.
+    pub metadata: Option<Annotations>,
+    /// For the template of its Pods, if it has one; `None`: it stays as it is.
+    pub pod_template: Option<Annotations>,
     pub existing: Existing,
-    /// Also write into the template of the object's Pods.
-    pub pod_template: bool,
 }
 
 impl<'text> Manifest<'text> {
@@ -77,6 +80,11 @@ impl<'text> Manifest<'text> {
     /// The objects in the order of the text.
     pub fn objects(&self) -> &[ManifestObject] {
         &self.objects
+    }
+
+    /// The objects as JSON values, in the order of the text.
+    pub fn values(&self) -> Vec<Value> {
+        self.parts.iter().flat_map(Part::objects).map(|found| value(&found)).collect()
     }
 
     /// The text with a stamp for each object; `None`: the object stays as it is.
@@ -113,9 +121,12 @@ impl Part {
         for found in self.objects() {
             let Some(Some(stamp)) = stamps.next() else { continue };
             let Found { document, node, path, .. } = &found;
-            let template = pod_template(node).filter(|_| stamp.pod_template);
-            for fields in [Some(&[][..]), template].into_iter().flatten() {
-                let ObjectStamp { annotations, existing, .. } = stamp;
+            let ObjectStamp { metadata, pod_template: template, existing } = stamp;
+            let places = [
+                metadata.as_ref().map(|annotations| (&[][..], annotations)),
+                template.as_ref().and_then(|annotations| Some((pod_template(node)?, annotations))),
+            ];
+            for (fields, annotations) in places.into_iter().flatten() {
                 edits.annotate(document, node, path, fields, annotations, *existing).map_err(
                     |refusal| self.error(document.number, refusal.line, refusal.problem),
                 )?;

@@ -7,6 +7,7 @@
 //! | `tree` | a text as trees whose nodes have their place in it |
 //! | `objects` | the objects of a document, also within lists |
 //! | `edit` | the insertions into the text |
+//! | `value`, `applied` | objects as values, and whether an apply would change a live object |
 //! | `verify` | the comparison of the trees before and after |
 //! | `error` | what cannot be stamped without damage |
 //!
@@ -14,19 +15,22 @@
 //! places that the parser reports, then the result is parsed again and compared.
 
 mod annotations;
+pub mod applied;
 mod edit;
 mod error;
 mod kinds;
 mod manifest;
 mod objects;
 mod tree;
+mod value;
 mod verify;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    annotations::{Annotations, BAGGAGE, PREFIX, TRACEPARENT, TRACESTATE},
+    annotations::{Annotations, BAGGAGE, TRACEPARENT, TRACESTATE},
+    applied::ContextPlace,
     edit::Existing,
     error::{Problem, StampError},
     kinds::StampedKind,

@@ -191,7 +191,11 @@ fn existing_context_is_kept_or_replaced() {
     check(&text("", "''"), &text("\"T\" ", "''"));
     let annotations =
         Annotations::new(VALUE.to_owned(), Some("a=\"1\\".to_owned()), Some("k=v".to_owned()));
-    let stamp = ObjectStamp { annotations, existing: Existing::Replace, pod_template: false };
+    let stamp = ObjectStamp {
+        metadata: Some(annotations),
+        pod_template: None,
+        existing: Existing::Replace,
+    };
     let quoted = "\"a=\\\"1\\\\\"";
     let expected = text("\"T\"", quoted)
         .replace("annotations:\n", "annotations:\n    tracing.k8s.io/baggage: \"k=v\"\n");
@@ -261,7 +265,8 @@ fn kinds_are_read_and_select() {
 
 #[test]
 fn pod_template_is_stamped_too_where_the_caller_wants_it() {
-    let stamp = ObjectStamp { pod_template: true, ..plain(Existing::Keep) };
+    let plain = plain(Existing::Keep);
+    let stamp = ObjectStamp { pod_template: plain.metadata.clone(), ..plain };
     check_with(
         &stamp,
         "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: a}\nspec:\n  jobTemplate:\n    spec:\n      \

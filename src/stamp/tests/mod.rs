@@ -11,7 +11,7 @@ pub(super) const VALUE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba9
 /// A stamp with a `traceparent` only.
 pub(super) fn plain(existing: Existing) -> ObjectStamp {
     let annotations = Annotations::new(VALUE.to_owned(), None, None);
-    ObjectStamp { annotations, existing, pod_template: false }
+    ObjectStamp { metadata: Some(annotations), pod_template: None, existing }
 }
 
 /// Stamps the default kinds of a text.
