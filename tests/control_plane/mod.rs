@@ -32,7 +32,7 @@ mod stages;
 mod wait;
 
 pub(crate) use accounts::Account;
-pub(crate) use binaries::{Binaries, cache_folder, kstatus_ready};
+pub(crate) use binaries::{Binaries, Tool, cache_folder, kstatus_ready};
 pub(crate) use jaeger::{Jaeger, PersonSpan};
 pub(crate) use plane::{ControlPlane, Options};
 pub(crate) use ports::free as free_port;
