@@ -29,11 +29,6 @@ impl Annotations {
         }
     }
 
-    /// The annotation whose presence means that an object has a context.
-    pub(super) const fn main(&self) -> &'static str {
-        TRACEPARENT
-    }
-
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
         self.values.iter().map(|(name, value)| (*name, value.as_deref()))
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use granit_parser::{ScalarStyle, StructureStyle};
 
 use super::{
-    annotations::Annotations,
+    annotations::{Annotations, TRACEPARENT},
     error::Problem,
     tree::{Content, Document, Node},
 };
@@ -115,7 +115,7 @@ impl<'text> Edits<'text> {
                 let rest = rest.get(1..).unwrap_or_default();
                 self.changed.push(place.path.clone());
                 self.note(&place.path, rest, annotations);
-                return self.fill(&place, (key, value), rest, &annotations.present(), field_name);
+                return self.fill(&place, (key, value), rest, &annotations.present(), &field_name);
             }
             let problem = match &value.content {
                 Content::Mapping { .. } => None,
@@ -151,7 +151,7 @@ impl<'text> Edits<'text> {
             let has_value =
                 entry.and_then(|(_, old)| old.text()).is_some_and(|old| !old.is_empty());
             let is_alias = entry.is_some_and(|(_, old)| matches!(old.content, Content::Alias(_)));
-            if name == annotations.main() && (has_value || is_alias) && existing == Existing::Keep {
+            if name == TRACEPARENT && (has_value || is_alias) && existing == Existing::Keep {
                 return Ok(());
             }
             match (entry, value) {
@@ -254,10 +254,10 @@ impl<'text> Edits<'text> {
         (key, value): (&Node, &Node),
         rest: &[&str],
         entries: &[(&str, &str)],
-        field: String,
+        field: &str,
     ) -> Result<(), Refusal> {
         let refusal =
-            || Refusal { line: key.line, problem: Problem::Form { field: field.clone() } };
+            || Refusal { line: key.line, problem: Problem::Form { field: field.to_owned() } };
         if place.document.aliased.contains(&value.anchor) {
             return Err(refusal());
         }

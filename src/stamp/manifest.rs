@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{
-    annotations::{Annotations, TRACEPARENT},
+    annotations::Annotations,
     edit::{Edits, Existing},
     error::{Problem, StampError},
     objects::{Found, ObjectIdentity, objects, pod_template},
@@ -37,8 +37,6 @@ struct Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestObject {
     pub identity: ObjectIdentity,
-    /// The annotation `tracing.k8s.io/traceparent`, where it has a value.
-    pub traceparent: Option<String>,
     pub has_pod_template: bool,
 }
 
@@ -156,14 +154,8 @@ impl Part {
 }
 
 fn describe(found: &Found<'_>) -> ManifestObject {
-    let metadata = found.node.get("metadata");
-    let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
-    let traceparent = annotations.and_then(|annotations| annotations.get(TRACEPARENT)?.text());
-    ManifestObject {
-        identity: found.identity.clone(),
-        traceparent: traceparent.filter(|text| !text.is_empty()).map(str::to_owned),
-        has_pod_template: pod_template(found.node).is_some(),
-    }
+    let has_pod_template = pod_template(found.node).is_some();
+    ManifestObject { identity: found.identity.clone(), has_pod_template }
 }
 
 /// The places of the values in a text of JSON, which may be several without a separator; `None` for

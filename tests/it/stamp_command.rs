@@ -4,10 +4,11 @@ use std::{
     io::Write as _,
     path::Path,
     process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use opentelemetry_proto::tonic::trace::v1::Span;
+use tokio::time::Instant;
 
 use crate::scripted_receiver::{Receiver, Reply};
 
