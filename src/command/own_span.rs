@@ -54,21 +54,18 @@ impl OwnSpan {
     pub(super) fn begin(name: &str, parent: Option<&CallerContext>) -> Self {
         let ids = RandomIdGenerator::default();
         let span_id = SpanId(u64::from_be_bytes(ids.new_span_id().to_bytes()));
-        let (context, parent) = match parent.map(|parent| &parent.context) {
-            Some(parent) => {
-                // The other flags describe the parent's trace id and stay with it.
-                (TraceContext { span_id, ..parent.clone() }, Some(parent.span_id))
-            }
-            None => {
-                let context = TraceContext {
-                    trace_id: TraceId(u128::from_be_bytes(ids.new_trace_id().to_bytes())),
-                    span_id,
-                    flags: SAMPLED,
-                    trace_state: None,
-                    baggage: Vec::new(),
-                };
-                (context, None)
-            }
+        let (context, parent) = if let Some(CallerContext { context: parent, .. }) = parent {
+            // The other flags describe the parent's trace id and stay with it.
+            (TraceContext { span_id, ..parent.clone() }, Some(parent.span_id))
+        } else {
+            let context = TraceContext {
+                trace_id: TraceId(u128::from_be_bytes(ids.new_trace_id().to_bytes())),
+                span_id,
+                flags: SAMPLED,
+                trace_state: None,
+                baggage: Vec::new(),
+            };
+            (context, None)
         };
         Self { name: name.to_owned(), context, parent, start: daemon::now() }
     }

@@ -33,6 +33,7 @@ const DEFAULT_LOG: &str = "off";
 
 /// The arguments of `spanlink stamp`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct StampArguments {
     /// Manifests in YAML or JSON. Default: standard input.
     pub file: Option<PathBuf>,
@@ -195,7 +196,7 @@ fn verdicts(
     };
     let objects = manifest.objects();
     let all_changed = || {
-        let verdicts = objects.iter().map(|object| is_chosen(object).then(|| Verdicts::CHANGED));
+        let verdicts = objects.iter().map(|object| is_chosen(object).then_some(Verdicts::CHANGED));
         verdicts.collect()
     };
     if !arguments.only_changed {

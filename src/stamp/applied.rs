@@ -100,7 +100,7 @@ pub fn without_contexts(manifest: &Value) -> Value {
             annotations.retain(|name, _| ![TRACEPARENT, TRACESTATE, BAGGAGE].contains(&&**name));
         }
         let annotations = metadata.get("annotations");
-        if annotations.is_some_and(|annotations| is_empty(annotations)) {
+        if annotations.is_some_and(is_empty) {
             metadata.remove("annotations");
         }
         if metadata.is_empty() && place == ContextPlace::PodTemplate {

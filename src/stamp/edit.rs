@@ -40,7 +40,7 @@ pub(super) struct Refusal {
 #[derive(Debug)]
 pub(super) struct Edits<'text> {
     text: &'text str,
-    edits: Vec<Edit>,
+    pending: Vec<Edit>,
     /// Paths that differ after the edits.
     pub(super) changed: Vec<String>,
     /// Paths of annotations, with the value that they have after the edits.
@@ -60,16 +60,16 @@ struct Place<'tree> {
 
 impl<'text> Edits<'text> {
     pub(super) const fn new(text: &'text str) -> Self {
-        Self { text, edits: Vec::new(), changed: Vec::new(), set: Vec::new() }
+        Self { text, pending: Vec::new(), changed: Vec::new(), set: Vec::new() }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.edits.is_empty()
+        self.pending.is_empty()
     }
 
     /// The text after all edits.
     pub(super) fn apply(&self) -> String {
-        let mut edits: Vec<&Edit> = self.edits.iter().collect();
+        let mut edits: Vec<&Edit> = self.pending.iter().collect();
         edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
         let mut result = String::with_capacity(self.text.len() + 128 * edits.len());
         let mut done = 0;
@@ -156,7 +156,7 @@ impl<'text> Edits<'text> {
             }
             match (entry, value) {
                 (Some((key, old)), value) => {
-                    replaced.push((name, key, old, value.unwrap_or_default()))
+                    replaced.push((name, key, old, value.unwrap_or_default()));
                 }
                 (None, Some(value)) => missing.push((name, value)),
                 (None, None) => {}
@@ -202,13 +202,13 @@ impl<'text> Edits<'text> {
             _ => return refuse(Problem::NotAMapping { field: field() }),
         }
         if !old.range.is_empty() {
-            self.edits.push(Edit { range: old.range.clone(), text: quoted(value) });
+            self.pending.push(Edit { range: old.range.clone(), text: quoted(value) });
             return Ok(());
         }
         let Some(colon) = self.colon_after(key) else {
             return refuse(Problem::Form { field: field() });
         };
-        self.edits.push(Edit { range: colon..colon, text: format!(" {}", quoted(value)) });
+        self.pending.push(Edit { range: colon..colon, text: format!(" {}", quoted(value)) });
         Ok(())
     }
 
@@ -223,27 +223,23 @@ impl<'text> Edits<'text> {
         if !is_block(mapping) {
             let field =
                 || Problem::Form { field: (*rest.first().unwrap_or(&"annotations")).to_owned() };
-            let edit = self.into_flow(mapping, rest, entries);
+            let edit = self.flow_edit(mapping, rest, entries);
             let edit = edit.ok_or_else(|| Refusal { line: mapping.line, problem: field() })?;
-            self.edits.push(edit);
+            self.pending.push(edit);
             return Ok(());
         }
         let lines = block_lines(rest, entries, mapping.column, place.step);
         let at = place.key.and_then(|key| self.line_below(key, mapping.range.start));
-        self.edits.push(match at {
-            Some((at, end_of_line)) => {
-                let text = lines.iter().map(|line| format!("{line}{end_of_line}")).collect();
-                Edit { range: at..at, text }
-            }
-            None => {
-                let at = mapping.range.start;
-                let end_of_line = self.end_of_line_near(at);
-                let indentation = " ".repeat(mapping.column);
-                let text = lines.join(end_of_line);
-                let text = format!("{}{end_of_line}{indentation}", text.trim_start());
-                Edit { range: at..at, text }
-            }
-        });
+        let edit = if let Some((at, end_of_line)) = at {
+            Edit { range: at..at, text: with_breaks_after(&lines, end_of_line) }
+        } else {
+            let at = mapping.range.start;
+            let end_of_line = self.end_of_line_near(at);
+            let indentation = " ".repeat(mapping.column);
+            let text = with_breaks_after(&lines, end_of_line);
+            Edit { range: at..at, text: format!("{}{indentation}", text.trim_start()) }
+        };
+        self.pending.push(edit);
         Ok(())
     }
 
@@ -264,12 +260,12 @@ impl<'text> Edits<'text> {
         let is_compact = self.is_compact(key, value);
         let flow = format!("{{{}}}", flow_entries(rest, entries, is_compact));
         if !value.range.is_empty() {
-            self.edits.push(Edit { range: value.range.clone(), text: flow });
+            self.pending.push(Edit { range: value.range.clone(), text: flow });
             return Ok(());
         }
         let colon = self.colon_after(key).ok_or_else(&refusal)?;
         if !is_block(place.mapping) {
-            self.edits.push(Edit { range: colon..colon, text: format!(" {flow}") });
+            self.pending.push(Edit { range: colon..colon, text: format!(" {flow}") });
             return Ok(());
         }
         let (content_end, next_line) = self.line_end(colon);
@@ -279,16 +275,17 @@ impl<'text> Edits<'text> {
         let lines = block_lines(rest, entries, key.column + place.step, place.step);
         let end_of_line = self.end_of_line_near(colon);
         let text = if next_line == content_end {
-            lines.iter().map(|line| format!("{end_of_line}{line}")).collect()
+            // The text ends without a line break, and does so afterwards.
+            format!("{end_of_line}{}", lines.join(end_of_line))
         } else {
-            lines.iter().map(|line| format!("{line}{end_of_line}")).collect()
+            with_breaks_after(&lines, end_of_line)
         };
-        self.edits.push(Edit { range: next_line..next_line, text });
+        self.pending.push(Edit { range: next_line..next_line, text });
         Ok(())
     }
 
     /// Writes entries at the beginning of a flow mapping; `None` for one without a bracket.
-    fn into_flow(&self, mapping: &Node, rest: &[&str], entries: &[(&str, &str)]) -> Option<Edit> {
+    fn flow_edit(&self, mapping: &Node, rest: &[&str], entries: &[(&str, &str)]) -> Option<Edit> {
         if self.part(mapping.range.clone()) != "{" {
             return None;
         }
@@ -453,6 +450,10 @@ fn block_lines(rest: &[&str], entries: &[(&str, &str)], column: usize, step: usi
         entries.iter().map(|(name, value)| format!("{indentation}{name}: {}", quoted(value))),
     );
     lines
+}
+
+fn with_breaks_after(lines: &[String], end_of_line: &str) -> String {
+    lines.join(end_of_line) + end_of_line
 }
 
 fn flow_entries(rest: &[&str], entries: &[(&str, &str)], is_compact: bool) -> String {

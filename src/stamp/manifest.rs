@@ -1,6 +1,6 @@
 //! Manifests: a text, its objects, and the text with their annotations.
 
-use std::ops::Range;
+use std::{iter, ops::Range};
 
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -58,7 +58,8 @@ impl<'text> Manifest<'text> {
     pub fn parse(text: &'text str) -> Result<Self, StampError> {
         let mut parts = Vec::new();
         let mut documents_before = 0;
-        for range in json_values(text).unwrap_or_else(|| vec![0..text.len()]) {
+        let ranges = json_values(text).unwrap_or_else(|| iter::once(0..text.len()).collect());
+        for range in ranges {
             let lines_before = lines(text.get(..range.start).unwrap_or_default());
             let place = |error: StampError| StampError {
                 document: error.document + documents_before,

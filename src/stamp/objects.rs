@@ -52,8 +52,8 @@ fn collect<'tree>(
     found: &mut Vec<Found<'tree>>,
 ) {
     let text = |field: &str| node.get(field).and_then(Node::text);
-    let api_version = text("apiVersion").or(list.map(|(api_version, _)| api_version));
-    let kind = text("kind").or(list.map(|(_, kind)| kind));
+    let api_version = text("apiVersion").or_else(|| list.map(|(api_version, _)| api_version));
+    let kind = text("kind").or_else(|| list.map(|(_, kind)| kind));
     let (Some(api_version), Some(kind)) = (api_version, kind) else { return };
     if let (Some(item_kind), Some(Node { content: Content::Sequence { items, .. }, .. })) =
         (kind.strip_suffix("List"), node.get("items"))

@@ -130,7 +130,7 @@ impl<'text> Builder<'text> {
                     return Err(StampError {
                         document: self.document.max(1),
                         line: error.marker().line(),
-                        problem: Problem::Syntax { reason: error.info().to_owned() },
+                        problem: Problem::Syntax { reason: error.info().clone() },
                     });
                 }
             }

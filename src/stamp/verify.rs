@@ -68,13 +68,12 @@ fn describe(node: &Node, path: String, lines: &mut Vec<Line>) {
             lines.push(Line { path: path.clone(), form, text: None });
             let mut keys_without_text = 0;
             for (key, value) in entries {
-                let name = match key.text() {
-                    Some(text) => child_path(&path, text),
+                let name = if let Some(text) = key.text() {
+                    child_path(&path, text)
+                } else {
                     // A key may be a collection or an alias. An inserted key is neither.
-                    None => {
-                        keys_without_text += 1;
-                        child_path(&path, &format!("? {keys_without_text}"))
-                    }
+                    keys_without_text += 1;
+                    child_path(&path, &format!("? {keys_without_text}"))
                 };
                 // A key has the path of its value, so that an inserted one is ignored with it.
                 describe(key, name.clone(), lines);

@@ -1,13 +1,14 @@
 //! `spanlink stamp --only-changed` against a real API server: unchanged objects get no generation.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    control_plane::{Account, ControlPlane, shared},
+    control_plane::{Account, ControlPlane, Tool, shared, to_stderr},
     stamp_command::{command, pipe},
+    stamp_tools::{chart, program, text},
     widgets,
 };
 
@@ -29,7 +30,8 @@ impl Shop<'_> {
         let mut apply = vec!["apply", "-n", &self.namespace, "-f", "-"];
         if self.is_server_side {
             stamp.arg("--server-side");
-            apply.push("--server-side");
+            // A conflict with a scale is resolved as a client-side apply does.
+            apply.extend(["--server-side", "--force-conflicts"]);
         }
         let input = manifests.to_owned();
         let output =
@@ -142,4 +144,61 @@ async fn unchanged_objects_get_no_generation_from_a_client_side_apply() -> Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn unchanged_objects_get_no_generation_from_a_server_side_apply() -> Result<()> {
     check(true).await
+}
+
+/// Installs a chart, and upgrades it without a change, with another image, and without a change again.
+async fn check_helm(tool: Tool, prepare: &[&[&str]], stamp: &[&str]) -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("helm").await?;
+    let helm = tokio::task::spawn_blocking(move || tool.ready(&to_stderr)).await??;
+    let folder = tempfile::tempdir()?;
+    let chart = chart(folder.path());
+    // A hook would be waited for.
+    fs::remove_file(chart.join("templates/hook.yaml"))?;
+    let kubeconfig = plane.kubeconfig(&Account::Admin);
+    for arguments in prepare {
+        text(&program(&helm, folder.path()).args(*arguments).output()?);
+    }
+    let upgrade = async |image: &str, traceparent: &str| -> Result<()> {
+        let all = manifests(&namespace, image, 1, "red");
+        let deployment = all.split("---\n").next().unwrap_or_default();
+        fs::write(chart.join("templates/web.yaml"), deployment)?;
+        let mut helm = program(&helm, folder.path());
+        helm.args(["upgrade", "--install", "shop", "chart", "-n", &namespace, "--kubeconfig"]);
+        helm.arg(&kubeconfig).args(["--post-renderer", "spanlink"]);
+        let cluster = ["--namespace", &namespace, "--kubeconfig"];
+        let file = kubeconfig.to_string_lossy();
+        for argument in [stamp, &["--only-changed"], &cluster, &[&file]].concat() {
+            helm.arg(format!("--post-renderer-args={argument}"));
+        }
+        helm.env("TRACEPARENT", traceparent);
+        let output = tokio::task::spawn_blocking(move || helm.output()).await??;
+        text(&output);
+        Ok(())
+    };
+    let shop = Shop { plane, namespace: namespace.clone(), is_server_side: false };
+    upgrade("web:1", FIRST).await?;
+    assert_eq!(shop.state("deploy/web").await?, (1, json!(FIRST), Value::Null));
+    upgrade("web:1", SECOND).await?;
+    assert_eq!(shop.state("deploy/web").await?, (1, json!(FIRST), Value::Null));
+    upgrade("web:2", SECOND).await?;
+    assert_eq!(shop.state("deploy/web").await?, (2, json!(SECOND), Value::Null));
+    upgrade("web:2", FIRST).await?;
+    assert_eq!(shop.state("deploy/web").await?, (2, json!(SECOND), Value::Null));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "builds Helm 3 from its Go module"]
+async fn unchanged_objects_get_no_generation_from_helm_3() -> Result<()> {
+    check_helm(Tool::Helm3, &[], &["stamp"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "builds Helm 4 from its Go module"]
+async fn unchanged_objects_get_no_generation_from_helm_4() -> Result<()> {
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/helm-plugin");
+    let plugin = plugin.to_string_lossy();
+    let stamp = ["--server-side", "--field-manager", "helm"];
+    check_helm(Tool::Helm4, &[&["plugin", "install", &plugin]], &stamp).await
 }

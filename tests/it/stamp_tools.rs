@@ -19,10 +19,11 @@ const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  na
                           template:\n    spec:\n      containers: []\n";
 const HOOK: &str = "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: hook\n  annotations:\n    \
                     helm.sh/hook: pre-install\n";
-const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n";
+const SERVICE: &str =
+    "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\nspec: {ports: [{port: 80}]}\n";
 
 /// A program with the binary under two names in its PATH, and a home of its own.
-fn program(path: &Path, folder: &Path) -> Command {
+pub(crate) fn program(path: &Path, folder: &Path) -> Command {
     let bin = folder.join("bin");
     fs::create_dir_all(&bin).unwrap();
     for name in ["spanlink", "kubectl-spanlink"] {
@@ -42,12 +43,12 @@ fn program(path: &Path, folder: &Path) -> Command {
     command
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn chart(folder: &Path) -> PathBuf {
+pub(crate) fn chart(folder: &Path) -> PathBuf {
     let chart = folder.join("chart");
     fs::create_dir_all(chart.join("templates")).unwrap();
     fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: shop\nversion: 0.1.0\n").unwrap();

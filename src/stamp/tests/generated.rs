@@ -49,7 +49,7 @@ impl Writer {
         match self.rng.u8(..10) {
             0 => self.pick(&["# only a comment\n", "just text\n", "- a\n- b\n", "{}\n"]).to_owned(),
             1 => {
-                let objects = [self.object(0), self.object(0)];
+                let objects = [self.object(), self.object()];
                 let items = objects.map(|object| {
                     let object: Vec<String> =
                         object.lines().map(|line| format!("  {line}\n")).collect();
@@ -60,12 +60,11 @@ impl Writer {
                     self.pick(&["v1\nkind: List", "config.kubernetes.io/v1\nkind: ResourceList"]);
                 format!("apiVersion: {kind}\nitems:\n{}", items.concat())
             }
-            _ => self.object(0),
+            _ => self.object(),
         }
     }
 
-    fn object(&mut self, column: usize) -> String {
-        let indentation = " ".repeat(column);
+    fn object(&mut self) -> String {
         let kind = self.pick(&[
             "apiVersion: apps/v1\nkind: Deployment\n",
             "kind: \"Pod\"\napiVersion: 'v1'\n",
@@ -76,7 +75,7 @@ impl Writer {
         let spec = self.block("spec", 1);
         let parts =
             if self.rng.bool() { [kind, &metadata, &spec] } else { [&spec, kind, &metadata] };
-        parts.concat().lines().map(|line| format!("{indentation}{line}\n")).collect()
+        parts.concat()
     }
 
     fn metadata(&mut self) -> String {
@@ -102,7 +101,7 @@ impl Writer {
         let name = format!("{indentation}name: a{}", self.pick(&["\n", " # the name\n"]));
         let annotations = self.annotations();
         let labels = self.block("labels", 2);
-        let labels: String = labels.lines().map(|line| format!("{indentation}{line}\n")).collect();
+        let labels = indented(&labels, self.indentation);
         let mut parts = [name, annotations, labels];
         self.rng.shuffle(&mut parts);
         text.extend(parts);
@@ -156,7 +155,7 @@ impl Writer {
         let mut text = format!("{key}:\n");
         for index in 0..self.rng.usize(1..4) {
             if self.rng.u8(..5) == 0 {
-                text += &format!("{indentation}# comment {index}\n");
+                text.extend([&indentation, "# a comment\n"]);
             }
             let key = format!("key{index}");
             let is_nested = depth < 4 && self.rng.u8(..3) == 0;
@@ -176,6 +175,12 @@ impl Writer {
         }
         text
     }
+}
+
+fn indented(text: &str, columns: usize) -> String {
+    let indentation = " ".repeat(columns);
+    let lines = text.split_inclusive('\n').map(|line| format!("{indentation}{line}"));
+    lines.collect::<Vec<String>>().concat()
 }
 
 /// Removes the annotation, and the containers that became empty.
@@ -264,15 +269,11 @@ fn generated_manifests_differ_in_the_annotation_alone() {
 
 /// Where a document of the suite stands in a manifest.
 fn embedded(yaml: &str) -> [String; 3] {
-    let indented = |columns: usize| -> String {
-        let indentation = " ".repeat(columns);
-        yaml.split_inclusive('\n').map(|line| format!("{indentation}{line}")).collect()
-    };
     let head = "apiVersion: v1\nkind: Pod\n";
     [
         format!("{head}metadata:\n  name: a\n{yaml}"),
-        format!("{head}metadata:\n{}\nspec: {{}}\n", indented(2)),
-        format!("{head}metadata:\n  annotations:\n{}\n", indented(4)),
+        format!("{head}metadata:\n{}\nspec: {{}}\n", indented(yaml, 2)),
+        format!("{head}metadata:\n  annotations:\n{}\n", indented(yaml, 4)),
     ]
 }
 
