@@ -60,7 +60,7 @@ pub(crate) async fn exported(receiver: &Receiver) -> (String, Span) {
 }
 
 pub(crate) fn hexadecimal(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    id.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[test]
