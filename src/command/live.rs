@@ -114,7 +114,7 @@ impl LiveObjects {
         };
         let Some(live) = answered(api.get_opt(name)).await? else { return Ok(Verdicts::CHANGED) };
         let live = serde_json::to_value(live).context("cannot read the live object")?;
-        let candidate = applied::with_contexts_of(manifest, &live);
+        let candidate = applied::as_applied(manifest, &live);
         let result = answered(self.try_apply(&api, object, name, &candidate)).await?;
         let result =
             serde_json::to_value(result).context("cannot read the result of the dry run")?;

@@ -6,6 +6,14 @@ use super::annotations::{Annotations, BAGGAGE, TRACEPARENT, TRACESTATE};
 
 /// Where `kubectl apply` stores the manifest that it applied last.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Helm 4 sets it for the time of the post-renderer.
+const HELM_FILE: &str = "postrenderer.helm.sh/postrender-filename";
+/// What Helm adds to each manifest after the post-renderer: the field, and the key in it.
+const HELM_ADDS: [(&str, &str); 3] = [
+    ("annotations", "meta.helm.sh/release-name"),
+    ("annotations", "meta.helm.sh/release-namespace"),
+    ("labels", "app.kubernetes.io/managed-by"),
+];
 /// Fields of metadata that every write sets, or that kubectl adds to the manifest.
 const WRITTEN: [&str; 3] = ["managedFields", "resourceVersion", "generation"];
 
@@ -55,10 +63,23 @@ impl ContextPlace {
     }
 }
 
-/// The manifest with the contexts that the live object has, where it has none itself: an apply that
-/// left them out would remove them.
-pub fn with_contexts_of(manifest: &Value, live: &Value) -> Value {
+/// The manifest as it is applied if nothing changes: with the contexts that the live object has, where
+/// it has none itself, since an apply that left them out would remove them; and with what Helm adds.
+pub fn as_applied(manifest: &Value, live: &Value) -> Value {
     let mut result = manifest.clone();
+    let metadata = result.get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(metadata) = metadata {
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove(HELM_FILE);
+        }
+        for (field, key) in HELM_ADDS {
+            let added = live.get("metadata").and_then(|live| live.get(field)?.get(key));
+            let Some(added) = added else { continue };
+            if let Some(values) = object_in(metadata, field) {
+                values.entry(key).or_insert_with(|| added.clone());
+            }
+        }
+    }
     for place in ContextPlace::ALL {
         if place.context(&result).is_some() {
             continue;
@@ -156,8 +177,8 @@ mod tests {
                 "spec": {}, "metadata": {"annotations": {TRACEPARENT: "template"}},
             }},
         });
-        assert_eq!(with_contexts_of(&manifest, &live), expected);
-        assert_eq!(with_contexts_of(&live, &manifest), live);
+        assert_eq!(as_applied(&manifest, &live), expected);
+        assert_eq!(as_applied(&live, &manifest), live);
     }
 
     #[test]
