@@ -182,6 +182,16 @@ mod tests {
     }
 
     #[test]
+    fn additions_of_helm_are_no_difference() {
+        let live = json!({"metadata": {
+            "annotations": {"meta.helm.sh/release-name": "shop"},
+            "labels": {"app.kubernetes.io/managed-by": "Helm"},
+        }});
+        let manifest = json!({"metadata": {"annotations": {HELM_FILE: "web.yaml"}}});
+        assert_eq!(as_applied(&manifest, &live), live);
+    }
+
+    #[test]
     fn last_applied_manifest_is_compared_without_contexts_and_additions() {
         let applied = json!({
             "metadata": {"name": "a", "namespace": "shop", "annotations": {TRACEPARENT: "old"}},

@@ -1,5 +1,5 @@
 //! `spanlink stamp` as the plugin or the function of other programs. Helm and kustomize are built from
-//! their Go modules: `cargo test --test it stamp_tools:: -- --ignored`.
+//! their Go modules: `cargo test --test it stamp -- --ignored`.
 
 use std::{
     env, fs,
