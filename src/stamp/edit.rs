@@ -343,7 +343,8 @@ impl<'text> Edits<'text> {
     /// The end of the line without its break, and the start of the next line.
     fn line_end(&self, offset: usize) -> (usize, usize) {
         let rest = self.part(offset..self.text.len());
-        let Some(length) = rest.find(['\n', '\r']) else {
+        // A List of compact JSON is one line, and each of its objects looks for the end.
+        let Some(length) = memchr::memchr2(b'\n', b'\r', rest.as_bytes()) else {
             return (self.text.len(), self.text.len());
         };
         let end = offset + length;
