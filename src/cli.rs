@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::daemon::{Destination, Listed, TraceOptions};
+use crate::{
+    command::{ExecArguments, StampArguments},
+    daemon::{Destination, Listed, TraceOptions},
+};
 
 /// Follows every change of a Kubernetes object through the controllers that act on it, and reports
 /// it as linked OpenTelemetry spans.
@@ -71,6 +74,10 @@ pub enum Command {
     /// Print what a trace or an object's newest change caused, across linked traces, from Jaeger or
     /// Tempo.
     Trace(Box<TraceOptions>),
+    /// Write a trace context into manifests, for kubectl apply, Helm, kustomize and kpt.
+    Stamp(StampArguments),
+    /// Run a command within a span; TRACEPARENT in its environment is the context of the span.
+    Exec(ExecArguments),
     /// Inspect the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -24,6 +24,8 @@
 //! | [`causal_tree`] | from the spans of linked traces to one tree; no IO |
 //! | [`config`] | the options as written, and the settings they mean |
 //! | [`daemon`] | wires everything: tasks, channels, the event loop, the order of stopping |
+//! | [`stamp`] | writes a trace context into manifests, and changes nothing else of their text |
+//! | [`command`] | commands of people and pipelines: `stamp`, `exec` |
 //! | [`replay`] | plays a recording through the trace |
 //! | [`control`] | the control socket of `spanlink outbox` |
 //! | [`admin`], [`metrics`], [`logging`], [`cli`], [`jaeger_ui`] | the interfaces to operators |
@@ -61,6 +63,7 @@ pub mod admin;
 pub mod backend;
 pub mod causal_tree;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod control;
 pub mod daemon;
@@ -74,6 +77,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod redacted_url;
 pub mod replay;
+pub mod stamp;
 pub mod trace;
 mod trace_metrics;
 pub mod watch;

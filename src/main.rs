@@ -10,9 +10,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use spanlink::{
     cli::{Cli, Command, ConfigCommand, OutboxCommand},
+    command,
     config::{ConfigError, settings::Settings},
     control::{Action, Selection},
     daemon::{self, ObjectName, TaskFailure},
@@ -29,8 +30,10 @@ const READ_BY_CLAP: [&str; 2] = ["SPANLINK_CONFIG", "SPANLINK_LOG"];
 const OF_TRACE: &str = "SPANLINK_TRACE_";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let Err(error) = run(&cli) else { return ExitCode::SUCCESS };
+    let error = match run(&arguments()) {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
     // `spanlink replay … | head` is not an error.
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
@@ -46,28 +49,61 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
+/// The command line. kubectl runs `kubectl-spanlink` as its plugin `kubectl spanlink`:
+/// <https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/>.
+fn arguments() -> Cli {
+    let name = env::args_os().next().unwrap_or_default();
+    let is_plugin = Path::new(&name).file_stem() == Some("kubectl-spanlink".as_ref());
+    let command = Cli::command();
+    let command = if is_plugin { command.bin_name("kubectl spanlink") } else { command };
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let common = &cli.common;
-    let settings = Settings::load(common.config.as_deref(), variables(env::vars_os())?)?;
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .map_err(|_installed| anyhow::anyhow!("a TLS provider is installed already"))?;
+    let log = common.log.as_deref();
+    let settings = || Settings::load(common.config.as_deref(), variables(env::vars_os())?);
+    match &cli.command {
+        Command::Stamp(arguments) => {
+            install_tls_provider()?;
+            command::stamp(settings(), arguments, common.kubeconfig.as_deref(), log)?;
+        }
+        Command::Exec(arguments) => {
+            install_tls_provider()?;
+            return command::exec(settings(), arguments, log);
+        }
+        _ => run_configured(cli, &settings()?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn install_tls_provider() -> anyhow::Result<()> {
+    let installed = rustls::crypto::ring::default_provider().install_default();
+    installed.map_err(|_installed| anyhow::anyhow!("a TLS provider is installed already"))
+}
+
+/// Runs a command that a wrong configuration prevents.
+fn run_configured(cli: &Cli, settings: &Settings) -> anyhow::Result<()> {
+    install_tls_provider()?;
+    let common = &cli.common;
     let kubeconfig = common.kubeconfig.as_deref();
     let log = common.log.as_deref();
     match &cli.command {
-        Command::Run { to } => daemon::run(&settings, kubeconfig, *to, log),
-        Command::Record { output } => daemon::record(&settings, kubeconfig, output.as_deref(), log),
-        Command::Replay { file, to } => daemon::replay(&settings, file, *to, log),
+        Command::Run { to } => daemon::run(settings, kubeconfig, *to, log),
+        Command::Record { output } => daemon::record(settings, kubeconfig, output.as_deref(), log),
+        Command::Replay { file, to } => daemon::replay(settings, file, *to, log),
         Command::Explain { object, namespace } => {
-            explain(&settings, kubeconfig, object, namespace.as_deref())
+            explain(settings, kubeconfig, object, namespace.as_deref())
         }
-        Command::Outbox(command) => outbox(&settings, command, log),
+        Command::Outbox(command) => outbox(settings, command, log),
         Command::Trace(options) => daemon::trace(options, kubeconfig, log),
-        Command::Config(ConfigCommand::Check) => check(&settings, log),
+        Command::Config(ConfigCommand::Check) => check(settings, log),
         Command::Config(ConfigCommand::Kinds) => {
-            Ok(write!(io::stdout(), "{}", daemon::kinds(&settings))?)
+            Ok(write!(io::stdout(), "{}", daemon::kinds(settings))?)
         }
-        Command::Config(ConfigCommand::JaegerUi) => print_jaeger_ui(&settings),
+        // They run with a wrong configuration, too.
+        Command::Stamp(_) | Command::Exec(_) => Ok(()),
+        Command::Config(ConfigCommand::JaegerUi) => print_jaeger_ui(settings),
     }
 }
 

@@ -74,6 +74,35 @@ const ARGO_ROLLOUTS: Module = Module {
     minutes: 4,
 };
 
+/// Programs that run `spanlink stamp`; built only where a test asks for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    Helm3,
+    Helm4,
+    Kustomize,
+}
+
+impl Tool {
+    const fn module(self) -> Module {
+        const HELM_3: &[(&str, &str)] = &[("helm", "helm.sh/helm/v3/cmd/helm")];
+        const HELM_4: &[(&str, &str)] = &[("helm", "helm.sh/helm/v4/cmd/helm")];
+        const KUSTOMIZE: &[(&str, &str)] = &[("kustomize", "sigs.k8s.io/kustomize/kustomize/v5")];
+        let (folder, binaries, minutes) = match self {
+            Self::Helm3 => ("helm3", HELM_3, 4),
+            Self::Helm4 => ("helm4", HELM_4, 4),
+            Self::Kustomize => ("kustomize", KUSTOMIZE, 1),
+        };
+        Module { folder, stamp: None, binaries, minutes }
+    }
+
+    /// Builds the program where it is missing, and returns its path.
+    pub(crate) fn ready(self, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+        let module = self.module();
+        let [(name, _)] = module.binaries else { bail!("a tool is one program") };
+        Ok(ready(&module, progress)?.join(name))
+    }
+}
+
 /// The binaries that envtest's convention, `KUBEBUILDER_ASSETS`, provides.
 const KUBEBUILDER: [&str; 3] = ["kube-apiserver", "etcd", "kubectl"];
 

@@ -33,7 +33,7 @@ mod wait;
 
 pub(crate) use accounts::Account;
 pub(crate) use binaries::{
-    Binaries, argo_rollouts_ready, cache_folder, flux_ready, kstatus_ready, propagation_ready,
+    Binaries, Tool, argo_rollouts_ready, cache_folder, flux_ready, kstatus_ready, propagation_ready,
 };
 pub(crate) use jaeger::{Jaeger, PersonSpan, http_client};
 pub(crate) use plane::{ControlPlane, Options};

@@ -49,8 +49,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "watch",
         ],
     ),
-    ("cli", &["daemon"]),
-    ("main", &["cli", "config", "control", "daemon", "error_chain", "jaeger_ui"]),
+    ("stamp", &["trace::model"]),
+    (
+        "command",
+        &[
+            "config",
+            "daemon",
+            "error_chain",
+            "export",
+            "logging",
+            "metrics",
+            "outbox",
+            "stamp",
+            "trace::model",
+        ],
+    ),
+    ("cli", &["command", "daemon"]),
+    ("main", &["cli", "command", "config", "control", "daemon", "error_chain", "jaeger_ui"]),
 ];
 
 /// The stages of `src/trace`: each may use only those before it.
