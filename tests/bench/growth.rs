@@ -95,7 +95,7 @@ impl Cluster {
             let kind = GroupKind::of(api_version, kind);
             tracer.open(
                 watch(id),
-                WatchScope { kind, namespace: None, filter: Filter::Everything },
+                WatchScope { kind, namespace: None, filter: Filter::Everything, has_status: true },
                 now,
             );
         }
