@@ -6,6 +6,7 @@
 //! | `core` | the event loop that owns the state of the trace |
 //! | `tasks` | supervision: a task that ends early ends the daemon, with its reason |
 //! | `shutdown` | SIGTERM and SIGINT |
+//! | `prepare` | what the loop starts with: the outbox, the state, the cluster |
 //! | `restore`, `reading` | the checkpoint of an earlier run, and whether it can be used |
 //! | `record`, `replay`, `explain`, `trace_command` | the commands of the same names |
 //! | `check` | `spanlink config check` |
@@ -21,6 +22,7 @@ mod core;
 mod destination;
 mod explain;
 mod outbox_command;
+mod prepare;
 mod quarantine;
 mod queue;
 mod reading;

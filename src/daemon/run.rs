@@ -3,12 +3,11 @@
 use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch as signal},
-    task::{JoinError, spawn_blocking},
+    task::JoinError,
     time::timeout,
 };
 use tracing::{info, warn};
@@ -17,35 +16,31 @@ use super::{
     clock::now,
     core::Core,
     destination::Destination,
-    quarantine::{limits_on_disk, serve_control},
+    prepare::prepare_core,
+    quarantine::serve_control,
     queue::OutboxQueue,
-    restore::restore_tracer,
     runtime::{WATCH_BATCHES_MAX, block_on},
     shutdown::ShutdownSignal,
-    tasks::{TaskFailure, Tasks, join_failure, spawn_thread},
-    unsampled::ContextFlags,
+    tasks::{TaskFailure, Tasks, spawn_thread, unwind},
 };
 use crate::{
     admin::{self, Health},
-    config::settings::{OutboxSettings, Settings, WatchSettings},
+    config::settings::{Settings, WatchSettings},
     export::{
         batch::Limits as RequestLimits,
         client::{Client as OtlpClient, loggable_endpoint},
         encode::Encoder,
         own_traces,
         sender::{Drain, Sender},
-        tree::Progress,
     },
     logging,
     metrics::Metrics,
-    outbox::{Limits, Outbox},
+    outbox::Outbox,
     watch::{self, Resume, Synced, WatchError, Watches},
 };
 
 /// How long the watches and the event loop may take to end; they wait for nothing outside.
 const LOOP_STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the API server may take to answer the first request.
-const CLUSTER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The task of the watches and the event loop, in logs and errors.
 const WATCH: &str = "watch";
 
@@ -105,78 +100,6 @@ async fn serve_admin(
     let serving = admin::serve(listener, health.clone(), metrics.clone(), now);
     tasks.spawn("admin", async move { serving.await.context("cannot serve HTTP") });
     Ok(())
-}
-
-/// Opens the outbox and restores the state. Both can take long, so they run beside the main thread,
-/// on which the admin server answers meanwhile.
-async fn prepare_core(
-    settings: &Settings,
-    kubeconfig: Option<&Path>,
-    destination: Destination,
-    metrics: &Metrics,
-    health: &Health,
-) -> anyhow::Result<(Core, Encoder)> {
-    let outbox = open_outbox(&settings.outbox, destination, metrics).await?;
-    let cluster_uid = cluster_uid(kubeconfig).await?;
-    let encoder = Encoder::new(&settings.export, &settings.cluster, cluster_uid.as_deref());
-    let tracer = {
-        let (settings, outbox) = (settings.clone(), outbox.clone());
-        let cluster = cluster_uid.unwrap_or_default();
-        unwind(spawn_blocking(move || restore_tracer(&settings, &cluster, &outbox)).await)
-            .context("cannot restore the checkpoint")?
-    };
-    let core = Core {
-        tracer,
-        sink: destination.sink(encoder.clone(), Progress::Shown),
-        outbox,
-        metrics: metrics.clone(),
-        health: health.clone(),
-        context_flags: ContextFlags::new(&settings.trace.sampling),
-        pending_records: Vec::new(),
-    };
-    Ok((core, encoder))
-}
-
-/// Only exported spans are stored on disk: printed ones do not wait for anything.
-async fn open_outbox(
-    settings: &OutboxSettings,
-    destination: Destination,
-    metrics: &Metrics,
-) -> anyhow::Result<Outbox> {
-    let metrics = metrics.clone();
-    match settings.folder.clone() {
-        Some(folder) if destination == Destination::Otlp => {
-            let limits = limits_on_disk(settings);
-            let open = move || Outbox::on_disk(&folder, limits, metrics);
-            Ok(unwind(spawn_blocking(open).await).context("cannot open the outbox")??)
-        }
-        Some(_) | None => Ok(Outbox::in_memory(Limits::records(settings.spans_max), metrics)),
-    }
-}
-
-fn unwind<T>(joined: Result<T, JoinError>) -> anyhow::Result<T> {
-    joined.map_err(|error| anyhow::Error::msg(join_failure(error)))
-}
-
-/// The UID of Namespace `kube-system`, which identifies the cluster. Without it, the ids of spans
-/// are still the same after a restart, but may collide with those of another cluster.
-async fn cluster_uid(kubeconfig: Option<&Path>) -> anyhow::Result<Option<String>> {
-    const UNREACHABLE: &str = "the API server does not answer; check that it is up and that the \
-                               kubeconfig has its address";
-    let client = watch::client(kubeconfig).await?;
-    let namespaces: Api<Namespace> = Api::all(client);
-    let answer = timeout(CLUSTER_TIMEOUT, namespaces.get_metadata("kube-system")).await;
-    match answer.context(UNREACHABLE)? {
-        Ok(namespace) => Ok(namespace.metadata.uid),
-        Err(kube::Error::Api(status)) => {
-            warn!(
-                code = status.code,
-                "Failed to read Namespace kube-system; k8s.cluster.uid is unknown."
-            );
-            Ok(None)
-        }
-        Err(error) => Err(error).context(UNREACHABLE),
-    }
 }
 
 fn start(
@@ -403,7 +326,7 @@ mod tests {
     use crate::{
         admin::Liveness,
         export::{client::Transport, response::Response},
-        outbox::Commit,
+        outbox::{Commit, Limits},
     };
 
     const REQUEST_LIMITS: RequestLimits = RequestLimits::bytes(1 << 20);

@@ -119,6 +119,11 @@ pub(super) fn spawn_thread<T: Send + 'static>(
     })
 }
 
+/// The result of a task that was joined; a panic is an error.
+pub(super) fn unwind<T>(joined: Result<T, JoinError>) -> anyhow::Result<T> {
+    joined.map_err(|error| anyhow::Error::msg(join_failure(error)))
+}
+
 /// Why a task could not be joined, as one line.
 pub(super) fn join_failure(error: JoinError) -> String {
     match error.try_into_panic() {

@@ -3,9 +3,16 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use super::encode::Encoder;
+use proptest::prelude::*;
+
+use super::{
+    encode::Encoder,
+    response::{Acceptance, NoResponse, Response},
+    retry_after::RetryAfter,
+};
 use crate::{
     config::settings::{
         ClusterSettings, Compression, ExportSettings, Protocol, ProxySettings, TlsSettings,
@@ -26,7 +33,7 @@ pub(super) fn settings() -> ExportSettings {
         protocol: Protocol::Grpc,
         headers: [].into(),
         compression: Compression::None,
-        timeout: std::time::Duration::from_secs(10),
+        timeout: Duration::from_secs(10),
         request_bytes_max: 1 << 20,
         tls: TlsSettings::default(),
         bearer_token_file: None,
@@ -75,7 +82,7 @@ pub(super) fn span(service: &str, name: &str) -> Span {
             uid: Uid::new("7c5c1a1e-0000-4000-8000-000000000001"),
         },
         start: START,
-        end: START.plus(std::time::Duration::from_micros(1)),
+        end: START.plus(Duration::from_micros(1)),
         attributes: vec![text("spanlink.verb", "create"), int("spanlink.generation", 1)],
         links: Vec::new(),
         dropped_links: 0,
@@ -151,4 +158,34 @@ impl io::Write for Printed {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+pub(super) fn grpc_behind_http(status: u16) -> Response {
+    match Response::grpc(tonic::Code::Unknown, None) {
+        Response::Error(mut error) => {
+            error.http_status = Some(status);
+            Response::Error(error)
+        }
+        other => other,
+    }
+}
+
+/// Any response that a transport returns.
+pub(super) fn any_response() -> impl Strategy<Value = Response> {
+    let retry_after = prop_oneof![
+        Just(None),
+        (0_u64..3).prop_map(|seconds| Some(RetryAfter::Delay(Duration::from_secs(seconds)))),
+        Just(Some(RetryAfter::At(START))),
+    ];
+    let acceptance = |rejected| Acceptance { rejected, message: Some("x".into()), foreign: None };
+    prop_oneof![
+        (0_u64..3).prop_map(move |rejected| Response::Accepted(acceptance(rejected))),
+        (1_i32..17, retry_after.clone())
+            .prop_map(|(code, after)| Response::grpc(tonic::Code::from_i32(code), after)),
+        (300_u16..600, retry_after).prop_map(|(status, after)| Response::http(status, after)),
+        Just(Response::http(413, None)),
+        Just(grpc_behind_http(413)),
+        Just(Response::TooLong),
+        Just(Response::Missing(NoResponse::Failed("reset".to_owned()))),
+    ]
 }

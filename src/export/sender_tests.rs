@@ -18,9 +18,9 @@ use super::{
     batch::Limits,
     client::Transport,
     refusal::{Refusal, RefusalReason},
-    response::{Acceptance, Disposition, NoResponse, Response, ResponseCode},
+    response::{Acceptance, Disposition, Response, ResponseCode},
     retry_after::RetryAfter,
-    samples::{START, encoder, span, span_names},
+    samples::{START, any_response, encoder, grpc_behind_http, span, span_names},
     sender::{Drain, Queue, Sender},
 };
 use crate::metrics::Metrics;
@@ -418,16 +418,6 @@ async fn drain_without_a_limit_waits_for_a_slow_receiver() {
     assert_eq!(sender.run(async move { drain }).await, 0);
 }
 
-fn grpc_behind_http(status: u16) -> Response {
-    match Response::grpc(tonic::Code::Unknown, None) {
-        Response::Error(mut error) => {
-            error.http_status = Some(status);
-            Response::Error(error)
-        }
-        other => other,
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn stop_does_not_shorten_a_requested_delay() {
     let wait = Duration::from_secs(10);
@@ -437,25 +427,6 @@ async fn stop_does_not_shorten_a_requested_delay() {
     run.stop.send(Drain::default()).unwrap();
     assert_eq!(run.task.await.unwrap(), 0);
     assert!(run.requests.lock().unwrap()[1].0 >= wait);
-}
-
-fn any_response() -> impl Strategy<Value = Response> {
-    let retry_after = prop_oneof![
-        Just(None),
-        (0_u64..3).prop_map(|seconds| Some(RetryAfter::Delay(Duration::from_secs(seconds)))),
-        Just(Some(RetryAfter::At(START))),
-    ];
-    let acceptance = |rejected| Acceptance { rejected, message: Some("x".into()), foreign: None };
-    prop_oneof![
-        (0_u64..3).prop_map(move |rejected| Response::Accepted(acceptance(rejected))),
-        (1_i32..17, retry_after.clone())
-            .prop_map(|(code, after)| Response::grpc(tonic::Code::from_i32(code), after)),
-        (300_u16..600, retry_after).prop_map(|(status, after)| Response::http(status, after)),
-        Just(Response::http(413, None)),
-        Just(grpc_behind_http(413)),
-        Just(Response::TooLong),
-        Just(Response::Missing(NoResponse::Failed("reset".to_owned()))),
-    ]
 }
 
 proptest! {

@@ -97,6 +97,7 @@ impl Watched {
             kind: GroupKind::of(api_version, kind),
             namespace: None,
             filter: Filter::Everything,
+            has_status: true,
         };
         tracer.open(WATCH, scope, now);
         let decoder = Decoder::new(&Arc::new(settings.watch.clone()));
