@@ -37,7 +37,7 @@ use crate::{
 pub fn explain(settings: &Settings, text: &str) -> anyhow::Result<String> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).context("the object is neither YAML nor JSON")?;
-    explain_documents(settings, documents)
+    explain_documents(settings, documents, true)
 }
 
 /// Explains an object of the cluster, as [`explain`] does.
@@ -49,14 +49,18 @@ pub fn explain_in_cluster(
     kubeconfig: Option<&Path>,
     name: &ObjectName,
 ) -> anyhow::Result<String> {
-    let object = block_on(async {
+    let found = block_on(async {
         let client = watch::client(kubeconfig).await?;
         Ok(watch::read_object(&client, &settings.watch, name).await?)
     })?;
-    explain_documents(settings, vec![object])
+    explain_documents(settings, vec![found.object], found.has_status)
 }
 
-fn explain_documents(settings: &Settings, documents: Vec<Value>) -> anyhow::Result<String> {
+fn explain_documents(
+    settings: &Settings,
+    documents: Vec<Value>,
+    has_status: bool,
+) -> anyhow::Result<String> {
     let rules = rules(settings);
     let mut explained = String::new();
     for document in documents.into_iter().flat_map(items) {
@@ -64,7 +68,7 @@ fn explain_documents(settings: &Settings, documents: Vec<Value>) -> anyhow::Resu
         if !explained.is_empty() {
             explained.push('\n');
         }
-        explain_object(settings, &rules, &observation, &mut explained)?;
+        explain_object(settings, &rules, &observation, has_status, &mut explained)?;
     }
     if explained.is_empty() {
         bail!(
@@ -101,6 +105,7 @@ fn explain_object(
     settings: &Settings,
     rules: &Rules,
     observation: &Observation,
+    has_status: bool,
     out: &mut String,
 ) -> anyhow::Result<()> {
     let kind = &observation.object.kind;
@@ -115,12 +120,21 @@ fn explain_object(
             .filter(|_| change_detection(kind) == ChangeDetection::Generation),
         written_since: observation.status.present,
         is_to_finish: is_to_finish(&body.spec, owner.map(|owner| &owner.kind)),
-        is_data_only: false,
+        is_data_only: !has_status && !is_built_in(kind),
         status_field: rules.status_field(kind),
     };
     let judgement = judge(&evidence);
     writeln!(out, "{}: {}", observation.object, name_of(&judgement.status))?;
-    writeln!(out, "  rule         {}", rule_of(settings, observation))?;
+    let rule = match &observation.status.verdict {
+        None if evidence.is_data_only
+            && evidence.status_field.is_none()
+            && !observation.status.present =>
+        {
+            "the kind has no status subresource".to_owned()
+        }
+        _ => rule_of(settings, observation),
+    };
+    writeln!(out, "  rule         {rule}")?;
     if let Status::Failed { reason, message, .. } = &judgement.status {
         writeln!(out, "  reason       {reason}: {message}")?;
     } else if let Some(why) = &judgement.why {

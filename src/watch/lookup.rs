@@ -52,6 +52,14 @@ fn suggestion(nearest: Option<&String>) -> String {
     )
 }
 
+/// An object of the cluster.
+#[derive(Debug)]
+pub struct FoundObject {
+    pub object: Value,
+    /// Its kind has a status subresource.
+    pub has_status: bool,
+}
+
 /// Reads an object, in the version that the configuration watches, else in the version that the API
 /// server prefers. Sends the two requests of discovery, and one for the object.
 ///
@@ -62,7 +70,7 @@ pub async fn read_object(
     client: &Client,
     settings: &WatchSettings,
     wanted: &ObjectName,
-) -> Result<Value, LookupError> {
+) -> Result<FoundObject, LookupError> {
     let kinds = served_kinds(client).await.map_err(|source| LookupError::Discovery { source })?;
     let kind = choose(&kinds, settings, &wanted.kind)?;
     let namespace = kind
@@ -85,7 +93,8 @@ pub async fn read_object(
         .body(Vec::new())
         .map_err(|error| failed(kube::Error::HttpError(error)))?;
     match timeout(ANSWER_TIMEOUT, client.request(request)).await {
-        Ok(answer) => answer.map_err(failed),
+        Ok(Ok(object)) => Ok(FoundObject { object, has_status: kind.has_status }),
+        Ok(Err(error)) => Err(failed(error)),
         Err(_elapsed) => Err(LookupError::Timeout { object }),
     }
 }

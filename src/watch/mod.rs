@@ -32,7 +32,7 @@ mod sync;
 
 pub use client::{ClientError, client, runtime};
 pub use discovery::DiscoveryError;
-pub use lookup::{LookupError, ObjectName, read_object};
+pub use lookup::{FoundObject, LookupError, ObjectName, read_object};
 pub use message::{Resume, WatchMessage};
 pub use resolve::{Resolved, UnknownKind};
 pub use supervise::{WatchError, Watches};

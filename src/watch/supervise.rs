@@ -295,7 +295,7 @@ impl Running {
     /// selection. A resourceVersion is resumed only for the same scope: of objects outside an earlier
     /// one nothing was observed.
     fn begin(&mut self, watched: &WatchScope) -> (WatchId, Machine, Vec<ObjectRef>) {
-        let index = self.resume.iter().position(|entry| entry.watched == *watched);
+        let index = self.resume.iter().position(|entry| entry.watched.has_objects_of(watched));
         let Some(index) = index else {
             let id = WatchId(self.next);
             self.next += 1;

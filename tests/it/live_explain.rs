@@ -123,6 +123,28 @@ async fn rule_of_the_configuration_decides_about_an_object_of_the_cluster() -> R
 }
 
 #[tokio::test]
+async fn object_of_a_kind_without_a_status_subresource_is_current() -> Result<()> {
+    let plane = shared().await?;
+    let namespace = plane.namespace("explain-data").await?;
+    widgets::define_templates(plane, &namespace).await?;
+    let group = format!("{namespace}.example.com");
+    let template = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "Template",
+        "metadata": { "name": "web", "namespace": namespace },
+        "spec": { "size": 1 },
+    });
+    plane.apply(&template.to_string()).await?;
+    let kind = format!("templates.{group}");
+    let explained = explained(plane, &[&kind, "web", "-n", &namespace]).await?;
+    expect![[r#"
+        Template.NAMESPACE.example.com NAMESPACE/web: Current
+          rule         the kind has no status subresource
+    "#]]
+    .assert_eq(&explained.replace(&namespace, "NAMESPACE"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn unknown_kind_and_missing_object_are_refused_with_what_to_write() -> Result<()> {
     let plane = shared().await?;
     let kind = refused(plane, &["deploymnet", "web"]).await?;

@@ -28,6 +28,14 @@ pub struct WatchScope {
     pub has_status: bool,
 }
 
+impl WatchScope {
+    /// Whether both are about the same objects, whatever is known of their kind.
+    pub fn has_objects_of(&self, other: &Self) -> bool {
+        (&self.kind, &self.namespace, &self.filter)
+            == (&other.kind, &other.namespace, &other.filter)
+    }
+}
+
 /// Which objects of its kind and namespace a watch receives.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Filter {

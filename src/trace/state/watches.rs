@@ -129,8 +129,11 @@ impl Watches {
 
     /// Opens a watch. One with the same scope resumes, whatever it has delivered stays delivered.
     pub(crate) fn open(&mut self, id: WatchId, scope: WatchScope, at: Timestamp) {
-        match self.0.get_mut(&id).filter(|watch| watch.scope == scope) {
-            Some(watch) => watch.state = WatchState::Disconnected { since: at },
+        match self.0.get_mut(&id).filter(|watch| watch.scope.has_objects_of(&scope)) {
+            Some(watch) => {
+                watch.scope = scope;
+                watch.state = WatchState::Disconnected { since: at };
+            }
             None => drop(self.0.insert(id, Watch::new(scope, at))),
         }
     }
