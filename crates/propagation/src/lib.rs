@@ -21,7 +21,7 @@
 //! // Once, when the controller starts.
 //! let propagation = Propagation::new("widget-operator", "widget");
 //!
-//! // In each reconciliation: a span, linked to the trace of whoever changed the object.
+//! // In each reconciliation: start a span with a link to the trace in which the object was changed.
 //! fn reconcile(propagation: &Propagation, widget: &Annotations) -> Annotations {
 //!     let tracer = global::tracer("widget-operator");
 //!     let context = propagation.start_reconcile_span(
