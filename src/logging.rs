@@ -46,13 +46,25 @@ pub enum LoggingError {
     AlreadySetUp(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// Sets up logging and runs `work`.
+///
+/// # Errors
+/// When the filter is invalid, and when `work` fails.
+pub async fn during<T, E: From<LoggingError>>(
+    filter: Option<&str>,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    init(filter, None)?;
+    work.await
+}
+
 /// Sets up logging and, if `own_traces` returns a provider, the traces of the daemon itself; runs
 /// `work`; then exports the remaining traces. They are never mixed with the spans of Kubernetes
 /// changes.
 ///
 /// # Errors
 /// When the filter is invalid, and when `own_traces` or `work` fails.
-pub async fn during<T, E: From<LoggingError>>(
+pub async fn during_with_own_traces<T, E: From<LoggingError>>(
     filter: Option<&str>,
     own_traces: impl FnOnce() -> Result<Option<SdkTracerProvider>, E>,
     work: impl Future<Output = Result<T, E>>,

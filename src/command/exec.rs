@@ -110,7 +110,7 @@ pub fn exec(
         let ended = end.into_ended(&executable);
         let exported = async {
             let log = log.or(Some(DEFAULT_LOG));
-            logging::during(log, || Ok(None), async { span.export(ended, &settings?).await }).await
+            logging::during(log, async { span.export(ended, &settings?).await }).await
         };
         tokio::select! {
             exported = exported => {

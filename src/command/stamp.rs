@@ -296,7 +296,7 @@ fn export(
         let settings = settings?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let log = log.or(Some(DEFAULT_LOG));
-        runtime.block_on(logging::during(log, || Ok(None), span.export(ended, &settings)))
+        runtime.block_on(logging::during(log, span.export(ended, &settings)))
     })();
     if let Err(error) = exported {
         warn(format_args!("the span of the stamp is lost: {}", ErrorChain(&*error)));

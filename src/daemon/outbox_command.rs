@@ -121,7 +121,7 @@ fn with_quarantine<T>(
         "the option data_dir is not set: without it, refused spans are dropped, and there is no \
          quarantine",
     )?;
-    block_on(logging::during(log.or(Some(DEFAULT_LOG)), || Ok(None), async {
+    block_on(logging::during(log.or(Some(DEFAULT_LOG)), async {
         match command(Access::Daemon(ControlClient::new(directory))).await {
             Err(ControlError::NotRunning { .. }) => {
                 let file = open_file(directory, &settings.outbox)?;

@@ -37,7 +37,7 @@ pub fn record(
     output: Option<&Path>,
     log: Option<&str>,
 ) -> anyhow::Result<()> {
-    block_on(logging::during(log, || Ok(None), async {
+    block_on(logging::during(log, async {
         let mut shutdown = ShutdownSignal::install()?;
         let recording = Recording::create(settings, output)?;
         let (write_failed, mut write_failure) = mpsc::channel(1);

@@ -69,7 +69,7 @@ pub fn replay(
             ReplayScope::Everything
         },
     };
-    block_on(logging::during(log.or(Some(DEFAULT_LOG)), || Ok(None), async {
+    block_on(logging::during(log.or(Some(DEFAULT_LOG)), async {
         let encoder = Encoder::new(&settings.export, &settings.cluster, None);
         match destination {
             Destination::Otlp => export(settings, encoder, recording).await,

@@ -56,7 +56,7 @@ pub fn run(
     log: Option<&str>,
 ) -> anyhow::Result<()> {
     let own_traces = || Ok(own_traces::tracer_provider(settings)?);
-    block_on(logging::during(log, own_traces, async {
+    block_on(logging::during_with_own_traces(log, own_traces, async {
         let mut shutdown = ShutdownSignal::install()?;
         for warning in settings.warnings() {
             warn!("{warning}.");

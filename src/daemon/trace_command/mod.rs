@@ -56,7 +56,7 @@ pub fn trace(
         Some(namespace) => Ok(namespace.clone()),
         None => namespace_of_context(kubeconfig),
     };
-    block_on(logging::during(log.or(Some(DEFAULT_LOG)), || Ok(None), async {
+    block_on(logging::during(log.or(Some(DEFAULT_LOG)), async {
         let backend = Backend::connect(settings).await?;
         match &options.target {
             TraceTarget::Trace(trace_id) => trace_by_id(options, &backend, *trace_id).await,
