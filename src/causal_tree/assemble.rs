@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::stored_span::{Emitter, SpanKey, StoredSpan, link_role};
 use crate::trace::{
-    model::span::{Role, SpanId, TraceId},
+    model::span::{Attribute, Role, SpanId, TraceId},
     spans::attributes,
 };
 
@@ -322,7 +322,7 @@ const fn node(content: Content) -> Node {
 /// Orders spans by time. Times from the API are whole seconds, so many are equal.
 fn order(stored: &StoredSpan) -> impl Ord + '_ {
     let span = &stored.span;
-    let generation = super::stored_span::int(&span.attributes, attributes::GENERATION);
+    let generation = Attribute::find_int(&span.attributes, attributes::GENERATION);
     let object = (&*span.object.kind.kind, &*span.object.name, generation);
     (span.start, object, &*span.name, span.trace_id, span.span_id)
 }
@@ -331,7 +331,7 @@ fn order(stored: &StoredSpan) -> impl Ord + '_ {
 fn owner_name(stored: &StoredSpan) -> Option<String> {
     let kind = stored.text(attributes::OWNER_KIND)?;
     let name = stored.text(attributes::OWNER_NAME)?;
-    let generation = super::stored_span::int(&stored.span.attributes, attributes::OWNER_GENERATION);
+    let generation = Attribute::find_int(&stored.span.attributes, attributes::OWNER_GENERATION);
     let generation = generation.map_or_else(String::new, |at| format!(" g{at}"));
     Some(format!("{kind} {name}{generation}"))
 }

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::stored_span::{Emitter, StoredSpan, flag, link_role};
+use super::stored_span::{Emitter, StoredSpan, link_role};
 use crate::trace::{
-    model::span::{Link, TraceId},
+    model::span::{Attribute, Link, TraceId},
     spans::attributes,
 };
 
@@ -51,8 +51,8 @@ pub fn causing_traces(spans: &[StoredSpan]) -> BTreeSet<TraceId> {
 /// Whether the link is to an annotated span that was written for this change.
 fn is_fresh_context(link: &Link) -> bool {
     link_role(link) == Some("context")
-        && !flag(&link.attributes, attributes::LINK_STALE)
-        && !flag(&link.attributes, attributes::LINK_REVIVED)
+        && !Attribute::is_set(&link.attributes, attributes::LINK_STALE)
+        && !Attribute::is_set(&link.attributes, attributes::LINK_REVIVED)
 }
 
 /// Searches that find the traces which this trace caused. `spans` is empty if the backend does not

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::trace::{
     model::{
         object::{GroupKind, ObjectRef, Uid},
-        span::{Attribute, Link, Role, Span, SpanId, TraceId, Value},
+        span::{Attribute, Link, Role, Span, SpanId, TraceId},
     },
     spans::attributes,
 };
@@ -72,11 +72,11 @@ impl StoredSpan {
     }
 
     pub(super) fn text(&self, key: &str) -> Option<&str> {
-        text(&self.span.attributes, key)
+        Attribute::find_text(&self.span.attributes, key)
     }
 
     pub(super) fn flag(&self, key: &str) -> bool {
-        flag(&self.span.attributes, key)
+        Attribute::is_set(&self.span.attributes, key)
     }
 
     /// The annotated trace at the head of its chain.
@@ -104,32 +104,14 @@ fn parse_span_id(digits: &str) -> Option<SpanId> {
     u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0).map(SpanId)
 }
 
-pub(super) fn text<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a str> {
-    match attributes.iter().find(|each| each.key == key).map(|each| &each.value) {
-        Some(Value::Text(text)) => Some(text),
-        _ => None,
-    }
-}
-
-pub(super) fn int(attributes: &[Attribute], key: &str) -> Option<i64> {
-    match attributes.iter().find(|each| each.key == key).map(|each| &each.value) {
-        Some(Value::Int(int)) => Some(*int),
-        _ => None,
-    }
-}
-
-pub(super) fn flag(attributes: &[Attribute], key: &str) -> bool {
-    attributes.iter().any(|each| each.key == key && each.value == Value::Bool(true))
-}
-
 pub(super) fn link_role(link: &Link) -> Option<&str> {
-    text(&link.attributes, attributes::LINK_ROLE)
+    Attribute::find_text(&link.attributes, attributes::LINK_ROLE)
 }
 
 /// The role of a span of spanlink, `None` for a span of another emitter. The scope would say it, but
 /// some storage backends drop it; the attributes remain.
 fn role(span: &Span) -> Option<Role> {
-    let has = |key: &str| text(&span.attributes, key).is_some();
+    let has = |key: &str| Attribute::find_text(&span.attributes, key).is_some();
     let first_word = span.name.split(' ').next().unwrap_or_default();
     if has(attributes::PHASE_ACTOR) {
         return Some(Role::Phase);
@@ -151,7 +133,7 @@ fn role(span: &Span) -> Option<Role> {
 }
 
 fn object(span: &Span) -> ObjectRef {
-    let attribute = |key| text(&span.attributes, key);
+    let attribute = |key| Attribute::find_text(&span.attributes, key);
     let kind = attribute(attributes::K8S_OBJECT_KIND).unwrap_or_default();
     // A Namespace has its own name as its namespace.
     let namespace = attribute(attributes::K8S_NAMESPACE_NAME).filter(|_| kind != "Namespace");
@@ -167,8 +149,8 @@ fn object(span: &Span) -> ObjectRef {
 }
 
 fn key_of(span: &Span, trace: &str, id: &str) -> Option<SpanKey> {
-    let trace_id = text(&span.attributes, trace).and_then(parse_trace_id)?;
-    Some((trace_id, text(&span.attributes, id).and_then(parse_span_id)?))
+    let trace_id = Attribute::find_text(&span.attributes, trace).and_then(parse_trace_id)?;
+    Some((trace_id, Attribute::find_text(&span.attributes, id).and_then(parse_span_id)?))
 }
 
 fn owner(span: &Span) -> Option<SpanKey> {
@@ -179,14 +161,15 @@ fn owner(span: &Span) -> Option<SpanKey> {
 fn restore_link_roles(span: &mut Span) {
     let context = key_of(span, attributes::CONTEXT_TRACE_ID, attributes::CONTEXT_SPAN_ID);
     let owner = owner(span);
-    let origin = text(&span.attributes, attributes::ORIGIN_TRACE_ID).and_then(parse_trace_id);
+    let origin = Attribute::find_text(&span.attributes, attributes::ORIGIN_TRACE_ID)
+        .and_then(parse_trace_id);
     let mut links = std::mem::take(&mut span.links);
     for link in links.iter_mut().filter(|link| link_role(link).is_none()) {
         let target = Some((link.trace_id, link.span_id));
         if target == context {
             link.attributes.push(Attribute::text(attributes::LINK_ROLE, "context"));
             for (of_span, of_link) in CONTEXT_FLAGS {
-                if flag(&span.attributes, of_span) {
+                if Attribute::is_set(&span.attributes, of_span) {
                     link.attributes.push(Attribute::flag(of_link));
                 }
             }

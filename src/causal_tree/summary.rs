@@ -7,11 +7,11 @@ use std::{
 
 use super::{
     assemble::{CausalTree, Content},
-    stored_span::{StoredSpan, text},
+    stored_span::StoredSpan,
 };
 use crate::trace::{
     model::{
-        span::{Role, TraceId, Value},
+        span::{Attribute, Role, TraceId, Value},
         time::Timestamp,
     },
     spans::attributes,
@@ -111,7 +111,7 @@ impl CausalTree {
         let reconcile = self.reconcile(change).and_then(|index| self.nodes.get(index)?.span());
         let change = self.nodes.get(change).and_then(|node| node.span());
         let mut spans = [reconcile, change].into_iter().flatten();
-        spans.find_map(|stored| text(&stored.span.attributes, attributes::OUTCOME))
+        spans.find_map(|stored| Attribute::find_text(&stored.span.attributes, attributes::OUTCOME))
     }
 
     /// The reconcile span of a head's change span.

@@ -7,7 +7,7 @@ use super::{
     style::Style,
 };
 use crate::trace::model::{
-    span::{Role, Span, SpanId, TraceId},
+    span::{Attribute, Role, Span, SpanId, TraceId},
     time::Timestamp,
 };
 
@@ -140,6 +140,6 @@ struct Edges<'a> {
 
 /// Orders spans by time. Times from the API are whole seconds, so many are equal.
 fn order(span: &Span) -> (Timestamp, &str, &str, Option<i64>, SpanId) {
-    let generation = row::int(&span.attributes, "spanlink.generation");
+    let generation = Attribute::find_int(&span.attributes, "spanlink.generation");
     (span.start, &span.object.kind.kind, &span.object.name, generation, span.span_id)
 }

@@ -97,7 +97,7 @@ pub(super) fn below_head(head: &str, style: Style) -> String {
 pub(super) fn subject(span: &Span, position: RowPosition) -> String {
     let verb =
         text(span, "spanlink.verb").or_else(|| span.name.split(' ').next()).unwrap_or_default();
-    let generation = int(&span.attributes, "spanlink.generation");
+    let generation = Attribute::find_int(&span.attributes, "spanlink.generation");
     let generation = generation.map_or_else(String::new, |generation| format!(" g{generation}"));
     format!("{verb} {} {}{generation}", span.object.kind.kind, name(span, position))
 }
@@ -137,7 +137,7 @@ pub(crate) fn one_line(message: &str) -> String {
 /// The causes of a change, from its links. Links that became known later are on the reconcile span.
 fn causes(change: &Span, reconcile: Option<&Span>) -> Vec<String> {
     let mut causes: Vec<String> = Vec::new();
-    let settled = is_true(&change.attributes, "spanlink.owner.settled");
+    let settled = Attribute::is_set(&change.attributes, "spanlink.owner.settled");
     for link in change.links.iter().chain(reconcile.iter().flat_map(|span| &span.links)) {
         if let Some(cause) = cause(link, settled).filter(|cause| !causes.contains(cause)) {
             causes.push(cause);
@@ -153,11 +153,11 @@ fn causes(change: &Span, reconcile: Option<&Span>) -> Vec<String> {
 }
 
 fn cause(link: &Link, settled: bool) -> Option<String> {
-    let attribute = |key| find(&link.attributes, key);
+    let attribute = |key| Attribute::find_text(&link.attributes, key);
     let peer = || {
         let of = |key| attribute(key).unwrap_or_default();
         let name = [of("spanlink.link.kind"), of("spanlink.link.name")].join(" ");
-        match int(&link.attributes, "spanlink.link.generation") {
+        match Attribute::find_int(&link.attributes, "spanlink.link.generation") {
             Some(generation) => format!("{name} g{generation}"),
             None => name,
         }
@@ -172,7 +172,7 @@ fn cause(link: &Link, settled: bool) -> Option<String> {
                 ("spanlink.link.revived", " revived"),
                 ("spanlink.link.joined", " joined"),
             ] {
-                if is_true(&link.attributes, key) {
+                if Attribute::is_set(&link.attributes, key) {
                     cause += mark;
                 }
             }
@@ -180,7 +180,7 @@ fn cause(link: &Link, settled: bool) -> Option<String> {
         }
         "owner" if settled => "(owner settled)".to_owned(),
         role @ ("owner" | "reference") => format!("[{role} {}]", peer().trim()),
-        "supersedes" => match int(&link.attributes, "spanlink.link.generation") {
+        "supersedes" => match Attribute::find_int(&link.attributes, "spanlink.link.generation") {
             Some(generation) => format!("supersedes g{generation}"),
             None => "supersedes".to_owned(),
         },
@@ -198,10 +198,12 @@ fn notes(change: &Span) -> Vec<String> {
     if text(change, "spanlink.cascade") == Some("cut") {
         notes.push("(cut)".to_owned());
     }
-    if is_true(&change.attributes, "spanlink.change.rewound") {
+    if Attribute::is_set(&change.attributes, "spanlink.change.rewound") {
         notes.push("(rewound)".to_owned());
     }
-    if let Some(missed) = int(&change.attributes, "spanlink.change.missed_generations") {
+    if let Some(missed) =
+        Attribute::find_int(&change.attributes, "spanlink.change.missed_generations")
+    {
         notes.push(format!("missed {missed}"));
     }
     notes
@@ -224,23 +226,5 @@ fn fields(change: &Span) -> Option<String> {
 }
 
 fn text<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
-    find(&span.attributes, key)
-}
-
-fn find<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a str> {
-    match attributes.iter().find(|each| each.key == key).map(|each| &each.value) {
-        Some(Value::Text(text)) => Some(text),
-        _ => None,
-    }
-}
-
-pub(super) fn int(attributes: &[Attribute], key: &str) -> Option<i64> {
-    match attributes.iter().find(|each| each.key == key).map(|each| &each.value) {
-        Some(Value::Int(int)) => Some(*int),
-        _ => None,
-    }
-}
-
-fn is_true(attributes: &[Attribute], key: &str) -> bool {
-    attributes.iter().any(|each| each.key == key && each.value == Value::Bool(true))
+    Attribute::find_text(&span.attributes, key)
 }

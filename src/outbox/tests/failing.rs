@@ -90,13 +90,8 @@ fn a_failed_read_takes_no_record_and_the_file_is_reopened() {
     assert_eq!((outbox.len(), metrics.outbox_corruptions.get()), (0, 0));
 }
 
-#[test]
-fn on_a_full_disk_refused_records_leave_the_queue() {
-    let disk = SimulatedDisk::default();
-    let metrics = metrics();
-    let limits = Limits { quarantine_bytes_max: usize::MAX, ..Limits::records(100_000) };
-    let outbox =
-        Outbox::with_storage(Box::new(disk.clone()), limits, metrics.clone(), BACKOFF).unwrap();
+/// Limits the disk, and commits records until a write fails. Returns how many were committed.
+fn fill_disk(disk: &SimulatedDisk, outbox: &Outbox, metrics: &Metrics) -> usize {
     disk.fail(Faults { space: Some(2 << 20), ..Faults::default() });
     let record = Bytes::from(vec![b'x'; 1000]);
     let mut committed = 0;
@@ -106,6 +101,17 @@ fn on_a_full_disk_refused_records_leave_the_queue() {
             committed += 100;
         }
     }
+    committed
+}
+
+#[test]
+fn on_a_full_disk_refused_records_leave_the_queue() {
+    let disk = SimulatedDisk::default();
+    let metrics = metrics();
+    let limits = Limits { quarantine_bytes_max: usize::MAX, ..Limits::records(100_000) };
+    let outbox =
+        Outbox::with_storage(Box::new(disk.clone()), limits, metrics.clone(), BACKOFF).unwrap();
+    let committed = fill_disk(&disk, &outbox, &metrics);
     let mut taken = 0;
     while taken < committed {
         wait(outbox.filled());
@@ -129,15 +135,7 @@ fn on_a_full_disk_acknowledged_records_make_room_for_new_ones() {
     let limits = Limits::records(100_000);
     let outbox =
         Outbox::with_storage(Box::new(disk.clone()), limits, metrics.clone(), BACKOFF).unwrap();
-    disk.fail(Faults { space: Some(2 << 20), ..Faults::default() });
-    let record = Bytes::from(vec![b'x'; 1000]);
-    let mut committed = 0;
-    while metrics.outbox_write_failures.get() == 0 {
-        if outbox.is_ready() {
-            outbox.commit(Commit { records: vec![record.clone(); 100], ..Commit::default() });
-            committed += 100;
-        }
-    }
+    let committed = fill_disk(&disk, &outbox, &metrics);
     let mut taken = 0;
     while taken < committed {
         wait(outbox.filled());

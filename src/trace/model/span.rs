@@ -92,6 +92,31 @@ impl Attribute {
     pub fn flag(key: &'static str) -> Self {
         Self { key: key.into(), value: Value::Bool(true) }
     }
+
+    /// The text of the attribute with this key.
+    pub fn find_text<'a>(attributes: &'a [Self], key: &str) -> Option<&'a str> {
+        match Self::find(attributes, key) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The number of the attribute with this key.
+    pub fn find_int(attributes: &[Self], key: &str) -> Option<i64> {
+        match Self::find(attributes, key) {
+            Some(Value::Int(int)) => Some(*int),
+            _ => None,
+        }
+    }
+
+    /// Whether the attribute with this key is true.
+    pub fn is_set(attributes: &[Self], key: &str) -> bool {
+        Self::find(attributes, key) == Some(&Value::Bool(true))
+    }
+
+    fn find<'a>(attributes: &'a [Self], key: &str) -> Option<&'a Value> {
+        attributes.iter().find(|attribute| attribute.key == key).map(|attribute| &attribute.value)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
