@@ -51,8 +51,8 @@ fn print_line(text: &str) {
 }
 
 const INTRODUCTION: &str = "
-spanlink runs beside a real control plane, under its shipped RBAC. Changes begin;
-each is made inside a trace of its own, as a person or a pipeline would: [context …].
+spanlink runs beside a real control plane, under its shipped RBAC. The demo now changes
+objects; each change is made in a separate trace, as by a person or a pipeline: [context …].
 A row that starts with … is still open; its tree follows when everything it caused
 has ended.
 ";
@@ -215,7 +215,7 @@ impl Drop for Running {
     }
 }
 
-/// A client that changes the cluster inside a trace of its own.
+/// A client that changes the cluster within a separate trace.
 struct Person {
     trace_id: String,
     span_id: String,

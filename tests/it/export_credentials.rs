@@ -97,6 +97,38 @@ async fn bearer_token_is_read_from_its_file_for_every_request() {
     }
 }
 
+/// Sends spans all the while, and replaces the token twice.
+#[tokio::test]
+async fn token_replaced_under_load_loses_no_span_and_is_used_from_then_on() {
+    for protocol in BOTH {
+        let receiver = receiver(protocol, None).await;
+        let mut secret = MountedSecret::new(&[("token", "one".to_owned())]);
+        let mut settings = endpoint(protocol, "http", &receiver);
+        settings.bearer_token_file = Some(secret.path("token"));
+        let export = Export::start(&settings);
+        let mut pushed = BTreeSet::new();
+        for index in 0..100 {
+            match index {
+                30 => secret.replace(&[("token", "two".to_owned())]),
+                60 => secret.replace(&[("token", "three".to_owned())]),
+                _ => {}
+            }
+            let name = format!("{index}");
+            export.push("s", &[&name]).await;
+            pushed.insert(format!("s: {name}"));
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(export.stop(Drain::default()).await, 0);
+        let accepted = receiver.accepted();
+        let arrived: BTreeSet<String> = accepted.iter().flat_map(names).collect();
+        assert_eq!(arrived, pushed, "{protocol:?}");
+        let mut tokens: Vec<String> =
+            accepted.iter().map(|request| request.headers["authorization"].clone()).collect();
+        tokens.dedup();
+        assert_eq!(tokens, ["Bearer one", "Bearer two", "Bearer three"], "{protocol:?}");
+    }
+}
+
 /// Sends spans all the while, and replaces every certificate and key, and the server with them.
 #[tokio::test]
 async fn certificates_replaced_under_load_lose_no_span() {
